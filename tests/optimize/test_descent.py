@@ -1,0 +1,162 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from diffprog.optimize import ENGINES, Descent
+
+CURVATURE = jnp.array([0.5, 1.0, 3.0])
+RATE = 0.1
+
+
+def bowl(parameters, step):
+    return 0.5 * jnp.sum(CURVATURE * parameters**2)
+
+
+def noisy_bowl(parameters, step):
+    noise = jax.random.normal(step.key, parameters["point"].shape)
+    value = bowl(parameters["point"] - step.data + 0.1 * noise, step) + 0.1 * parameters["offset"] ** 2
+    return value, {"point": parameters["point"], "number": step.number}
+
+
+def noisy_loop(**options):
+    loop = Descent(noisy_bowl, optax.adam(0.05), has_aux=True, **{"engine": "jax", **options})
+    return loop, loop.start({"point": jnp.zeros(3), "offset": 1.0}, key=jax.random.key(7))
+
+
+def assert_same_bits(left, right):
+    jax.tree.map(np.testing.assert_array_equal, left._replace(key=None), right._replace(key=None))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_quadratic_has_its_closed_form(engine):
+    loop = Descent(bowl, optax.sgd(RATE), engine=engine)
+    start = jnp.array([1.0, -2.0, 3.0])
+    state, history = loop.run(loop.start(start), 40, block=16)
+    shrink = (1 - RATE * np.asarray(CURVATURE, np.float64)) ** np.arange(41)[:, None]
+    path = np.asarray(start, np.float64) * shrink
+    np.testing.assert_allclose(state.parameters, path[40], rtol=1e-5)
+    np.testing.assert_allclose(history.value, 0.5 * np.sum(np.asarray(CURVATURE) * path[:40] ** 2, axis=1), rtol=1e-5)
+    assert int(state.number) == 40
+
+
+def test_equals_optax_by_hand():
+    loop, state = noisy_loop()
+    data = jnp.array([1.0, 2.0, 3.0])
+    found, history = loop.run(state, 13, data=data, block=5)
+
+    parameters, optimizer, values = state.parameters, loop.optimizer.init(state.parameters), []
+    for number in range(13):
+        def objective(p, noise):
+            value = 0.5 * jnp.sum(CURVATURE * (p["point"] - data + 0.1 * noise) ** 2)
+            return value + 0.1 * p["offset"] ** 2
+
+        noise = jax.random.normal(jax.random.fold_in(jax.random.key(7), number), (3,))
+        value, gradient = jax.value_and_grad(objective)(parameters, noise)
+        updates, optimizer = loop.optimizer.update(gradient, optimizer, parameters)
+        parameters = optax.apply_updates(parameters, updates)
+        values.append(value)
+    np.testing.assert_allclose(history.value, values, rtol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), found.parameters, parameters)
+
+
+@pytest.mark.parametrize("block", [1, 2, 7, 19, 1000])
+def test_block_length_does_not_touch_a_bit(block):
+    loop, state = noisy_loop()
+    expected, expected_history = loop.run(state, 19, data=jnp.ones(3), block=10)
+    found, history = loop.run(state, 19, data=jnp.ones(3), block=block)
+    assert_same_bits(found, expected)
+    jax.tree.map(np.testing.assert_array_equal, history, expected_history)
+    np.testing.assert_array_equal(history.aux["number"], np.arange(19))
+
+
+def test_resuming_gives_the_bits_of_one_run():
+    loop, state = noisy_loop()
+    whole, history = loop.run(state, 30, data=jnp.ones(3))
+    half, first = loop.run(state, 11, data=jnp.ones(3))
+    from_file = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), half._replace(key=None))
+    copy = from_file._replace(key=jax.random.key(7))
+    resumed, second = loop.run(copy, 19, data=jnp.ones(3))
+    assert_same_bits(resumed, whole)
+    np.testing.assert_array_equal(np.concatenate([first.value, second.value]), history.value)
+
+
+def test_maximising_is_minimising_the_negative():
+    up, state = noisy_loop(maximise=True)
+
+    def negative(parameters, step):
+        value, aux = noisy_bowl(parameters, step)
+        return -value, aux
+
+    down = Descent(negative, up.optimizer, has_aux=True, engine="jax")
+    risen, values = up.run(state, 20, data=jnp.ones(3))
+    fallen, negated = down.run(state, 20, data=jnp.ones(3))
+    np.testing.assert_allclose(risen.parameters["point"], fallen.parameters["point"], rtol=1e-6)
+    np.testing.assert_allclose(values.value, -negated.value, rtol=1e-6)
+    assert values.value[-1] > values.value[0]
+
+
+def test_projection_sees_the_step_and_holds_after_each_update():
+    loop = Descent(lambda p, step: (jnp.sum(p), p), optax.sgd(1.0), has_aux=True, engine="jax",
+                   project=lambda p, step: jnp.maximum(p, step.data - step.number))
+    state, history = loop.run(loop.start(jnp.array([10.0])), 4, data=9.5)
+    np.testing.assert_array_equal(history.aux[:, 0], [10.0, 9.5, 8.5, 7.5])  # down by 1, but not below 9.5 - number
+    assert float(state.parameters[0]) == 6.5
+
+
+def test_keep_sees_every_measured_iterate_once():
+    def best(kept, parameters, value, aux):
+        return jax.tree.map(lambda old, new: jnp.where(value < kept[0], new, old), kept, (value, parameters))
+
+    loop = Descent(lambda p, step: (p - 1.0) ** 2, optax.sgd(1.05), keep=best, engine="jax")  # diverges from the start
+    state, history = loop.run(loop.start(1.5, kept=(jnp.inf, 0.0)), 5, block=2)
+    assert np.all(np.diff(history.value) > 0)
+    assert float(state.kept[0]) == history.value[0] and float(state.kept[1]) == 1.5
+
+
+def test_callback_sees_blocks_and_can_stop():
+    loop = Descent(bowl, optax.sgd(RATE), engine="jax")
+    seen = []
+
+    def callback(state, history):
+        seen.append((int(state.number), len(history.value)))
+        return history.value[-1] < 0.2
+
+    state, history = loop.run(loop.start(jnp.ones(3)), 1000, block=4, callback=callback)
+    assert seen[0] == (4, 4) and len(history.value) == int(state.number) == seen[-1][0] < 1000
+    assert history.value[-1] < 0.2 <= history.value[-5]
+
+
+def test_compiles_once_for_all_blocks_and_runs():
+    traces = []
+    loop = Descent(lambda p, step: traces.append(1) or jnp.sum(p**2), optax.sgd(RATE), engine="jax")
+    state, _ = loop.run(loop.start(jnp.ones(3)), 23, block=5)
+    loop.run(state, 8, block=5)
+    assert len(traces) == 1
+
+
+def test_no_steps_changes_nothing():
+    loop, state = noisy_loop()
+    same, history = loop.run(state, 0, data=jnp.ones(3))
+    assert_same_bits(same, state)
+    assert history.value.shape == (0,) and history.aux["point"].shape == (0, 3)
+
+
+def test_progress_shows_the_objective(capsys):
+    loop = Descent(bowl, optax.sgd(RATE), engine="jax")
+    _, history = loop.run(loop.start(jnp.ones(3)), 6, progress="rolling")
+    shown = capsys.readouterr().err
+    assert "rolling" in shown and "6/6" in shown and f"objective={history.value[-1]:.4g}" in shown
+
+
+@pytest.mark.parametrize("options", [{"steps": -1}, {"steps": 1, "block": 0}])
+def test_bad_lengths_are_refused(options):
+    loop = Descent(bowl, optax.sgd(RATE), engine="jax")
+    with pytest.raises(ValueError, match="steps must be at least 0 and block at least 1; found steps="):
+        loop.run(loop.start(jnp.ones(3)), **options)
+
+
+def test_unknown_engine_is_refused_before_the_first_step():
+    with pytest.raises(ValueError, match="engine 'numpy' is not known"):
+        Descent(bowl, optax.sgd(RATE), engine="numpy")
