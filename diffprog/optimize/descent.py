@@ -83,7 +83,7 @@ class Descent:
             callback: Callable | None = None) -> tuple[State, History]:
         """Take `steps` steps from `state`; return the new state and what was measured on the way.
 
-        block:     steps per call of compiled code: how often the bar moves and `callback` runs. No number depends on it.
+        block:     steps per call of compiled code: how often the bar moves and `callback` runs, nothing else.
         progress:  a caption, which switches on a progress bar showing the objective.
         callback:  `callback(state, history)` after each block, with that block's history; a true answer ends the run.
 

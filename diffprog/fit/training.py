@@ -1,0 +1,72 @@
+"""Fitting parameters to labelled examples. Full batch, mini-batch and single-example descent differ in one number."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from diffprog.fit.digits import Examples
+from diffprog.optimize import Descent
+
+
+class Fit(NamedTuple):
+    """What came of it; the curves start before the first step and have a point per epoch."""
+
+    parameters: Any
+    epochs: np.ndarray  # examples seen, in passes over the training set
+    train_loss: np.ndarray  # mean cross-entropy over the whole training set, in nats
+    test_accuracy: np.ndarray  # fraction in [0, 1]
+
+
+def fit(apply: Callable, parameters, train: Examples, test: Examples, optimizer: optax.GradientTransformation, *,
+        batch: int, epochs: int, key: jax.Array, engine: str = "diffprog", progress: str | None = None) -> Fit:
+    """Minimise the mean cross-entropy of `apply(parameters, inputs)` over `train`, `batch` examples per step.
+
+    Every pass visits each example once, in an order of its own. Loss and accuracy are measured after each pass on all
+    examples, so that curves of different batch sizes compare. Raises ValueError on a batch size outside 1..len(train).
+    """
+    count = len(train.labels)
+    if not 1 <= batch <= count:
+        raise ValueError(f"batch must be between 1 and the {count} training examples; found {batch}")
+    order = visiting_order(key, count, epochs)
+
+    def objective(parameters, step):
+        inputs, labels, order = step.data
+        chosen = jax.lax.dynamic_slice_in_dim(order, step.number * batch, batch)
+        return mean_cross_entropy(apply(parameters, inputs[chosen]), labels[chosen])
+
+    @jax.jit
+    def measure(parameters):
+        loss = mean_cross_entropy(apply(parameters, train.inputs), train.labels)
+        return loss, accuracy(apply(parameters, test.inputs), test.labels)
+
+    loop = Descent(objective, optimizer, engine=engine)
+    state = loop.start(parameters)
+    curve = [(0.0, *measure(state.parameters))]
+
+    def after_pass(state, history):
+        curve.append((int(state.number) * batch / count, *measure(state.parameters)))
+
+    data = (jnp.asarray(train.inputs), jnp.asarray(train.labels), order)
+    state, _ = loop.run(state, epochs * count // batch, data=data, block=count // batch, progress=progress,
+                        callback=after_pass)
+    return Fit(state.parameters, *np.asarray(curve, dtype=np.float64).T)
+
+
+def visiting_order(key: jax.Array, count: int, epochs: int) -> jax.Array:
+    """int32 [epochs * count]: a permutation of 0..count-1 per epoch, which depends on the key and the epoch alone."""
+    keys = jax.vmap(lambda epoch: jax.random.fold_in(key, epoch))(jnp.arange(epochs))
+    return jax.vmap(lambda key: jax.random.permutation(key, count))(keys).reshape(-1)
+
+
+def mean_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Mean over the examples of -log softmax(logits)[label], in nats."""
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+
+def accuracy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Fraction of the examples whose largest logit is their label's."""
+    return jnp.mean(jnp.argmax(logits, axis=-1) == labels)
