@@ -1,0 +1,7 @@
+"""Pretrained networks as values: `load("efficientnet_lite0")`."""
+
+from diffprog.models.model import Model
+from diffprog.models.torch_file import WeightsError
+from diffprog.models.zoo import load
+
+__all__ = ["Model", "WeightsError", "load"]

@@ -1,0 +1,163 @@
+"""Image files to float32 arrays and back: RGB in [0, 1], height x width x 3, and sheets of captioned pictures."""
+
+import os
+import tempfile
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+LARGEST = 64_000_000  # pixels: beyond any camera's photograph, and a decoded copy still fits a laptop's memory
+
+
+class ImageError(ValueError):
+    """An image file or array that cannot be used; the message says why in one sentence."""
+
+
+def read_image(path):
+    """The image in any file that Pillow can read, as float32 RGB of shape (height, width, 3) in [0, 1].
+
+    Orientation stored in EXIF is applied, transparent pixels are composited on white, 16-bit grey keeps its
+    precision, and of an animation the first frame is taken. Raises ImageError for a file that is missing, not an
+    image, truncated, or larger than `LARGEST` pixels (checked before anything is decoded).
+    """
+    path = Path(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below is stricter
+            with Image.open(path) as image:
+                _refuse_huge(path, *image.size)
+                return _rgb(ImageOps.exif_transpose(image))
+    except ImageError:
+        raise
+    except FileNotFoundError:
+        raise ImageError(f"{path}: no such file; give the path of an image file") from None
+    except Image.DecompressionBombError:
+        raise ImageError(f"{path}: more than {LARGEST:,} pixels; scale the image down first") from None
+    except Image.UnidentifiedImageError:
+        raise ImageError(f"{path}: not an image that Pillow can read; convert it to PNG or JPEG first") from None
+    except Exception as error:  # decoders of damaged files raise nearly anything: struct.error, SyntaxError, EOFError
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ImageError(f"{path}: cannot be read ({reason}); is the file damaged or cut short?") from error
+
+
+def _refuse_huge(path, width, height):
+    if width * height > LARGEST:
+        raise ImageError(f"{path}: {width} x {height} pixels, more than {LARGEST:,}; scale the image down first")
+
+
+def _rgb(image):
+    if image.mode.startswith(("I", "F")):
+        return _deep_grey(np.asarray(image))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return np.asarray(image.convert("RGB"), np.float32) / 255
+
+
+def _deep_grey(values):
+    """16-bit integers or floats, one channel: Pillow's own conversion to 8 bits would clip them."""
+    whole = np.issubdtype(values.dtype, np.integer)
+    values = values.astype(np.float32) / (65535 if whole else 1)
+    if not _inside_unit_range(values):
+        expected = "0 .. 65535" if whole else "0 .. 1"
+        raise ImageError(f"grey values outside {expected}; rescale the image first")
+    return np.repeat(values[..., None], 3, axis=-1)
+
+
+def _inside_unit_range(values):
+    return bool(np.all((values >= 0) & (values <= 1)))  # written so that a NaN is outside
+
+
+def to_bytes(image):
+    """The image rounded to 8 bits: uint8, same shape. Raises ImageError outside [0, 1]."""
+    image = np.asarray(image)
+    if not _inside_unit_range(image):
+        found = f"{image.min():.4g} .. {image.max():.4g}"
+        raise ImageError(f"an image must be in [0, 1]; found {found}: clip or rescale it")
+    return np.round(image * 255).astype(np.uint8)
+
+
+def save_png(path, image):
+    """Write (height, width, 3) or (height, width) in [0, 1] as an 8-bit PNG, rounded to nearest; returns the path.
+
+    The file appears whole or not at all: it is written beside its place under a temporary name, then renamed.
+    """
+    picture = Image.fromarray(to_bytes(image))
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            picture.save(file, format="PNG", optimize=True)
+        os.chmod(temporary, 0o644)  # mkstemp makes it private
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    return path
+
+
+def resize(image, height, width, resample=Image.Resampling.BICUBIC):
+    """The image at another size, by Pillow's antialiased filters; values are rounded to 8 bits on the way."""
+    resized = Image.fromarray(to_bytes(image)).resize((width, height), resample)
+    return np.asarray(resized, np.float32) / 255
+
+
+def resize_short_side(image, size):
+    """The image scaled so that its shorter side is `size` pixels (bicubic)."""
+    height, width = np.shape(image)[:2]
+    short = min(height, width)
+    return resize(image, round(size * height / short), round(size * width / short))
+
+
+def centre_crop(image, size):
+    """The central square of `size` pixels. Raises ImageError if the image is smaller."""
+    height, width = np.shape(image)[:2]
+    if min(height, width) < size:
+        raise ImageError(f"a crop of {size} pixels needs a larger image; found {height} x {width}")
+    top, left = (height - size) // 2, (width - size) // 2
+    return image[top : top + size, left : left + size]
+
+
+def network_crop(image, size=224):
+    """What ImageNet networks are tested on: short side to 8/7 of `size` (256 for 224), then the central square."""
+    return centre_crop(resize_short_side(image, round(size * 8 / 7)), size)
+
+
+def contact_sheet(pictures, captions, *, columns=None, cell=224, title=None):
+    """A grid of captioned pictures on white: float32 (height, width, 3) in [0, 1].
+
+    pictures: arrays (height, width, 3) in [0, 1] of any sizes, each fitted into a square of `cell` pixels.
+    captions: one text for each; lines break at newlines, and a line too long for its cell is set smaller.
+    """
+    if len(pictures) != len(captions) or not pictures:
+        raise ImageError(f"a sheet needs one caption per picture; found {len(pictures)} and {len(captions)}")
+    columns = columns or int(np.ceil(np.sqrt(len(pictures))))
+    rows = -(-len(pictures) // columns)
+    gap, size = max(cell // 16, 4), max(cell // 14, 11)
+    line = round(size * 1.35)
+    band = line * max(caption.count("\n") + 1 for caption in captions) + gap
+    header = 2 * line + gap if title else 0
+    sheet = Image.new("RGB", (columns * (cell + gap) + gap, header + gap + rows * (cell + band)), "white")
+    draw = ImageDraw.Draw(sheet)
+    if title:
+        _centred(draw, title, sheet.width / 2, gap + line, round(size * 1.3), sheet.width - 2 * gap)
+    for index, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
+        row, column = divmod(index, columns)
+        left, top = gap + column * (cell + gap), header + gap + row * (cell + band)
+        fitted = ImageOps.contain(Image.fromarray(to_bytes(picture)), (cell, cell), Image.Resampling.LANCZOS)
+        sheet.paste(fitted, (left + (cell - fitted.width) // 2, top + (cell - fitted.height) // 2))
+        for number, text in enumerate(caption.split("\n")):
+            _centred(draw, text, left + cell / 2, top + cell + line * (number + 0.6), size, cell)
+    return np.asarray(sheet, np.float32) / 255
+
+
+def _centred(draw, text, x, y, size, width):
+    """Draw one line of text around (x, y), set smaller if `width` needs it."""
+    font = ImageFont.load_default(size)
+    length = draw.textlength(text, font=font)
+    if length > width:
+        font = ImageFont.load_default(max(size * width / length, 8))
+    draw.text((x, y), text, font=font, fill=(50, 50, 50), anchor="mm")

@@ -1,0 +1,138 @@
+"""EfficientNet-Lite0 (Tan and Le 2019; the Lite variant of 2020 drops squeeze-and-excite and takes ReLU6).
+
+Batch norms are folded into the convolutions before them, so each layer is one convolution and one bias.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from diffprog.rules import depthwise
+
+EPSILON = 1e-3  # of the batch norms
+
+
+class Block(NamedTuple):
+    """One inverted residual block: expand (1x1), depthwise (k x k), project (1x1, linear)."""
+
+    kernel: int
+    stride: int
+    expansion: int
+    inputs: int
+    outputs: int
+
+    @property
+    def skips(self):
+        return self.stride == 1 and self.inputs == self.outputs
+
+
+STAGES = (  # repeats, then the first block of the stage; the others have stride 1 and as many inputs as outputs
+    (1, Block(3, 1, 1, 32, 16)),
+    (2, Block(3, 2, 6, 16, 24)),
+    (2, Block(5, 2, 6, 24, 40)),
+    (3, Block(3, 2, 6, 40, 80)),
+    (3, Block(5, 1, 6, 80, 112)),
+    (4, Block(5, 2, 6, 112, 192)),
+    (1, Block(3, 1, 6, 192, 320)),
+)
+BLOCKS = tuple(
+    first if repeat == 0 else first._replace(stride=1, inputs=first.outputs)
+    for repeats, first in STAGES
+    for repeat in range(repeats)
+)
+
+
+def layers(parameters, images, convolution="fast"):
+    """The network as a generator of (name, value), from "stem.pre" to "logits".
+
+    images: (n, height, width, 3) in [0, 1]. A name that ends in ".pre" is the value before a ReLU6; block outputs
+    ("blocks.0" ...) are linear. convolution: "fast", or "native" for `conv_general_dilated` throughout.
+    """
+    convolve = CONVOLUTIONS[convolution]
+    x = (255 * images - 127) / 128
+    x = convolve.dense(x, parameters["stem"], 2)
+    yield "stem.pre", x
+    yield "stem", (x := relu6(x))
+    for index, (block, weights) in enumerate(zip(BLOCKS, parameters["blocks"], strict=True)):
+        name, start = f"blocks.{index}", x
+        if block.expansion > 1:
+            yield f"{name}.expand.pre", (x := convolve.pointwise(x, weights["expand"]))
+            yield f"{name}.expand", (x := relu6(x))
+        yield f"{name}.depthwise.pre", (x := convolve.depthwise(x, weights["depthwise"], block.stride))
+        yield f"{name}.depthwise", (x := relu6(x))
+        x = convolve.pointwise(x, weights["project"])
+        yield name, (x := x + start if block.skips else x)
+    yield "head.pre", (x := convolve.pointwise(x, parameters["head"]))
+    yield "head", (x := relu6(x))
+    yield "logits", x.mean(axis=(1, 2)) @ parameters["logits"]["kernel"] + parameters["logits"]["bias"]
+
+
+def relu6(x):
+    return jnp.clip(x, 0, 6)
+
+
+# Three kinds of convolution, each (x, {"kernel": HWIO, "bias"}, ...) -> NHWC with SAME padding.
+
+
+class Convolutions(NamedTuple):
+    dense: callable
+    depthwise: callable
+    pointwise: callable
+
+
+def _native(x, weights, stride=1):
+    groups = x.shape[-1] // weights["kernel"].shape[2]
+    x = lax.conv_general_dilated(
+        x,
+        weights["kernel"],
+        (stride, stride),
+        "SAME",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=groups,
+    )
+    return x + weights["bias"]
+
+
+def _shifted(x, weights, stride):
+    kernel = weights["kernel"]
+    padding = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], (stride, stride), "SAME")
+    return depthwise.depthwise_convolution(x, kernel, (stride, stride), tuple(padding)) + weights["bias"]
+
+
+def _matrix(x, weights):
+    return jnp.tensordot(x, weights["kernel"][0, 0], 1) + weights["bias"]
+
+
+CONVOLUTIONS = {
+    "fast": Convolutions(dense=_native, depthwise=_shifted, pointwise=_matrix),
+    "native": Convolutions(dense=_native, depthwise=_native, pointwise=_native),
+}
+
+
+# From the weights file's names and layout to ours.
+
+
+def parameters_from(state):
+    """Parameters for `layers` from the state dict of the PyTorch package: OIHW kernels and separate batch norms."""
+    block = lambda index, kind: (f"_blocks.{index}._{kind}_conv", f"_blocks.{index}._bn{NORMS[kind]}")
+    kinds = lambda index: ["expand", "depthwise", "project"][BLOCKS[index].expansion == 1 :]
+    return {
+        "stem": _folded(state, "_conv_stem", "_bn0"),
+        "blocks": [{kind: _folded(state, *block(i, kind)) for kind in kinds(i)} for i in range(len(BLOCKS))],
+        "head": _folded(state, "_conv_head", "_bn1"),
+        "logits": {"kernel": jnp.asarray(state["_fc.weight"].T), "bias": jnp.asarray(state["_fc.bias"])},
+    }
+
+
+NORMS = {"expand": 0, "depthwise": 1, "project": 2}
+
+
+def _folded(state, convolution, norm):
+    """norm(w * x) as one kernel and one bias, computed in float64."""
+    part = lambda name: np.asarray(state[f"{norm}.{name}"], np.float64)
+    scale = part("weight") / np.sqrt(part("running_var") + EPSILON)
+    kernel = np.asarray(state[f"{convolution}.weight"], np.float64).transpose(2, 3, 1, 0) * scale
+    bias = part("bias") - part("running_mean") * scale
+    return {"kernel": jnp.asarray(kernel, jnp.float32), "bias": jnp.asarray(bias, jnp.float32)}

@@ -1,0 +1,62 @@
+"""The shifted sums against XLA's own convolution and its VJP, in float64."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from diffprog.rules import depthwise
+
+CASES = [  # size, kernel, strides, padding
+    ((7, 9), (3, 3), (1, 1), ((1, 1), (1, 1))),
+    ((8, 8), (3, 3), (2, 2), ((0, 1), (0, 1))),
+    ((9, 8), (5, 5), (2, 2), ((2, 2), (1, 2))),
+    ((10, 7), (5, 3), (3, 2), ((4, 0), (0, 3))),
+    ((6, 5), (1, 1), (1, 1), ((0, 0), (0, 0))),
+    ((8, 9), (2, 1), (3, 2), ((0, 0), (0, 0))),  # stride longer than the kernel: positions that nothing reads
+    ((5, 5), (2, 2), (1, 1), ((3, 2), (4, 1))),  # padding longer than the kernel
+    ((11, 11), (4, 4), (2, 3), ((0, 0), (0, 0))),  # the last rows and columns are never read
+    ((4, 6), (7, 7), (2, 1), ((6, 6), (3, 3))),
+    ((5, 5), (3, 3), (2, 2), ((9, 8), (7, 6))),
+]
+
+
+@pytest.fixture
+def x64():
+    with jax.enable_x64(True):
+        yield
+
+
+def example(size, kernel, seed=0):
+    random = np.random.default_rng(seed)
+    return jnp.asarray(random.normal(size=(2, *size, 3))), jnp.asarray(random.normal(size=(*kernel, 1, 3)))
+
+
+def assert_close(ours, theirs):
+    assert ours.shape == theirs.shape
+    assert ours.dtype == theirs.dtype == jnp.float64
+    np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-12 * max(float(jnp.abs(theirs).max()), 1e-300))
+
+
+@pytest.mark.parametrize("size, kernel, strides, padding", CASES)
+def test_forward_and_cotangents_agree_with_xla(x64, size, kernel, strides, padding):
+    x, k = example(size, kernel)
+    y, pullback = jax.vjp(lambda x, k: depthwise.native(x, k, strides, padding), x, k)
+    g = jnp.asarray(np.random.default_rng(1).normal(size=y.shape))
+    dx, dk = pullback(g)
+    assert_close(depthwise.forward(x, k, strides, padding), y)
+    assert_close(depthwise.input_cotangent(g, k, x.shape, strides, padding), dx)
+    assert_close(depthwise.kernel_cotangent(g, x, k.shape, strides, padding), dk)
+
+
+@pytest.mark.parametrize("size, kernel, strides, padding", CASES[:4])
+def test_custom_derivative_agrees_to_second_order(x64, size, kernel, strides, padding):
+    x, k = example(size, kernel)
+
+    def directional(convolution):
+        value = lambda x, k: jnp.sum(jnp.sin(convolution(x, k, strides, padding)))
+        slope = lambda x, k: sum(jnp.vdot(d, a) for d, a in zip(jax.grad(value, (0, 1))(x, k), (x, k), strict=True))
+        return jax.jit(jax.grad(slope, (0, 1)))(x, k)
+
+    for ours, theirs in zip(directional(depthwise.depthwise_convolution), directional(depthwise.native), strict=True):
+        assert_close(ours, theirs)
