@@ -49,7 +49,7 @@ class Model:
 
     @cached_property
     def _compiled_layers(self):
-        return jax.jit(self._collect, static_argnums=2)
+        return jax.jit(self.collect, static_argnums=2)
 
     def activations(self, images, names):
         """The values of the named layers, as a dict, for images as `__call__` takes them.
@@ -59,7 +59,8 @@ class Model:
         names = self.checked_layers([names] if isinstance(names, str) else names)
         return self._compiled_layers(self.parameters, self.checked(images), names)
 
-    def _collect(self, parameters, images, names):
+    def collect(self, parameters, images, names):
+        """`activations` in plain JAX, unchecked and uncompiled, as `apply` is to `__call__`."""
         found = {}
         for name, value in self.network(parameters, images):
             if name in names:

@@ -1,0 +1,14 @@
+"""Pictures of what a network's units respond to.
+
+    render(model, channel("blocks.8", 28), key=jax.random.key(0)).images[0]
+"""
+
+from diffprog.visualize.objectives import Objective, channel, direction, layer, logit, neuron
+from diffprog.visualize.parameterisations import Parameterisation, fourier, pixels
+from diffprog.visualize.rendering import Rendering, render
+from diffprog.visualize.transforms import Transform, chain, gentle, jitter, lucid, pad, rotate, scale, still, wide
+
+__all__ = [
+    "Objective", "Parameterisation", "Rendering", "Transform", "chain", "channel", "direction", "fourier", "gentle",
+    "jitter", "layer", "logit", "lucid", "neuron", "pad", "pixels", "render", "rotate", "scale", "still", "wide",
+]
