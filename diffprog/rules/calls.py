@@ -1,0 +1,78 @@
+"""Primitives that call a function: `jit`, `checkpoint` and other wrappers around a jaxpr."""
+
+from jax import lax, typeof
+
+from diffprog.rules.table import rule
+from diffprog.tracer.jax_internals import bind_jit, closed, instantiate, jaxpr_as_fun
+from diffprog.tracer.staging import Staged, stage
+
+
+def fill_zeros(cotangents, avals, live):
+    """The cotangents of the live results, with arrays of zeros for those that got none."""
+    return [
+        instantiate(aval) if g is None else g for g, aval, alive in zip(cotangents, avals, live, strict=True) if alive
+    ]
+
+
+def spread(found, wanted):
+    """One entry per argument: the next of `found` where wanted, else None."""
+    found = iter(found)
+    return [next(found) if want else None for want in wanted]
+
+
+@rule("jit")
+def _jit(primitive, wanted, args, params):
+    """Forward and backward are one compiled call each, staged once per jaxpr."""
+    staged: Staged = stage(params["jaxpr"], wanted)
+    count = len(staged.live)
+    extra = len(staged.forward.out_avals) - count
+    outputs = bind_jit(staged.forward, args, params, range(len(args)), [*range(count), *[None] * extra])
+    residuals = staged.collect(args, outputs)
+    results = outputs[:count]
+    avals = [typeof(x) for x in results]
+
+    def pull(cotangents):
+        given = fill_zeros(cotangents, avals, staged.live)
+        operands = [*residuals, *given]
+        backward_outputs = [None] * len(staged.backward.out_avals)
+        found = bind_jit(staged.backward, operands, params, [None] * len(operands), backward_outputs)
+        return spread(found, wanted)
+
+    return results, staged.live, pull
+
+
+@rule("closed_call", "core_closed_call", "eval_jaxpr", "custom_vmap_call", "composite", "run_state_call")
+def _call(primitive, wanted, args, params):
+    """A call without options of its own: only its gradient is staged."""
+    name = next(name for name in ("call_jaxpr", "jaxpr", "call") if name in params)
+    staged = stage(closed(params[name]), wanted)
+    outputs = jaxpr_as_fun(staged.forward)(*args)
+    count = len(staged.live)
+    residuals, results = staged.collect(args, outputs), outputs[:count]
+    avals = [typeof(x) for x in results]
+
+    def pull(cotangents):
+        given = fill_zeros(cotangents, avals, staged.live)
+        return spread(jaxpr_as_fun(staged.backward)(*residuals, *given), wanted)
+
+    return results, staged.live, pull
+
+
+@rule("remat2")
+def _checkpoint(primitive, wanted, args, params):
+    """Keep the arguments alone; the backward pass runs the function again."""
+    staged = stage(closed(params["jaxpr"]), wanted)
+    results = primitive.bind(*args, **params)
+    avals = [typeof(x) for x in results]
+
+    def recompute(args, cotangents):
+        # Without the barrier XLA would merge the second run with the first and keep its values.
+        if params["prevent_cse"]:
+            args = lax.optimization_barrier(args)
+        outputs = jaxpr_as_fun(staged.forward)(*args)
+        return jaxpr_as_fun(staged.backward)(*staged.collect(args, outputs), *cotangents)
+
+    def pull(cotangents):
+        return spread(recompute(args, fill_zeros(cotangents, avals, staged.live)), wanted)
+
+    return results, staged.live, pull

@@ -1,0 +1,40 @@
+"""Operations that compute nothing: identities, barriers, marks for the compiler, debugging output."""
+
+from jax import lax
+
+from diffprog.rules.table import linear, no_derivative, rule
+
+linear("copy", lambda g, x: g)
+linear("copy_p", lambda g, x: g)
+linear("name", lambda g, x, **_: g)
+linear("stage", lambda g, x: g)
+linear("xla_metadata_value", lambda g, x, **_: g)
+no_derivative("stop_gradient")
+
+
+@rule("tie")
+def _tie(primitive, wanted, args, params):
+    """Returns its second argument, ordered after the first."""
+    return primitive.bind(*args, **params), lambda g: (None, g)
+
+
+@rule("optimization_barrier")
+def _optimization_barrier(primitive, wanted, args, params):
+    results = primitive.bind(*args, **params)
+
+    def pull(cotangents):
+        kept = [i for i, (g, want) in enumerate(zip(cotangents, wanted, strict=True)) if want and g is not None]
+        passed = dict(zip(kept, lax.optimization_barrier([cotangents[i] for i in kept]), strict=True))
+        return [passed.get(i) for i in range(len(cotangents))]
+
+    return results, wanted, pull
+
+
+@rule("device_put")
+def _device_put(primitive, wanted, args, params):
+    """The cotangents stay where they are; JAX moves them on use."""
+    return primitive.bind(*args, **params), wanted, lambda cotangents: cotangents
+
+
+no_derivative("debug_callback", "debug_print", "inspect_sharding", "dce_sink")
+no_derivative("random_bits", "random_seed", "random_split", "random_fold_in", "random_wrap", "random_unwrap")

@@ -1,0 +1,56 @@
+"""One reverse pass over a tape. It knows neither primitives nor JAX's internals."""
+
+from collections.abc import Callable
+
+from diffprog.tracer import cotangents
+
+
+def backward(seeds, inputs, visit: Callable | None = None) -> list:
+    """Send cotangents from results back to inputs.
+
+    Args:
+      seeds: ((node, output number), cotangent) of each result that has a gradient.
+      inputs: the nodes of the program's inputs.
+      visit: called as visit(node, cotangents of its results) for every node on the way, in reverse order.
+
+    Returns:
+      one cotangent per input, None where the results do not depend on it.
+    """
+    totals: dict = {}
+
+    def accumulate(place, cotangent):
+        totals[place] = cotangents.add(totals.get(place), cotangent)
+
+    for place, cotangent in seeds:
+        accumulate(place, cotangent)
+
+    for node in _in_reverse(place[0] for place, _ in seeds):
+        keep = node.backward is None
+        arrived = [
+            cotangents.materialize(totals.get((node, i)) if keep else totals.pop((node, i), None))
+            for i in range(len(node.avals))
+        ]
+        if keep:
+            totals[node, 0] = arrived[0]
+        if visit is not None:
+            visit(node, arrived)
+        if keep or all(g is None for g in arrived):
+            continue
+        sent = node.backward(arrived[0] if node.single else arrived)
+        for source, cotangent in zip(node.sources, sent, strict=True):
+            if source is not None:
+                accumulate(source, cotangent)
+
+    return [totals.get((node, 0)) for node in inputs]
+
+
+def _in_reverse(starts) -> list:
+    """Every node that the starting nodes depend on, last recorded first."""
+    found = set()
+    waiting = list(starts)
+    while waiting:
+        node = waiting.pop()
+        if node not in found:
+            found.add(node)
+            waiting.extend(source[0] for source in node.sources if source is not None)
+    return sorted(found, key=lambda node: node.order, reverse=True)

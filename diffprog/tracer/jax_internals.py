@@ -1,0 +1,173 @@
+"""Everything that diffprog takes from inside JAX, in one place.
+
+JAX's trace machinery has no compatibility promise and changes from month to month. Every import from
+`jax.extend`, `jax.core` or `jax._src` stands in this file, together with what differs between the oldest
+JAX that diffprog supports (0.10.2) and the newest; the rest of the package reads one interface.
+"""
+
+import pathlib
+from collections.abc import Callable, Sequence
+
+import jax
+import numpy as np
+from jax._src import ad_util, core, dtypes, linear_util, source_info_util, traceback_util
+from jax._src.custom_derivatives import SymbolicZero
+from jax._src.interpreters import partial_eval
+from jax._src.sharding_impls import UNSPECIFIED
+from jax._src.util import weakref_lru_cache
+from jax.extend.core import Primitive, jaxpr_as_fun, set_current_trace, take_current_trace
+from jax.extend.core.primitives import cond_p, jit_p, scan_p
+
+_scan_counts = jax.__version_info__ < (0, 11)
+if not _scan_counts:
+    from jax._src import flattree
+
+__all__ = [
+    "Primitive", "SymbolicZero", "Trace", "Tracer", "bind_cond", "bind_jit", "bind_scan", "bind_unchanged",
+    "canonical", "closed", "concrete", "cotangent_dtype", "eval_jaxpr", "float0", "instantiate", "is_array_type",
+    "is_differentiable", "is_symbolic_zero", "jaxpr_as_fun", "keep_used", "scan_sizes", "set_current_trace",
+    "take_current_trace", "trace_to_jaxpr", "typeof", "user_line", "weakref_lru_cache",
+]  # fmt: skip
+
+Trace = core.Trace
+Tracer = core.Tracer
+eval_jaxpr = core.eval_jaxpr
+typeof = jax.typeof
+float0 = jax.dtypes.float0
+
+# Frames of these packages are ours: tracebacks and source lines should show the user's code instead.
+for _package in ("tracer", "rules"):
+    _folder = str(pathlib.Path(__file__).parents[1] / _package)
+    source_info_util.register_exclusion(_folder)
+    for _file in pathlib.Path(_folder).glob("*.py"):
+        traceback_util.register_exclusion(str(_file))
+
+
+# ---------------------------------------------------------------- values
+
+
+def canonical(value):
+    """`value` as JAX sees it: Python scalars and NumPy arrays in JAX's dtypes. TypeError if it isn't an array."""
+    return value if isinstance(value, Tracer) else dtypes.canonicalize_value(value)
+
+
+def is_array_type(value) -> bool:
+    """Whether JAX accepts `value` as an array, a scalar or a key."""
+    try:
+        typeof(value)
+    except TypeError:
+        return False
+    return True
+
+
+def is_differentiable(value) -> bool:
+    """Whether derivatives with respect to `value` exist: it is real or complex, not integer, boolean or a key."""
+    return dtypes.issubdtype(typeof(value).dtype, np.inexact)
+
+
+def cotangent_dtype(aval):
+    """The dtype of the gradient of a value of this type (float0 for integers)."""
+    return aval.to_tangent_aval().dtype
+
+
+def concrete(value):
+    """The array behind `value`, also through tracers, or None where there is none yet (under `jit` or `vmap`)."""
+    return core.to_concrete_value(value)
+
+
+def instantiate(aval):
+    """A zero tangent of a primal value of this type, as an array."""
+    return ad_util.instantiate(ad_util.Zero(aval.to_tangent_aval()))
+
+
+def is_symbolic_zero(value) -> bool:
+    return type(value) in (ad_util.Zero, SymbolicZero)
+
+
+def user_line() -> str:
+    """`file:line (function)` of the user's code that is running now."""
+    return source_info_util.summarize(source_info_util.current()) or "unknown line"
+
+
+# ---------------------------------------------------------------- jaxprs
+
+
+def trace_to_jaxpr(fun: Callable, avals: Sequence, name: str):
+    """Stage `fun` at these types.
+
+    Returns:
+      a closed jaxpr whose first inputs are the values that `fun` closes over, and the list of these values:
+      arrays, or tracers of the traces around.
+    """
+    debug = core.DebugInfo("diffprog", name, None, None)
+    wrapped = linear_util.wrap_init(lambda *args: list(fun(*args)), debug_info=debug)
+    jaxpr, _, consts = partial_eval.trace_to_jaxpr_dynamic(wrapped, list(avals))
+    return closed(partial_eval.convert_constvars_jaxpr(jaxpr)), consts
+
+
+def closed(jaxpr):
+    """A jaxpr without constants as a closed one, the same one each time (since JAX 0.11 every jaxpr is closed)."""
+    return partial_eval.close_jaxpr(jaxpr) if isinstance(jaxpr, core.Jaxpr) else jaxpr
+
+
+def keep_used(jaxpr):
+    """Drop the equations of a closed jaxpr without constants that no output needs; its inputs stay."""
+    return closed(partial_eval.dce_jaxpr(jaxpr.jaxpr, True, True)[0])
+
+
+# ---------------------------------------------------------------- structured primitives
+
+
+def bind_unchanged(primitive, trace, args, params):
+    """Run `primitive` in `trace` as if no gradient were being recorded."""
+    return primitive.bind_with_trace(trace, args, [typeof(x) for x in args], params)
+
+
+def bind_jit(jaxpr, args, params, inputs: Sequence[int | None], outputs: Sequence[int | None]):
+    """Call `jaxpr` compiled, as the `jit` with these `params` would.
+
+    Args:
+      inputs: per argument its position in the original call, None for one that the original did not have.
+      outputs: the same for the results. Shardings and layouts are kept for those that have a position.
+    """
+
+    def pick(name, positions, default):
+        return tuple(default if i is None else params[name][i] for i in positions)
+
+    changed = {
+        "jaxpr": jaxpr,
+        "in_shardings": pick("in_shardings", inputs, UNSPECIFIED),
+        "out_shardings": pick("out_shardings", outputs, UNSPECIFIED),
+        "in_layouts": pick("in_layouts", inputs, None),
+        "out_layouts": pick("out_layouts", outputs, None),
+        "donated_invars": (False,) * len(args),  # a donated argument may be a residual
+    }
+    return jit_p.bind(*args, **(params | changed))
+
+
+def scan_sizes(params) -> tuple[int, int]:
+    """The numbers of constants and of carried values of a `scan`."""
+    if "num_consts" in params:
+        return params["num_consts"], params["num_carry"]
+    constants, carry, _ = params["ft_in"].unpack()  # since JAX 0.11
+    return len(constants), len(carry)
+
+
+def bind_scan(jaxpr, constants, carry, xs, *, length, reverse, unroll):
+    """`lax.scan` of a closed jaxpr (constants, carry, x) -> (carry, y), without tracing it again."""
+    if _scan_counts:
+        groups = {"num_consts": len(constants), "num_carry": len(carry)}
+    else:
+        pack, nones = flattree.pack, flattree.nones
+        groups = {
+            "ft_in": pack((nones(len(constants)), nones(len(carry)), nones(len(xs)))),
+            "ft_out": pack((nones(len(carry)), nones(len(jaxpr.out_avals) - len(carry)))),
+        }
+    return scan_p.bind(
+        *constants, *carry, *xs, jaxpr=jaxpr, length=length, reverse=reverse, unroll=unroll, **groups
+    )
+
+
+def bind_cond(index, branches, args, params):
+    """`lax.switch` over closed jaxprs, with the other parameters of the original (its platforms)."""
+    return cond_p.bind(index, *args, **(params | {"branches": tuple(branches)}))

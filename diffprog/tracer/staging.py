@@ -1,0 +1,143 @@
+"""Differentiating a jaxpr once: the forward program and the backward program of a `jit`, `scan` or `cond` body.
+
+The forward program runs the body under a tape and then traces the reverse pass over that tape as a program of
+its own. Whatever that second program closes over are the residuals, so nothing has to be said about which
+values to keep: a residual is a value that a rule's backward formula mentions. Residuals that are arguments or
+results of the body already are not returned a second time.
+"""
+
+from typing import NamedTuple
+
+from diffprog.tracer.backward import backward
+from diffprog.tracer.cotangents import materialize
+from diffprog.tracer.jax_internals import (
+    Tracer,
+    instantiate,
+    jaxpr_as_fun,
+    keep_used,
+    set_current_trace,
+    take_current_trace,
+    trace_to_jaxpr,
+    typeof,
+    weakref_lru_cache,
+)
+from diffprog.tracer.tape import Tape
+
+
+class Staged(NamedTuple):
+    """A differentiated jaxpr.
+
+    Attributes:
+      forward: closed jaxpr, arguments -> results + saved residuals.
+      backward: closed jaxpr, residuals + cotangents of the live results -> cotangents of the wanted arguments.
+      live: which results depend on a wanted argument.
+      residuals: where each residual is found: its position in arguments + results + saved residuals + constants.
+      constants: residuals that are the same in every call.
+    """
+
+    forward: object
+    backward: object
+    live: tuple[bool, ...]
+    residuals: tuple[int, ...]
+    constants: tuple
+
+    def collect(self, args, outputs) -> list:
+        """The residuals of one call, from its arguments and everything that `forward` returned."""
+        pool = [*args, *outputs, *self.constants]
+        return [pool[i] for i in self.residuals]
+
+
+@weakref_lru_cache
+def stage(jaxpr, wanted: tuple[bool, ...], reusable: tuple[bool, ...] | None = None) -> Staged:
+    """Differentiate a closed jaxpr with respect to the `wanted` arguments.
+
+    Args:
+      reusable: for arguments + results, whether one may serve as a residual as it is (default: all may). In a
+        `scan` the carried values may not: the backward pass needs them of every iteration.
+    """
+    count = len(jaxpr.in_avals)
+    if reusable is None:
+        reusable = (True,) * (count + len(jaxpr.out_avals))
+    parts: dict = {}
+
+    def forward(*args):
+        results, places, inputs = run_taped(jaxpr_as_fun(jaxpr), args, wanted)
+        live = [place is not None for place in places]
+
+        def reverse(*cotangents):
+            seeds = list(zip([place for place in places if place is not None], cotangents, strict=True))
+            found = map(materialize, backward(seeds, inputs))
+            return [instantiate(node.avals[0]) if g is None else g for g, node in zip(found, inputs, strict=True)]
+
+        avals = [typeof(x).to_tangent_aval() for x, alive in zip(results, live, strict=True) if alive]
+        program, residuals = trace_to_jaxpr(reverse, avals, "backward")
+
+        known = {id(x): i for i, x in reversed(list(enumerate([*args, *results]))) if reusable[i]}
+        saved, constants, found = [], [], []
+        for value in residuals:
+            if id(value) in known:
+                found.append(("pool", known[id(value)]))
+            elif isinstance(value, Tracer):
+                found.append(("saved", len(saved)))
+                saved.append(value)
+            else:
+                found.append(("constant", len(constants)))
+                constants.append(value)
+        first = {"pool": 0, "saved": len(args) + len(results), "constant": len(args) + len(results) + len(saved)}
+        parts["backward"] = program
+        parts["live"] = tuple(live)
+        parts["residuals"] = tuple(first[kind] + i for kind, i in found)
+        parts["constants"] = tuple(constants)
+        return [*results, *saved]
+
+    program, constants = trace_to_jaxpr(forward, jaxpr.in_avals, "forward")
+    if constants:
+        raise AssertionError("a closed jaxpr closed over something")
+    return Staged(keep_used(program), **parts)
+
+
+@weakref_lru_cache
+def liveness(jaxpr, wanted: tuple[bool, ...]) -> tuple[bool, ...]:
+    """Which results of a closed jaxpr have a gradient with respect to a `wanted` argument."""
+    live: list[bool] = []
+
+    def forward(*args):
+        results, places, _ = run_taped(jaxpr_as_fun(jaxpr), args, wanted)
+        live.extend(place is not None for place in places)
+        return results
+
+    trace_to_jaxpr(forward, jaxpr.in_avals, "liveness")
+    return tuple(live)
+
+
+def settle(step, wanted, num_consts, num_carry) -> tuple[bool, ...]:
+    """`wanted`, extended by the carried values of a loop that come to depend on it.
+
+    Args:
+      step: (wanted constants, carry, ...) -> liveness of (carry, ...) after one iteration.
+    """
+    while True:
+        head, carry, tail = wanted[:num_consts], wanted[num_consts:][:num_carry], wanted[num_consts + num_carry :]
+        after = tuple(a or b for a, b in zip(carry, step(wanted), strict=False))
+        if after == carry:
+            return wanted
+        wanted = (*head, *after, *tail)
+
+
+def run_taped(fun, args, wanted):
+    """Run `fun` on a fresh tape.
+
+    Returns:
+      its results, free of the tape; the place on the tape of each (None for one that depends on no wanted
+      argument); the input nodes of the wanted arguments.
+    """
+    with take_current_trace() as parent:
+        tape = Tape(parent)
+        with set_current_trace(parent):
+            traced = [tape.watch(x) if want else x for x, want in zip(args, wanted, strict=True)]
+        with set_current_trace(tape):
+            results = fun(*traced)
+        tape.invalidate()
+    results, places = zip(*map(tape.untraced, results), strict=True) if results else ((), ())
+    return list(results), list(places), [x.node for x, want in zip(traced, wanted, strict=True) if want]
+

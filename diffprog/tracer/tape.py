@@ -1,0 +1,140 @@
+"""What gets recorded: a JAX trace that writes each operation on a tape.
+
+`Tape` is the trace that is current while a differentiated function runs. Each JAX operation on a `Traced`
+value reaches `Tape.process_primitive`, which looks up the operation's rule, runs it in the trace around
+(`parent`: plain evaluation, `jit`, `vmap`, another tape ...) and keeps a `Node`: where the operation's inputs
+came from, and the map from the cotangents of its results to those of its inputs. The tape knows no calculus
+and no array: that is in the rules. Nodes point at their inputs only, so what the result does not depend on is
+dropped as soon as the program drops it.
+"""
+
+from collections.abc import Callable
+
+from diffprog.rules.table import rules
+from diffprog.tracer import custom
+from diffprog.tracer.jax_internals import (
+    Trace,
+    Tracer,
+    bind_unchanged,
+    concrete,
+    is_differentiable,
+    set_current_trace,
+    typeof,
+    user_line,
+)
+
+
+class Node:
+    """One recorded operation, or an input of the program (without `backward`).
+
+    Attributes:
+      order: position on the tape; inputs come before what uses them.
+      sources: per argument of the operation the (node, output number) that made it, None if it has no gradient.
+      avals: type of each result.
+      backward: cotangents of the results -> cotangents of the arguments.
+      single: whether the operation has one result rather than a list of them.
+    """
+
+    __slots__ = ("avals", "backward", "name", "order", "single", "sources")
+
+    def __init__(self, order: int, name: str, sources, avals, backward: Callable | None, single: bool):
+        self.order, self.name, self.sources = order, name, sources
+        self.avals, self.backward, self.single = avals, backward, single
+
+
+class Traced(Tracer):
+    """A value that depends on the inputs of a differentiated function."""
+
+    __slots__ = ("index", "node", "value")
+
+    def __init__(self, tape, value, node: Node, index: int):
+        super().__init__(tape, typeof(value))
+        self.value, self.node, self.index = value, node, index
+
+    def full_lower(self):
+        return self
+
+    def to_concrete_value(self):
+        return concrete(self.value)
+
+    def get_referent(self):
+        return self.value.get_referent() if isinstance(self.value, Tracer) else self.value
+
+    def _short_repr(self):
+        return f"Traced<{self.value._short_repr() if isinstance(self.value, Tracer) else self.value}>"
+
+
+class Tape(Trace):
+    """The trace that records; `parent` is the trace in which the operations really run."""
+
+    def __init__(self, parent):
+        super().__init__()
+        self.parent = parent
+        self.requires_low = False
+        self.size = 0
+
+    def watch(self, value) -> Traced:
+        """`value` as an input of the program; gradients with respect to it will be known."""
+        return self._traced([value], Node(self._next(), "input", (), [typeof(value)], None, True))[0]
+
+    def untraced(self, value):
+        """The value behind `value`, and its (node, output number) or None if it is a constant of this tape."""
+        if type(value) is Traced and value._trace is self:
+            return value.value, (value.node, value.index)
+        return value, None
+
+    def record(self, name, sources, results, live, backward) -> list:
+        """Write an operation down; returns its results, traced where `live` and differentiable."""
+        node = Node(self._next(), name, sources, [typeof(x) for x in results], backward, False)
+        traced = self._traced(results, node)
+        return [t if alive and is_differentiable(x) else x for t, x, alive in zip(traced, results, live, strict=True)]
+
+    def process_primitive(self, primitive, args, params, /):
+        values, sources = zip(*map(self.untraced, args), strict=True) if args else ((), ())
+        wanted = tuple(source is not None for source in sources)
+        if not any(wanted):
+            return bind_unchanged(primitive, self.parent, values, params)
+        rule = rules.get(primitive.name)
+        with set_current_trace(self.parent):
+            if rule is None:
+                return self._without_rule(primitive, values, params)
+            outcome = rule(primitive, wanted, values, params)
+        if primitive.multiple_results:
+            results, live, backward = outcome
+            if backward is None:
+                return results
+            return self.record(primitive.name, sources, results, live, backward)
+        result, backward = outcome
+        if backward is None or not is_differentiable(result):
+            return result
+        node = Node(self._next(), primitive.name, sources, [typeof(result)], backward, True)
+        return Traced(self, result, node, 0)
+
+    def process_custom_jvp_call(self, primitive, fun, jvp, args, /, *, symbolic_zeros):
+        return custom.custom_jvp_call(self, primitive, fun, jvp, args, symbolic_zeros)
+
+    def process_custom_vjp_call(self, primitive, fun, fwd, bwd, args, /, *, out_trees, symbolic_zeros):
+        return custom.custom_vjp_call(self, primitive, fun, fwd, bwd, args, out_trees, symbolic_zeros)
+
+    def process_call(self, primitive, fun, args, params, /):
+        with set_current_trace(self):  # the call is inlined; JAX before 0.11 only
+            return fun.call_wrapped(*args)
+
+    def stage_value(self, value):
+        return value
+
+    def _next(self) -> int:
+        self.size += 1
+        return self.size
+
+    def _traced(self, results, node):
+        return [Traced(self, result, node, index) for index, result in enumerate(results)]
+
+    def _without_rule(self, primitive, values, params):
+        results = primitive.bind(*values, **params)
+        if any(map(is_differentiable, results if primitive.multiple_results else [results])):
+            raise NotImplementedError(
+                f"diffprog has no derivative rule for the primitive '{primitive.name}', used at {user_line()}: "
+                "wrap its input in jax.lax.stop_gradient, give the function a jax.custom_vjp, or use jax.grad"
+            )
+        return results
