@@ -155,9 +155,9 @@ def contact_sheet(pictures, captions, *, columns=None, cell=224, title=None):
 
 
 def _centred(draw, text, x, y, size, width):
-    """Draw one line of text around (x, y), set smaller if `width` needs it."""
+    """Draw one line of text around (x, y), set smaller if `width` needs it, and cut where that would be illegible."""
+    size = max(min(size, size * width / max(draw.textlength(text, font=ImageFont.load_default(size)), 1)), 9)
     font = ImageFont.load_default(size)
-    length = draw.textlength(text, font=font)
-    if length > width:
-        font = ImageFont.load_default(max(size * width / length, 8))
+    while len(text) > 1 and draw.textlength(text, font=font) > width:
+        text = text.rstrip("\N{HORIZONTAL ELLIPSIS}")[:-1] + "\N{HORIZONTAL ELLIPSIS}"
     draw.text((x, y), text, font=font, fill=(50, 50, 50), anchor="mm")

@@ -57,7 +57,8 @@ class Model:
         names: one name or several, from `layers`. Nothing beyond the deepest of them is computed.
         """
         names = self.checked_layers([names] if isinstance(names, str) else names)
-        return self._compiled_layers(self.parameters, self.checked(images), names)
+        found = self._compiled_layers(self.parameters, self.checked(images), names)
+        return {name: found[name] for name in names}  # in the order asked for, which jit does not keep
 
     def collect(self, parameters, images, names):
         """`activations` in plain JAX, unchecked and uncompiled, as `apply` is to `__call__`."""

