@@ -19,17 +19,17 @@ class Named:
 
 
 class Pickler(pickle._Pickler):
-    def save_global(self, value, name=None):
-        self.write(pickle.GLOBAL + f"{value.module}\n{value.name}\n".encode())
+    """Writes what torch would write, without torch."""
 
     def save(self, value, save_persistent_id=True):
         if isinstance(value, Named):
-            return self.save_global(value)
-        if isinstance(value, Rebuilt):
-            self.save_global(Named("torch._utils", "_rebuild_tensor_v2"))
-            super().save(value.arguments)
-            return self.write(pickle.REDUCE)
-        return super().save(value, save_persistent_id)
+            self.write(pickle.GLOBAL + f"{value.module}\n{value.name}\n".encode())
+        elif isinstance(value, Rebuilt):
+            self.save(Named("torch._utils", "_rebuild_tensor_v2"))
+            self.save(value.arguments)
+            self.write(pickle.REDUCE)
+        else:
+            super().save(value, save_persistent_id)
 
     def persistent_id(self, value):
         return value.identifier if isinstance(value, Storage) else None
