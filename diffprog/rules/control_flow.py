@@ -64,7 +64,7 @@ def _stage_scan(jaxpr, wanted, num_consts, num_carry) -> _StagedScan:
     step = stage(jaxpr, wanted, args_reusable + per_step + (True,) * (num_results - num_carry))
     first_constant = num_args + len(step.forward.out_avals)
     steady = tuple(i < num_consts or i >= first_constant for i in step.residuals)
-    want_consts, want_carry, want_xs = _split(wanted, num_consts, num_carry)
+    want_consts, want_carry, _ = _split(wanted, num_consts, num_carry)
     num_want_consts, num_want_carry, num_live_ys = sum(want_consts), sum(want_carry), sum(step.live[num_carry:])
     live_carry = [alive for alive, want in zip(step.live[:num_carry], want_carry, strict=True) if want]
 
@@ -171,11 +171,7 @@ def _stage_cond(first, others, wanted) -> _StagedCond:
 
         def backward(*operands):
             values, given = _split(operands, len(used))
-            mine = [
-                g
-                for g, alive in zip(spread(given, live), branch.live, strict=True)
-                if alive
-            ]
+            mine = [g for g, alive in zip(spread(given, live), branch.live, strict=True) if alive]
             return jaxpr_as_fun(branch.backward)(*(residual(i, values) for i in branch.residuals), *mine)
 
         everything = [*first.in_avals, *first.out_avals, *slots]

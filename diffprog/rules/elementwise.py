@@ -8,7 +8,17 @@ import numpy as np
 from jax import lax, typeof
 from jax.lax import add, cos, cosh, div, exp, log, mul, neg, select, sin, sinh, square, sub
 
-from diffprog.rules.table import binary, broadcast_to, constant, linear, no_derivative, rule, unary, unbroadcast
+from diffprog.rules.table import (
+    binary,
+    broadcast_to,
+    broadcasted,
+    constant,
+    linear,
+    no_derivative,
+    rule,
+    unary,
+    unbroadcast,
+)
 
 no_derivative(
     "floor", "ceil", "round", "is_finite", "not", "and", "or", "xor", "population_count", "clz",
@@ -172,9 +182,8 @@ _complex_sign_has_derivative = True
 
 def _greater(x, y):
     """1 where x > y, 1/2 at a tie, 0 elsewhere: the convention of JAX for max and min."""
-    shape = np.broadcast_shapes(np.shape(x), np.shape(y))
-    x, y = broadcast_to(x, shape), broadcast_to(y, shape)
-    fill = lambda value: lax.full(shape, value, x.dtype)
+    x, y = broadcasted(x, y)
+    fill = lambda value: lax.full(x.shape, value, x.dtype)
     return select(lax.gt(x, y), fill(1), select(lax.eq(x, y), fill(0.5), fill(0)))
 
 
@@ -184,7 +193,7 @@ binary("nextafter", lambda z, x, y: (lambda g: g, _zero))
 
 
 def _rem(z, x, y):
-    quotient = lambda: div(*(broadcast_to(v, z.shape) for v in (x, y)))
+    quotient = lambda: div(*broadcasted(x, y))
     truncated = lambda q: mul(lax.sign(q), lax.floor(lax.abs(q)))
     return lambda g: g, lambda g: neg(mul(g, truncated(quotient())))
 

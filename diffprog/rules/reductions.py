@@ -2,11 +2,10 @@
 
 from functools import partial
 
-import jax
 import numpy as np
 from jax import lax
 
-from diffprog.rules.derived import derived
+from diffprog.rules.derived import derived, on_arrays
 from diffprog.rules.table import linear, no_derivative, rule
 from diffprog.tracer.jax_internals import jaxpr_as_fun
 
@@ -69,29 +68,25 @@ def _reduce(primitive, wanted, args, params):
         raise NotImplementedError(
             "lax.reduce has no derivative with respect to its initial values: combine them with the result instead"
         )
-    reducer, axes, starts = jaxpr_as_fun(params["jaxpr"]), params["dimensions"], args[count:]
+    combine, axes = on_arrays(jaxpr_as_fun(params["jaxpr"])), params["dimensions"]
 
-    def tree(*xs):
-        shape = xs[0].shape
-        kept = [i for i in range(len(shape)) if i not in axes]
-        size = int(np.prod([shape[i] for i in axes], dtype=int))
-        rows = [lax.reshape(lax.transpose(x, [*axes, *kept]), (size, *(shape[i] for i in kept))) for x in xs]
-        combine = reducer
-        for _ in range(len(kept) + 1):
-            combine = jax.vmap(combine)
-        while rows[0].shape[0] > 1:
-            half = (rows[0].shape[0] + 1) // 2
+    def tree(*operands):
+        xs, starts = operands[:count], operands[count:]
+        kept = [i for i in range(xs[0].ndim) if i not in axes]
+        kept_shape = [xs[0].shape[i] for i in kept]
+        size = int(np.prod([xs[0].shape[i] for i in axes], dtype=int))
+        rows = [lax.reshape(lax.transpose(x, [*axes, *kept]), (size, *kept_shape)) for x in xs]
+        if size == 0:
+            return [lax.full(kept_shape, start) for start in starts]
+        while size > 1:
+            half = (size + 1) // 2
+            fill = [(0, 2 * half - size, 0)] + [(0, 0, 0)] * len(kept)
             left = [lax.slice_in_dim(r, 0, half) for r in rows]
-            right = [
-                lax.pad(lax.slice_in_dim(r, half, None), start, [(0, 2 * half - r.shape[0], 0)] + [(0, 0, 0)] * len(kept))
-                for r, start in zip(rows, starts, strict=True)
-            ]
-            rows = combine(*left, *right)
-        if rows[0].shape[0] == 0:
-            return [lax.broadcast(start, r.shape[1:]) for r, start in zip(rows, starts, strict=True)]
+            right = [lax.pad(lax.slice_in_dim(r, half, size), s, fill) for r, s in zip(rows, starts, strict=True)]
+            rows, size = combine(*left, *right), half
         return [lax.squeeze(r, [0]) for r in rows]
 
-    return derived(primitive, wanted, args, params, lambda *args: tree(*args[:count]))
+    return derived(primitive, wanted, args, params, tree)
 
 
 # ---------------------------------------------------------------- cumulative

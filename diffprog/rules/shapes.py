@@ -66,9 +66,7 @@ def _stack(primitive, wanted, args, params):
 
 
 def _filled(cotangents, avals):
-    return [
-        lax.full(aval.shape, 0, aval.dtype) if g is None else g for g, aval in zip(cotangents, avals, strict=True)
-    ]
+    return [lax.full(aval.shape, 0, aval.dtype) if g is None else g for g, aval in zip(cotangents, avals, strict=True)]
 
 
 @rule("unstack")
@@ -87,8 +85,10 @@ def _unstack(primitive, wanted, args, params):
 def _split(primitive, wanted, args, params):
     results = primitive.bind(*args, **params)
     avals = [typeof(x) for x in results]
-    return results, [True] * len(results), lambda cotangents: (
-        lax.concatenate(_filled(cotangents, avals), params["axis"]),
+    return (
+        results,
+        [True] * len(results),
+        lambda cotangents: (lax.concatenate(_filled(cotangents, avals), params["axis"]),),
     )
 
 

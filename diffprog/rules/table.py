@@ -89,15 +89,28 @@ def no_derivative(*names: str):
 
 
 def unbroadcast(pull: Callable, x, z) -> Callable:
-    """`pull`, summed to the shape of `x` where JAX broadcast a scalar `x` to the shape of `z`."""
-    if np.shape(x) == np.shape(z):
+    """`pull`, summed to the shape of `x` where the primitive broadcast a smaller `x` to the shape of `z`."""
+    small, large = np.shape(x), np.shape(z)
+    if small == large:
         return pull
-    axes = tuple(range(np.ndim(z)))  # JAX broadcasts nothing but scalars inside a primitive
-    return lambda g: lax.reduce_sum(broadcast_to(pull(g), np.shape(z)), axes)
+    if not small:
+        axes = range(len(large))
+    else:
+        axes = [d for d, (n, m) in enumerate(zip(small, large, strict=True)) if n != m]
+    return lambda g: lax.reshape(lax.reduce_sum(broadcast_to(pull(g), large), axes), small)
 
 
 def broadcast_to(x, shape):
-    return x if np.shape(x) == shape else lax.broadcast(x, shape)
+    """`x`, a scalar or with some sizes 1, at this shape."""
+    if np.shape(x) == tuple(shape):
+        return x
+    return lax.broadcast_in_dim(x, shape, range(len(shape)) if np.ndim(x) else ())
+
+
+def broadcasted(*xs) -> list:
+    """`xs` at their common shape."""
+    shape = np.broadcast_shapes(*map(np.shape, xs))
+    return [broadcast_to(x, shape) for x in xs]
 
 
 def constant(x, value):

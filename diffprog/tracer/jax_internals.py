@@ -10,9 +10,11 @@ from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
+from jax import lax
 from jax._src import ad_util, core, dtypes, linear_util, source_info_util, traceback_util
 from jax._src.custom_derivatives import SymbolicZero
 from jax._src.interpreters import partial_eval
+from jax._src.lax import windowed_reductions
 from jax._src.sharding_impls import UNSPECIFIED
 from jax._src.util import weakref_lru_cache
 from jax.extend.core import Primitive, jaxpr_as_fun, set_current_trace, take_current_trace
@@ -23,11 +25,36 @@ if not _scan_counts:
     from jax._src import flattree
 
 __all__ = [
-    "Primitive", "SymbolicZero", "Trace", "Tracer", "bind_cond", "bind_jit", "bind_scan", "bind_unchanged",
-    "canonical", "closed", "concrete", "cotangent_dtype", "eval_jaxpr", "float0", "instantiate", "is_array_type",
-    "is_differentiable", "is_symbolic_zero", "jaxpr_as_fun", "keep_used", "scan_sizes", "set_current_trace",
-    "take_current_trace", "trace_to_jaxpr", "typeof", "user_line", "weakref_lru_cache",
-]  # fmt: skip
+    "Primitive",
+    "SymbolicZero",
+    "Trace",
+    "Tracer",
+    "bind_cond",
+    "bind_jit",
+    "bind_scan",
+    "bind_unchanged",
+    "canonical",
+    "closed",
+    "concrete",
+    "cotangent_dtype",
+    "eval_jaxpr",
+    "float0",
+    "instantiate",
+    "is_array_type",
+    "is_differentiable",
+    "is_symbolic_zero",
+    "jaxpr_as_fun",
+    "keep_used",
+    "scan_sizes",
+    "select_and_gather_add",
+    "select_and_scatter_add",
+    "set_current_trace",
+    "take_current_trace",
+    "trace_to_jaxpr",
+    "typeof",
+    "user_line",
+    "weakref_lru_cache",
+]
 
 Trace = core.Trace
 Tracer = core.Tracer
@@ -163,11 +190,24 @@ def bind_scan(jaxpr, constants, carry, xs, *, length, reverse, unroll):
             "ft_in": pack((nones(len(constants)), nones(len(carry)), nones(len(xs)))),
             "ft_out": pack((nones(len(carry)), nones(len(jaxpr.out_avals) - len(carry)))),
         }
-    return scan_p.bind(
-        *constants, *carry, *xs, jaxpr=jaxpr, length=length, reverse=reverse, unroll=unroll, **groups
-    )
+    return scan_p.bind(*constants, *carry, *xs, jaxpr=jaxpr, length=length, reverse=reverse, unroll=unroll, **groups)
 
 
 def bind_cond(index, branches, args, params):
     """`lax.switch` over closed jaxprs, with the other parameters of the original (its platforms)."""
     return cond_p.bind(index, *args, **(params | {"branches": tuple(branches)}))
+
+
+# ---------------------------------------------------------------- pooling, which has no public name in JAX
+
+
+def select_and_scatter_add(source, operand, is_max: bool, window, strides, padding):
+    """Add each element of `source` where its window of `operand` has its extreme value."""
+    chosen = lax.ge_p if is_max else lax.le_p
+    return windowed_reductions._select_and_scatter_add(source, operand, chosen, window, strides, padding)
+
+
+def select_and_gather_add(tangents, operand, is_max: bool, window, strides, padding):
+    """Read `tangents` where each window of `operand` has its extreme value."""
+    chosen, ones = lax.ge_p if is_max else lax.le_p, (1,) * len(window)
+    return windowed_reductions._select_and_gather_add(tangents, operand, chosen, window, strides, padding, ones, ones)

@@ -140,4 +140,3 @@ def run_taped(fun, args, wanted):
         tape.invalidate()
     results, places = zip(*map(tape.untraced, results), strict=True) if results else ((), ())
     return list(results), list(places), [x.node for x, want in zip(traced, wanted, strict=True) if want]
-

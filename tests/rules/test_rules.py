@@ -1,0 +1,98 @@
+"""Every rule against `jax.vjp`: first and second order, eagerly, under `jit`, and with the pullback under `vmap`."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import diffprog as dp
+from tests.rules.rows import ROWS, Row
+
+
+def make_args(row: Row, dtype, seed=0):
+    """The row's arguments at this dtype: (differentiable ones, function of these alone)."""
+    rng = np.random.default_rng(seed)
+
+    def make(spec):
+        values = spec if isinstance(spec, np.ndarray) else rng.uniform(*row.domain, spec)
+        if np.issubdtype(dtype, np.complexfloating):
+            values = values + 1j * rng.uniform(0.1, 0.8, np.shape(values))
+        return jnp.asarray(values, dtype)
+
+    return tuple(make(spec) for spec in row.args)
+
+
+def random_like(tree, seed):
+    rng = np.random.default_rng(seed)
+
+    def draw(x):
+        values = rng.standard_normal(x.shape)
+        if jnp.iscomplexobj(x):
+            values = values + 1j * rng.standard_normal(x.shape)
+        return jnp.asarray(values, x.dtype)
+
+    return jax.tree.map(draw, tree)
+
+
+def assert_close(ours, theirs, tolerance, what):
+    """Each leaf within `tolerance` of JAX's, relative to the largest element there."""
+    assert jax.tree.structure(ours) == jax.tree.structure(theirs), what
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        assert a.shape == b.shape and a.dtype == b.dtype, what
+        a, b = np.asarray(a), np.asarray(b)
+        assert np.isfinite(b).all(), f"{what}: JAX's own gradient is not finite"
+        error = np.max(np.abs(a - b), initial=0)
+        assert error <= tolerance * max(np.max(np.abs(b), initial=0), 1e-3), f"{what}: off by {error}"
+
+
+def derivatives(vjp, fun, args, cotangents, direction, order):
+    """What is compared: first order, the pullback under vmap, and two kinds of second order."""
+
+    def pull(args, g):
+        return vjp(fun, *args)[1](g)
+
+    first = jax.tree.map(lambda g: g[0], cotangents)
+    _, pullback = vjp(fun, *args)
+    found = {"first order": pullback(first), "pullback under vmap": jax.vmap(pullback)(cotangents)}
+    if order == 2:
+        found["reverse over reverse"] = vjp(lambda *args: pull(args, first), *args)[1](direction)
+        found["forward over reverse"] = jax.jvp(lambda *args: pull(args, first), args, direction)[1]
+    return found
+
+
+def check(row, dtype, tolerance, order):
+    args = make_args(row, dtype)
+    result = jax.eval_shape(row.fun, *args)
+    cotangents = random_like(jax.tree.map(lambda x: jax.ShapeDtypeStruct((3, *x.shape), x.dtype), result), 1)
+    direction = random_like(args, 2)
+    compiled = lambda vjp: jax.jit(lambda *inputs: derivatives(vjp, row.fun, *inputs, order))
+    ours, theirs = (compiled(vjp)(args, cotangents, direction) for vjp in (dp.vjp, jax.vjp))
+    for what in theirs:
+        assert_close(ours[what], theirs[what], tolerance, f"{row.name}, {what}, {np.dtype(dtype)}")
+    first = jax.tree.map(lambda g: g[0], cotangents)
+    value, pullback = dp.vjp(row.fun, *args)
+    assert_close(value, row.fun(*args), tolerance, f"{row.name}, value")
+    assert_close(pullback(first), theirs["first order"], tolerance, f"{row.name}, eagerly, {np.dtype(dtype)}")
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_float64(row):
+    with jax.enable_x64(True):
+        check(row, np.float64, row.tolerance, row.order)
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row.complex_too], ids=lambda row: row.name)
+def test_complex(row):
+    with jax.enable_x64(True):
+        check(row, np.complex128, row.tolerance, row.order)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_float32(row):
+    args = make_args(row, np.float32)
+    value, pullback = dp.vjp(row.fun, *args)
+    expected, their_pullback = jax.vjp(row.fun, *args)
+    cotangent = random_like(expected, 1)
+    # Both round in float32; formulas that differ do so by a few units in the last place of the largest term.
+    assert_close(value, expected, 1e-6, f"{row.name}, value")
+    assert_close(pullback(cotangent), their_pullback(cotangent), max(3e-5, row.tolerance), row.name)
