@@ -37,8 +37,8 @@ def fgsm(model: Callable, images, labels, *, norm: Norm = linf, epsilon: float =
     With `norm=l2` the step goes along the gradient itself. Arguments and errors are those of `pgd`; nothing is random.
     """
     border.checked_search(norm, epsilon, 1, epsilon)
-    search = Search(model, norm, float(epsilon), targeted, loss, None, None, engine)
-    return _attack(search, images, labels, epsilon=epsilon, steps=1)
+    search = Search(model, norm, targeted, loss, None, None, engine)
+    return _attack(search, images, labels, epsilon=epsilon, step_size=epsilon, steps=1)
 
 
 def pgd(model: Callable, images, labels, *, key: jax.Array, norm: Norm = linf, epsilon: float = 8 / 255,
@@ -63,16 +63,16 @@ def pgd(model: Callable, images, labels, *, key: jax.Array, norm: Norm = linf, e
     """
     step_size = epsilon / 4 if step_size is None else step_size
     border.checked_search(norm, epsilon, steps, step_size)
-    search = Search(model, norm, float(step_size), targeted, loss, norm.uniform, _better, engine)
-    return _attack(search, images, labels, epsilon=epsilon, steps=steps, key=key, first=first, progress=progress)
+    search = Search(model, norm, targeted, loss, norm.uniform, _better, engine)
+    return _attack(search, images, labels, epsilon=epsilon, step_size=step_size, steps=steps, key=key, first=first,
+                   progress=progress)
 
 
 class Search(NamedTuple):
-    """What a compiled search depends on; the rest is data."""
+    """What a compiled search depends on; the rest, budget and step size included, is data."""
 
     model: Callable
     norm: Norm
-    step_size: float
     targeted: bool
     loss: Callable
     start: Callable | None  # a random perturbation, as in `Norm.uniform`; None starts at the image
@@ -97,7 +97,7 @@ class Programs(NamedTuple):
     loop: Descent
 
 
-def _attack(search, images, labels, *, epsilon, steps, key=None, first=0, progress=None) -> Result:
+def _attack(search, images, labels, *, epsilon, step_size, steps, key=None, first=0, progress=None) -> Result:
     images = border.checked_images(images)
     labels = border.checked_labels(labels, len(images))
     programs = _programs(search) if _hashable(search.model) else _programs.__wrapped__(search)
@@ -108,8 +108,8 @@ def _attack(search, images, labels, *, epsilon, steps, key=None, first=0, progre
     epsilon = _float32_at_most(epsilon)
     start = programs.start(images, epsilon, key, first)
     nothing = Candidates(start, jnp.full(len(images), -jnp.inf), jnp.zeros(len(images), bool))
-    state, history = programs.loop.run(programs.loop.start(start, kept=nothing), steps, block=5, progress=progress,
-                                       data=(images, labels, epsilon))
+    state = programs.loop.start(start, kept=nothing)._replace(optimizer=jnp.float32(step_size))
+    state, history = programs.loop.run(state, steps, data=(images, labels, epsilon), block=5, progress=progress)
     last = programs.judge(state.parameters, labels)
     found = np.asarray((search.keep(state.kept, last) if search.keep else last).images)
 
@@ -121,7 +121,7 @@ def _attack(search, images, labels, *, epsilon, steps, key=None, first=0, progre
 
 @lru_cache(maxsize=16)
 def _programs(search: Search) -> Programs:
-    model, norm, step_size, targeted, loss, uniform, keep, engine = search
+    model, norm, targeted, loss, uniform, keep, engine = search
 
     def judge(images, labels):
         logits = model(images)
@@ -143,11 +143,19 @@ def _programs(search: Search) -> Programs:
         noise = jax.vmap(lambda key: uniform(key, images.shape[1:], epsilon))(keys)
         return jax.vmap(norm.project, (0, 0, None))(images + noise, images, epsilon)
 
-    steepest = optax.stateless(lambda gradient, _: jax.vmap(norm.steepest)(gradient))
     keep_images = keep and (lambda kept, images, value, aux: keep(kept, Candidates(images, *aux)))
-    loop = Descent(objective, optax.chain(steepest, optax.sgd(step_size)), project=project, keep=keep_images,
-                   maximise=True, has_aux=True, engine=engine)
-    return Programs(jax.jit(model), jax.jit(start), jax.jit(judge), loop)
+    loop = Descent(objective, _steepest_descent(norm), project=project, keep=keep_images, maximise=True, has_aux=True,
+                   engine=engine)
+    return Programs(jax.jit(lambda images: model(images)), jax.jit(start), jax.jit(judge), loop)
+
+
+def _steepest_descent(norm: Norm) -> optax.GradientTransformation:
+    """Steps of one length in `norm`, per image. The length is the state, so that another length is no other program."""
+
+    def update(gradient, length, parameters=None):
+        return -length * jax.vmap(norm.steepest)(gradient), length
+
+    return optax.GradientTransformation(lambda parameters: jnp.float32(0), update)
 
 
 def _better(kept: Candidates, new: Candidates) -> Candidates:

@@ -93,7 +93,7 @@ def _l2_project(point, centre, epsilon):
         return pair[1], solve(pair[1])
 
     t, _ = jax.lax.while_loop(lambda pair: pair[1] > pair[0], rise, (jnp.zeros_like(epsilon), solve(0.0)))
-    return jnp.clip(shift_towards_zero(centre, t * direction), 0, 1)
+    return jnp.clip(jnp.where(t < 1, shift_towards_zero(centre, t * direction), point), 0, 1)
 
 
 def _l2_uniform(key, shape, epsilon):

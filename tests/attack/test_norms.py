@@ -1,0 +1,147 @@
+from fractions import Fraction
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from diffprog.attack import l2, linf
+from diffprog.attack.norms import shift_towards_zero
+
+NORMS = pytest.mark.parametrize("norm", [linf, l2], ids=lambda norm: norm.name)
+project = {norm.name: jax.jit(norm.project) for norm in (linf, l2)}
+
+SIZE = 24
+floats = partial(st.floats, width=32, allow_subnormal=False)  # which XLA takes for 0
+special = st.sampled_from([0.0, 1.0, 0.5, 1e-30, 1 / 255])
+pixels = hnp.arrays(np.float32, SIZE, elements=floats(0, 1) | special)
+points = hnp.arrays(np.float32, SIZE, elements=floats(-3, 4))
+radii = floats(2.0**-20, 5).map(np.float32)
+
+
+def nearest_by_bisection(point, centre, epsilon):
+    """Float64 reference: the solution of the KKT conditions, found by bisecting the multiplier of the L2 ball."""
+    point, centre = point.astype(np.float64), centre.astype(np.float64)
+
+    def candidate(multiplier):
+        return np.clip((point + multiplier * centre) / (1 + multiplier), 0, 1)
+
+    if np.linalg.norm(candidate(0.0) - centre) <= epsilon:
+        return candidate(0.0)
+    low, high = 0.0, 1e12
+    for _ in range(300):
+        middle = (low * high) ** 0.5 if low > 1 else (low + high) / 2
+        low, high = (middle, high) if np.linalg.norm(candidate(middle) - centre) > epsilon else (low, middle)
+    return candidate(high)
+
+
+@settings(max_examples=300, deadline=None)
+@given(points, pixels, radii)
+def test_budget_and_box_are_never_exceeded(point, centre, epsilon):
+    for norm in (linf, l2):
+        found = np.asarray(project[norm.name](point, centre, epsilon))
+        assert found.min() >= 0 and found.max() <= 1
+        in_float32, in_float64 = found - centre, found.astype(np.float64) - centre.astype(np.float64)
+        if norm is linf:
+            assert np.abs(in_float32).max() <= epsilon and np.abs(in_float64).max() <= epsilon
+        else:
+            assert np.linalg.norm(in_float32) <= epsilon and np.linalg.norm(in_float64) <= epsilon
+
+
+@settings(max_examples=300, deadline=None)
+@given(points, pixels, radii)
+def test_projection_is_the_nearest_point(point, centre, epsilon):
+    expected = np.clip(point.astype(np.float64), np.maximum(centre - np.float64(epsilon), 0),
+                       np.minimum(centre + np.float64(epsilon), 1))
+    np.testing.assert_allclose(project["linf"](point, centre, epsilon), expected, atol=1.2e-7)
+    expected = nearest_by_bisection(point, centre, epsilon)
+    # In distance: a radius smaller by 1e-5 may move a pixel by more, where the box stops nearly all the others.
+    found = np.asarray(project["l2"](point, centre, epsilon), np.float64)
+    assert np.linalg.norm(point - found) <= np.linalg.norm(point - expected) + 2e-5 * epsilon + 1e-6
+
+
+@settings(max_examples=200, deadline=None)
+@given(points, pixels, radii, hnp.arrays(np.float32, SIZE, elements=floats(0, 1)))
+def test_l2_projection_satisfies_the_variational_inequality(point, centre, epsilon, other):
+    """y is the nearest point of a convex set to z exactly if (z - y) . (w - y) <= 0 for every w of the set."""
+    found = np.asarray(project["l2"](point, centre, epsilon), np.float64)
+    away = other.astype(np.float64) - centre
+    inside = centre + away * min(1, epsilon / max(np.linalg.norm(away), 1e-30))
+    assert (point - found) @ (inside - found) <= (np.linalg.norm(point - found) + 1) * (5e-5 * epsilon + 1e-6)
+
+
+@NORMS
+def test_points_inside_stay(norm):
+    rng = np.random.default_rng(0)
+    centre = rng.uniform(size=(8, 8, 3)).astype(np.float32)
+    inside = np.clip(centre + rng.uniform(-0.01, 0.01, size=centre.shape), 0, 1).astype(np.float32)
+    epsilon = np.float32(norm.measure((inside - centre)[None])[0] * 1.01)
+    np.testing.assert_array_equal(project[norm.name](inside, centre, epsilon), inside)
+
+
+@settings(max_examples=100, deadline=None)
+@given(points, pixels, radii)
+def test_projecting_twice_is_projecting_once(point, centre, epsilon):
+    for norm in (linf, l2):
+        once = project[norm.name](point, centre, epsilon)
+        np.testing.assert_allclose(project[norm.name](once, centre, epsilon), once, atol=1e-6 * epsilon)
+
+
+def test_l2_budget_holds_for_a_photograph_sized_image():
+    rng = np.random.default_rng(1)
+    centre = rng.integers(0, 256, (512, 640, 3)).astype(np.float32) / 255
+    for epsilon in (1e-2, 0.5, 30.0, 300.0):
+        found = np.asarray(project["l2"](centre + rng.normal(size=centre.shape).astype(np.float32), centre, epsilon))
+        size = np.linalg.norm((found.astype(np.float64) - centre).ravel())
+        assert 0.99 * epsilon < size <= epsilon
+        assert np.sqrt(np.sum((found - centre) ** 2)) <= epsilon
+
+
+@settings(max_examples=300, deadline=None)
+@given(floats(0, 1), floats(-2, 2))
+def test_shift_is_the_closest_float_that_is_not_too_far(centre, shift):
+    found = np.asarray(jax.jit(shift_towards_zero)(np.float32(centre), np.float32(shift)))
+    assert abs(Fraction(float(found)) - Fraction(centre)) <= Fraction(abs(shift))
+    if abs(shift) > 1e-30:
+        further = float(np.nextafter(found, np.float32(np.sign(shift) * np.inf)))
+        assert abs(Fraction(further) - Fraction(centre)) > Fraction(abs(shift))
+
+
+@NORMS
+def test_steepest_beats_every_other_direction_of_its_size(norm):
+    rng = np.random.default_rng(2)
+    gradient = rng.normal(size=(5, 4, 3)).astype(np.float32)
+    best = np.asarray(norm.steepest(gradient))
+    np.testing.assert_allclose(norm.measure(best[None]), 1, rtol=1e-6)
+    dual = np.abs(gradient).sum() if norm is linf else np.linalg.norm(gradient.ravel())  # the largest slope there is
+    np.testing.assert_allclose(np.sum(best * gradient), dual, rtol=1e-5)
+
+
+@NORMS
+def test_steepest_of_nothing_is_nothing_and_of_little_is_whole(norm):
+    np.testing.assert_array_equal(norm.steepest(jnp.zeros((2, 3))), 0)
+    tiny = jnp.array([3e-30, -4e-30])
+    np.testing.assert_allclose(norm.steepest(tiny), [1, -1] if norm is linf else [0.6, -0.8], rtol=1e-6)
+
+
+@pytest.mark.parametrize("dimension", [1, 2, 7])
+def test_uniform_perturbations_fill_the_ball(dimension):
+    """In a ball of d dimensions the fraction within r of the centre is (r / epsilon)^d, for cubes and for balls."""
+    keys = jax.random.split(jax.random.key(5), 4000)
+    for norm in (linf, l2):
+        drawn = np.asarray(jax.vmap(lambda key: norm.uniform(key, (dimension,), 0.3))(keys))
+        volumes = np.sort((norm.measure(drawn) / 0.3) ** dimension)
+        assert volumes[-1] <= 1 + 1e-5
+        uniform = (np.arange(4000) + 0.5) / 4000
+        assert np.abs(volumes - uniform).max() < 1.63 / np.sqrt(4000)  # Kolmogorov-Smirnov at 1 %
+        np.testing.assert_allclose(drawn.mean(axis=0), 0, atol=4 * 0.3 / np.sqrt(4000))
+
+
+def test_measures_are_the_textbook_norms():
+    perturbations = np.array([[[3.0, -4.0]], [[0.0, 0.25]]], np.float32)
+    np.testing.assert_array_equal(linf.measure(perturbations), [4.0, 0.25])
+    np.testing.assert_array_equal(l2.measure(perturbations), [5.0, 0.25])
