@@ -5,10 +5,12 @@
 
 from diffprog.visualize.objectives import Objective, channel, direction, layer, logit, neuron
 from diffprog.visualize.parameterisations import Parameterisation, fourier, pixels
+from diffprog.visualize.recipes import Recipe, recipe
 from diffprog.visualize.rendering import Rendering, render
 from diffprog.visualize.transforms import Transform, chain, gentle, jitter, lucid, pad, rotate, scale, still, wide
 
 __all__ = [
-    "Objective", "Parameterisation", "Rendering", "Transform", "chain", "channel", "direction", "fourier", "gentle",
-    "jitter", "layer", "logit", "lucid", "neuron", "pad", "pixels", "render", "rotate", "scale", "still", "wide",
+    "Objective", "Parameterisation", "Recipe", "Rendering", "Transform", "chain", "channel", "direction", "fourier",
+    "gentle", "jitter", "layer", "logit", "lucid", "neuron", "pad", "pixels", "recipe", "render", "rotate", "scale",
+    "still", "wide",
 ]

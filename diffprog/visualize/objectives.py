@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Real
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -23,6 +24,12 @@ class Objective:
     name: str
     layers: frozenset[str]
     score: Callable
+
+    def checked(self, model):
+        """Itself; ValueError if `model` lacks a layer, a channel or a class that it names. Nothing is computed."""
+        shapes = {name: model.layers[name] for name in model.checked_layers(sorted(self.layers))}
+        jax.eval_shape(lambda: self.score(model, {name: jnp.zeros((1, *shape)) for name, shape in shapes.items()}))
+        return self
 
     def __add__(self, other):
         other = _objective(other)

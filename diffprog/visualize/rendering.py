@@ -44,7 +44,7 @@ def render(model, objective, *, key, image=None, shake=transforms.lucid, draws=1
     side = min(image.height, image.width) + shake.growth
     if side < model.minimum:
         raise ValueError(f"{model.name} takes images of {model.minimum} pixels or more; found {side} after transforms")
-    names = model.checked_layers(sorted(set().union(*(each.layers for each in objectives))))
+    names = sorted(set().union(*(each.checked(model).layers for each in objectives)))
 
     def ascend(parameters, step):
         pictures = _shaken(jax.vmap(image.decode)(parameters), shake, step.key, draws)

@@ -1,10 +1,11 @@
 """Small random motions of the picture, so that what is found does not hang on single pixels (Olah et al. 2017).
 
-Each transform draws an affine map and says by how many pixels it grows the canvas; a set of them multiplies the maps
-and samples the image *once*, bilinearly. So a chain of any length costs one gather, and blurs once.
+Each transform maps a few random numbers to an affine map, and says by how many pixels it grows the canvas. A chain
+multiplies the maps and samples the image *once*, bilinearly: a chain of any length costs one gather and blurs once.
 """
 
 from collections.abc import Callable
+from itertools import accumulate
 from typing import NamedTuple
 
 import jax
@@ -14,11 +15,17 @@ FILL = 0.5  # grey beyond the picture's edge
 
 
 class Transform(NamedTuple):
-    """growth: pixels added to height and width. draw: `draw(key)` gives the 3 x 3 map from positions (row, column, 1)
-    in the result to positions in the image, both counted from the centre."""
+    """growth: pixels added to height and to width. count: how many random numbers it takes.
+    matrix: `matrix(numbers)`, of that many uniform numbers in [0, 1), is the 3 x 3 map from positions
+    (row, column, 1) in the result to positions in the image, both counted from the centre."""
 
     growth: int
-    draw: Callable
+    count: int
+    matrix: Callable
+
+    def draw(self, key):
+        """A random 3 x 3 map."""
+        return self.matrix(jax.random.uniform(key, (self.count,)))
 
     def __call__(self, key, image):
         """One random result: (height, width, c) -> (height + growth, width + growth, c), differentiable."""
@@ -27,50 +34,50 @@ class Transform(NamedTuple):
 
 def pad(pixels):
     """A border of grey, `pixels` wide on each side: units cannot count on the picture's edge."""
-    return Transform(2 * pixels, lambda key: jnp.eye(3))
+    return Transform(2 * pixels, 0, lambda _: jnp.eye(3))
 
 
 def jitter(pixels):
-    """Crop `pixels` off height and width, at a random place (whole pixels, so it does not blur)."""
+    """Crop `pixels` off height and width, at a random place (a whole pixel, so that it does not blur)."""
 
-    def draw(key):
-        shift = jax.random.randint(key, (2,), 0, pixels + 1) - pixels / 2
-        return jnp.eye(3).at[:2, 2].set(shift)
+    def matrix(numbers):
+        return jnp.eye(3).at[:2, 2].set(jnp.floor(numbers * (pixels + 1)) - pixels / 2)
 
-    return Transform(-pixels, draw)
+    return Transform(-pixels, 2, matrix)
 
 
 def scale(low, high):
     """Enlarge about the centre by a factor drawn uniformly from [low, high]."""
 
-    def draw(key):
-        shrink = 1 / jax.random.uniform(key, minval=low, maxval=high)
+    def matrix(numbers):
+        shrink = 1 / (low + (high - low) * numbers[0])
         return jnp.diag(jnp.stack([shrink, shrink, jnp.ones(())]))
 
-    return Transform(0, draw)
+    return Transform(0, 1, matrix)
 
 
 def rotate(degrees):
     """Rotate about the centre by an angle drawn uniformly from [-degrees, degrees]."""
 
-    def draw(key):
-        angle = jnp.deg2rad(jax.random.uniform(key, minval=-degrees, maxval=degrees))
+    def matrix(numbers):
+        angle = jnp.deg2rad(degrees * (2 * numbers[0] - 1))
         cosine, sine, zero, one = jnp.cos(angle), jnp.sin(angle), jnp.zeros(()), jnp.ones(())
         return jnp.stack([cosine, sine, zero, -sine, cosine, zero, zero, zero, one]).reshape(3, 3)
 
-    return Transform(0, draw)
+    return Transform(0, 1, matrix)
 
 
 def chain(*transforms):
-    """The transforms one after the other, each with a random draw of its own, as one transform."""
+    """The transforms one after the other, each drawn independently, as one transform."""
+    ends = list(accumulate((transform.count for transform in transforms), initial=0))
 
-    def draw(key):
-        matrix = jnp.eye(3)
-        for index, transform in enumerate(transforms):
-            matrix = matrix @ transform.draw(jax.random.fold_in(key, index))
-        return matrix
+    def matrix(numbers):
+        product = jnp.eye(3)
+        for transform, end in zip(transforms, ends[1:], strict=True):
+            product = product @ transform.matrix(numbers[end - transform.count : end])
+        return product
 
-    return Transform(sum(transform.growth for transform in transforms), draw)
+    return Transform(sum(transform.growth for transform in transforms), ends[-1], matrix)
 
 
 def sample(image, matrix, height, width):
@@ -82,7 +89,7 @@ def sample(image, matrix, height, width):
     columns = jnp.arange(width, dtype=jnp.float32)[None] - (width - 1) / 2
     y = matrix[0, 0] * rows + matrix[0, 1] * columns + matrix[0, 2] + (image.shape[0] - 1) / 2
     x = matrix[1, 0] * rows + matrix[1, 1] * columns + matrix[1, 2] + (image.shape[1] - 1) / 2
-    flat = (image - FILL).reshape(-1, image.shape[-1])
+    flat = (jnp.asarray(image) - FILL).reshape(-1, image.shape[-1])
     return FILL + sum(_corner(flat, image.shape, y, x, down, right) for down in (0, 1) for right in (0, 1))
 
 
