@@ -16,7 +16,7 @@ CASES = [  # size, kernel, strides, padding
     ((8, 9), (2, 1), (3, 2), ((0, 0), (0, 0))),  # stride longer than the kernel: positions that nothing reads
     ((5, 5), (2, 2), (1, 1), ((3, 2), (4, 1))),  # padding longer than the kernel
     ((11, 11), (4, 4), (2, 3), ((0, 0), (0, 0))),  # the last rows and columns are never read
-    ((4, 6), (7, 7), (2, 1), ((6, 6), (3, 3))),
+    ((4, 6), (6, 2), (2, 1), ((6, 6), (3, 3))),
     ((5, 5), (3, 3), (2, 2), ((9, 8), (7, 6))),
 ]
 
@@ -41,15 +41,30 @@ def assert_close(ours, theirs):
 @pytest.mark.parametrize("size, kernel, strides, padding", CASES)
 def test_forward_and_cotangents_agree_with_xla(x64, size, kernel, strides, padding):
     x, k = example(size, kernel)
-    y, pullback = jax.vjp(lambda x, k: depthwise.native(x, k, strides, padding), x, k)
-    g = jnp.asarray(np.random.default_rng(1).normal(size=y.shape))
-    dx, dk = pullback(g)
-    assert_close(depthwise.forward(x, k, strides, padding), y)
-    assert_close(depthwise.input_cotangent(g, k, x.shape, strides, padding), dx)
-    assert_close(depthwise.kernel_cotangent(g, x, k.shape, strides, padding), dk)
+    g = jnp.asarray(np.random.default_rng(1).normal(size=jax.eval_shape(convolved(strides, padding), x, k).shape))
+
+    @jax.jit
+    def ours(x, k, g):
+        return (
+            depthwise.forward(x, k, strides, padding),
+            depthwise.input_cotangent(g, k, x.shape, strides, padding),
+            depthwise.kernel_cotangent(g, x, k.shape, strides, padding),
+        )
+
+    @jax.jit
+    def theirs(x, k, g):
+        y, pullback = jax.vjp(convolved(strides, padding), x, k)
+        return y, *pullback(g)
+
+    for found, expected in zip(ours(x, k, g), theirs(x, k, g), strict=True):
+        assert_close(found, expected)
 
 
-@pytest.mark.parametrize("size, kernel, strides, padding", CASES[:4])
+def convolved(strides, padding):
+    return lambda x, k: depthwise.native(x, k, strides, padding)
+
+
+@pytest.mark.parametrize("size, kernel, strides, padding", [CASES[1], CASES[3]])
 def test_custom_derivative_agrees_to_second_order(x64, size, kernel, strides, padding):
     x, k = example(size, kernel)
 
