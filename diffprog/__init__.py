@@ -1,5 +1,7 @@
 """diffprog: differentiate any JAX program, look at every gradient in it, and optimise whatever you point at."""
 
+from diffprog.comparison import compare
+from diffprog.graph import record
 from diffprog.rules import (  # noqa: F401  (they fill the table of rules)
     calls,
     contractions,
@@ -15,4 +17,4 @@ from diffprog.rules import (  # noqa: F401  (they fill the table of rules)
 )
 from diffprog.tracer.transforms import grad, hessian, hvp, jacrev, value_and_grad, vjp
 
-__all__ = ["grad", "hessian", "hvp", "jacrev", "value_and_grad", "vjp"]
+__all__ = ["compare", "grad", "hessian", "hvp", "jacrev", "record", "value_and_grad", "vjp"]

@@ -11,7 +11,7 @@ nonnegative. With p = low padding and s = stride, along each spatial axis:
     y[i] = sum_a  x[s*i + a - p] * kernel[a]
 """
 
-from functools import partial
+from functools import partial, reduce
 from itertools import product
 
 import jax
@@ -23,14 +23,14 @@ def forward(x, kernel, strides, padding):
     """The convolution itself: (n, h, w, c), (kh, kw, 1, c) -> (n, h', w', c)."""
     sizes = _output_sizes(x.shape, kernel.shape, strides, padding)
     x = _pad(x, padding)
-    return sum(_window(x, tap, sizes, strides) * kernel[(*tap, 0)] for tap in _taps(kernel.shape))
+    return reduce(lax.add, (lax.mul(_window(x, tap, sizes, strides), _at(kernel, tap)) for tap in _taps(kernel.shape)))
 
 
 def kernel_cotangent(g, x, kernel_shape, strides, padding):
     """Cotangent of the kernel: for each tap, the correlation of g with the slice of x that the tap saw."""
     x = _pad(x, padding)
-    taps = [jnp.sum(g * _window(x, tap, g.shape[1:3], strides), axis=(0, 1, 2)) for tap in _taps(kernel_shape)]
-    return jnp.stack(taps).reshape(kernel_shape)
+    products = (lax.mul(g, _window(x, tap, g.shape[1:3], strides)) for tap in _taps(kernel_shape))
+    return lax.reshape(lax.concatenate([lax.reduce_sum(p, (0, 1, 2)) for p in products], 0), kernel_shape)
 
 
 def input_cotangent(g, kernel, x_shape, strides, padding):
@@ -46,11 +46,13 @@ def input_cotangent(g, kernel, x_shape, strides, padding):
 
     def phase(r, c):
         terms = [
-            _window(g, (i, j), length, (1, 1)) * kernel[a, b, 0]
+            lax.mul(_window(g, (i, j), length, (1, 1)), _at(kernel, (a, b)))
             for (i, a), (j, b) in product(rows.terms(r), columns.terms(c))
         ]
-        return sum(terms) if terms else jnp.zeros((g.shape[0], *length, g.shape[3]), g.dtype)
+        return reduce(lax.add, terms) if terms else jnp.zeros((g.shape[0], *length, g.shape[3]), g.dtype)
 
+    if strides == (1, 1):
+        return phase(0, 0)
     grid = [jnp.stack([phase(r, c) for c in range(strides[1])], axis=3) for r in range(strides[0])]
     grid = jnp.stack(grid, axis=2)  # n, rows, row phase, columns, column phase, c
     full = grid.reshape(g.shape[0], length[0] * strides[0], length[1] * strides[1], g.shape[3])
@@ -74,6 +76,11 @@ class _Phases:
     def padding(self, size):
         last = (self.stride - 1 + self.low) // self.stride + self.length
         return self.margin, max(last - size, 0)
+
+
+def _at(kernel, tap):
+    """The tap's vector of channels, (1, 1, 1, c)."""
+    return lax.slice(kernel, (*tap, 0, 0), (tap[0] + 1, tap[1] + 1, *kernel.shape[2:]))
 
 
 def _taps(kernel_shape):

@@ -75,7 +75,7 @@ class Tape(Trace):
 
     def watch(self, value) -> Traced:
         """`value` as an input of the program; gradients with respect to it will be known."""
-        return self._traced([value], Node(self._next(), "input", (), [typeof(value)], None, True))[0]
+        return Traced(self, value, self.write("input", (), [value], None, True), 0)
 
     def untraced(self, value):
         """The value behind `value`, and its (node, output number) or None if it is a constant of this tape."""
@@ -83,11 +83,18 @@ class Tape(Trace):
             return value.value, (value.node, value.index)
         return value, None
 
+    def write(self, name, sources, results, backward, single) -> Node:
+        """Put an operation on the tape."""
+        self.size += 1
+        return Node(self.size, name, sources, [typeof(x) for x in results], backward, single)
+
     def record(self, name, sources, results, live, backward) -> list:
-        """Write an operation down; returns its results, traced where `live` and differentiable."""
-        node = Node(self._next(), name, sources, [typeof(x) for x in results], backward, False)
-        traced = self._traced(results, node)
-        return [t if alive and is_differentiable(x) else x for t, x, alive in zip(traced, results, live, strict=True)]
+        """Write an operation with a list of results; returns them, traced where `live` and differentiable."""
+        node = self.write(name, sources, results, backward, False)
+        return [
+            Traced(self, x, node, i) if alive and is_differentiable(x) else x
+            for i, (x, alive) in enumerate(zip(results, live, strict=True))
+        ]
 
     def process_primitive(self, primitive, args, params, /):
         values, sources = zip(*map(self.untraced, args), strict=True) if args else ((), ())
@@ -107,8 +114,7 @@ class Tape(Trace):
         result, backward = outcome
         if backward is None or not is_differentiable(result):
             return result
-        node = Node(self._next(), primitive.name, sources, [typeof(result)], backward, True)
-        return Traced(self, result, node, 0)
+        return Traced(self, result, self.write(primitive.name, sources, [result], backward, True), 0)
 
     def process_custom_jvp_call(self, primitive, fun, jvp, args, /, *, symbolic_zeros):
         return custom.custom_jvp_call(self, primitive, fun, jvp, args, symbolic_zeros)
@@ -122,13 +128,6 @@ class Tape(Trace):
 
     def stage_value(self, value):
         return value
-
-    def _next(self) -> int:
-        self.size += 1
-        return self.size
-
-    def _traced(self, results, node):
-        return [Traced(self, result, node, index) for index, result in enumerate(results)]
 
     def _without_rule(self, primitive, values, params):
         results = primitive.bind(*values, **params)

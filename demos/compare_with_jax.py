@@ -1,0 +1,96 @@
+"""Hold diffprog's gradients against JAX's: differences and times over seven networks, or over a function of yours.
+
+    python -m demos.compare_with_jax
+    python -m demos.compare_with_jax lstm transformer_block --json report.json
+    python -m demos.compare_with_jax --function mypackage.mymodule:myfunction
+
+A function of yours takes no argument and returns (function, arguments): the function to differentiate and the tuple
+of arrays or pytrees at which to do so.
+"""
+
+import argparse
+import importlib
+import json
+import os
+import pathlib
+import sys
+
+import numpy as np
+from tqdm import tqdm
+
+import diffprog as dp
+from demos.networks import NETWORKS
+
+
+def parse(argv):
+    parser = argparse.ArgumentParser(
+        prog="python -m demos.compare_with_jax",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("networks", nargs="*", metavar="NETWORK", help=f"which of {', '.join(NETWORKS)} (default: all)")
+    parser.add_argument("--function", metavar="MODULE:NAME", help="compare this function instead")
+    parser.add_argument("--seconds", type=float, default=2.0, help="time for each measurement (default %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the networks' parameters (default %(default)s)")
+    parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the reports there too")
+    options = parser.parse_args(argv)
+    for name in options.networks:
+        if name not in NETWORKS:
+            parser.error(f"there is no network {name!r}: choose from {', '.join(NETWORKS)}")
+    if options.function and options.networks:
+        parser.error("give either network names or --function, not both")
+    return parser, options
+
+
+def load_function(spec: str):
+    """The function and arguments that MODULE:NAME makes. ValueError with one sentence if it doesn't."""
+    module, _, name = spec.partition(":")
+    if not module or not name:
+        raise ValueError(f"--function takes MODULE:NAME, as in mypackage.mymodule:myfunction; found {spec!r}")
+    sys.path.insert(0, os.getcwd())
+    try:
+        make = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"cannot find {spec}: {error}") from None
+    made = make()
+    if not (isinstance(made, tuple) and len(made) == 2 and callable(made[0]) and isinstance(made[1], (tuple, list))):
+        raise ValueError(
+            f"{spec} must return (function, arguments), the arguments in a tuple; it returned {made!r:.80}"
+        )
+    return made
+
+
+def write_json(path: pathlib.Path, reports):
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps([report.as_dict() for report in reports], indent=2) + "\n")
+    partial.replace(path)
+
+
+def main(argv=None):
+    parser, options = parse(argv)
+    if options.function:
+        try:
+            fun, args = load_function(options.function)
+        except ValueError as error:
+            parser.error(str(error))
+        cases = [(options.function, lambda: (fun, args))]
+    else:
+        names = options.networks or list(NETWORKS)
+        cases = [(name, lambda name=name: NETWORKS[name](np.random.default_rng(options.seed))) for name in names]
+
+    reports = []
+    with tqdm(cases, disable=None, leave=False) as progress:
+        for name, make in progress:
+            progress.set_description(name)
+            fun, args = make()
+            reports.append(dp.compare(fun, *args, seconds=options.seconds, name=name))
+            progress.write(f"{reports[-1]}\n", file=sys.stdout)
+    worst = max(report.largest_relative for report in reports)
+    print(f"largest relative difference of a gradient: {worst:.1e}")
+    if options.json:
+        write_json(options.json, reports)
+        print(f"wrote {options.json}")
+
+
+if __name__ == "__main__":
+    main()
