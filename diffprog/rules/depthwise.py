@@ -110,6 +110,10 @@ def depthwise_convolution(x, kernel, strides, padding):
 
     strides: (int, int); padding: ((low, high), (low, high)) nonnegative. Both as tuples.
     """
+    return _convolution(x, kernel, strides, padding)
+
+
+def _convolution(x, kernel, strides, padding):
     return lax.platform_dependent(
         x,
         kernel,
@@ -119,7 +123,8 @@ def depthwise_convolution(x, kernel, strides, padding):
 
 
 def _depthwise_fwd(x, kernel, strides, padding):
-    return depthwise_convolution(x, kernel, strides, padding), (x, kernel)
+    # Not `depthwise_convolution`: forward mode over this, as in a Hessian times a vector, cannot enter a custom_vjp.
+    return _convolution(x, kernel, strides, padding), (x, kernel)
 
 
 def _depthwise_bwd(strides, padding, residuals, g):

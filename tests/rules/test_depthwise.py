@@ -64,14 +64,15 @@ def convolved(strides, padding):
     return lambda x, k: depthwise.native(x, k, strides, padding)
 
 
-@pytest.mark.parametrize("size, kernel, strides, padding", [CASES[1], CASES[3]])
-def test_custom_derivative_agrees_to_second_order(x64, size, kernel, strides, padding):
-    x, k = example(size, kernel)
+def test_custom_derivative_agrees_to_second_order(x64):
+    x, k = example((5, 4), (3, 2))
+    strides, padding = (2, 1), ((1, 1), (0, 1))
 
-    def directional(convolution):
+    def second(convolution):
         value = lambda x, k: jnp.sum(jnp.sin(convolution(x, k, strides, padding)))
         slope = lambda x, k: sum(jnp.vdot(d, a) for d, a in zip(jax.grad(value, (0, 1))(x, k), (x, k), strict=True))
-        return jax.jit(jax.grad(slope, (0, 1)))(x, k)
+        forward_over_reverse = lambda x, k: jax.jvp(jax.grad(value, (0, 1)), (x, k), (x, k))[1]
+        return jax.jit(lambda x, k: (*jax.grad(slope, (0, 1))(x, k), *forward_over_reverse(x, k)))(x, k)
 
-    for ours, theirs in zip(directional(depthwise.depthwise_convolution), directional(depthwise.native), strict=True):
+    for ours, theirs in zip(second(depthwise.depthwise_convolution), second(depthwise.native), strict=True):
         assert_close(ours, theirs)
