@@ -4,6 +4,7 @@
 """
 
 import argparse
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -53,7 +54,8 @@ def parser():
         formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--epochs", type=positive, default=60, help="passes over the training set")
     parser.add_argument("--seed", type=int, default=0, help="decides the first weights and the order of the examples")
-    parser.add_argument("--out", default="out/fit_parameters.png", metavar="FILE", help="where the picture goes (PNG)")
+    parser.add_argument("--out", type=Path, default="out/fit_parameters.png", metavar="FILE",
+                        help="where the picture goes (PNG)")
     parser.add_argument("--engine", choices=ENGINES, default="diffprog", help="whose gradients")
     return parser
 
@@ -65,6 +67,7 @@ def positive(text):
 
 
 def run(options):
+    options.out.parent.mkdir(parents=True, exist_ok=True)  # before the work: a bad place is refused at once
     train, test = load_digits()
     key = jax.random.key(options.seed)
     first_weights = mlp.initialise(jax.random.fold_in(key, 0), SIZES)

@@ -93,7 +93,7 @@ class Programs(NamedTuple):
 
     logits: Callable  # images -> [n, classes]
     start: Callable  # images, epsilon, key, first -> images
-    judge: Callable  # images, labels -> Candidates
+    judge: Callable  # images, logits, labels -> Candidates
     loop: Descent
 
 
@@ -110,26 +110,25 @@ def _attack(search, images, labels, *, epsilon, step_size, steps, key=None, firs
     nothing = Candidates(start, jnp.full(len(images), -jnp.inf), jnp.zeros(len(images), bool))
     state = programs.loop.start(start, kept=nothing)._replace(optimizer=jnp.float32(step_size))
     state, history = programs.loop.run(state, steps, data=(images, labels, epsilon), block=5, progress=progress)
-    last = programs.judge(state.parameters, labels)
+    last = programs.judge(state.parameters, programs.logits(state.parameters), labels)
     found = np.asarray((search.keep(state.kept, last) if search.keep else last).images)
 
-    logits = programs.logits(found)  # judged anew: as returned, and outside the loop's fused code
+    logits = np.asarray(programs.logits(found))  # judged anew: as returned, and outside the loop's fused code
     hits = np.concatenate([history.aux[1], last.hit[None]])
     return Result(found, np.asarray(_hit(logits, labels, search.targeted)), search.norm.measure(found - images), before,
-                  np.asarray(logits).argmax(axis=1), np.where(hits.any(axis=0), hits.argmax(axis=0), -1))
+                  logits.argmax(axis=1), np.where(hits.any(axis=0), hits.argmax(axis=0), -1))
 
 
 @lru_cache(maxsize=16)
 def _programs(search: Search) -> Programs:
     model, norm, targeted, loss, uniform, keep, engine = search
 
-    def judge(images, labels):
-        logits = model(images)
+    def judge(images, logits, labels):
         value = loss(logits, labels)
         return Candidates(images, -value if targeted else value, _hit(logits, labels, targeted))
 
     def objective(images, step):
-        _, value, hit = judge(images, step.data[1])
+        _, value, hit = judge(images, model(images), step.data[1])
         return value.sum(), (value, hit)  # a sum: no image's gradient is scaled by how many others there are
 
     def project(candidates, step):

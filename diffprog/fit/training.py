@@ -1,6 +1,7 @@
 """Fitting parameters to labelled examples. Full batch, mini-batch and single-example descent differ in one number."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -38,22 +39,24 @@ def fit(apply: Callable, parameters, train: Examples, test: Examples, optimizer:
         chosen = jax.lax.dynamic_slice_in_dim(order, step.number * batch, batch)
         return mean_cross_entropy(apply(parameters, inputs[chosen]), labels[chosen])
 
-    @jax.jit
-    def measure(parameters):
-        loss = mean_cross_entropy(apply(parameters, train.inputs), train.labels)
-        return loss, accuracy(apply(parameters, test.inputs), test.labels)
-
     loop = Descent(objective, optimizer, engine=engine)
     state = loop.start(parameters)
-    curve = [(0.0, *measure(state.parameters))]
+    curve = [(0.0, *measure(apply, state.parameters, train, test))]
 
     def after_pass(state, history):
-        curve.append((int(state.number) * batch / count, *measure(state.parameters)))
+        curve.append((int(state.number) * batch / count, *measure(apply, state.parameters, train, test)))
 
     data = (jnp.asarray(train.inputs), jnp.asarray(train.labels), order)
     state, _ = loop.run(state, epochs * count // batch, data=data, block=count // batch, progress=progress,
                         callback=after_pass)
     return Fit(state.parameters, *np.asarray(curve, dtype=np.float64).T)
+
+
+@partial(jax.jit, static_argnums=0)
+def measure(apply: Callable, parameters, train: Examples, test: Examples) -> tuple[jax.Array, jax.Array]:
+    """The loss over all of `train` and the accuracy on all of `test`."""
+    loss = mean_cross_entropy(apply(parameters, train.inputs), train.labels)
+    return loss, accuracy(apply(parameters, test.inputs), test.labels)
 
 
 def visiting_order(key: jax.Array, count: int, epochs: int) -> jax.Array:

@@ -24,14 +24,16 @@ def test_default_run_learns_the_digits_and_draws(tmp_path, capsys):
         assert np.sum(np.all(pixels == colour, axis=1)) > 500  # each batch size has its curves
 
 
-def test_seed_and_engine(tmp_path, capsys):
+def test_seed_and_engine(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(fit_parameters, "VARIANTS", fit_parameters.VARIANTS[:4:3])
+
     def printed(*options):
-        fit_parameters.main(["--epochs", "2", "--out", str(tmp_path / "curves.png"), *options])
+        fit_parameters.main(["--epochs", "1", "--out", str(tmp_path / "curves.png"), *options])
         return capsys.readouterr().out
 
-    assert printed("--engine", "jax") == printed("--engine", "jax") != printed("--engine", "jax", "--seed", "1")
-    ours, theirs = (accuracies(printed("--engine", engine)) for engine in ENGINES)
-    np.testing.assert_allclose(ours, theirs, atol=1.0)
+    ours, theirs = (printed("--engine", engine) for engine in ENGINES)
+    np.testing.assert_allclose(accuracies(ours), accuracies(theirs), atol=1.0)
+    assert printed("--engine", "jax") == theirs != printed("--engine", "jax", "--seed", "1")
 
 
 @pytest.mark.parametrize("options", [
