@@ -15,8 +15,8 @@ from diffprog.optimize import ENGINES
 from diffprog.visualize import channel, logit, recipe, render
 
 SHEET = (
-    "blocks.1:3", "blocks.3:11", "blocks.5:11", "blocks.5:3", "blocks.8:3",
-    "blocks.10:15", "blocks.12:20", "blocks.12:11", "volcano", "school bus",
+    "blocks.1:3", "blocks.3:15", "blocks.5:11", "blocks.5:2", "blocks.8:3",
+    "blocks.10:15", "blocks.12:11", "blocks.14:18", "volcano", "school bus",
 )  # fmt: skip
 NETWORK = "efficientnet_lite0"
 NAME = "feature_visualization"
@@ -38,7 +38,7 @@ def parser():
     )
     parser.add_argument("units", nargs="*", metavar="UNIT", help="a class name or number, or layer:channel")
     parser.add_argument("--list-layers", action="store_true", help="print the layers with their shapes and stop")
-    parser.add_argument("--size", type=positive, help="side of each picture in pixels (128 if shallow, else 224)")
+    parser.add_argument("--size", type=positive, help="side of each picture in pixels (128 to 224 by depth)")
     parser.add_argument("--steps", type=positive, help="steps of gradient ascent per picture (256)")
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same pictures, bit for bit (0)")
     parser.add_argument("--out", default=f"out/{NAME}.png", metavar="FILE", help="where the sheet goes (%(default)s)")
