@@ -11,6 +11,7 @@ from jax import lax, typeof
 
 from diffprog.rules.calls import fill_zeros, spread
 from diffprog.rules.table import rule
+from diffprog.tracer.errors import MissingDerivative
 from diffprog.tracer.jax_internals import (
     bind_cond,
     bind_scan,
@@ -239,9 +240,10 @@ def _while(primitive, wanted, args, params):
     line = user_line()
 
     def pull(cotangents):
-        raise NotImplementedError(
-            f"reverse mode through the while_loop at {line} is not supported, because the number of its iterations "
-            "is not known beforehand: use lax.scan, or fori_loop with static bounds"
+        raise MissingDerivative(
+            "reverse mode is not supported through the while_loop",
+            line,
+            "the number of its iterations is not known beforehand; use lax.scan, or fori_loop with static bounds",
         )
 
     return results, settled[num_consts:], pull

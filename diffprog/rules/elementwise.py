@@ -256,7 +256,9 @@ def _convert_element_type(primitive, wanted, args, params):
     def pull(g):
         if np.issubdtype(g.dtype, np.complexfloating) and not np.issubdtype(like.dtype, np.complexfloating):
             g = lax.real(g)
-        return (lax.convert_element_type(g, like.dtype),)
+        if g.dtype == like.dtype:
+            return (g,)
+        return (primitive.bind(g, **(params | {"new_dtype": like.dtype, "weak_type": like.weak_type})),)
 
     return y, pull
 

@@ -114,5 +114,8 @@ def broadcasted(*xs) -> list:
 
 
 def constant(x, value):
-    """The number `value` in the dtype of `x`."""
-    return np.asarray(value, x.dtype)
+    """The number `value` in the dtype of `x`; weakly typed, as a Python number is, if `x` is."""
+    aval = typeof(x)
+    if aval.weak_type and aval.ndim == 0:
+        return aval.dtype.type(value).item()
+    return np.asarray(value, aval.dtype)

@@ -111,9 +111,9 @@ def is_symbolic_zero(value) -> bool:
     return type(value) in (ad_util.Zero, SymbolicZero)
 
 
-def user_line() -> str:
-    """`file:line (function)` of the user's code that is running now."""
-    return source_info_util.summarize(source_info_util.current()) or "unknown line"
+def user_line() -> str | None:
+    """`file:line (function)` of the user's code that is running now, None inside a staged function."""
+    return source_info_util.summarize(source_info_util.current()) or None
 
 
 # ---------------------------------------------------------------- jaxprs

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from diffprog.rules.table import rules
 from diffprog.tracer import custom
+from diffprog.tracer.errors import MissingDerivative
 from diffprog.tracer.jax_internals import (
     Trace,
     Tracer,
@@ -105,7 +106,10 @@ class Tape(Trace):
         with set_current_trace(self.parent):
             if rule is None:
                 return self._without_rule(primitive, values, params)
-            outcome = rule(primitive, wanted, values, params)
+            try:
+                outcome = rule(primitive, wanted, values, params)
+            except MissingDerivative as error:
+                raise error.called_from(user_line()) from None
         if primitive.multiple_results:
             results, live, backward = outcome
             if backward is None:
@@ -132,8 +136,9 @@ class Tape(Trace):
     def _without_rule(self, primitive, values, params):
         results = primitive.bind(*values, **params)
         if any(map(is_differentiable, results if primitive.multiple_results else [results])):
-            raise NotImplementedError(
-                f"diffprog has no derivative rule for the primitive '{primitive.name}', used at {user_line()}: "
-                "wrap its input in jax.lax.stop_gradient, give the function a jax.custom_vjp, or use jax.grad"
+            raise MissingDerivative(
+                f"diffprog has no derivative rule for the primitive '{primitive.name}', used",
+                user_line(),
+                "wrap its input in jax.lax.stop_gradient, give the function a jax.custom_vjp, or use jax.grad",
             )
         return results

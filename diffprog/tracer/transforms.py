@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import dtypes
+from jax import dtypes, lax
 
 from diffprog.tracer.jax_internals import (
     canonical,
@@ -98,7 +98,7 @@ def value_and_grad(
         _check_scalar(value)
         _check_outputs("grad", value, holomorphic)
         (leaf,), tree = jax.tree.flatten(value)
-        gradients = pullback(jax.tree.unflatten(tree, [jnp.ones_like(leaf)]))
+        gradients = pullback(jax.tree.unflatten(tree, [lax.full_like(leaf, 1)]))
         gradient = gradients[0] if _is_index(argnums) else gradients
         return ((value, *aux) if has_aux else value), gradient
 

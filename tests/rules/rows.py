@@ -1,5 +1,7 @@
 """The table: one row per case of a rule. `test_rules.py` holds every row against `jax.vjp`."""
 
+# ruff: noqa: E501
+
 from collections.abc import Callable
 from dataclasses import dataclass
 
