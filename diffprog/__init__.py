@@ -8,6 +8,7 @@ from diffprog.rules import (  # noqa: F401  (they fill the table of rules)
     control_flow,
     convolutions,
     elementwise,
+    fourier,
     indexing,
     markers,
     reductions,

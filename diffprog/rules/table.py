@@ -30,6 +30,7 @@ import numpy as np
 from jax import lax, typeof
 
 rules: dict[str, Callable] = {}
+zero: set[str] = set()  # the primitives of `rules` whose derivative is zero by definition
 
 
 def rule(*names: str):
@@ -79,6 +80,7 @@ def binary(name: str, derivatives: Callable):
 
 def no_derivative(*names: str):
     """The derivative of these primitives is zero wherever it exists."""
+    zero.update(names)
 
     @rule(*names)
     def apply(primitive, wanted, args, params):

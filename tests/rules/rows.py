@@ -82,6 +82,8 @@ ELEMENTWISE = [
     Row("comparisons", lambda x, y: jnp.where((x < y) & (x != 0) | (y >= 1), x, y), ((5,), (5,))),
     Row("nextafter", lambda x: lax.nextafter(x, x + 1) * 0 + x, ((4,),), order=1) if hasattr(lax, "log2_p") else
     Row("is_finite", lambda x: jnp.where(lax.is_finite(x), x * x, x), ((4,),)),
+    Row("log2", jnp.log2, ((4,),), POSITIVE, True),
+    Row("polynomial", jnp.polyval, ((4,), (3,)), complex_too=True),
     Row("hypot", jnp.hypot, ((4,), (4,))),
     Row("logaddexp", jnp.logaddexp, ((4,), (4,))),
     Row("sinc", jnp.sinc, ((4,),), POSITIVE),

@@ -1,0 +1,52 @@
+"""Which primitives have a rule, and which rules a row of the table exercises."""
+
+import jax
+import jax.scipy.special  # noqa: F401  (registers primitives)
+import numpy as np
+from jax._src.interpreters import ad
+
+import diffprog as dp
+from diffprog.rules.table import rules, zero
+from tests.rules.rows import ROWS
+from tests.rules.test_rules import make_args
+
+# Families that no rule covers yet. Each name is one that JAX differentiates; when a rule is added, its name goes.
+WITHOUT_A_RULE = {
+    "linear algebra": "cholesky custom_linear_solve eig eigh lu qr svd triangular_solve tridiagonal_solve",
+    "random": "random_gamma",
+    "contractions": "ragged_dot_general",
+    "calls": "call_hi_primitive linear_call remat_opt run_state",
+    "extended dtypes": "from_edtype to_edtype",
+    "references and logs": "accum_grad_in_ref addupdate box_get box_set empty_ref free_ref freeze get log_extend log_read "
+    "new_box new_log new_ref swap",
+    "callbacks": "check ffi_call io_callback pure_callback",
+    "many devices": "all_gather all_gather_invariant all_gather_reduced all_to_all layout_constraint pbroadcast "
+    "pbroadcast_dynamic ppermute preduced psum psum_invariant pvary ragged_all_to_all reduce_scatter "
+    "reduced_vary_cast reduced_vary_cast_p relayout reshard sharding_constraint unreduced_psum "
+    "unreduced_reduce_scatter vary_unreduced_cast vary_unreduced_cast_p with_memory_space_constraint",
+}
+
+# Rules that test_beyond_jax.py, test_fourier.py and test_composition.py exercise, and those of primitives that only some JAX versions have.
+ELSEWHERE = set(
+    "jit remat2 scan cond while closed_call core_closed_call eval_jaxpr custom_vmap_call composite run_state_call "
+    "tie stage xla_metadata_value copy_p add_any expand_dims log2 one_minus_square polynomial nextafter zeta "
+    "igamma_grad_a fft reduce_window".split()
+)
+
+
+def test_every_primitive_that_jax_differentiates_has_a_rule_or_a_place_on_the_list():
+    differentiated = {p.name for table in (ad.primitive_jvps, ad.primitive_linearizations) for p in table}
+    listed = {name for names in WITHOUT_A_RULE.values() for name in names.split()}
+    assert sorted(differentiated - set(rules) - listed) == []
+    assert sorted(listed & set(rules)) == []
+
+
+def test_every_rule_is_exercised(monkeypatch):
+    used = set()
+    for name, rule in list(rules.items()):
+        monkeypatch.setitem(rules, name, lambda *args, name=name, rule=rule: used.add(name) or rule(*args))
+    jax.clear_caches()
+    for row in ROWS:
+        args = make_args(row, np.complex64 if row.complex_too else np.float32)
+        jax.eval_shape(lambda *args, row=row: dp.vjp(row.fun, *args)[0], *args)
+    assert sorted(set(rules) - used - zero - ELSEWHERE) == []
