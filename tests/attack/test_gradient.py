@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from diffprog.attack import cross_entropy, fgsm, l2, linf, margin, pgd
+from diffprog.attack.gradient import Candidates, _better
 from diffprog.optimize import ENGINES
 
 KEY = jax.random.key(11)
@@ -102,6 +103,15 @@ def test_more_steps_never_undo_a_success_nor_lower_the_loss(norm):
     assert np.all(hits[1:] >= hits[:-1])
     assert np.all((values[1:] >= values[:-1] - 1e-6) | (hits[1:] > hits[:-1]))
     assert 0 < hits[-1].sum() < len(images)  # neither hopeless nor trivial
+
+
+def test_a_success_beats_a_failure_of_larger_loss():
+    old = Candidates(jnp.zeros((4, 1)), jnp.array([2.0, 2.0, 1.0, 1.0]), jnp.array([False, True, True, False]))
+    new = Candidates(jnp.ones((4, 1)), jnp.array([1.0, 3.0, 2.0, jnp.nan]), jnp.array([True, False, True, False]))
+    best = _better(old, new)
+    np.testing.assert_array_equal(best.images[:, 0], [1, 0, 1, 0])
+    np.testing.assert_array_equal(best.value, [1, 2, 2, 1])
+    np.testing.assert_array_equal(best.hit, [True, True, True, False])
 
 
 @pytest.mark.parametrize("targeted", [False, True])
