@@ -16,7 +16,7 @@ from diffprog.visualize import channel, logit, recipe, render
 
 SHEET = (
     "blocks.1:3", "blocks.3:15", "blocks.5:11", "blocks.5:2", "blocks.8:3",
-    "blocks.10:15", "blocks.12:11", "blocks.14:18", "volcano", "school bus",
+    "blocks.10:15", "blocks.12:11", "blocks.14:18", "volcano", "starfish",
 )  # fmt: skip
 NETWORK = "efficientnet_lite0"
 NAME = "feature_visualization"

@@ -87,7 +87,8 @@ def neuron(layer, index, row=None, column=None):
             raise ValueError(f"{layer} has {grid.shape[1]} x {grid.shape[2]} positions here; found {row}, {column}")
         return grid[:, position[0], position[1]]
 
-    return _reading(f"{layer}:{index} at {row}, {column}", layer, score)
+    place = "centre" if row is None and column is None else f"{row}, {column}"
+    return _reading(f"{layer}:{index} at {place}", layer, score)
 
 
 def layer(name):
