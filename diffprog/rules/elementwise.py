@@ -117,7 +117,7 @@ unary("log", lambda y, x, **_: lambda g: div(g, x))
 unary("log2", lambda y, x, **_: lambda g: div(g, mul(x, constant(x, np.log(2)))))
 unary("log1p", lambda y, x, **_: lambda g: div(g, add(x, constant(x, 1))))
 unary("logistic", lambda y, x, **_: lambda g: mul(g, mul(y, sub(constant(y, 1), y))))
-unary("tanh", lambda y, x, **_: lambda g: mul(g, sub(constant(y, 1), square(y))))
+unary("tanh", lambda y, x, **_: lambda g: mul(g, mul(add(constant(y, 1), y), sub(constant(y, 1), y))))
 
 # ---------------------------------------------------------------- trigonometric and hyperbolic
 

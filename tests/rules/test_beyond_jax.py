@@ -1,4 +1,4 @@
-"""Derivatives that JAX refuses in reverse mode, against equal programs that it differentiates, or finite differences."""
+"""Derivatives that JAX refuses in reverse mode, against equal programs that it takes, or finite differences."""
 
 import jax
 import jax.numpy as jnp

@@ -1,7 +1,7 @@
 """Which primitives have a rule, and which rules a row of the table exercises."""
 
 import jax
-import jax.scipy.special  # noqa: F401  (registers primitives)
+import jax.scipy.special
 import numpy as np
 from jax._src.interpreters import ad
 
@@ -17,8 +17,8 @@ WITHOUT_A_RULE = {
     "contractions": "ragged_dot_general",
     "calls": "call_hi_primitive linear_call remat_opt run_state",
     "extended dtypes": "from_edtype to_edtype",
-    "references and logs": "accum_grad_in_ref addupdate box_get box_set empty_ref free_ref freeze get log_extend log_read "
-    "new_box new_log new_ref swap",
+    "references and logs": "accum_grad_in_ref addupdate box_get box_set empty_ref free_ref freeze get log_extend "
+    "log_read new_box new_log new_ref swap",
     "callbacks": "check ffi_call io_callback pure_callback",
     "many devices": "all_gather all_gather_invariant all_gather_reduced all_to_all layout_constraint pbroadcast "
     "pbroadcast_dynamic ppermute preduced psum psum_invariant pvary ragged_all_to_all reduce_scatter "
@@ -26,7 +26,8 @@ WITHOUT_A_RULE = {
     "unreduced_reduce_scatter vary_unreduced_cast vary_unreduced_cast_p with_memory_space_constraint",
 }
 
-# Rules that test_beyond_jax.py, test_fourier.py and test_composition.py exercise, and those of primitives that only some JAX versions have.
+# Rules that other tests exercise (test_beyond_jax.py, test_fourier.py, test_composition.py), and those of primitives
+# that only some JAX versions have.
 ELSEWHERE = set(
     "jit remat2 scan cond while closed_call core_closed_call eval_jaxpr custom_vmap_call composite run_state_call "
     "tie stage xla_metadata_value copy_p add_any expand_dims log2 one_minus_square polynomial nextafter zeta "
