@@ -18,7 +18,7 @@ from diffprog.tracer.jax_internals import (
     instantiate,
     jaxpr_as_fun,
     scan_sizes,
-    trace_to_jaxpr,
+    trace_to_closed_jaxpr,
     user_line,
     weakref_lru_cache,
 )
@@ -88,8 +88,7 @@ def _stage_scan(jaxpr, wanted, num_consts, num_carry) -> _StagedScan:
         *given_avals[sum(live_carry) :],
         *(aval for aval, constant in zip(residual_avals, steady, strict=True) if not constant),
     ]
-    program, _ = trace_to_jaxpr(backward, avals, "scan_backward")
-    return _StagedScan(step, wanted, steady, program)
+    return _StagedScan(step, wanted, steady, trace_to_closed_jaxpr(backward, avals, "scan_backward"))
 
 
 @rule("scan")
@@ -159,7 +158,7 @@ def _stage_cond(first, others, wanted) -> _StagedCond:
             filled = dict(zip(place, saved, strict=True))
             return [*results, *(filled[i] if i in filled else _blank(aval) for i, aval in enumerate(slots))]
 
-        return trace_to_jaxpr(forward, first.in_avals, "cond_forward")[0]
+        return trace_to_closed_jaxpr(forward, first.in_avals, "cond_forward")
 
     def make_backward(branch, place):
         def residual(i, values):
@@ -177,7 +176,7 @@ def _stage_cond(first, others, wanted) -> _StagedCond:
 
         everything = [*first.in_avals, *first.out_avals, *slots]
         given_avals = [aval.to_tangent_aval() for aval, alive in zip(first.out_avals, live, strict=True) if alive]
-        return trace_to_jaxpr(backward, [*(everything[i] for i in used), *given_avals], "cond_backward")[0]
+        return trace_to_closed_jaxpr(backward, [*(everything[i] for i in used), *given_avals], "cond_backward")
 
     pairs = list(zip(branches, places, strict=True))
     return _StagedCond(

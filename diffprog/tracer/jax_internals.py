@@ -44,12 +44,12 @@ __all__ = [
     "is_differentiable",
     "is_symbolic_zero",
     "jaxpr_as_fun",
-    "keep_used",
     "scan_sizes",
     "select_and_gather_add",
     "select_and_scatter_add",
     "set_current_trace",
     "take_current_trace",
+    "trace_to_closed_jaxpr",
     "trace_to_jaxpr",
     "typeof",
     "user_line",
@@ -137,7 +137,18 @@ def closed(jaxpr):
     return partial_eval.close_jaxpr(jaxpr) if isinstance(jaxpr, core.Jaxpr) else jaxpr
 
 
-def keep_used(jaxpr):
+def trace_to_closed_jaxpr(fun: Callable, avals: Sequence, name: str):
+    """Stage `fun`, which closes over no tracer, as a closed jaxpr of its arguments alone, without dead equations."""
+    jaxpr, constants = trace_to_jaxpr(fun, avals, name)
+    jaxpr = _keep_used(jaxpr)
+    if not constants:
+        return jaxpr
+    if hasattr(jaxpr, "with_consts"):  # since JAX 0.11
+        return jaxpr.with_consts(constants)
+    return core.ClosedJaxpr(partial_eval.convert_invars_to_constvars(jaxpr.jaxpr, len(constants)), constants)
+
+
+def _keep_used(jaxpr):
     """Drop the equations of a closed jaxpr without constants that no output needs; its inputs stay."""
     return closed(partial_eval.dce_jaxpr(jaxpr.jaxpr, True, True)[0])
 

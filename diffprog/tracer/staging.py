@@ -14,9 +14,9 @@ from diffprog.tracer.jax_internals import (
     Tracer,
     instantiate,
     jaxpr_as_fun,
-    keep_used,
     set_current_trace,
     take_current_trace,
+    trace_to_closed_jaxpr,
     trace_to_jaxpr,
     typeof,
     weakref_lru_cache,
@@ -90,10 +90,8 @@ def stage(jaxpr, wanted: tuple[bool, ...], reusable: tuple[bool, ...] | None = N
         parts["constants"] = tuple(constants)
         return [*results, *saved]
 
-    program, constants = trace_to_jaxpr(forward, jaxpr.in_avals, "forward")
-    if constants:
-        raise AssertionError("a closed jaxpr closed over something")
-    return Staged(keep_used(program), **parts)
+    program = trace_to_closed_jaxpr(forward, jaxpr.in_avals, "forward")
+    return Staged(program, **parts)
 
 
 @weakref_lru_cache
@@ -106,7 +104,7 @@ def liveness(jaxpr, wanted: tuple[bool, ...]) -> tuple[bool, ...]:
         live.extend(place is not None for place in places)
         return results
 
-    trace_to_jaxpr(forward, jaxpr.in_avals, "liveness")
+    trace_to_closed_jaxpr(forward, jaxpr.in_avals, "liveness")
     return tuple(live)
 
 

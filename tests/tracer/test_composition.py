@@ -87,6 +87,8 @@ scaled.defvjp(
 
 weight = jnp.asarray(np.random.default_rng(1).standard_normal((3, 3)), jnp.float32)
 
+CONSTANT = np.arange(9, dtype=np.float32).reshape(3, 3) / 10
+
 FUNCTIONS = {
     "python control flow": lambda x: jnp.sum(jnp.sin(x) if x[0] > 0 else jnp.cos(x)) * (2 if x[1] < 0 else 3),
     "closure": lambda x: jnp.sum(jnp.tanh(weight @ x) ** 2),
@@ -94,6 +96,12 @@ FUNCTIONS = {
     "nested jit": lambda x: jax.jit(lambda x: jnp.sum(jax.jit(jnp.tanh)(x) * jax.jit(lambda y: y * x)(x * 2)))(x),
     "jit with closure": lambda x: jnp.sum(jax.jit(lambda y: y * x)(jnp.sin(x))),
     "jit, some outputs": lambda x: jnp.sum(jax.jit(lambda x: (x * 2, jnp.arange(3), jnp.ones(3), x * x))(x)[3]),
+    "jit with a NumPy constant": lambda x: jnp.sum(jax.jit(lambda x: x @ CONSTANT)(x) ** 2),
+    "scan with a NumPy constant": lambda x: jnp.sum(lax.scan(lambda c, y: (CONSTANT @ c * y, None), x, x)[0]),
+    "cond with a NumPy constant": lambda x: jnp.sum(
+        lax.cond(x[0] > 0, lambda x: jnp.sin(CONSTANT @ x), lambda x: x @ CONSTANT, x)
+    ),
+    "checkpoint with a NumPy constant": lambda x: jnp.sum(jax.checkpoint(lambda x: jnp.sin(CONSTANT @ x))(x)),
     "scan": scan_with_everything,
     "scan, reversed and unrolled": lambda x: lax.scan(
         lambda c, y: (c * y + x[0], None), jnp.float32(1.0), jnp.tile(x, 2), reverse=True, unroll=2)[0],
