@@ -36,6 +36,8 @@ def render(model, objective, *, key, image=None, shake=transforms.lucid, draws=1
     progress:  a caption, which switches on a progress bar.
 
     Equal arguments give equal bits. Picture i depends on `key` and i, not on the rest of its batch (beyond rounding).
+    Rounding matters: ascent through many ReLUs amplifies it, so two engines, whose gradients agree to rounding, or two
+    machines draw pictures that agree at first and differ in detail after some ten steps.
     Units that are dead at the start are revived: in the first steps the gradient passes through every named ReLU as
     if it were linear. Raises ValueError for an unknown layer, channel, class or engine, or for too small a picture.
     """
