@@ -70,7 +70,8 @@ def layers(parameters, images, convolution="fast"):
 
 
 def relu6(x):
-    return jnp.clip(x, 0, 6)
+    # As one operation: its derivative keeps a mask of one byte an element, and not the activations.
+    return lax.clamp(0.0, x, 6.0)
 
 
 # Three kinds of convolution, each (x, {"kernel": HWIO, "bias"}, ...) -> NHWC with SAME padding.

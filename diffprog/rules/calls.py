@@ -66,9 +66,10 @@ def _checkpoint(primitive, wanted, args, params):
     avals = [typeof(x) for x in results]
 
     def recompute(args, cotangents):
-        # Without the barrier XLA would merge the second run with the first and keep its values.
+        # Without the barrier XLA would merge the second run with the first and keep its values; with the cotangents
+        # in it, the second run waits until they are there.
         if params["prevent_cse"]:
-            args = lax.optimization_barrier(args)
+            args, cotangents = lax.optimization_barrier((args, cotangents))
         outputs = jaxpr_as_fun(staged.forward)(*args)
         return jaxpr_as_fun(staged.backward)(*staged.collect(args, outputs), *cotangents)
 

@@ -19,6 +19,7 @@ from diffprog.rules.table import (
     unary,
     unbroadcast,
 )
+from diffprog.tracer.jax_internals import Tracer
 
 no_derivative(
     "floor", "ceil", "round", "is_finite", "not", "and", "or", "xor", "population_count", "clz",
@@ -201,26 +202,31 @@ def _rem(z, x, y):
 binary("rem", _rem)
 
 
+def _stored(mask):
+    """A mask that XLA stores as it is: without the barrier it would keep the four times larger array it came from."""
+    return lax.optimization_barrier(mask) if isinstance(mask, Tracer) else mask
+
+
 @rule("clamp")
 def _clamp(primitive, wanted, args, params):
+    """Each argument has the cotangent of the elements that it decides; the masks are kept, a byte an element."""
     low, x, high = args
     y = primitive.bind(low, x, high, **params)
+    small, large = broadcast_to(low, x.shape), broadcast_to(high, x.shape)
+    makers = (
+        lambda: lax.bitwise_and(lax.gt(small, x), lax.lt(small, large)),
+        lambda: lax.bitwise_and(lax.gt(x, small), lax.lt(x, large)),
+        lambda: lax.lt(large, x),
+    )
 
-    def where(mask, g):
-        return select(mask, g, _zero(g))
+    def masked_by(mask):
+        return lambda g: select(mask, g, _zero(g))
 
-    def pull(g):
-        small, large = broadcast_to(low, x.shape), broadcast_to(high, x.shape)
-        pulls = (
-            lambda g: where(lax.bitwise_and(lax.gt(small, x), lax.lt(small, large)), g),
-            lambda g: where(lax.bitwise_and(lax.gt(x, small), lax.lt(x, large)), g),
-            lambda g: where(lax.lt(large, x), g),
-        )
-        return [
-            unbroadcast(pull, arg, y)(g) if want else None for pull, arg, want in zip(pulls, args, wanted, strict=True)
-        ]
-
-    return y, pull
+    pulls = [
+        unbroadcast(masked_by(_stored(make())), arg, y) if want else None
+        for make, arg, want in zip(makers, args, wanted, strict=True)
+    ]
+    return y, lambda g: [pull and pull(g) for pull in pulls]
 
 
 @rule("select_n")
