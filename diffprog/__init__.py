@@ -1,5 +1,6 @@
 """diffprog: differentiate any JAX program, look at every gradient in it, and optimise whatever you point at."""
 
+from diffprog import attack, fit, images, models, optimize, visualize
 from diffprog.comparison import compare
 from diffprog.graph import record
 from diffprog.rules import (  # noqa: F401  (they fill the table of rules)
@@ -18,4 +19,19 @@ from diffprog.rules import (  # noqa: F401  (they fill the table of rules)
 )
 from diffprog.tracer.transforms import grad, hessian, hvp, jacrev, value_and_grad, vjp
 
-__all__ = ["compare", "grad", "hessian", "hvp", "jacrev", "record", "value_and_grad", "vjp"]
+__all__ = [
+    "attack",
+    "compare",
+    "fit",
+    "grad",
+    "hessian",
+    "hvp",
+    "images",
+    "jacrev",
+    "models",
+    "optimize",
+    "record",
+    "value_and_grad",
+    "visualize",
+    "vjp",
+]
