@@ -22,6 +22,7 @@ WITHOUT_A_RULE = {
     "callbacks": "check ffi_call io_callback pure_callback",
     "many devices": "all_gather all_gather_invariant all_gather_reduced all_to_all layout_constraint pbroadcast "
     "pbroadcast_dynamic ppermute preduced psum psum_invariant pvary ragged_all_to_all reduce_scatter "
+    "global_array_to_host_local_array host_local_array_to_global_array "
     "reduced_vary_cast reduced_vary_cast_p relayout reshard sharding_constraint unreduced_psum "
     "unreduced_reduce_scatter vary_unreduced_cast vary_unreduced_cast_p with_memory_space_constraint",
 }

@@ -195,6 +195,18 @@ def test_over_jit_of_vmap():
     assert_same(dp.grad(total)(rows), jax.grad(total)(rows))
 
 
+def test_calls_that_jax_does_not_differentiate():
+    @jax.custom_batching.custom_vmap
+    def vmapped(x):
+        return jnp.sin(x) * x
+
+    vmapped.def_vmap(lambda size, batched, x: (jnp.sin(x) * x, batched[0]))
+    composite = lax.composite(lambda x: jnp.sin(x) * x, "diffprog.test")
+    expected = jax.grad(lambda x: jnp.sum(jnp.sin(x) * x))(X)
+    for fun in (vmapped, composite, jax.vmap(vmapped)):
+        assert_same(dp.grad(lambda x, fun=fun: jnp.sum(fun(x)))(X), expected)
+
+
 def test_a_custom_rule_is_believed():
     @jax.custom_jvp
     def wrong(x):
