@@ -15,7 +15,8 @@ from demos.networks import NETWORKS
 @pytest.mark.parametrize("name", [name for name in NETWORKS if name != "efficientnet_lite0"])
 def test_gradients_of_the_networks_agree(name):
     fun, args = NETWORKS[name](np.random.default_rng(0))
-    ours, theirs = (jax.jit(lambda *args, vjp=vjp: vjp(fun, *args)[1](jnp.float32(1)))(*args) for vjp in (dp.vjp, jax.vjp))
+    gradient = lambda vjp: jax.jit(lambda *args: vjp(fun, *args)[1](jnp.float32(1)))
+    ours, theirs = gradient(dp.vjp)(*args), gradient(jax.vjp)(*args)
     for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
         if b.dtype != jax.dtypes.float0:
             # float32 sums in another order: a few units in the last place of the largest element

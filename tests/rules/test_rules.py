@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import lax
 
 import diffprog as dp
 from tests.rules.rows import ROWS, Row
@@ -39,7 +40,8 @@ def assert_close(ours, theirs, tolerance, what):
     assert jax.tree.structure(ours) == jax.tree.structure(theirs), what
     for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
         assert a.shape == b.shape and a.dtype == b.dtype, what
-        a, b = np.asarray(a), np.asarray(b)
+        wide = np.complex128 if jnp.iscomplexobj(b) else np.float64
+        a, b = np.asarray(a, wide), np.asarray(b, wide)
         assert np.isfinite(b).all(), f"{what}: JAX's own gradient is not finite"
         error = np.max(np.abs(a - b), initial=0)
         assert error <= tolerance * max(np.max(np.abs(b), initial=0), 1e-3), f"{what}: off by {error}"
@@ -96,3 +98,29 @@ def test_float32(row):
     # Both round in float32; formulas that differ do so by a few units in the last place of the largest term.
     assert_close(value, expected, 1e-6, f"{row.name}, value")
     assert_close(pullback(cotangent), their_pullback(cotangent), max(3e-5, row.tolerance), row.name)
+
+
+WIDENING = {
+    "dot_general": lambda x, y: jnp.matmul(x, y, preferred_element_type=jnp.float32),
+    "convolution": lambda x, y: lax.conv_general_dilated(
+        x[None], y[None], (1,), "SAME", dimension_numbers=("NWC", "WIO", "NWC"), preferred_element_type=jnp.float32
+    ),
+    "depthwise convolution": lambda x, y: lax.conv_general_dilated(
+        x[None, None], y[None, :, None], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=4, preferred_element_type=jnp.float32,
+    ),
+    "conversion": lambda x, y: x.astype(jnp.float32) @ y.astype(jnp.float32),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize("name", WIDENING)
+def test_narrow_floats_with_a_wider_result(name, dtype):
+    rng = np.random.default_rng(0)
+    x, y = (jnp.asarray(rng.uniform(-1, 1, (4, 4)), dtype) for _ in range(2))
+    value, pullback = dp.vjp(WIDENING[name], x, y)
+    expected, their_pullback = jax.vjp(WIDENING[name], x, y)
+    assert_close(value, expected, 0, name)
+    cotangent = random_like(expected, 1)
+    # Both sum in float32 and round the result to the narrow type once.
+    assert_close(pullback(cotangent), their_pullback(cotangent), 2 * float(jnp.finfo(dtype).eps), name)
