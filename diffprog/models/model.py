@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffprog.models.labels import class_index, suggest
+from diffprog.tracer.jax_internals import Tracer
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +109,7 @@ class Model:
 
     def checked(self, images):
         """The images as a float32 array; ValueError if they are not (n, height, width, 3) in [0, 1]."""
-        known = not isinstance(images, jax.core.Tracer)
+        known = not isinstance(images, Tracer)
         images = np.asarray(images) if known else images
         shape, dtype = images.shape, images.dtype
         if not jnp.issubdtype(dtype, jnp.floating):
@@ -127,6 +128,6 @@ class Model:
 
 def _range(images):
     """" -2.1 .. 2.6" for a message, or nothing for values that are unknown, absent or no numbers."""
-    if isinstance(images, jax.core.Tracer) or not images.size or images.dtype.kind not in "iuf":
+    if isinstance(images, Tracer) or not images.size or images.dtype.kind not in "iuf":
         return ""
     return f" {images.min():.4g} .. {images.max():.4g}"

@@ -1,5 +1,6 @@
 """Primitives that call a function: `jit`, `checkpoint` and other wrappers around a jaxpr."""
 
+import numpy as np
 from jax import lax, typeof
 
 from diffprog.rules.table import rule
@@ -68,7 +69,7 @@ def _checkpoint(primitive, wanted, args, params):
     def recompute(args, cotangents):
         # Without the barrier XLA would merge the second run with the first and keep its values; with the cotangents
         # in it, the second run waits until they are there.
-        if params["prevent_cse"]:
+        if np.any(params["prevent_cse"]):  # one flag, or one per argument
             args, cotangents = lax.optimization_barrier((args, cotangents))
         outputs = jaxpr_as_fun(staged.forward)(*args)
         return jaxpr_as_fun(staged.backward)(*staged.collect(args, outputs), *cotangents)
