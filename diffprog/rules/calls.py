@@ -42,11 +42,11 @@ def _jit(primitive, wanted, args, params):
     return results, staged.live, pull
 
 
-@rule("closed_call", "core_closed_call", "eval_jaxpr", "custom_vmap_call", "composite", "run_state_call")
+@rule("eval_jaxpr", "custom_vmap_call", "composite")
 def _call(primitive, wanted, args, params):
     """A call without options of its own: only its gradient is staged."""
-    name = next(name for name in ("call_jaxpr", "jaxpr", "call") if name in params)
-    staged = stage(closed(params[name]), wanted)
+    jaxpr = next(params[name] for name in ("jaxpr", "call_jaxpr", "call") if name in params)
+    staged = stage(closed(jaxpr), wanted)
     outputs = jaxpr_as_fun(staged.forward)(*args)
     count = len(staged.live)
     residuals, results = staged.collect(args, outputs), outputs[:count]

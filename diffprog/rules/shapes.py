@@ -7,7 +7,6 @@ from diffprog.rules.table import linear, rule
 
 linear("reshape", lambda g, x, **_: lax.reshape(g, x.shape))
 linear("squeeze", lambda g, x, **_: lax.reshape(g, x.shape))
-linear("expand_dims", lambda g, x, **_: lax.reshape(g, x.shape))
 linear("rev", lambda g, x, dimensions: lax.rev(g, dimensions))
 linear("transpose", lambda g, x, permutation: lax.transpose(g, np.argsort(permutation)))
 

@@ -30,8 +30,8 @@ WITHOUT_A_RULE = {
 # Rules that other tests exercise (test_beyond_jax.py, test_fourier.py, test_composition.py), and those of primitives
 # that only some JAX versions have.
 ELSEWHERE = set(
-    "jit remat2 scan cond while closed_call core_closed_call eval_jaxpr custom_vmap_call composite run_state_call "
-    "tie stage xla_metadata_value copy_p add_any expand_dims log2 one_minus_square polynomial nextafter zeta "
+    "jit remat2 scan cond while eval_jaxpr custom_vmap_call composite "
+    "tie stage xla_metadata_value add_any log2 one_minus_square polynomial nextafter zeta "
     "igamma_grad_a fft reduce_window".split()
 )
 
