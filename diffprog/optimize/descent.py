@@ -101,7 +101,7 @@ class Descent:
                 bar.update(count)
                 if count == 0:
                     break
-                bar.set_postfix(objective=f"{histories[-1].value[-1]:.4g}")
+                bar.set_postfix(objective=f"{histories[-1].value[-1] + 0.0:.4g}")  # + 0.0: not -0
                 if callback is not None and callback(state, histories[-1]):
                     break
         return state, jax.tree.map(lambda *rows: np.concatenate(rows), *histories)
