@@ -13,10 +13,10 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from demos.command_line import add_engine, launch, positive
 from diffprog import models
 from diffprog.attack import l2, linf, pgd
 from diffprog.images import network_crop, read_image, save_png
-from diffprog.optimize import ENGINES
 
 CAT = Path(__file__).resolve().parents[1] / "assets" / "chelsea.png"
 NORMS = {"linf": linf, "l2": l2}
@@ -25,11 +25,7 @@ BUDGETS = {"linf": "4/255", "l2": "1"}
 
 
 def main(arguments=None):
-    options = parser().parse_args(arguments)
-    try:
-        run(options)
-    except (ValueError, OSError) as error:
-        parser().exit(2, f"adversarial_attack: {error}\n")
+    launch("adversarial_attack", parser(), run, arguments)
 
 
 def parser():
@@ -48,7 +44,7 @@ def parser():
     parser.add_argument("--seed", type=int, default=0, help="decides the random start (default: 0)")
     parser.add_argument("--out", type=Path, default="out/adversarial_attack.png", metavar="FILE",
                         help="where the picture goes; the perturbed image goes next to it (default: %(default)s)")
-    parser.add_argument("--engine", choices=ENGINES, default="diffprog", help="whose gradients (default: diffprog)")
+    add_engine(parser)
     return parser
 
 
@@ -60,12 +56,6 @@ def budget(text):
     if size <= 0:
         raise argparse.ArgumentTypeError(f"expected a positive number such as 0.02 or 4/255; found {text!r}")
     return text
-
-
-def positive(text):
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1; found {text!r}")
-    return int(text)
 
 
 def run(options):

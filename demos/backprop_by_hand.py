@@ -13,6 +13,7 @@ import numpy as np
 from jax import lax
 
 import diffprog as dp
+from demos.command_line import add_engine
 
 W0 = np.array([[1.0, -3.0], [0.2, 1.0]], np.float32)
 W1 = np.array([1.0, -1.0], np.float32)
@@ -39,10 +40,7 @@ def number(array) -> str:
 def main(argv=None):
     parser = argparse.ArgumentParser(prog="python -m demos.backprop_by_hand", description=__doc__.split("\n\n")[0])
     parser.add_argument("--step", type=float, default=0.2, help="length of the gradient step (default %(default)s)")
-    parser.add_argument(
-        "--engine", choices=["diffprog", "jax"], default="diffprog",
-        help="whose gradients make the update (default %(default)s); jax has no tape to print",
-    )  # fmt: skip
+    add_engine(parser)  # jax has no tape to print: the update alone is shown
     options = parser.parse_args(argv)
 
     print(f"x0 = {number(X0)}   target y = {TARGET}   step = {options.step}\n")

@@ -10,8 +10,8 @@ import argparse
 
 import jax
 
+from demos.command_line import add_engine, launch, positive
 from diffprog import images, models
-from diffprog.optimize import ENGINES
 from diffprog.visualize import channel, logit, recipe, render
 
 SHEET = (
@@ -23,11 +23,7 @@ NAME = "feature_visualization"
 
 
 def main(arguments=None):
-    options = parser().parse_args(arguments)
-    try:
-        run(options)
-    except (ValueError, OSError) as error:
-        parser().exit(2, f"{NAME}: {error}\n")
+    launch(NAME, parser(), run, arguments)
 
 
 def parser():
@@ -42,14 +38,8 @@ def parser():
     parser.add_argument("--steps", type=positive, help="steps of gradient ascent per picture (256)")
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same pictures, bit for bit (0)")
     parser.add_argument("--out", default=f"out/{NAME}.png", metavar="FILE", help="where the sheet goes (%(default)s)")
-    parser.add_argument("--engine", choices=ENGINES, default="diffprog", help="whose gradients (diffprog)")
+    add_engine(parser)
     return parser
-
-
-def positive(text):
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1; found {text!r}")
-    return int(text)
 
 
 def run(options):

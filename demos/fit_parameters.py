@@ -13,9 +13,9 @@ import optax
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from demos.command_line import add_engine, launch, positive
 from diffprog.fit import Fit, fit, load_digits, mlp
 from diffprog.images import save_png
-from diffprog.optimize import ENGINES
 
 SIZES = (64, 64, 10)
 
@@ -38,11 +38,7 @@ VARIANTS = (
 
 
 def main(arguments=None):
-    options = parser().parse_args(arguments)
-    try:
-        run(options)
-    except (ValueError, OSError) as error:
-        parser().exit(2, f"fit_parameters: {error}\n")
+    launch("fit_parameters", parser(), run, arguments)
 
 
 def parser():
@@ -50,20 +46,13 @@ def parser():
         prog="python -m demos.fit_parameters",
         description="Train a 64-64-10 ReLU network on 1440 handwritten digits (8 x 8 pixels) six times with the same "
                     "loop: full batch, mini-batch and single example, each with and without momentum. Prints a table "
-                    "and draws the loss curves.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--epochs", type=positive, default=60, help="passes over the training set")
-    parser.add_argument("--seed", type=int, default=0, help="decides the first weights and the order of the examples")
+                    "and draws the loss curves.")
+    parser.add_argument("--epochs", type=positive, default=60, help="passes over the training set (default: 60)")
+    parser.add_argument("--seed", type=int, default=0, help="decides first weights and order of examples (default: 0)")
     parser.add_argument("--out", type=Path, default="out/fit_parameters.png", metavar="FILE",
-                        help="where the picture goes (PNG)")
-    parser.add_argument("--engine", choices=ENGINES, default="diffprog", help="whose gradients")
+                        help="where the picture goes (default: %(default)s)")
+    add_engine(parser)
     return parser
-
-
-def positive(text):
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1; found {text!r}")
-    return int(text)
 
 
 def run(options):
