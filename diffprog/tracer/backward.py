@@ -14,9 +14,10 @@ def backward(seeds, inputs, visit: Callable | None = None) -> list:
       visit: called as visit(node, cotangents of its results) for every node on the way, in reverse order.
 
     Returns:
-      one cotangent per input, None where the results do not depend on it.
+      one cotangent per input: an array, or None where the results do not depend on it.
     """
     totals: dict = {}
+    at_inputs: dict = {}
 
     def accumulate(place, cotangent):
         totals[place] = cotangents.add(totals.get(place), cotangent)
@@ -25,23 +26,18 @@ def backward(seeds, inputs, visit: Callable | None = None) -> list:
         accumulate(place, cotangent)
 
     for node in _in_reverse(place[0] for place, _ in seeds):
-        keep = node.backward is None
-        arrived = [
-            cotangents.materialize(totals.get((node, i)) if keep else totals.pop((node, i), None))
-            for i in range(len(node.avals))
-        ]
-        if keep:
-            totals[node, 0] = arrived[0]
+        arrived = [cotangents.materialize(totals.pop((node, i), None)) for i in range(len(node.avals))]
         if visit is not None:
             visit(node, arrived)
-        if keep or all(g is None for g in arrived):
-            continue
-        sent = node.backward(arrived[0] if node.single else arrived)
-        for source, cotangent in zip(node.sources, sent, strict=True):
-            if source is not None:
-                accumulate(source, cotangent)
+        if node.backward is None:
+            at_inputs[node] = arrived[0]
+        elif any(g is not None for g in arrived):
+            sent = node.backward(arrived[0] if node.single else arrived)
+            for source, cotangent in zip(node.sources, sent, strict=True):
+                if source is not None:
+                    accumulate(source, cotangent)
 
-    return [totals.get((node, 0)) for node in inputs]
+    return [at_inputs.get(node) for node in inputs]
 
 
 def _in_reverse(starts) -> list:

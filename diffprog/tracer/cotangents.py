@@ -31,9 +31,6 @@ class Piece:
     dense: Callable
     add: Callable
 
-    def __array__(self, *_, **__):
-        raise TypeError("a Piece is not an array: call dense(piece)")
-
 
 @dataclass
 class _Sum:
@@ -71,14 +68,10 @@ def materialize(total):
     for piece in rest:
         # `result` is ours alone, so outside of `jit` its memory can be reused.
         traced = any(isinstance(x, Tracer) for x in (result, *piece.operands))
-        result = (piece.add if traced else _add_in_place(piece.add))(result, *piece.operands)
+        result = piece.add(result, *piece.operands) if traced else _donating(piece.add, result, *piece.operands)
     return result if total.dense is None else lax.add(result, total.dense)
 
 
 @partial(jax.jit, static_argnums=0, donate_argnums=1)
 def _donating(add, whole, *operands):
     return add(whole, *operands)
-
-
-def _add_in_place(add):
-    return partial(_donating, add)

@@ -5,7 +5,6 @@ import numpy as np
 from jax import tree_util
 
 from diffprog.tracer.backward import backward
-from diffprog.tracer.cotangents import materialize
 from diffprog.tracer.jax_internals import (
     canonical,
     cotangent_dtype,
@@ -104,7 +103,7 @@ def pullback_of_tape(places, inputs, in_avals, in_tree, out_avals, out_tree) -> 
 
     def send(cotangents):
         seeds = [(place, g) for place, g in zip(places, cotangents, strict=True) if place is not None]
-        found = map(materialize, backward(seeds, nodes))
+        found = iter(backward(seeds, nodes))
         return [None if node is None else next(found) for node in inputs]
 
     return Pullback(send, in_avals, in_tree, out_avals, out_tree)

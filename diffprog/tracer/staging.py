@@ -9,7 +9,6 @@ results of the body already are not returned a second time.
 from typing import NamedTuple
 
 from diffprog.tracer.backward import backward
-from diffprog.tracer.cotangents import materialize
 from diffprog.tracer.jax_internals import (
     Tracer,
     instantiate,
@@ -66,7 +65,7 @@ def stage(jaxpr, wanted: tuple[bool, ...], reusable: tuple[bool, ...] | None = N
 
         def reverse(*cotangents):
             seeds = list(zip([place for place in places if place is not None], cotangents, strict=True))
-            found = map(materialize, backward(seeds, inputs))
+            found = backward(seeds, inputs)
             return [instantiate(node.avals[0]) if g is None else g for g, node in zip(found, inputs, strict=True)]
 
         avals = [typeof(x).to_tangent_aval() for x, alive in zip(results, live, strict=True) if alive]
