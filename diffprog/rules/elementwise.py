@@ -168,17 +168,14 @@ def _sign(primitive, wanted, args, params):
     """Piecewise constant if real. If complex, x / |x|: d = i y Im(conj(y) dx) / |x|, written transposed."""
     (x,) = args
     y = primitive.bind(x, **params)
-    if not _is_complex(x) or not _complex_sign_has_derivative:
+    if not _is_complex(x):
         return y, None
 
     def pull(g):
-        turn = div(neg(lax.imag(mul(g, y))), _nonzero(lax.abs(x)))
-        return (mul(lax.conj(y), lax.complex(_zero(turn), neg(turn))),)
+        turn = div(lax.imag(mul(g, y)), _nonzero(lax.abs(x)))
+        return (mul(lax.conj(y), lax.complex(_zero(turn), turn)),)
 
     return y, pull
-
-
-_complex_sign_has_derivative = True
 
 
 def _greater(x, y):

@@ -17,7 +17,7 @@ from jax._src.interpreters import partial_eval
 from jax._src.lax import windowed_reductions
 from jax._src.sharding_impls import UNSPECIFIED
 from jax._src.util import weakref_lru_cache
-from jax.extend.core import Primitive, jaxpr_as_fun, set_current_trace, take_current_trace
+from jax.extend.core import jaxpr_as_fun, set_current_trace, take_current_trace
 from jax.extend.core.primitives import cond_p, jit_p, scan_p
 
 _scan_counts = jax.__version_info__ < (0, 11)
@@ -25,7 +25,6 @@ if not _scan_counts:
     from jax._src import flattree
 
 __all__ = [
-    "Primitive",
     "SymbolicZero",
     "Trace",
     "Tracer",
