@@ -8,16 +8,24 @@ from diffprog.rules import (  # noqa: F401  (they fill the table of rules)
     contractions,
     control_flow,
     convolutions,
+    custom_calls,
+    devices,
+    effects,
     elementwise,
+    factorizations,
     fourier,
     indexing,
+    linear_algebra,
     markers,
     reductions,
+    references,
     shapes,
     special,
+    while_loop,
     windows,
 )
-from diffprog.tracer.transforms import grad, hessian, hvp, jacrev, value_and_grad, vjp
+from diffprog.transforms.jacobians import hessian, hvp, jacrev
+from diffprog.transforms.reverse import grad, value_and_grad, vjp
 
 __all__ = [
     "attack",

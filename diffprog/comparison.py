@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffprog.tracer import transforms
-from diffprog.tracer.jax_internals import float0
+from diffprog.jax_internals import float0
+from diffprog.transforms import reverse
 
 _MEASURES = {
     "eager": "a run without jit",
@@ -102,7 +102,7 @@ def compare(fun: Callable, *args, seconds: float = 2.0, name: str | None = None)
 
         return run
 
-    ours, theirs = gradient(transforms.vjp), gradient(jax.vjp)
+    ours, theirs = gradient(reverse.vjp), gradient(jax.vjp)
     leaves = _differences(args, ours(*args)[1], theirs(*args)[1])
     timings = [_alternate("eager", _call(ours, args), _call(theirs, args), seconds)]
 

@@ -7,8 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from diffprog.jax_internals import jaxpr_as_fun, set_current_trace, take_current_trace
 from diffprog.tracer.backward import backward
-from diffprog.tracer.jax_internals import jaxpr_as_fun, set_current_trace, take_current_trace
 from diffprog.tracer.tape import Node, Tape
 
 

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diffprog.jax_internals import Tracer
 from diffprog.models.labels import class_index, suggest
-from diffprog.tracer.jax_internals import Tracer
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ def value_and_grad(engine: str = "diffprog") -> Callable:
     Raises ValueError on a name that is not in `ENGINES`.
     """
     if engine == "diffprog":
-        from diffprog.tracer.transforms import value_and_grad as transform
+        from diffprog.transforms.reverse import value_and_grad as transform
     elif engine == "jax":
         from jax import value_and_grad as transform
     else:

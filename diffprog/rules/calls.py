@@ -3,8 +3,8 @@
 import numpy as np
 from jax import lax, typeof
 
+from diffprog.jax_internals import bind_jit, closed, instantiate, jaxpr_as_fun
 from diffprog.rules.table import rule
-from diffprog.tracer.jax_internals import bind_jit, closed, instantiate, jaxpr_as_fun
 from diffprog.tracer.staging import Staged, stage
 
 

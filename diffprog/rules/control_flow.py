@@ -9,10 +9,7 @@ from typing import NamedTuple
 
 from jax import lax, typeof
 
-from diffprog.rules.calls import fill_zeros, spread
-from diffprog.rules.table import rule
-from diffprog.tracer.errors import MissingDerivative
-from diffprog.tracer.jax_internals import (
+from diffprog.jax_internals import (
     bind_cond,
     bind_scan,
     instantiate,
@@ -22,6 +19,9 @@ from diffprog.tracer.jax_internals import (
     user_line,
     weakref_lru_cache,
 )
+from diffprog.rules.calls import fill_zeros, spread
+from diffprog.rules.table import rule
+from diffprog.tracer.errors import MissingDerivative
 from diffprog.tracer.staging import Staged, liveness, settle, stage
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax
 from jax import lax
 
-from diffprog.tracer.transforms import vjp
+from diffprog.transforms.reverse import vjp
 
 
 def pullback_of(program: Callable, wanted, args) -> Callable:

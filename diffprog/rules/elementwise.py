@@ -8,6 +8,7 @@ import numpy as np
 from jax import lax, typeof
 from jax.lax import add, cos, cosh, div, exp, log, mul, neg, select, sin, sinh, square, sub
 
+from diffprog.jax_internals import Tracer
 from diffprog.rules.table import (
     binary,
     broadcast_to,
@@ -19,7 +20,6 @@ from diffprog.rules.table import (
     unary,
     unbroadcast,
 )
-from diffprog.tracer.jax_internals import Tracer
 
 no_derivative(
     "floor", "ceil", "round", "is_finite", "not", "and", "or", "xor", "population_count", "clz",

@@ -5,9 +5,9 @@ from functools import partial
 import numpy as np
 from jax import lax
 
+from diffprog.jax_internals import jaxpr_as_fun
 from diffprog.rules.derived import derived, on_arrays
 from diffprog.rules.table import linear, no_derivative, rule
-from diffprog.tracer.jax_internals import jaxpr_as_fun
 
 no_derivative("argmax", "argmin", "reduce_and", "reduce_or", "reduce_xor")
 

@@ -11,9 +11,9 @@ from itertools import product
 import numpy as np
 from jax import lax, typeof
 
+from diffprog.jax_internals import eval_jaxpr, select_and_gather_add, select_and_scatter_add
 from diffprog.rules.derived import derived, on_arrays, pullback_of
 from diffprog.rules.table import rule
-from diffprog.tracer.jax_internals import eval_jaxpr, select_and_gather_add, select_and_scatter_add
 
 
 def _offset_slices(x, fill, params) -> list:

@@ -12,7 +12,7 @@ from functools import partial
 import jax
 from jax import lax
 
-from diffprog.tracer.jax_internals import Tracer
+from diffprog.jax_internals import Tracer
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """Functions whose derivative the user wrote: `jax.custom_jvp` and `jax.custom_vjp`."""
 
-from diffprog.tracer.backward import backward
-from diffprog.tracer.jax_internals import (
+from diffprog.jax_internals import (
     SymbolicZero,
     bind_unchanged,
     instantiate,
@@ -9,6 +8,7 @@ from diffprog.tracer.jax_internals import (
     set_current_trace,
     typeof,
 )
+from diffprog.tracer.backward import backward
 
 
 def custom_jvp_call(tape, primitive, fun, jvp, args, symbolic_zeros):

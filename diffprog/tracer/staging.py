@@ -8,8 +8,7 @@ results of the body already are not returned a second time.
 
 from typing import NamedTuple
 
-from diffprog.tracer.backward import backward
-from diffprog.tracer.jax_internals import (
+from diffprog.jax_internals import (
     Tracer,
     instantiate,
     jaxpr_as_fun,
@@ -20,6 +19,7 @@ from diffprog.tracer.jax_internals import (
     typeof,
     weakref_lru_cache,
 )
+from diffprog.tracer.backward import backward
 from diffprog.tracer.tape import Tape
 
 

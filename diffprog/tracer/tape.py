@@ -10,10 +10,7 @@ dropped as soon as the program drops it.
 
 from collections.abc import Callable
 
-from diffprog.rules.table import rules
-from diffprog.tracer import custom
-from diffprog.tracer.errors import MissingDerivative
-from diffprog.tracer.jax_internals import (
+from diffprog.jax_internals import (
     Trace,
     Tracer,
     bind_unchanged,
@@ -23,6 +20,9 @@ from diffprog.tracer.jax_internals import (
     typeof,
     user_line,
 )
+from diffprog.rules.table import rules
+from diffprog.tracer import custom
+from diffprog.tracer.errors import MissingDerivative
 
 
 class Node:

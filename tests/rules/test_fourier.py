@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from diffprog.rules import fourier  # noqa: F401  (its rule)
-from diffprog.tracer.transforms import vjp
+from diffprog.transforms.reverse import vjp
 
 KINDS = {
     "fft": (jnp.fft.fft, (3, 8), complex),

@@ -1,7 +1,7 @@
 """Everything that diffprog takes from inside JAX, in one place.
 
 JAX's trace machinery has no compatibility promise and changes from month to month. Every import from
-`jax.extend`, `jax.core` or `jax._src` stands in this file, together with what differs between the oldest
+`jax.extend`, `jax.core` or `jax._src` stands in this package, together with what differs between the oldest
 JAX that diffprog supports (0.10.2) and the newest; the rest of the package reads one interface.
 """
 
@@ -62,7 +62,7 @@ typeof = jax.typeof
 float0 = jax.dtypes.float0
 
 # Frames of these packages are ours: tracebacks and source lines should show the user's code instead.
-for _package in ("tracer", "rules"):
+for _package in ("jax_internals", "tracer", "rules", "transforms"):
     _folder = str(pathlib.Path(__file__).parents[1] / _package)
     source_info_util.register_exclusion(_folder)
     for _file in pathlib.Path(_folder).glob("*.py"):

@@ -4,8 +4,7 @@ import jax
 import numpy as np
 from jax import tree_util
 
-from diffprog.tracer.backward import backward
-from diffprog.tracer.jax_internals import (
+from diffprog.jax_internals import (
     canonical,
     cotangent_dtype,
     eval_jaxpr,
@@ -14,6 +13,7 @@ from diffprog.tracer.jax_internals import (
     trace_to_jaxpr,
     typeof,
 )
+from diffprog.tracer.backward import backward
 
 
 @tree_util.register_pytree_node_class

@@ -1,9 +1,6 @@
-"""The table: one row per case of a rule. `test_rules.py` holds every row against `jax.vjp`."""
+"""Rows of the array operations."""
 
 # ruff: noqa: E501
-
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -11,26 +8,7 @@ import numpy as np
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
-
-@dataclass(frozen=True)
-class Row:
-    """A function whose gradient is checked.
-
-    Attributes:
-      args: shapes (filled with random numbers of `domain`) or arrays (used as they are; integer ones are constants).
-      complex_too: whether the function is also checked on complex numbers.
-      order: 2 to check second derivatives too.
-      tolerance: largest relative error in float64, with the reason for any above 1e-12.
-    """
-
-    name: str
-    fun: Callable
-    args: tuple
-    domain: tuple[float, float] = (-2.0, 2.0)
-    complex_too: bool = False
-    order: int = 2
-    tolerance: float = 1e-12
-    why: str = ""
+from tests.rules.rows.row import Row
 
 
 def _u(name, domain=(-2.0, 2.0), complex_too=True, **more):
@@ -273,6 +251,6 @@ RANDOM = [
     Row("bits", lambda x: x * (jax.random.bits(jax.random.PRNGKey(1), (4,)) % 7), ((4,),)),
 ]  # fmt: skip
 
-ROWS = [
+CORE = [
     *ELEMENTWISE, *SPECIAL, *REDUCTIONS, *SHAPES, *INDEXING, *CONTRACTIONS, *CONVOLUTIONS, *WINDOWS, *RANDOM,
 ]  # fmt: skip

@@ -1,0 +1,1 @@
+"""Primitives with a derivative of their own: hijax, linear calls."""

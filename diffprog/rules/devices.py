@@ -1,0 +1,1 @@
+"""Many devices: collectives, shardings, `shard_map`."""

@@ -1,0 +1,1 @@
+"""Callbacks, prints, checks and logs."""

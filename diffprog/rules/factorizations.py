@@ -1,0 +1,1 @@
+"""Factorizations that JAX does not differentiate in reverse mode, and degenerate spectra."""

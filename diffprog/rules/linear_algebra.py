@@ -1,0 +1,1 @@
+"""Linear algebra that JAX differentiates: factorizations, triangular and implicit solves."""

@@ -1,0 +1,5 @@
+"""Rows of devices."""
+
+from tests.rules.rows.row import Row
+
+DEVICES: list[Row] = []
