@@ -9,7 +9,7 @@ import pytest
 from jax import lax
 
 import diffprog as dp
-from tests.tracer.test_transforms import assert_same
+from tests.transforms.test_reverse import assert_same
 
 X = jnp.asarray([0.3, -1.2, 2.0], jnp.float32)
 

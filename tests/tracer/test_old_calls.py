@@ -6,7 +6,7 @@ import pytest
 from jax._src import core, linear_util
 
 import diffprog as dp
-from tests.tracer.test_transforms import assert_same
+from tests.transforms.test_reverse import assert_same
 
 
 @pytest.mark.skipif(not hasattr(core, "call"), reason="JAX 0.11 removed them")
