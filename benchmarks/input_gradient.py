@@ -9,16 +9,13 @@ them; medians are reported.
 """
 
 import argparse
-import json
-import os
-import platform
 import time
 from pathlib import Path
-from statistics import median
 
 import jax
 import jax.numpy as jnp
 
+from benchmarks.timing import alternate, clock, write_json
 from diffprog import models
 from diffprog.optimize import value_and_grad
 
@@ -35,24 +32,13 @@ def compiled_step(convolution, engine, size):
     start = time.perf_counter()
     compiled = jax.jit(value_and_grad(engine)(logit)).lower(image, model.parameters).compile()
     seconds = time.perf_counter() - start
-    return seconds, lambda: jax.block_until_ready(compiled(image, model.parameters))
-
-
-def alternate(steps, rounds):
-    """Median seconds of each step, the steps taking turns; the first round warms up and is not counted."""
-    times = {name: [] for name in steps}
-    for _ in range(rounds + 1):
-        for name, step in steps.items():
-            start = time.perf_counter()
-            step()
-            times[name].append(time.perf_counter() - start)
-    return {name: median(seconds[1:]) for name, seconds in times.items()}
+    return seconds, lambda: compiled(image, model.parameters)
 
 
 def measure(size, rounds):
     """One row per contender: compile seconds, milliseconds per step, ratio to the native network's."""
     compiled = {name: compiled_step(*how, size) for name, how in CONTENDERS.items()}
-    seconds = alternate({name: step for name, (_, step) in compiled.items()}, rounds)
+    seconds = alternate({name: clock(step) for name, (_, step) in compiled.items()}, 0, least=rounds)
     return [
         {
             "size": size,
@@ -79,9 +65,7 @@ def main():
             print(f"{row['size']:>6}  {row['name']:<9}  {row['compile_s']:>9.2f}  {row['step_ms']:>8.2f}"
                   f"  {row['ratio_to_native']:>9.3f}")
     if arguments.json:
-        machine = {"jax": jax.__version__, "python": platform.python_version(), "cores": os.cpu_count(),
-                   "device": jax.devices()[0].device_kind}
-        arguments.json.write_text(json.dumps({**machine, "rows": rows}, indent=2) + "\n")
+        write_json(arguments.json, rows)
 
 
 if __name__ == "__main__":
