@@ -5,6 +5,7 @@ from diffprog.comparison import compare
 from diffprog.graph import record
 from diffprog.rules import (  # noqa: F401  (they fill the table of rules)
     calls,
+    checkpoint,
     contractions,
     control_flow,
     convolutions,

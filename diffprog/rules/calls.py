@@ -1,7 +1,6 @@
-"""Primitives that call a function: `jit`, `checkpoint` and other wrappers around a jaxpr."""
+"""Primitives that call a function: `jit` and other wrappers around a jaxpr."""
 
-import numpy as np
-from jax import lax, typeof
+from jax import typeof
 
 from diffprog.jax_internals import bind_jit, closed, instantiate, jaxpr_as_fun
 from diffprog.rules.table import rule
@@ -46,7 +45,12 @@ def _jit(primitive, wanted, args, params):
 def _call(primitive, wanted, args, params):
     """A call without options of its own: only its gradient is staged."""
     jaxpr = next(params[name] for name in ("jaxpr", "call_jaxpr", "call") if name in params)
-    staged = stage(closed(jaxpr), wanted)
+    return call(closed(jaxpr), wanted, args)
+
+
+def call(jaxpr, wanted, args):
+    """The rule of a closed jaxpr, run in place."""
+    staged = stage(jaxpr, wanted)
     outputs = jaxpr_as_fun(staged.forward)(*args)
     count = len(staged.live)
     residuals, results = staged.collect(args, outputs), outputs[:count]
@@ -55,26 +59,5 @@ def _call(primitive, wanted, args, params):
     def pull(cotangents):
         given = fill_zeros(cotangents, avals, staged.live)
         return spread(jaxpr_as_fun(staged.backward)(*residuals, *given), wanted)
-
-    return results, staged.live, pull
-
-
-@rule("remat2")
-def _checkpoint(primitive, wanted, args, params):
-    """Keep the arguments alone; the backward pass runs the function again."""
-    staged = stage(closed(params["jaxpr"]), wanted)
-    results = primitive.bind(*args, **params)
-    avals = [typeof(x) for x in results]
-
-    def recompute(args, cotangents):
-        # Without the barrier XLA would merge the second run with the first and keep its values; with the cotangents
-        # in it, the second run waits until they are there.
-        if np.any(params["prevent_cse"]):  # one flag, or one per argument
-            args, cotangents = lax.optimization_barrier((args, cotangents))
-        outputs = jaxpr_as_fun(staged.forward)(*args)
-        return jaxpr_as_fun(staged.backward)(*staged.collect(args, outputs), *cotangents)
-
-    def pull(cotangents):
-        return spread(recompute(args, fill_zeros(cotangents, avals, staged.live)), wanted)
 
     return results, staged.live, pull

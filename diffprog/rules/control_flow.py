@@ -1,4 +1,4 @@
-"""`scan`, `cond` and `while`.
+"""`scan` and `cond`.
 
 The bodies are differentiated once (`diffprog.tracer.staging`); what is left here is which values are carried,
 stacked or chosen in the two passes.
@@ -16,12 +16,10 @@ from diffprog.jax_internals import (
     jaxpr_as_fun,
     scan_sizes,
     trace_to_closed_jaxpr,
-    user_line,
     weakref_lru_cache,
 )
 from diffprog.rules.calls import fill_zeros, spread
 from diffprog.rules.table import rule
-from diffprog.tracer.errors import MissingDerivative
 from diffprog.tracer.staging import Staged, liveness, settle, stage
 
 
@@ -105,9 +103,10 @@ def _scan(primitive, wanted, args, params):
     avals = [typeof(x) for x in results]
     # What is carried depends on the wanted arguments once the first step has mixed them.
     live = (*settled[num_consts : num_consts + num_carry], *step.live[num_carry:])
-    zeros = [instantiate(typeof(x)) for x, want in zip(consts, settled, strict=False) if want]
+    sums = [typeof(x) for x, want in zip(consts, settled, strict=False) if want]
 
     def pull(cotangents):
+        zeros = map(instantiate, sums)
         given = fill_zeros(cotangents, avals, live)
         carried, given = _split(given, sum(live[:num_carry]))
         fixed = [r for r, constant in zip(residuals, steady, strict=True) if constant]
@@ -224,25 +223,3 @@ def _cond(primitive, wanted, args, params):
         return [None, *spread(found, wanted[1:])]
 
     return results, staged.live, pull
-
-
-# ---------------------------------------------------------------- while
-
-
-@rule("while")
-def _while(primitive, wanted, args, params):
-    """No reverse mode yet: the number of iterations, and so of residuals, is unknown. Its values pass."""
-    results = primitive.bind(*args, **params)
-    start = params["cond_nconsts"]
-    num_consts = params["body_nconsts"]
-    settled = settle(lambda w: liveness(params["body_jaxpr"], w), wanted[start:], num_consts, len(results))
-    line = user_line()
-
-    def pull(cotangents):
-        raise MissingDerivative(
-            "reverse mode is not supported through the while_loop",
-            line,
-            "the number of its iterations is not known beforehand; use lax.scan, or fori_loop with static bounds",
-        )
-
-    return results, settled[num_consts:], pull

@@ -1,6 +1,6 @@
 """Operations that compute nothing: identities, barriers, marks for the compiler, debugging output."""
 
-from jax import lax
+from jax import device_put, lax, typeof
 
 from diffprog.rules.table import linear, no_derivative, rule
 
@@ -31,8 +31,13 @@ def _optimization_barrier(primitive, wanted, args, params):
 
 @rule("device_put")
 def _device_put(primitive, wanted, args, params):
-    """The cotangents stay where they are; JAX moves them on use."""
-    return primitive.bind(*args, **params), wanted, lambda cotangents: cotangents
+    """Cotangents go back to the memory (device or host) of their arguments; between devices JAX moves them on use."""
+    homes = [typeof(x).memory_space for x in args]
+
+    def back(g, home):
+        return g if g is None or typeof(g).memory_space == home else device_put(g, home)
+
+    return primitive.bind(*args, **params), wanted, lambda cotangents: list(map(back, cotangents, homes))
 
 
 no_derivative("debug_callback", "debug_print", "inspect_sharding", "dce_sink")
