@@ -1,4 +1,4 @@
-"""`scan` and `cond`.
+"""`scan`, `cond` and `while`.
 
 The bodies are differentiated once (`diffprog.tracer.staging`); what is left here is which values are carried,
 stacked or chosen in the two passes.
@@ -16,10 +16,12 @@ from diffprog.jax_internals import (
     jaxpr_as_fun,
     scan_sizes,
     trace_to_closed_jaxpr,
+    user_line,
     weakref_lru_cache,
 )
 from diffprog.rules.calls import fill_zeros, spread
 from diffprog.rules.table import rule
+from diffprog.tracer.errors import MissingDerivative
 from diffprog.tracer.staging import Staged, liveness, settle, stage
 
 
@@ -223,3 +225,25 @@ def _cond(primitive, wanted, args, params):
         return [None, *spread(found, wanted[1:])]
 
     return results, staged.live, pull
+
+
+# ---------------------------------------------------------------- while
+
+
+@rule("while")
+def _while(primitive, wanted, args, params):
+    """No reverse mode yet: the number of iterations, and so of residuals, is unknown. Its values pass."""
+    results = primitive.bind(*args, **params)
+    start = params["cond_nconsts"]
+    num_consts = params["body_nconsts"]
+    settled = settle(lambda w: liveness(params["body_jaxpr"], w), wanted[start:], num_consts, len(results))
+    line = user_line()
+
+    def pull(cotangents):
+        raise MissingDerivative(
+            "reverse mode is not supported through the while_loop",
+            line,
+            "the number of its iterations is not known beforehand; use lax.scan, or fori_loop with static bounds",
+        )
+
+    return results, settled[num_consts:], pull
