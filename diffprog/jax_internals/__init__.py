@@ -13,6 +13,7 @@ import numpy as np
 from jax import lax
 from jax._src import ad_util, core, dtypes, linear_util, source_info_util, traceback_util
 from jax._src.custom_derivatives import SymbolicZero
+from jax._src.hijax import HiType
 from jax._src.interpreters import partial_eval
 from jax._src.lax import windowed_reductions
 from jax._src.sharding_impls import UNSPECIFIED
@@ -28,6 +29,7 @@ __all__ = [
     "SymbolicZero",
     "Trace",
     "Tracer",
+    "add",
     "bind_cond",
     "bind_jit",
     "bind_scan",
@@ -43,6 +45,7 @@ __all__ = [
     "is_differentiable",
     "is_symbolic_zero",
     "jaxpr_as_fun",
+    "same_type",
     "scan_sizes",
     "select_and_gather_add",
     "select_and_scatter_add",
@@ -57,6 +60,7 @@ __all__ = [
 
 Trace = core.Trace
 Tracer = core.Tracer
+ShapedArray = core.ShapedArray
 eval_jaxpr = core.eval_jaxpr
 typeof = jax.typeof
 float0 = jax.dtypes.float0
@@ -87,13 +91,30 @@ def is_array_type(value) -> bool:
 
 
 def is_differentiable(value) -> bool:
-    """Whether derivatives with respect to `value` exist: it is real or complex, not integer, boolean or a key."""
-    return dtypes.issubdtype(typeof(value).dtype, np.inexact)
+    """Whether derivatives with respect to `value` exist: it is real, complex or of a user's own type (hijax).
+
+    There are none for integers, booleans, keys and references.
+    """
+    aval = typeof(value)
+    return dtypes.issubdtype(aval.dtype, np.inexact) if isinstance(aval, ShapedArray) else isinstance(aval, HiType)
 
 
 def cotangent_dtype(aval):
-    """The dtype of the gradient of a value of this type (float0 for integers)."""
-    return aval.to_tangent_aval().dtype
+    """The dtype of the gradient of a value of this type: float0 for integers, None for a user's own type."""
+    return getattr(aval.to_tangent_aval(), "dtype", None)
+
+
+def same_type(found, expected) -> bool:
+    """Whether these are arrays of one shape and dtype, or of one user's own type."""
+    if not isinstance(expected, ShapedArray):
+        return found == expected
+    return isinstance(found, ShapedArray) and found.shape == expected.shape and found.dtype == expected.dtype
+
+
+def add(x, y):
+    """The sum of two cotangents of one value."""
+    aval = typeof(x)
+    return aval.vspace_add(x, y) if isinstance(aval, HiType) else lax.add(x, y)
 
 
 def concrete(value):

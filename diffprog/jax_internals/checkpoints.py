@@ -1,6 +1,7 @@
 """What `jax.checkpoint` takes from inside JAX: its primitive, and asking a policy which values to keep."""
 
 from collections.abc import Callable
+from functools import partial
 
 from jax._src import ad_checkpoint
 from jax._src.interpreters import partial_eval
@@ -39,7 +40,7 @@ def cut(jaxpr, num_results: int, policy: Callable):
         [True] * num_args,
         [False] * (num_results + num_others),
         [False] * num_results + [True] * num_others,
-        policy,
+        partial(_ask, policy),
     )
     is_other = [i >= num_results for i, recomputed in enumerate(again) if recomputed]
     staged, used = partial_eval.dce_jaxpr(staged, is_other, [False] * num_kept + [True] * num_args)
@@ -51,6 +52,14 @@ def cut(jaxpr, num_results: int, policy: Callable):
     return closed(known), [returned.index(i) for i in kept], closed(staged)
 
 
+def _ask(policy, primitive, *avals, **params):
+    """The policy's answer. It knows one primitive for `checkpoint_name`, whose name under jax_remat3 is another."""
+    inner = params.get("_prim")
+    if type(inner).__name__ in ("CheckpointName", "CheckpointNameFwd"):
+        return policy(ad_checkpoint.name_p, *avals, name=inner.name)
+    return policy(primitive, *avals, **params)
+
+
 def _first_of_equal_outputs(jaxpr) -> list[int]:
     """For each output the first one that is the same value: a checkpoint inside may return a value twice."""
     original: dict = {}
@@ -58,9 +67,9 @@ def _first_of_equal_outputs(jaxpr) -> list[int]:
         if eqn.primitive is ad_checkpoint.remat_p:
             outputs = zip(eqn.params["jaxpr"].outvars, eqn.outvars, strict=True)
             firsts: dict = {}
-            original |= {outer: firsts.setdefault(id(inner), outer) for inner, outer in outputs}
+            original |= {id(outer): firsts.setdefault(id(inner), id(outer)) for inner, outer in outputs}
     firsts = {}
-    return [firsts.setdefault(id(original.get(v, v)), i) for i, v in enumerate(jaxpr.outvars)]
+    return [firsts.setdefault(original.get(id(v), id(v)), i) for i, v in enumerate(jaxpr.outvars)]
 
 
 def drop_unused_inputs(jaxpr) -> tuple:

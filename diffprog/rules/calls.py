@@ -1,6 +1,6 @@
 """Primitives that call a function: `jit` and other wrappers around a jaxpr."""
 
-from jax import typeof
+from jax import memory, typeof
 
 from diffprog.jax_internals import bind_jit, closed, instantiate, jaxpr_as_fun
 from diffprog.rules.table import rule
@@ -41,10 +41,10 @@ def _jit(primitive, wanted, args, params):
     return results, staged.live, pull
 
 
-@rule("eval_jaxpr", "custom_vmap_call", "composite")
+@rule("eval_jaxpr", "custom_vmap_call", "composite", "remat_opt")
 def _call(primitive, wanted, args, params):
     """A call without options of its own: only its gradient is staged."""
-    jaxpr = next(params[name] for name in ("jaxpr", "call_jaxpr", "call") if name in params)
+    jaxpr = next(params[name] for name in ("jaxpr", "call_jaxpr", "call", "fwd_jaxpr") if name in params)
     return call(closed(jaxpr), wanted, args)
 
 
@@ -59,5 +59,30 @@ def call(jaxpr, wanted, args):
     def pull(cotangents):
         given = fill_zeros(cotangents, avals, staged.live)
         return spread(jaxpr_as_fun(staged.backward)(*residuals, *given), wanted)
+
+    return results, staged.live, pull
+
+
+@rule("compute_on", "fused_call", "xla_metadata_call")
+def _call_apart(primitive, wanted, args, params):
+    """A call that the compiler treats apart from what is around it; so it does with the backward pass."""
+    staged = stage(params["jaxpr"], wanted)
+    spaces = next((name for name in ("out_memory_spaces", "out_spaces") if name in params), None)
+    tags = {} if params.get("ad_metadata", "same") == "same" else {"xla_metadata": params["ad_metadata"]}
+
+    def bind(jaxpr, operands, homes, changed):
+        changed = {"jaxpr": jaxpr} | changed | ({spaces: tuple(homes)} if spaces else {})
+        return primitive.bind(*operands, **(params | changed))
+
+    count = len(staged.live)
+    extra = len(staged.forward.out_avals) - count
+    outputs = bind(staged.forward, args, [*params.get(spaces, ()), *[memory.Space.Device] * extra], {})
+    residuals, results = staged.collect(args, outputs), outputs[:count]
+    avals = [typeof(x) for x in results]
+    homes = [typeof(x).memory_space for x, want in zip(args, wanted, strict=True) if want]
+
+    def pull(cotangents):
+        operands = [*residuals, *fill_zeros(cotangents, avals, staged.live)]
+        return spread(bind(staged.backward, operands, homes, tags), wanted)
 
     return results, staged.live, pull

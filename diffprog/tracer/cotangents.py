@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import jax
-from jax import lax
 
 from diffprog.jax_internals import Tracer
+from diffprog.jax_internals import add as add_arrays
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,12 @@ def add(total, cotangent):
         return cotangent
     if type(total) is not _Sum:
         if type(total) is not Piece and type(cotangent) is not Piece:
-            return lax.add(total, cotangent)
+            return add_arrays(total, cotangent)
         total = add(_Sum(), total)
     if type(cotangent) is Piece:
         total.pieces.append(cotangent)
     else:
-        total.dense = cotangent if total.dense is None else lax.add(total.dense, cotangent)
+        total.dense = cotangent if total.dense is None else add_arrays(total.dense, cotangent)
     return total
 
 
@@ -69,7 +69,7 @@ def materialize(total):
         # `result` is ours alone, so outside of `jit` its memory can be reused.
         traced = any(isinstance(x, Tracer) for x in (result, *piece.operands))
         result = piece.add(result, *piece.operands) if traced else _donating(piece.add, result, *piece.operands)
-    return result if total.dense is None else lax.add(result, total.dense)
+    return result if total.dense is None else add_arrays(result, total.dense)
 
 
 @partial(jax.jit, static_argnums=0, donate_argnums=1)

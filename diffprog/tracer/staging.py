@@ -121,7 +121,7 @@ def settle(step, wanted, num_consts, num_carry) -> tuple[bool, ...]:
         wanted = (*head, *after, *tail)
 
 
-def run_taped(fun, args, wanted):
+def run_taped(fun, args, wanted, make=Tape):
     """Run `fun` on a fresh tape.
 
     Returns:
@@ -129,7 +129,7 @@ def run_taped(fun, args, wanted):
       argument); the input nodes of the wanted arguments.
     """
     with take_current_trace() as parent:
-        tape = Tape(parent)
+        tape = make(parent)
         with set_current_trace(parent):
             traced = [tape.watch(x) if want else x for x, want in zip(args, wanted, strict=True)]
         with set_current_trace(tape):

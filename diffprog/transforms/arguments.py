@@ -54,9 +54,12 @@ def check_callable(fun):
 def check_inputs(name, args, holomorphic, allow_int):
     for x in jax.tree.leaves(args):
         try:
-            dtype = typeof(canonical(x)).dtype
+            aval = typeof(canonical(x))
         except TypeError:
             raise TypeError(f"{name} takes arrays; found {x!r} of type {type(x)} among the arguments") from None
+        dtype = getattr(aval, "dtype", None)
+        if dtype is None:  # a type of the user's own (hijax)
+            continue
         if holomorphic and not dtypes.issubdtype(dtype, np.complexfloating):
             raise TypeError(f"{name} with holomorphic=True takes complex inputs; found {dtype}")
         if not dtypes.issubdtype(dtype, np.inexact) and not allow_int:

@@ -10,6 +10,7 @@ from diffprog.jax_internals import (
     eval_jaxpr,
     float0,
     instantiate,
+    same_type,
     trace_to_jaxpr,
     typeof,
 )
@@ -45,7 +46,7 @@ class Pullback:
         leaves = list(map(canonical, leaves))
         for leaf, aval in zip(leaves, out_avals, strict=True):
             found, expected = typeof(leaf), aval.to_tangent_aval()
-            if found.shape != expected.shape or found.dtype != expected.dtype:
+            if not same_type(found, expected):
                 raise ValueError(
                     f"the cotangent passed to a pullback has type {found.str_short()}, but a result of type "
                     f"{aval.str_short()} takes {expected.str_short()}: convert it"

@@ -15,7 +15,7 @@ WITHOUT_A_RULE = {
     "linear algebra": "cholesky custom_linear_solve eig eigh lu qr svd triangular_solve tridiagonal_solve",
     "random": "random_gamma",
     "contractions": "ragged_dot_general",
-    "calls": "call_hi_primitive linear_call remat_opt run_state",
+    "calls": "run_state",
     "extended dtypes": "from_edtype to_edtype",
     "references and logs": "accum_grad_in_ref addupdate box_get box_set empty_ref free_ref freeze get log_extend "
     "log_read new_box new_log new_ref swap",
@@ -32,7 +32,8 @@ WITHOUT_A_RULE = {
 ELSEWHERE = set(
     "jit remat2 scan cond while eval_jaxpr custom_vmap_call composite "
     "tie stage xla_metadata_value add_any log2 one_minus_square polynomial nextafter zeta "
-    "igamma_grad_a fft reduce_window".split()
+    "igamma_grad_a fft reduce_window "
+    "call_hi_primitive linear_call remat_opt compute_on fused_call xla_metadata_call".split()
 )
 
 
