@@ -25,6 +25,7 @@ from diffprog.rules import (  # noqa: F401  (they fill the table of rules)
     while_loop,
     windows,
 )
+from diffprog.rules.while_loop import while_loop_memory
 from diffprog.transforms.jacobians import hessian, hvp, jacrev
 from diffprog.transforms.reverse import grad, value_and_grad, vjp
 
@@ -43,4 +44,5 @@ __all__ = [
     "value_and_grad",
     "visualize",
     "vjp",
+    "while_loop_memory",
 ]

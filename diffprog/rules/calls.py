@@ -20,6 +20,20 @@ def spread(found, wanted):
     return [next(found) if want else None for want in wanted]
 
 
+def pick(values, flags):
+    """Those of `values` that have a flag."""
+    return [x for x, flag in zip(values, flags, strict=True) if flag]
+
+
+def split(values, *sizes):
+    """Lists of these sizes, and one of the rest."""
+    values, parts = list(values), []
+    for size in sizes:
+        parts.append(values[:size])
+        values = values[size:]
+    return *parts, values
+
+
 @rule("jit")
 def _jit(primitive, wanted, args, params):
     """Forward and backward are one compiled call each, staged once per jaxpr."""

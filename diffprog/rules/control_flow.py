@@ -1,4 +1,4 @@
-"""`scan`, `cond` and `while`.
+"""`scan` and `cond`.
 
 The bodies are differentiated once (`diffprog.tracer.staging`); what is left here is which values are carried,
 stacked or chosen in the two passes.
@@ -16,22 +16,11 @@ from diffprog.jax_internals import (
     jaxpr_as_fun,
     scan_sizes,
     trace_to_closed_jaxpr,
-    user_line,
     weakref_lru_cache,
 )
-from diffprog.rules.calls import fill_zeros, spread
+from diffprog.rules.calls import fill_zeros, split, spread
 from diffprog.rules.table import rule
-from diffprog.tracer.errors import MissingDerivative
 from diffprog.tracer.staging import Staged, liveness, settle, stage
-
-
-def _split(values, *sizes):
-    values, parts = list(values), []
-    for size in sizes:
-        parts.append(values[:size])
-        values = values[size:]
-    return *parts, values
-
 
 # ---------------------------------------------------------------- scan
 
@@ -65,22 +54,22 @@ def _stage_scan(jaxpr, wanted, num_consts, num_carry) -> _StagedScan:
     step = stage(jaxpr, wanted, args_reusable + per_step + (True,) * (num_results - num_carry))
     first_constant = num_args + len(step.forward.out_avals)
     steady = tuple(i < num_consts or i >= first_constant for i in step.residuals)
-    want_consts, want_carry, _ = _split(wanted, num_consts, num_carry)
+    want_consts, want_carry, _ = split(wanted, num_consts, num_carry)
     num_want_consts, num_want_carry, num_live_ys = sum(want_consts), sum(want_carry), sum(step.live[num_carry:])
     live_carry = [alive for alive, want in zip(step.live[:num_carry], want_carry, strict=True) if want]
 
     def backward(*operands):
-        fixed, sums, carried, given, stacked = _split(
+        fixed, sums, carried, given, stacked = split(
             operands, sum(steady), num_want_consts, num_want_carry, num_live_ys
         )
         fixed, stacked = iter(fixed), iter(stacked)
         residuals = [next(fixed) if constant else next(stacked) for constant in steady]
         carried = [g for g, alive in zip(carried, live_carry, strict=True) if alive]
         found = jaxpr_as_fun(step.backward)(*residuals, *carried, *given)
-        to_consts, rest = _split(found, num_want_consts)
+        to_consts, rest = split(found, num_want_consts)
         return [*map(lax.add, sums, to_consts), *rest]
 
-    residual_avals, given_avals = _split(step.backward.in_avals, len(steady))
+    residual_avals, given_avals = split(step.backward.in_avals, len(steady))
     out_avals = step.backward.out_avals
     avals = [
         *(aval for aval, constant in zip(residual_avals, steady, strict=True) if constant),
@@ -98,7 +87,7 @@ def _scan(primitive, wanted, args, params):
     step, settled, steady, backward = _stage_scan(params["jaxpr"], wanted, num_consts, num_carry)
     how = {name: params[name] for name in ("length", "unroll")}
     reverse = params["reverse"]
-    consts, carry, xs = _split(args, num_consts, num_carry)
+    consts, carry, xs = split(args, num_consts, num_carry)
     outputs = bind_scan(step.forward, consts, carry, xs, reverse=reverse, **how)
     residuals = step.collect(args, outputs)
     results = outputs[: len(step.live)]
@@ -110,7 +99,7 @@ def _scan(primitive, wanted, args, params):
     def pull(cotangents):
         zeros = map(instantiate, sums)
         given = fill_zeros(cotangents, avals, live)
-        carried, given = _split(given, sum(live[:num_carry]))
+        carried, given = split(given, sum(live[:num_carry]))
         fixed = [r for r, constant in zip(residuals, steady, strict=True) if constant]
         stacked = [r for r, constant in zip(residuals, steady, strict=True) if not constant]
         found = bind_scan(backward, fixed, [*zeros, *carried], [*given, *stacked], reverse=not reverse, **how)
@@ -155,7 +144,7 @@ def _stage_cond(first, others, wanted) -> _StagedCond:
 
     def make_forward(branch, place):
         def forward(*args):
-            results, saved = _split(jaxpr_as_fun(branch.forward)(*args), num_results)
+            results, saved = split(jaxpr_as_fun(branch.forward)(*args), num_results)
             filled = dict(zip(place, saved, strict=True))
             return [*results, *(filled[i] if i in filled else _blank(aval) for i, aval in enumerate(slots))]
 
@@ -171,7 +160,7 @@ def _stage_cond(first, others, wanted) -> _StagedCond:
             return branch.constants[k - len(place)]
 
         def backward(*operands):
-            values, given = _split(operands, len(used))
+            values, given = split(operands, len(used))
             mine = [g for g, alive in zip(spread(given, live), branch.live, strict=True) if alive]
             return jaxpr_as_fun(branch.backward)(*(residual(i, values) for i in branch.residuals), *mine)
 
@@ -225,25 +214,3 @@ def _cond(primitive, wanted, args, params):
         return [None, *spread(found, wanted[1:])]
 
     return results, staged.live, pull
-
-
-# ---------------------------------------------------------------- while
-
-
-@rule("while")
-def _while(primitive, wanted, args, params):
-    """No reverse mode yet: the number of iterations, and so of residuals, is unknown. Its values pass."""
-    results = primitive.bind(*args, **params)
-    start = params["cond_nconsts"]
-    num_consts = params["body_nconsts"]
-    settled = settle(lambda w: liveness(params["body_jaxpr"], w), wanted[start:], num_consts, len(results))
-    line = user_line()
-
-    def pull(cotangents):
-        raise MissingDerivative(
-            "reverse mode is not supported through the while_loop",
-            line,
-            "the number of its iterations is not known beforehand; use lax.scan, or fori_loop with static bounds",
-        )
-
-    return results, settled[num_consts:], pull

@@ -1,1 +1,209 @@
 """`while_loop` and `fori_loop` with a trip count that is known only while they run."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+from jax import typeof
+
+from diffprog.jax_internals import (
+    concrete,
+    instantiate,
+    jaxpr_as_fun,
+    trace_to_closed_jaxpr,
+    user_line,
+    weakref_lru_cache,
+)
+from diffprog.jax_internals.operations import passed_on, repeatable, used_inputs
+from diffprog.rules.calls import fill_zeros, pick, split, spread
+from diffprog.rules.loop_checkpoints import Loop
+from diffprog.rules.loops import differentiate, settled
+from diffprog.rules.table import rule
+from diffprog.tracer import cotangents
+from diffprog.tracer.errors import MissingDerivative
+from diffprog.tracer.staging import stage
+
+_checkpoints = jax.make_user_context(64)
+
+
+def while_loop_memory(*, checkpoints: int):
+    """Bound the memory of gradients of `while_loop`, as a context: `with dp.while_loop_memory(checkpoints=16): ...`.
+
+    However many iterations a loop takes, its gradient stores `checkpoints` + 1 copies of what the loop carries and
+    changes, and computes the other states again: about once each up to checkpoints^2 / 2 iterations, about twice up
+    to checkpoints^3 / 6 (see `diffprog.rules.loop_checkpoints`). Outside of `jit`, where the iterations can be run
+    one by one, the first `checkpoints` of them keep their residuals instead and are not repeated.
+
+    The setting, 64 without this, is that of where the derivative is taken, or is traced by `jit`, not of where the
+    loop is defined. It is part of the keys of JAX's caches: a jitted function is traced again under another one.
+
+    Raises:
+      ValueError: `checkpoints` is no whole number from 1 on.
+    """
+    if isinstance(checkpoints, bool) or not isinstance(checkpoints, int) or checkpoints < 1:
+        raise ValueError(f"checkpoints must be a whole number from 1 on; found {checkpoints!r}")
+    return _checkpoints(checkpoints)
+
+
+@rule("while")
+def _while(primitive, wanted, args, params):
+    """What the body passes on as it is is a constant of the loop: no checkpoint needs a copy."""
+    counts = params["cond_nconsts"], params["body_nconsts"]
+    loop, order, changing = _arrange(params["body_jaxpr"], params["cond_jaxpr"], *counts)
+    changed, live_changed, pull_changed = _run(loop, tuple(wanted[i] for i in order), [args[i] for i in order])
+    changed, live_changed = iter(changed), iter(live_changed)
+    carry = list(zip(args[sum(counts) :], wanted[sum(counts) :], changing, strict=True))
+    results = [next(changed) if changes else x for x, _, changes in carry]
+    live = [next(live_changed) if changes else want for _, want, changes in carry]
+
+    def pull(given):
+        sent = dict(zip(order, pull_changed(pick(given, changing)), strict=True))
+        for i, (g, changes) in enumerate(zip(given, changing, strict=True), sum(counts)):
+            if not changes:
+                sent[i] = cotangents.add(sent[i], g)
+        return [sent[i] for i in range(len(order))]
+
+    return results, live, pull
+
+
+class _Arranged(NamedTuple):
+    """A `while` as a `Loop`.
+
+    Attributes:
+      order: the positions of the loop's constants and carry among the arguments of the `while`.
+      changing: which of what the `while` carries the loop carries.
+    """
+
+    loop: Loop
+    order: tuple[int, ...]
+    changing: tuple[bool, ...]
+
+
+@weakref_lru_cache
+def _arrange(body, cond, num_cond_consts, num_body_consts) -> _Arranged:
+    in_cond, in_body = range(num_cond_consts), range(num_cond_consts, num_cond_consts + num_body_consts)
+    in_carry = range(num_cond_consts + num_body_consts, num_cond_consts + len(body.in_avals))
+    changing = tuple(source != num_body_consts + k for k, source in enumerate(passed_on(body)))
+    order = [*in_cond, *in_body, *pick(in_carry, [not c for c in changing]), *pick(in_carry, changing)]
+    avals = [*cond.in_avals[:num_cond_consts], *body.in_avals]
+
+    def place(operands):
+        return [x for _, x in sorted(zip(order, operands, strict=True), key=lambda pair: pair[0])]
+
+    def run_body(*operands):
+        return pick(jaxpr_as_fun(body)(*place(operands)[num_cond_consts:]), changing)
+
+    def run_cond(*operands):
+        operands = place(operands)
+        return jaxpr_as_fun(cond)(*operands[:num_cond_consts], *operands[in_carry.start :])
+
+    avals = [avals[i] for i in order]
+    loop = Loop(
+        trace_to_closed_jaxpr(run_body, avals, "while_body"),
+        trace_to_closed_jaxpr(run_cond, avals, "while_cond"),
+        len(order) - sum(changing),
+    )
+    return _Arranged(loop, tuple(order), changing)
+
+
+# ---------------------------------------------------------------- running it
+
+
+def _run(loop, wanted, args):
+    """Results, liveness and backward pass of a loop.
+
+    As long as the condition is known, iterations are run and taped one by one, up to as many as there may be
+    checkpoints. Then, or under `jit` from the start, the loop is one operation that keeps checkpoints.
+    """
+    wanted, checkpoints = settled(loop, wanted), _checkpoints.value
+    carry, going, steps = _tape_iterations(loop, wanted, args, checkpoints)
+    pull_rest = None
+    if going is None or going:
+        carry, _, _, pull_rest = differentiate(loop, wanted, [*args[: loop.num_consts], *carry], checkpoints)
+        pull_rest = pull_rest if _repeatable(loop) else _refuse(user_line())
+    avals, live = [typeof(x) for x in carry], wanted[loop.num_consts :]
+    sum_avals = [typeof(x) for x in pick(args[: loop.num_consts], wanted[: loop.num_consts])]
+
+    def pull(given):
+        if pull_rest is None:
+            sums, given = [instantiate(aval) for aval in sum_avals], fill_zeros(given, avals, live)
+        else:
+            sums, given = split(pick(pull_rest(given), wanted), len(sum_avals))
+        for step, residuals in reversed(steps):
+            sums, given = split(step.backward(sums, given, residuals), len(sums))
+        return spread([*sums, *given], wanted)
+
+    return carry, live, pull
+
+
+def _repeatable(loop):
+    return repeatable(loop.body) and repeatable(loop.cond)
+
+
+def _refuse(line):
+    def pull(cotangents):
+        raise MissingDerivative(
+            "the gradient of a while_loop under jit runs its iterations again, which would repeat the side effects of "
+            "the one",
+            line,
+            "take them out of the loop, or differentiate it without jit",
+        )
+
+    return pull
+
+
+def _tape_iterations(loop, wanted, args, most):
+    """Run what can be run.
+
+    Returns:
+      the carry, whether the loop goes on from there (None if that is unknown), and per iteration its backward
+      program and residuals.
+    """
+    consts, carry = split(args, loop.num_consts)
+    asked = zip(args, used_inputs(loop.cond), strict=True)
+    if loop.of_many or any(used and concrete(x) is None for x, used in asked):
+        return carry, None, []
+    step = _stage_step(loop.body, loop.cond, loop.num_consts, wanted)
+    going, taped = concrete(step.cond(*args)), []
+    while going and (len(taped) < most or not _repeatable(loop)):
+        given = [*consts, *carry]
+        going, *outputs = step.forward(*given)
+        taped.append((step, step.collect(given, outputs)))
+        carry, going = outputs[: loop.num_carry], concrete(going)
+    return carry, going, taped
+
+
+class _Step(NamedTuple):
+    """An iteration, compiled.
+
+    Attributes:
+      cond: constants + carry -> whether to go on.
+      forward: constants + carry -> whether to go on after it + carry + saved residuals.
+      collect: (arguments, results of `forward` but the first) -> residuals.
+      backward: (sums of cotangents of constants, cotangents of the wanted carry, residuals) -> both, before it.
+    """
+
+    cond: Callable
+    forward: Callable
+    collect: Callable
+    backward: Callable
+
+
+@weakref_lru_cache
+def _stage_step(body, cond, num_consts, wanted) -> _Step:
+    staged = stage(body, wanted)
+    live = pick(staged.live, wanted[num_consts:])
+    ask, num_carry = jaxpr_as_fun(cond), len(body.out_avals)
+
+    @jax.jit
+    def forward(*args):
+        outputs = jaxpr_as_fun(staged.forward)(*args)
+        return [*ask(*args[:num_consts], *outputs[:num_carry]), *outputs]
+
+    @jax.jit
+    def backward(sums, given, residuals):
+        found = jaxpr_as_fun(staged.backward)(*residuals, *pick(given, live))
+        to_consts, to_carry = split(found, len(sums))
+        return [*map(jax.lax.add, sums, to_consts), *to_carry]
+
+    return _Step(jax.jit(lambda *args: ask(*args)[0]), forward, staged.collect, backward)

@@ -216,22 +216,6 @@ def test_a_custom_rule_is_believed():
     assert dp.grad(wrong)(3.0) == 7
 
 
-def test_while_loop_in_jit_says_where_it_is():
-    fun = jax.jit(lambda x: jnp.sum(lax.while_loop(lambda c: c[0] < 5, lambda c: c * 2, x)))
-    with pytest.raises(NotImplementedError, match=r"while_loop at .*test_composition\.py:\d+"):
-        dp.grad(fun)(X)
-
-
-def test_while_loop_says_where_it_is():
-    def fun(x):
-        return jnp.sum(lax.while_loop(lambda c: c[0] < 5, lambda c: c * 2, x))
-
-    value, pullback = dp.vjp(fun, X)
-    assert_same(value, fun(X))
-    with pytest.raises(NotImplementedError, match=r"while_loop at .*test_composition\.py:\d+"):
-        pullback(jnp.float32(1))
-
-
 def test_checkpoint_keeps_only_its_arguments():
     fun = jax.checkpoint(lambda x: jnp.sin(jnp.sin(jnp.sin(x))))
     leaves = jax.tree.leaves(dp.vjp(fun, X)[1])
