@@ -17,6 +17,7 @@ from jax._src.hijax import HiType
 from jax._src.interpreters import partial_eval
 from jax._src.lax import windowed_reductions
 from jax._src.sharding_impls import UNSPECIFIED
+from jax._src.state.types import AbstractRef
 from jax._src.util import weakref_lru_cache
 from jax.extend.core import jaxpr_as_fun, set_current_trace, take_current_trace
 from jax.extend.core.primitives import cond_p, jit_p, scan_p
@@ -43,6 +44,7 @@ __all__ = [
     "instantiate",
     "is_array_type",
     "is_differentiable",
+    "is_reference",
     "is_symbolic_zero",
     "jaxpr_as_fun",
     "same_type",
@@ -97,6 +99,11 @@ def is_differentiable(value) -> bool:
     """
     aval = typeof(value)
     return dtypes.issubdtype(aval.dtype, np.inexact) if isinstance(aval, ShapedArray) else isinstance(aval, HiType)
+
+
+def is_reference(value) -> bool:
+    """Whether `value` is a mutable array."""
+    return isinstance(typeof(value), AbstractRef)
 
 
 def cotangent_dtype(aval):

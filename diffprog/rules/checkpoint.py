@@ -41,21 +41,26 @@ def _stage(jaxpr, wanted: tuple[bool, ...], policy: Callable) -> _StagedCheckpoi
     as the cosine in the derivative of a sine, is not kept by any policy.
     """
     staged = stage(jaxpr, wanted)
-    num_results = len(staged.live)
+    num_args, num_results = len(jaxpr.in_avals), len(staged.live)
+    computed = [i for i in staged.residuals if i >= num_args]  # the other residuals are arguments
 
     def results_and_residuals(*args):
         outputs = jaxpr_as_fun(staged.forward)(*args)
-        return [*outputs[:num_results], *staged.collect(args, outputs)]
+        pool = [*args, *outputs, *staged.constants]
+        return [*outputs[:num_results], *(pool[i] for i in computed)]
 
     program, constants = trace_to_jaxpr(results_and_residuals, jaxpr.in_avals, "checkpoint")
     forward, kept, recompute = cut(program, num_results, policy)
-    num_inputs, num_residuals = len(recompute.in_avals), len(staged.residuals)
+    num_inputs = len(recompute.in_avals)
 
     def recompute_and_pull(*operands):
-        residuals = jaxpr_as_fun(recompute)(*operands[:num_inputs])
-        return jaxpr_as_fun(staged.backward)(*residuals, *operands[num_inputs:])
+        inputs, given = operands[:num_inputs], operands[num_inputs:]
+        args = inputs[num_inputs - num_args :]
+        found = iter(jaxpr_as_fun(recompute)(*inputs))
+        residuals = [args[i] if i < num_args else next(found) for i in staged.residuals]
+        return jaxpr_as_fun(staged.backward)(*residuals, *given)
 
-    avals = [*recompute.in_avals, *staged.backward.in_avals[num_residuals:]]
+    avals = [*recompute.in_avals, *staged.backward.in_avals[len(staged.residuals) :]]
     program, more_constants = trace_to_jaxpr(recompute_and_pull, avals, "rematerialized")
     backward, used = drop_unused_inputs(program)
     return _StagedCheckpoint(forward, kept, backward, (constants, more_constants), used, staged.live)
@@ -68,26 +73,25 @@ def checkpoint(jaxpr, wanted, args, *, policy, prevent_cse):
     policy = policy or keep_nothing
     staged = _stage(jaxpr, wanted, policy)
     constants, more_constants = staged.constants
-    any_flag, flags = bool(np.any(prevent_cse)), np.broadcast_to(prevent_cse, len(args))
+    apart = bool(np.any(prevent_cse))
     outputs = bind_checkpoint(
-        staged.forward, [*constants, *args], prevent_cse=any_flag, policy=policy, differentiated=False
+        staged.forward, [*constants, *args], prevent_cse=apart, policy=policy, differentiated=False
     )
     results, kept = outputs[: len(staged.live)], [outputs[i] for i in staged.kept]
     avals = [typeof(x) for x in results]
-    # JAX's flags say for each argument whether it is kept from the compiler; constants never are.
-    flags = [False] * len(more_constants) + [any_flag] * len(kept) + [False] * len(constants) + flags.tolist()
     inputs = [*more_constants, *kept, *constants, *args]
     used, given_used = staged.used[: len(inputs)], staged.used[len(inputs) :]
-    residuals, flags = _those(inputs, used), _those(flags, used)
+    residuals = _those(inputs, used)
+    if isinstance(prevent_cse, tuple):  # one flag per argument
+        first = len(inputs) - len(args)
+        flags = (*_those((apart,) * first + prevent_cse, used), *_those([apart] * len(given_used), given_used))
+    else:
+        flags = prevent_cse
 
     def pull(cotangents):
         given = _those(fill_zeros(cotangents, avals, staged.live), given_used)
         found = bind_checkpoint(
-            staged.backward,
-            [*residuals, *given],
-            prevent_cse=(*flags, *[any_flag] * len(given)),
-            policy=policy,
-            differentiated=True,
+            staged.backward, [*residuals, *given], prevent_cse=flags, policy=policy, differentiated=True
         )
         return spread(found, wanted)
 

@@ -1,1 +1,25 @@
-"""Mutable arrays (refs)."""
+"""Mutable arrays. Those that a differentiated function makes for itself are in `diffprog.tracer.references`."""
+
+from diffprog.jax_internals import user_line
+from diffprog.jax_internals.references import discharged
+from diffprog.rules.calls import call
+from diffprog.rules.table import linear, rule
+from diffprog.tracer.errors import MissingDerivative
+
+linear("accum_grad_in_ref", lambda g, x: g)
+
+
+@rule("run_state")
+def _run_state(primitive, wanted, args, params):
+    """A function of references that starts from values and ends with values: a pure function of these."""
+    return call(discharged(params["jaxpr"]), wanted, args)
+
+
+@rule("swap", "addupdate")
+def _write_outside(primitive, wanted, args, params):
+    raise MissingDerivative(
+        "a value that depends on a differentiated argument is written to a mutable array from outside",
+        user_line(),
+        "make the array inside the differentiated function with jax.new_ref, return the value as auxiliary data, or "
+        "write jax.lax.stop_gradient of it",
+    )

@@ -21,8 +21,9 @@ from diffprog.jax_internals import (
     user_line,
 )
 from diffprog.rules.table import rules
-from diffprog.tracer import custom
+from diffprog.tracer import custom, references
 from diffprog.tracer.errors import MissingDerivative
+from diffprog.tracer.references import Reference
 
 
 class Node:
@@ -73,6 +74,7 @@ class Tape(Trace):
         self.parent = parent
         self.requires_low = False
         self.size = 0
+        self.has_references = False
 
     def watch(self, value) -> Traced:
         """`value` as an input of the program; gradients with respect to it will be known."""
@@ -82,6 +84,13 @@ class Tape(Trace):
         """The value behind `value`, and its (node, output number) or None if it is a constant of this tape."""
         if type(value) is Traced and value._trace is self:
             return value.value, (value.node, value.index)
+        if type(value) is Reference and value._trace is self:
+            raise MissingDerivative(
+                "a mutable array that the differentiated function made for itself is returned, or passed to a function "
+                "with a custom rule,",
+                user_line(),
+                "return or pass its value, ref[...]",
+            )
         return value, None
 
     def write(self, name, sources, results, backward, single) -> Node:
@@ -98,6 +107,12 @@ class Tape(Trace):
         ]
 
     def process_primitive(self, primitive, args, params, /):
+        if primitive.name in references.MAKES_ONE:
+            return references.make(self, primitive, args, params)
+        if self.has_references:
+            own = tuple(type(x) is Reference and x._trace is self for x in args)
+            if any(own):
+                return references.operate(self, primitive, args, params, own)
         values, sources = zip(*map(self.untraced, args), strict=True) if args else ((), ())
         wanted = tuple(source is not None for source in sources)
         if not any(wanted):
@@ -130,8 +145,11 @@ class Tape(Trace):
         with set_current_trace(self):  # the call is inlined; JAX before 0.11 only
             return fun.call_wrapped(*args)
 
+    def cur_qdd(self, value):
+        return self.parent.cur_qdd(value)  # the present type of a box; JAX before 0.11 only
+
     def stage_value(self, value):
-        return value
+        return value if isinstance(value, Tracer) and value._trace is self else self.parent.stage_value(value)
 
     def _without_rule(self, primitive, values, params):
         results = primitive.bind(*values, **params)

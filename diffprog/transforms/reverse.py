@@ -10,6 +10,7 @@ from diffprog.jax_internals import (
     canonical,
     is_array_type,
     is_differentiable,
+    is_reference,
     set_current_trace,
     take_current_trace,
     typeof,
@@ -45,6 +46,11 @@ def vjp(fun: Callable, *primals, has_aux: bool = False) -> tuple[Any, Pullback] 
     check_callable(fun)
     leaves, in_tree = jax.tree.flatten(primals)
     leaves = list(map(canonical, leaves))
+    if any(map(is_reference, leaves)):
+        raise TypeError(
+            "functions are differentiated with respect to values; found a mutable array (Ref) among the arguments: "
+            "pass its value, ref[...], or close over it"
+        )
     with take_current_trace() as parent:
         tape = Tape(parent)
         with set_current_trace(parent):
