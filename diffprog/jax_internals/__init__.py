@@ -7,6 +7,7 @@ JAX that diffprog supports (0.10.2) and the newest; the rest of the package read
 
 import pathlib
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -31,6 +32,7 @@ __all__ = [
     "Trace",
     "Tracer",
     "add",
+    "asks_for_layout",
     "bind_cond",
     "bind_jit",
     "bind_scan",
@@ -41,6 +43,7 @@ __all__ = [
     "cotangent_dtype",
     "eval_jaxpr",
     "float0",
+    "has_gradient",
     "instantiate",
     "is_array_type",
     "is_differentiable",
@@ -52,12 +55,14 @@ __all__ = [
     "select_and_gather_add",
     "select_and_scatter_add",
     "set_current_trace",
+    "single_operation",
     "take_current_trace",
     "trace_to_closed_jaxpr",
     "trace_to_jaxpr",
     "typeof",
     "user_line",
     "weakref_lru_cache",
+    "without_forwarded",
 ]
 
 Trace = core.Trace
@@ -95,9 +100,13 @@ def is_array_type(value) -> bool:
 def is_differentiable(value) -> bool:
     """Whether derivatives with respect to `value` exist: it is real, complex or of a user's own type (hijax).
 
-    There are none for integers, booleans, keys and references.
+    There are none for integers, booleans and keys.
     """
-    aval = typeof(value)
+    return has_gradient(typeof(value))
+
+
+def has_gradient(aval) -> bool:
+    """The same of a type."""
     return dtypes.issubdtype(aval.dtype, np.inexact) if isinstance(aval, ShapedArray) else isinstance(aval, HiType)
 
 
@@ -180,12 +189,51 @@ def _keep_used(jaxpr):
     return closed(partial_eval.dce_jaxpr(jaxpr.jaxpr, True, True)[0])
 
 
+class SingleOperation(NamedTuple):
+    """A jaxpr that is one operation; `operands` are (position among its arguments, None) or (None, literal)."""
+
+    primitive: object
+    params: dict
+    operands: tuple
+
+
+@weakref_lru_cache
+def single_operation(jaxpr) -> SingleOperation | None:
+    """A closed jaxpr as a single operation with one result that uses no argument twice, or None if it isn't one."""
+    if len(jaxpr.eqns) != 1 or jaxpr.consts:
+        return None
+    equation, body = jaxpr.eqns[0], jaxpr.jaxpr
+    used = [x for x in equation.invars if isinstance(x, core.Var)]
+    calls = next(iter(core.jaxprs_in_params(equation.params)), None) is not None
+    if calls or equation.primitive.multiple_results or body.outvars != equation.outvars or len(set(used)) != len(used):
+        return None
+    place = {x: i for i, x in enumerate(body.invars)}
+    operands = tuple((place[x], None) if isinstance(x, core.Var) else (None, x.val) for x in equation.invars)
+    return SingleOperation(equation.primitive, equation.params, operands)
+
+
+@weakref_lru_cache
+def without_forwarded(jaxpr):
+    """A closed jaxpr with those results alone that it computes, and per result the argument that it is, or None."""
+    position = {variable: i for i, variable in enumerate(jaxpr.jaxpr.invars)}
+    forwarded = [position.get(x) if isinstance(x, core.Var) else None for x in jaxpr.jaxpr.outvars]
+    rest = [x for x, i in zip(jaxpr.jaxpr.outvars, forwarded, strict=True) if i is None]
+    return closed(jaxpr.jaxpr.replace(outvars=rest)), tuple(forwarded)
+
+
 # ---------------------------------------------------------------- structured primitives
 
 
 def bind_unchanged(primitive, trace, args, params):
     """Run `primitive` in `trace` as if no gradient were being recorded."""
     return primitive.bind_with_trace(trace, args, [typeof(x) for x in args], params)
+
+
+def asks_for_layout(params) -> bool:
+    """Whether a `jit` with these params was given shardings or layouts."""
+    shardings = (*params["in_shardings"], *params["out_shardings"])
+    layouts = (*params["in_layouts"], *params["out_layouts"])
+    return any(s is not UNSPECIFIED for s in shardings) or any(layout is not None for layout in layouts)
 
 
 def bind_jit(jaxpr, args, params, inputs: Sequence[int | None], outputs: Sequence[int | None]):

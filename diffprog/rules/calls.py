@@ -2,9 +2,19 @@
 
 from jax import memory, typeof
 
-from diffprog.jax_internals import bind_jit, closed, instantiate, jaxpr_as_fun
-from diffprog.rules.table import rule
-from diffprog.tracer.staging import Staged, stage
+from diffprog.jax_internals import (
+    Tracer,
+    asks_for_layout,
+    bind_jit,
+    closed,
+    instantiate,
+    jaxpr_as_fun,
+    single_operation,
+    without_forwarded,
+)
+from diffprog.rules.table import rule, rules
+from diffprog.tracer.backward import backward
+from diffprog.tracer.staging import Staged, run_taped, stage
 
 
 def fill_zeros(cotangents, avals, live):
@@ -34,25 +44,62 @@ def split(values, *sizes):
     return *parts, values
 
 
+_SMALL = 6  # equations; a call of a smaller body costs more to stage and to make than the body itself
+
+
 @rule("jit")
 def _jit(primitive, wanted, args, params):
-    """Forward and backward are one compiled call each, staged once per jaxpr."""
-    staged: Staged = stage(params["jaxpr"], wanted)
+    """Forward and backward are one compiled call each, staged once per jaxpr; a small body is written out instead."""
+    jaxpr = params["jaxpr"]
+    if len(jaxpr.eqns) <= _SMALL and not asks_for_layout(params):
+        single = single_operation(jaxpr)
+        if single is not None and single.primitive.name in rules:
+            return _operation(single, wanted, args)
+        if any(isinstance(x, Tracer) for x in args):
+            return _write_out(jaxpr, wanted, args)
+    staged: Staged = stage(jaxpr, wanted)
     count = len(staged.live)
     extra = len(staged.forward.out_avals) - count
     outputs = bind_jit(staged.forward, args, params, range(len(args)), [*range(count), *[None] * extra])
     residuals = staged.collect(args, outputs)
     results = outputs[:count]
     avals = [typeof(x) for x in results]
+    computed, forwarded = without_forwarded(staged.backward)
 
     def pull(cotangents):
-        given = fill_zeros(cotangents, avals, staged.live)
-        operands = [*residuals, *given]
-        backward_outputs = [None] * len(staged.backward.out_avals)
-        found = bind_jit(staged.backward, operands, params, [None] * len(operands), backward_outputs)
-        return spread(found, wanted)
+        operands = [*residuals, *fill_zeros(cotangents, avals, staged.live)]
+        unplaced = [None] * len(computed.out_avals)
+        found = bind_jit(computed, operands, params, [None] * len(operands), unplaced) if unplaced else ()
+        found = iter(found)
+        return spread((next(found) if i is None else operands[i] for i in forwarded), wanted)
 
     return results, staged.live, pull
+
+
+def _operation(single, wanted, args):
+    operands = [args[i] if i is not None else value for i, value in single.operands]
+    wants = tuple(i is not None and wanted[i] for i, _ in single.operands)
+    result, backward = rules[single.primitive.name](single.primitive, wants, operands, single.params)
+    if backward is None:
+        return [result], [False], None
+
+    def pull(cotangents):
+        sent = backward(cotangents[0])
+        found = {i: g for (i, _), g in zip(single.operands, sent, strict=True) if i is not None}
+        return [found.get(i) for i in range(len(args))]
+
+    return [result], [True], pull
+
+
+def _write_out(jaxpr, wanted, args):
+    results, places, inputs = run_taped(jaxpr_as_fun(jaxpr), args, wanted)
+
+    def pull(cotangents):
+        pairs = zip(places, cotangents, strict=True)
+        seeds = [(place, g) for place, g in pairs if place is not None and g is not None]
+        return spread(backward(seeds, inputs), wanted)
+
+    return results, [place is not None for place in places], pull
 
 
 @rule("eval_jaxpr", "custom_vmap_call", "composite", "remat_opt")

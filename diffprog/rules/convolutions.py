@@ -141,13 +141,13 @@ def _depthwise(primitive, wanted, args, params):
     y = lax.platform_dependent(x, kernel, cpu=shifted, default=lambda x, k: primitive.bind(x, k, **params))
 
     def shifted_to_x(g, kernel):
-        shape = [x_aval.shape[d] for d in (x_spec[0], *x_spec[2:], x_spec[1])]
+        shape = tuple(x_aval.shape[d] for d in (x_spec[0], *x_spec[2:], x_spec[1]))
         return from_nhwc(
             depthwise.input_cotangent(to_nhwc(g, y_spec), to_hwio(kernel), shape, strides, padding), x_spec
         )
 
     def shifted_to_kernel(g, x):
-        shape = [kernel_aval.shape[d] for d in (*k_spec[2:], k_spec[1], k_spec[0])]
+        shape = tuple(kernel_aval.shape[d] for d in (*k_spec[2:], k_spec[1], k_spec[0]))
         return from_hwio(depthwise.kernel_cotangent(to_nhwc(g, y_spec), to_nhwc(x, x_spec), shape, strides, padding))
 
     def to_x(g):

@@ -18,14 +18,22 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from diffprog.rules.derived import pullback_of
 
+
+@partial(jax.jit, static_argnames=("strides", "padding"))
 def forward(x, kernel, strides, padding):
-    """The convolution itself: (n, h, w, c), (kh, kw, 1, c) -> (n, h', w', c)."""
+    """The convolution itself: (n, h, w, c), (kh, kw, 1, c) -> (n, h', w', c).
+
+    Jitted, so that the many equal layers of a network, and their backward sums, are traced and lowered once.
+    """
     sizes = _output_sizes(x.shape, kernel.shape, strides, padding)
     x = _pad(x, padding)
-    return reduce(lax.add, (lax.mul(_window(x, tap, sizes, strides), _at(kernel, tap)) for tap in _taps(kernel.shape)))
+    taps = zip(_taps(kernel.shape), _vectors(kernel), strict=True)
+    return reduce(lax.add, (lax.mul(_window(x, tap, sizes, strides), vector) for tap, vector in taps))
 
 
+@partial(jax.jit, static_argnames=("kernel_shape", "strides", "padding"))
 def kernel_cotangent(g, x, kernel_shape, strides, padding):
     """Cotangent of the kernel: for each tap, the correlation of g with the slice of x that the tap saw."""
     x = _pad(x, padding)
@@ -38,21 +46,33 @@ def input_cotangent(g, kernel, x_shape, strides, padding):
 
     Position u of x meets tap a in output i when s*i + a - p = u. Positions that share u mod s (a phase) meet the same
     taps, so each phase is a dense shifted sum over g; the s*s phases are then interleaved by a stack and a reshape.
+    With stride 1 that is the forward sum with the kernel turned round.
     """
+    turned = [
+        (taps - 1 - low, size - out + low)
+        for size, out, taps, (low, _) in zip(x_shape[1:3], g.shape[1:3], kernel.shape[:2], padding, strict=True)
+    ]
+    if strides == (1, 1) and min(side for pair in turned for side in pair) >= 0:
+        return forward(g, lax.rev(kernel, (0, 1)), strides, tuple(turned))
+    return _interleaved(g, kernel, x_shape, strides, padding)
+
+
+@partial(jax.jit, static_argnames=("x_shape", "strides", "padding"))
+def _interleaved(g, kernel, x_shape, strides, padding):
     phases = [_Phases(*axis) for axis in zip(x_shape[1:3], kernel.shape[:2], strides, padding, strict=True)]
     rows, columns = phases
     g = _pad(g, [phase.padding(size) for phase, size in zip(phases, g.shape[1:3], strict=True)])
     length = (rows.length, columns.length)
 
+    vectors = dict(zip(_taps(kernel.shape), _vectors(kernel), strict=True))
+
     def phase(r, c):
         terms = [
-            lax.mul(_window(g, (i, j), length, (1, 1)), _at(kernel, (a, b)))
+            lax.mul(_window(g, (i, j), length, (1, 1)), vectors[a, b])
             for (i, a), (j, b) in product(rows.terms(r), columns.terms(c))
         ]
         return reduce(lax.add, terms) if terms else jnp.zeros((g.shape[0], *length, g.shape[3]), g.dtype)
 
-    if strides == (1, 1):
-        return phase(0, 0)
     grid = [jnp.stack([phase(r, c) for c in range(strides[1])], axis=3) for r in range(strides[0])]
     grid = jnp.stack(grid, axis=2)  # n, rows, row phase, columns, column phase, c
     full = grid.reshape(g.shape[0], length[0] * strides[0], length[1] * strides[1], g.shape[3])
@@ -78,9 +98,10 @@ class _Phases:
         return self.margin, max(last - size, 0)
 
 
-def _at(kernel, tap):
-    """The tap's vector of channels, (1, 1, 1, c)."""
-    return lax.slice(kernel, (*tap, 0, 0), (tap[0] + 1, tap[1] + 1, *kernel.shape[2:]))
+def _vectors(kernel) -> list:
+    """The vector of channels of each tap, (1, 1, 1, c), in the order of `_taps`."""
+    height, width, _, channels = kernel.shape
+    return lax.split(lax.reshape(kernel, (height * width, 1, 1, channels)), (1,) * (height * width))
 
 
 def _taps(kernel_shape):
@@ -135,7 +156,7 @@ def _depthwise_bwd(strides, padding, residuals, g):
         )
 
     def transposed(g, x, kernel):
-        return jax.vjp(lambda x, kernel: native(x, kernel, strides, padding), x, kernel)[1](g)
+        return tuple(pullback_of(partial(native, strides=strides, padding=padding), (True, True), (x, kernel))(g))
 
     return lax.platform_dependent(g, *residuals, cpu=shifted, default=transposed)
 

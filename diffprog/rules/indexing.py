@@ -1,6 +1,6 @@
 """Slices, gathers, scatters, sorting.
 
-What is read from a place is sent back to that place as a `Piece`, added into the cotangent of the whole.
+What is read from a place is sent back to that place, as a part of the cotangent of the whole.
 """
 
 from dataclasses import dataclass
@@ -9,20 +9,15 @@ import numpy as np
 from jax import lax, typeof
 
 from diffprog.rules.table import rule
-from diffprog.tracer.cotangents import Piece
+from diffprog.tracer.cotangents import Scattered, Window
 
 # ---------------------------------------------------------------- slices
-
-
-def _add_window(whole, part, *starts):
-    old = lax.dynamic_slice(whole, starts, part.shape)
-    return lax.dynamic_update_slice(whole, lax.add(old, part), starts)
 
 
 @rule("slice")
 def _slice(primitive, wanted, args, params):
     (x,), aval = args, typeof(args[0])
-    starts, limits, strides = params["start_indices"], params["limit_indices"], params["strides"]
+    starts, strides = params["start_indices"], params["strides"]
     y = primitive.bind(x, **params)
 
     if strides is not None and any(step != 1 for step in strides):
@@ -37,11 +32,7 @@ def _slice(primitive, wanted, args, params):
 
         return y, pull
 
-    def dense(part, *_):
-        ends = [size - limit for size, limit in zip(aval.shape, limits, strict=True)]
-        return lax.pad(part, np.zeros((), part.dtype), [(a, b, 0) for a, b in zip(starts, ends, strict=True)])
-
-    return y, lambda g: (Piece(aval, (g, *map(np.int32, starts)), dense, _add_window),)
+    return y, lambda g: (Window(aval, g, starts),)
 
 
 @rule("dynamic_slice")
@@ -49,13 +40,7 @@ def _dynamic_slice(primitive, wanted, args, params):
     x, *starts = args
     aval = typeof(x)
 
-    def dense(part, *starts):
-        return lax.dynamic_update_slice(lax.full(aval.shape, 0, part.dtype), part, starts)
-
-    def pull(g):
-        return (Piece(aval, (g, *starts), dense, _add_window), *[None] * len(starts))
-
-    return primitive.bind(x, *starts, **params), pull
+    return primitive.bind(x, *starts, **params), lambda g: (Window(aval, g, tuple(starts)), *[None] * len(starts))
 
 
 @rule("dynamic_update_slice")
@@ -99,10 +84,7 @@ def _gather(primitive, wanted, args, params):
     options = tuple((name, params[name]) for name in ("indices_are_sorted", "unique_indices", "mode"))
     add = _ScatterAdd(back, options)
 
-    def dense(part, indices):
-        return add(lax.full(aval.shape, 0, part.dtype), part, indices)
-
-    return primitive.bind(x, indices, **params), lambda g: (Piece(aval, (g, indices), dense, add), None)
+    return primitive.bind(x, indices, **params), lambda g: (Scattered(aval, g, indices, add), None)
 
 
 # ---------------------------------------------------------------- scatter

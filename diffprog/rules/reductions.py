@@ -8,6 +8,7 @@ from jax import lax
 from diffprog.jax_internals import jaxpr_as_fun
 from diffprog.rules.derived import derived, on_arrays
 from diffprog.rules.table import linear, no_derivative, rule
+from diffprog.transforms.reverse import vjp
 
 no_derivative("argmax", "argmin", "reduce_and", "reduce_or", "reduce_xor")
 
@@ -95,11 +96,10 @@ linear("cumsum", lambda g, x, axis, reverse: lax.cumsum(g, axis=axis, reverse=no
 
 
 def _through_tree(combine):
-    """The derivative through the logarithmic tree of a parallel prefix computation: exact also at zeros and ties."""
+    """Run as the tree of a parallel prefix computation, whose derivative is exact also at zeros and ties."""
 
     def apply(primitive, wanted, args, params):
-        program = partial(lax.associative_scan, combine, axis=params["axis"], reverse=params["reverse"])
-        return derived(primitive, wanted, args, params, program)
+        return vjp(partial(lax.associative_scan, combine, axis=params["axis"], reverse=params["reverse"]), *args)
 
     return apply
 

@@ -20,14 +20,18 @@ primitive's parameters; it runs the operation and returns
     results, live, backward          for one with several; `live` says which of them depend on wanted arguments
 
 where `backward` maps the cotangent (or the list of them, None for zero) to one cotangent per argument: an
-array, None for zero, or a `Piece` (see `diffprog.tracer.cotangents`). What it returns for an argument that is
+array, None for zero, or a part of one (see `diffprog.tracer.cotangents`). What it returns for an argument that is
 not wanted is ignored. `backward` is None if the derivative is zero.
 """
 
 from collections.abc import Callable
+from functools import wraps
 
+import jax
 import numpy as np
 from jax import lax, typeof
+
+from diffprog.jax_internals import Tracer
 
 rules: dict[str, Callable] = {}
 zero: set[str] = set()  # the primitives of `rules` whose derivative is zero by definition
@@ -88,6 +92,21 @@ def no_derivative(*names: str):
         if primitive.multiple_results:
             return result, [False] * len(result), None
         return result, None
+
+
+def compiled(*static: str):
+    """For a formula of many operations: one compiled call where values are at hand, written out where it is traced."""
+
+    def decorate(function):
+        jitted = jax.jit(function, static_argnames=static)
+
+        @wraps(function)
+        def call(*args):
+            return function(*args) if any(isinstance(x, Tracer) for x in args) else jitted(*args)
+
+        return call
+
+    return decorate
 
 
 def unbroadcast(pull: Callable, x, z) -> Callable:

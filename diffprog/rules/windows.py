@@ -5,7 +5,7 @@ window reduction is that of slices, comparisons and sums. This holds for every s
 scatter, and lets XLA fuse the whole into one loop.
 """
 
-from functools import partial
+from functools import partial, reduce
 from itertools import product
 
 import numpy as np
@@ -13,7 +13,7 @@ from jax import lax, typeof
 
 from diffprog.jax_internals import eval_jaxpr, select_and_gather_add, select_and_scatter_add
 from diffprog.rules.derived import derived, on_arrays, pullback_of
-from diffprog.rules.table import rule
+from diffprog.rules.table import compiled, rule
 
 
 def _offset_slices(x, fill, params) -> list:
@@ -69,7 +69,7 @@ def _sum(primitive, wanted, args, params):
     return primitive.bind(x, **params), pull
 
 
-_MOST_SLICES = 64  # a larger window would make a program of as many operations: XLA's own scatter is used there
+_MOST_SLICES = 64  # longer windows would make a program of as many operations: XLA's own scatter is used there
 
 
 @rule("reduce_window_max", "reduce_window_min")
@@ -78,22 +78,84 @@ def _extreme(primitive, wanted, args, params):
     (x,) = args
     is_max = primitive.name == "reduce_window_max"
     y = primitive.bind(x, **params)
-    window = params["window_dimensions"]
-    if np.prod(window) > _MOST_SLICES and {*params["base_dilation"], *params["window_dilation"]} == {1}:
-        place = (window, params["window_strides"], params["padding"])
+    place = tuple(params[name] for name in ("window_dimensions", "window_strides", "padding"))
+    if {*params["base_dilation"], *params["window_dilation"]} != {1}:
+        return y, pullback_of(lambda x: _first_extremes(x, y, is_max, params), wanted, args)
+    if sum(params["window_dimensions"]) - x.ndim > _MOST_SLICES:
         return y, lambda g: (select_and_scatter_add(g, x, is_max, *place),)
-    lowest = np.asarray(-np.inf if is_max else np.inf, x.dtype)
+    return y, lambda g: (_to_extremes(x, g, is_max, tuple(zip(*place, strict=True))),)
 
-    def program(x):
-        found = lax.full(y.shape, False)
-        total = lax.full_like(y, 0)
-        for part in _offset_slices(x, lowest, params):
-            hit = lax.bitwise_and(lax.eq(part, y), lax.bitwise_not(found))
-            total = lax.select(hit, part, total)
-            found = lax.bitwise_or(found, hit)
-        return total
 
-    return y, pullback_of(program, wanted, args)
+def _lowest(dtype, is_max):
+    return np.asarray(-np.inf if is_max else np.inf, dtype)
+
+
+def _first_extremes(x, y, is_max, params):
+    """Equal to `y`, and depends on `x` at the first element of each window that equals the window's extreme value."""
+    found, total = lax.full(y.shape, False), lax.full_like(y, 0)
+    for part in _offset_slices(x, _lowest(x.dtype, is_max), params):
+        hit = lax.bitwise_and(lax.eq(part, y), lax.bitwise_not(found))
+        total = lax.select(hit, part, total)
+        found = lax.bitwise_or(found, hit)
+    return total
+
+
+@compiled("is_max", "windows")
+def _to_extremes(x, g, is_max, windows):
+    """Cotangent of `x`, axis by axis: a window's first extreme element in row-major order is the first along the last
+    axis within the first along the axes before. `windows`: (size, stride, padding) per axis."""
+    axes = [axis for axis, window in enumerate(windows) if window != (1, 1, (0, 0))]
+    better, levels = lax.max if is_max else lax.min, [x]
+    for axis in reversed(axes):
+        levels.append(reduce(better, _along(levels[-1], axis, windows[axis], is_max)))
+    for axis in axes:
+        y = levels.pop()
+        candidates = _along(levels[-1], axis, windows[axis], is_max)
+        zero, sent = lax.full_like(g, 0), []
+        for candidate in candidates:
+            hit = lax.eq(candidate, y)
+            sent.append(lax.select(hit, g, zero))
+            g = lax.select(hit, zero, g)
+        g = _overlay(sent, axis, windows[axis], levels[-1].shape[axis])
+    return g
+
+
+def _along(x, axis, window, is_max) -> list:
+    """For each offset within a window along one axis, the elements there, one per window."""
+    size, stride, padding = window
+    x = _pad_axis(x, axis, *padding, _lowest(x.dtype, is_max))
+    last = x.shape[axis] - size
+    return [lax.slice_in_dim(x, k, k + last + 1, stride, axis) for k in range(size)]
+
+
+def _overlay(parts, axis, window, size):
+    """The transpose of `_along`: each part k added at k, k + stride, ...: by phases (positions mod stride), which are
+    dense sums, then interleaved."""
+    _, stride, (low, _) = window
+    count = parts[0].shape[axis]
+    length = -(-(low + size) // stride)
+
+    def phase(r):
+        shifted = [
+            _pad_axis(part, axis, m, length - count - m, np.zeros((), part.dtype))
+            for m, part in enumerate(parts[r::stride])
+        ]
+        return reduce(lax.add, shifted) if shifted else lax.full(x_shape, 0, parts[0].dtype)
+
+    x_shape = (*parts[0].shape[:axis], length, *parts[0].shape[axis + 1 :])
+    phases = [lax.expand_dims(phase(r), (axis + 1,)) for r in range(stride)]
+    if stride > 1:
+        shape = (*x_shape[:axis], length * stride, *x_shape[axis + 1 :])
+        whole = lax.reshape(lax.concatenate(phases, axis + 1), shape)
+    else:
+        whole = phase(0)
+    return whole if whole.shape[axis] == size else lax.slice_in_dim(whole, low, low + size, 1, axis)
+
+
+def _pad_axis(x, axis, low, high, fill):
+    if low == high == 0:
+        return x
+    return lax.pad(x, fill, [(low, high, 0) if d == axis else (0, 0, 0) for d in range(x.ndim)])
 
 
 @rule("select_and_scatter_add")

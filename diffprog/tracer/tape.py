@@ -15,7 +15,7 @@ from diffprog.jax_internals import (
     Tracer,
     bind_unchanged,
     concrete,
-    is_differentiable,
+    has_gradient,
     set_current_trace,
     typeof,
     user_line,
@@ -47,11 +47,15 @@ class Node:
 class Traced(Tracer):
     """A value that depends on the inputs of a differentiated function."""
 
-    __slots__ = ("index", "node", "value")
+    __slots__ = ("place", "value")
 
     def __init__(self, tape, value, node: Node, index: int):
-        super().__init__(tape, typeof(value))
-        self.value, self.node, self.index = value, node, index
+        super().__init__(tape, node.avals[index])
+        self.value, self.place = value, (node, index)
+
+    @property
+    def node(self) -> Node:
+        return self.place[0]
 
     def full_lower(self):
         return self
@@ -83,7 +87,7 @@ class Tape(Trace):
     def untraced(self, value):
         """The value behind `value`, and its (node, output number) or None if it is a constant of this tape."""
         if type(value) is Traced and value._trace is self:
-            return value.value, (value.node, value.index)
+            return value.value, value.place
         if type(value) is Reference and value._trace is self:
             raise MissingDerivative(
                 "a mutable array that the differentiated function made for itself is returned, or passed to a function "
@@ -102,8 +106,8 @@ class Tape(Trace):
         """Write an operation with a list of results; returns them, traced where `live` and differentiable."""
         node = self.write(name, sources, results, backward, False)
         return [
-            Traced(self, x, node, i) if alive and is_differentiable(x) else x
-            for i, (x, alive) in enumerate(zip(results, live, strict=True))
+            Traced(self, x, node, i) if alive and has_gradient(aval) else x
+            for i, (x, aval, alive) in enumerate(zip(results, node.avals, live, strict=True))
         ]
 
     def process_primitive(self, primitive, args, params, /):
@@ -131,9 +135,10 @@ class Tape(Trace):
                 return results
             return self.record(primitive.name, sources, results, live, backward)
         result, backward = outcome
-        if backward is None or not is_differentiable(result):
+        if backward is None:
             return result
-        return Traced(self, result, self.write(primitive.name, sources, [result], backward, True), 0)
+        node = self.write(primitive.name, sources, [result], backward, True)
+        return Traced(self, result, node, 0) if has_gradient(node.avals[0]) else result
 
     def process_custom_jvp_call(self, primitive, fun, jvp, args, /, *, symbolic_zeros):
         return custom.custom_jvp_call(self, primitive, fun, jvp, args, symbolic_zeros)
@@ -153,7 +158,7 @@ class Tape(Trace):
 
     def _without_rule(self, primitive, values, params):
         results = primitive.bind(*values, **params)
-        if any(map(is_differentiable, results if primitive.multiple_results else [results])):
+        if any(has_gradient(typeof(x)) for x in (results if primitive.multiple_results else [results])):
             raise MissingDerivative(
                 f"diffprog has no derivative rule for the primitive '{primitive.name}', used",
                 user_line(),

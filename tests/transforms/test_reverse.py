@@ -186,7 +186,9 @@ def test_a_jitted_function_is_staged_once():
     @jax.jit
     def layer(x):
         traced.append(1)
-        return jnp.sin(x) * 2
+        for _ in range(4):
+            x = jnp.sin(x) * 2
+        return x
 
     def fun(x):
         for _ in range(12):
@@ -200,6 +202,12 @@ def test_a_jitted_function_is_staged_once():
     ]
     assert len(calls) == 24
     assert len({id(jaxpr) for jaxpr in calls}) == 2  # one forward and one backward program
+
+
+def test_a_small_jitted_function_is_written_out():
+    small = jax.jit(lambda x, y: (x * y, 3 * x))
+    backward = jax.make_jaxpr(dp.grad(lambda x: sum(map(jnp.sum, small(x, x)))))(X)
+    assert "jit" not in {eqn.primitive.name for eqn in backward.eqns}
 
 
 def test_multiplying_by_a_constant_keeps_one_array():
