@@ -1,5 +1,7 @@
 """Primitives that call a function: `jit` and other wrappers around a jaxpr."""
 
+from collections.abc import Callable
+
 from jax import memory, typeof
 
 from diffprog.jax_internals import (
@@ -14,11 +16,12 @@ from diffprog.jax_internals import (
 )
 from diffprog.rules.table import rule, rules
 from diffprog.tracer.backward import backward
+from diffprog.tracer.parts import part_of
 from diffprog.tracer.staging import Staged, run_taped, stage
 
 
 def fill_zeros(cotangents, avals, live):
-    """The cotangents of the live results, with arrays of zeros for those that got none."""
+    """The cotangents of these results, with arrays of zeros for those that got none."""
     return [
         instantiate(aval) if g is None else g for g, aval, alive in zip(cotangents, avals, live, strict=True) if alive
     ]
@@ -44,6 +47,18 @@ def split(values, *sizes):
     return *parts, values
 
 
+def run_backward(run: Callable, jaxpr, wanted, staged: Staged, residuals, cotangents, avals) -> list:
+    """The cotangents of a differentiated jaxpr's arguments, from those of its results, None for zero.
+
+    Args:
+      run: (closed jaxpr, operands, which arguments its outputs belong to) -> its outputs.
+    """
+    part = part_of(staged, jaxpr, wanted, tuple(g is not None for g in cotangents))
+    operands = [*part.collect(residuals), *fill_zeros(cotangents, avals, part.given)]
+    reached = spread(part.reached, wanted)
+    return spread(run(part.backward, operands, reached), reached)
+
+
 _SMALL = 6  # equations; a call of a smaller body costs more to stage and to make than the body itself
 
 
@@ -64,14 +79,15 @@ def _jit(primitive, wanted, args, params):
     residuals = staged.collect(args, outputs)
     results = outputs[:count]
     avals = [typeof(x) for x in results]
-    computed, forwarded = without_forwarded(staged.backward)
+
+    def run(program, operands, _):
+        computed, forwarded = without_forwarded(program)
+        unplaced = [None] * len(computed.out_avals)
+        found = iter(bind_jit(computed, operands, params, [None] * len(operands), unplaced) if unplaced else ())
+        return [next(found) if i is None else operands[i] for i in forwarded]
 
     def pull(cotangents):
-        operands = [*residuals, *fill_zeros(cotangents, avals, staged.live)]
-        unplaced = [None] * len(computed.out_avals)
-        found = bind_jit(computed, operands, params, [None] * len(operands), unplaced) if unplaced else ()
-        found = iter(found)
-        return spread((next(found) if i is None else operands[i] for i in forwarded), wanted)
+        return run_backward(run, jaxpr, wanted, staged, residuals, cotangents, avals)
 
     return results, staged.live, pull
 
@@ -118,8 +134,8 @@ def call(jaxpr, wanted, args):
     avals = [typeof(x) for x in results]
 
     def pull(cotangents):
-        given = fill_zeros(cotangents, avals, staged.live)
-        return spread(jaxpr_as_fun(staged.backward)(*residuals, *given), wanted)
+        run = lambda program, operands, _: jaxpr_as_fun(program)(*operands)
+        return run_backward(run, jaxpr, wanted, staged, residuals, cotangents, avals)
 
     return results, staged.live, pull
 
@@ -140,10 +156,10 @@ def _call_apart(primitive, wanted, args, params):
     outputs = bind(staged.forward, args, [*params.get(spaces, ()), *[memory.Space.Device] * extra], {})
     residuals, results = staged.collect(args, outputs), outputs[:count]
     avals = [typeof(x) for x in results]
-    homes = [typeof(x).memory_space for x, want in zip(args, wanted, strict=True) if want]
+    homes = [typeof(x).memory_space for x in args]
 
     def pull(cotangents):
-        operands = [*residuals, *fill_zeros(cotangents, avals, staged.live)]
-        return spread(bind(staged.backward, operands, homes, tags), wanted)
+        run = lambda program, operands, reached: bind(program, operands, pick(homes, reached), tags)
+        return run_backward(run, params["jaxpr"], wanted, staged, residuals, cotangents, avals)
 
     return results, staged.live, pull

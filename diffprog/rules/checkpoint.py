@@ -8,41 +8,56 @@ from jax import typeof
 
 from diffprog.jax_internals import closed, jaxpr_as_fun, trace_to_jaxpr, weakref_lru_cache
 from diffprog.jax_internals.checkpoints import bind_checkpoint, cut, drop_unused_inputs, keep_everything, keep_nothing
-from diffprog.rules.calls import call, fill_zeros, spread
+from diffprog.rules.calls import call, fill_zeros, pick, spread
 from diffprog.rules.table import rule
-from diffprog.tracer.staging import stage
+from diffprog.tracer.parts import Part, part_of
+from diffprog.tracer.staging import Staged, stage
 
 
-class _StagedCheckpoint(NamedTuple):
-    """A differentiated jaxpr whose only residuals are arguments and values that the policy keeps.
+class _Cut(NamedTuple):
+    """A differentiated jaxpr, its forward pass cut in two at what the policy keeps.
 
     Attributes:
-      forward: closed jaxpr, its constants + arguments -> results + values to keep.
+      staged: the differentiated jaxpr.
+      forward: closed jaxpr, constants + arguments -> results + values to keep.
       kept: the positions of the kept values in what `forward` returns.
-      backward: closed jaxpr, what is `used` of its constants + kept values + the inputs of `forward` + cotangents of
-        the live results -> cotangents of the wanted arguments.
-      constants: those of `forward` and those of `backward`, the same in every call.
-      live: which results depend on a wanted argument.
+      recompute: closed jaxpr, kept values + constants + arguments -> residuals that are not arguments.
+      constants: the same in every call.
     """
 
+    staged: Staged
     forward: object
     kept: list[int]
-    backward: object
-    constants: tuple[list, list]
+    recompute: object
+    constants: list
+
+
+class _Backward(NamedTuple):
+    """The backward pass of a checkpointed function.
+
+    Attributes:
+      part: for which results it is.
+      program: closed jaxpr, what is `used` of its constants + kept values + constants of the cut + arguments
+        + cotangents of the given results -> cotangents of the wanted arguments that are reached.
+      constants: its constants.
+    """
+
+    part: Part
+    program: object
+    constants: list
     used: tuple[bool, ...]
-    live: tuple[bool, ...]
 
 
 @weakref_lru_cache
-def _stage(jaxpr, wanted: tuple[bool, ...], policy: Callable) -> _StagedCheckpoint:
-    """Cut the forward pass in two at what the policy keeps, and put the second part before the backward pass.
+def _cut(jaxpr, wanted: tuple[bool, ...], policy: Callable) -> _Cut:
+    """Differentiate a closed jaxpr and cut its forward pass in two.
 
     The policy is asked about the operations of the forward pass. What only the formulas of the backward pass compute,
     as the cosine in the derivative of a sine, is not kept by any policy.
     """
     staged = stage(jaxpr, wanted)
     num_args, num_results = len(jaxpr.in_avals), len(staged.live)
-    computed = [i for i in staged.residuals if i >= num_args]  # the other residuals are arguments
+    computed = [i for i in staged.residuals if i >= num_args]
 
     def results_and_residuals(*args):
         outputs = jaxpr_as_fun(staged.forward)(*args)
@@ -50,20 +65,27 @@ def _stage(jaxpr, wanted: tuple[bool, ...], policy: Callable) -> _StagedCheckpoi
         return [*outputs[:num_results], *(pool[i] for i in computed)]
 
     program, constants = trace_to_jaxpr(results_and_residuals, jaxpr.in_avals, "checkpoint")
-    forward, kept, recompute = cut(program, num_results, policy)
-    num_inputs = len(recompute.in_avals)
+    return _Cut(staged, *cut(program, num_results, policy), constants)
+
+
+@weakref_lru_cache
+def _stage_backward(jaxpr, wanted: tuple[bool, ...], policy: Callable, given: tuple[bool, ...]) -> _Backward:
+    """The second part of the forward pass, and then the backward pass."""
+    staged, _, _, recompute, _ = _cut(jaxpr, wanted, policy)
+    part = part_of(staged, jaxpr, wanted, given)
+    num_args, num_inputs = len(jaxpr.in_avals), len(recompute.in_avals)
 
     def recompute_and_pull(*operands):
-        inputs, given = operands[:num_inputs], operands[num_inputs:]
+        inputs, cotangents = operands[:num_inputs], operands[num_inputs:]
         args = inputs[num_inputs - num_args :]
         found = iter(jaxpr_as_fun(recompute)(*inputs))
         residuals = [args[i] if i < num_args else next(found) for i in staged.residuals]
-        return jaxpr_as_fun(staged.backward)(*residuals, *given)
+        return jaxpr_as_fun(part.backward)(*part.collect(residuals), *cotangents)
 
-    avals = [*recompute.in_avals, *staged.backward.in_avals[len(staged.residuals) :]]
-    program, more_constants = trace_to_jaxpr(recompute_and_pull, avals, "rematerialized")
-    backward, used = drop_unused_inputs(program)
-    return _StagedCheckpoint(forward, kept, backward, (constants, more_constants), used, staged.live)
+    avals = [*recompute.in_avals, *part.backward.in_avals[len(part.residuals) :]]
+    program, constants = trace_to_jaxpr(recompute_and_pull, avals, "rematerialized")
+    program, used = drop_unused_inputs(program)
+    return _Backward(part, program, constants, used)
 
 
 def checkpoint(jaxpr, wanted, args, *, policy, prevent_cse):
@@ -71,35 +93,34 @@ def checkpoint(jaxpr, wanted, args, *, policy, prevent_cse):
     if policy is keep_everything:  # as if the function were not checkpointed
         return call(jaxpr, wanted, args)
     policy = policy or keep_nothing
-    staged = _stage(jaxpr, wanted, policy)
-    constants, more_constants = staged.constants
+    staged, forward, kept, _, constants = _cut(jaxpr, wanted, policy)
     apart = bool(np.any(prevent_cse))
-    outputs = bind_checkpoint(
-        staged.forward, [*constants, *args], prevent_cse=apart, policy=policy, differentiated=False
-    )
-    results, kept = outputs[: len(staged.live)], [outputs[i] for i in staged.kept]
+    outputs = bind_checkpoint(forward, [*constants, *args], prevent_cse=apart, policy=policy, differentiated=False)
+    results = outputs[: len(staged.live)]
     avals = [typeof(x) for x in results]
-    inputs = [*more_constants, *kept, *constants, *args]
-    used, given_used = staged.used[: len(inputs)], staged.used[len(inputs) :]
-    residuals = _those(inputs, used)
-    if isinstance(prevent_cse, tuple):  # one flag per argument
-        first = len(inputs) - len(args)
-        flags = (*_those((apart,) * first + prevent_cse, used), *_those([apart] * len(given_used), given_used))
-    else:
-        flags = prevent_cse
+    flags = prevent_cse if isinstance(prevent_cse, tuple) else (apart,) * len(args)
+    inputs = [*(outputs[i] for i in kept), *constants, *args]
+    flags = [apart] * (len(inputs) - len(args)) + [*flags]
+    # Of what the whole backward pass needs, a part of it may need less.
+    _, _, whole_constants, used = _stage_backward(jaxpr, wanted, policy, staged.live)
+    inputs = [x if use else None for x, use in zip(inputs, used[len(whole_constants) :], strict=False)]
 
     def pull(cotangents):
-        given = _those(fill_zeros(cotangents, avals, staged.live), given_used)
+        given = tuple(g is not None for g in cotangents)
+        part, program, more_constants, used = _stage_backward(jaxpr, wanted, policy, given)
+        given = fill_zeros(cotangents, avals, part.given)
+        operands = pick([*more_constants, *inputs, *given], used)
+        all_flags = pick([*[apart] * len(more_constants), *flags, *[apart] * len(given)], used)
         found = bind_checkpoint(
-            staged.backward, [*residuals, *given], prevent_cse=flags, policy=policy, differentiated=True
+            program,
+            operands,
+            prevent_cse=tuple(all_flags) if isinstance(prevent_cse, tuple) else apart,
+            policy=policy,
+            differentiated=True,
         )
-        return spread(found, wanted)
+        return spread(found, spread(part.reached, wanted))
 
     return results, staged.live, pull
-
-
-def _those(values, chosen) -> list:
-    return [x for x, choose in zip(values, chosen, strict=True) if choose]
 
 
 @rule("remat2")

@@ -18,8 +18,9 @@ from diffprog.jax_internals import (
     trace_to_closed_jaxpr,
     weakref_lru_cache,
 )
-from diffprog.rules.calls import fill_zeros, split, spread
+from diffprog.rules.calls import fill_zeros, pick, split, spread
 from diffprog.rules.table import rule
+from diffprog.tracer.parts import part_of, reaches
 from diffprog.tracer.staging import Staged, liveness, settle, stage
 
 # ---------------------------------------------------------------- scan
@@ -31,17 +32,12 @@ class _StagedScan(NamedTuple):
     Attributes:
       step: the differentiated body.
       wanted: which of constants, carry and xs need a cotangent, once the carry has settled.
-      steady: which residuals are the same in every step, so that they are not stacked.
-      backward: closed jaxpr of one backward step:
-        (steady residuals), (cotangents of the wanted constants so far, cotangents of the wanted carry after the
-        step), (cotangents of the live ys, other residuals)
-        -> (cotangents of the constants, of the carry before the step), (cotangents of the wanted xs).
+      live: which of carry and ys depend on a wanted argument, once the first step has mixed them.
     """
 
     step: Staged
     wanted: tuple[bool, ...]
-    steady: tuple[bool, ...]
-    backward: object
+    live: tuple[bool, ...]
 
 
 @weakref_lru_cache
@@ -52,58 +48,108 @@ def _stage_scan(jaxpr, wanted, num_consts, num_carry) -> _StagedScan:
     per_step = (False,) * num_carry
     args_reusable = (True,) * num_consts + per_step + (True,) * (num_args - num_consts - num_carry)
     step = stage(jaxpr, wanted, args_reusable + per_step + (True,) * (num_results - num_carry))
-    first_constant = num_args + len(step.forward.out_avals)
-    steady = tuple(i < num_consts or i >= first_constant for i in step.residuals)
-    want_consts, want_carry, _ = split(wanted, num_consts, num_carry)
-    num_want_consts, num_want_carry, num_live_ys = sum(want_consts), sum(want_carry), sum(step.live[num_carry:])
-    live_carry = [alive for alive, want in zip(step.live[:num_carry], want_carry, strict=True) if want]
+    return _StagedScan(step, wanted, (*wanted[num_consts:][:num_carry], *step.live[num_carry:]))
 
-    def backward(*operands):
-        fixed, sums, carried, given, stacked = split(
-            operands, sum(steady), num_want_consts, num_want_carry, num_live_ys
+
+class _ScanBackward(NamedTuple):
+    """The backward pass of a differentiated `scan`.
+
+    Attributes:
+      step: closed jaxpr of one backward step:
+        (steady residuals), (cotangents of the reached constants so far, of the given carry after the step),
+        (cotangents of the given ys, stacked residuals)
+        -> (cotangents of the constants, of the carry before the step), (cotangents of the reached xs).
+      steady, stacked: which residuals are the same in every step, so that they are not stacked, and which are not.
+      given: of which carry and ys it takes cotangents.
+      reached: which of constants, carry and xs get a cotangent.
+    """
+
+    step: object
+    steady: list[int]
+    stacked: list[int]
+    given: list[bool]
+    reached: list[bool]
+
+
+@weakref_lru_cache
+def _stage_scan_backward(jaxpr, wanted, num_consts, num_carry, given) -> _ScanBackward:
+    """Args: given: which of carry and ys have a cotangent after the last step."""
+    forward, wanted, _ = _stage_scan(jaxpr, wanted, num_consts, num_carry)
+    part, carry = _settle_backward(forward, jaxpr, wanted, num_consts, num_carry, given)
+    reached = [bool(there) for there in spread(part.reached, wanted)]
+    reached[num_consts : num_consts + num_carry] = carry
+    sums, _, _ = split(reached, num_consts, num_carry)
+    first_constant = len(jaxpr.in_avals) + len(forward.forward.out_avals)
+    is_steady = [i < num_consts or i >= first_constant for i in forward.residuals]
+    used = sorted({i for i in part.residuals if i < len(is_steady)})
+    steady, stacked = [i for i in used if is_steady[i]], [i for i in used if not is_steady[i]]
+
+    def step(*operands):
+        fixed, totals, carried, now, varying = split(
+            operands, len(steady), sum(sums), sum(carry), sum(part.given[num_carry:])
         )
-        fixed, stacked = iter(fixed), iter(stacked)
-        residuals = [next(fixed) if constant else next(stacked) for constant in steady]
-        carried = [g for g, alive in zip(carried, live_carry, strict=True) if alive]
-        found = jaxpr_as_fun(step.backward)(*residuals, *carried, *given)
-        to_consts, rest = split(found, num_want_consts)
-        return [*map(lax.add, sums, to_consts), *rest]
+        residuals = dict(zip([*steady, *stacked], [*fixed, *varying], strict=True))
+        residuals = part.collect([residuals.get(i) for i in range(len(is_steady))])
+        after = [*spread(carried, carry), *spread(now, part.given[num_carry:])]
+        found = jaxpr_as_fun(part.backward)(*residuals, *pick(after, part.given))
+        found = spread(found, spread(part.reached, wanted))
+        to_consts, to_carry, to_xs = split(found, num_consts, num_carry)
+        return [
+            *map(lax.add, totals, pick(to_consts, sums)),
+            *fill_zeros(to_carry, jaxpr.in_avals[num_consts:][:num_carry], carry),
+            *(g for g in to_xs if g is not None),
+        ]
 
-    residual_avals, given_avals = split(step.backward.in_avals, len(steady))
-    out_avals = step.backward.out_avals
+    residual_avals = forward.backward.in_avals
+    tangents = lambda avals, flags: [aval.to_tangent_aval() for aval in pick(avals, flags)]
     avals = [
-        *(aval for aval, constant in zip(residual_avals, steady, strict=True) if constant),
-        *out_avals[: num_want_consts + num_want_carry],
-        *given_avals[sum(live_carry) :],
-        *(aval for aval, constant in zip(residual_avals, steady, strict=True) if not constant),
+        *(residual_avals[i] for i in steady),
+        *tangents(jaxpr.in_avals[: num_consts + num_carry], [*sums, *carry]),
+        *tangents(jaxpr.out_avals[num_carry:], part.given[num_carry:]),
+        *(residual_avals[i] for i in stacked),
     ]
-    return _StagedScan(step, wanted, steady, trace_to_closed_jaxpr(backward, avals, "scan_backward"))
+    program = trace_to_closed_jaxpr(step, avals, "scan_backward")
+    return _ScanBackward(program, steady, stacked, [*carry, *part.given[num_carry:]], reached)
+
+
+def _settle_backward(forward, jaxpr, wanted, num_consts, num_carry, given):
+    """The backward program of a step, and which carry has a cotangent in some step."""
+    carry, ys = split(given, num_carry)
+    extended = lambda reached: [a or bool(b) for a, b in zip(carry, reached[num_consts:], strict=False)]
+    unrelated = [False] * len(forward.residuals)
+    while True:
+        in_step = [there and alive for there, alive in zip([*carry, *ys], forward.live, strict=True)]
+        sources = (*unrelated, *pick(in_step, forward.live))
+        after = extended(spread(reaches(forward.backward, sources), wanted))
+        if after == carry:
+            part = part_of(forward, jaxpr, wanted, tuple(in_step))
+            after = extended(spread(part.reached, wanted))
+            if after == carry:
+                return part, carry
+        carry = after
 
 
 @rule("scan")
 def _scan(primitive, wanted, args, params):
     """The backward pass is a scan in the other direction; cotangents of constants are summed on the way."""
-    num_consts, num_carry = scan_sizes(params)
-    step, settled, steady, backward = _stage_scan(params["jaxpr"], wanted, num_consts, num_carry)
+    jaxpr, (num_consts, num_carry) = params["jaxpr"], scan_sizes(params)
+    step, _, live = _stage_scan(jaxpr, wanted, num_consts, num_carry)
     how = {name: params[name] for name in ("length", "unroll")}
     reverse = params["reverse"]
     consts, carry, xs = split(args, num_consts, num_carry)
     outputs = bind_scan(step.forward, consts, carry, xs, reverse=reverse, **how)
     residuals = step.collect(args, outputs)
     results = outputs[: len(step.live)]
-    avals = [typeof(x) for x in results]
-    # What is carried depends on the wanted arguments once the first step has mixed them.
-    live = (*settled[num_consts : num_consts + num_carry], *step.live[num_carry:])
-    sums = [typeof(x) for x, want in zip(consts, settled, strict=False) if want]
+    avals, const_avals = [typeof(x) for x in results], [typeof(x) for x in consts]
 
     def pull(cotangents):
-        zeros = map(instantiate, sums)
-        given = fill_zeros(cotangents, avals, live)
-        carried, given = split(given, sum(live[:num_carry]))
-        fixed = [r for r, constant in zip(residuals, steady, strict=True) if constant]
-        stacked = [r for r, constant in zip(residuals, steady, strict=True) if not constant]
-        found = bind_scan(backward, fixed, [*zeros, *carried], [*given, *stacked], reverse=not reverse, **how)
-        return [g if want else None for g, want in zip(spread(found, settled), wanted, strict=True)]
+        given = tuple(g is not None for g in cotangents)
+        back = _stage_scan_backward(jaxpr, wanted, num_consts, num_carry, given)
+        zeros = map(instantiate, pick(const_avals, back.reached[:num_consts]))
+        carried, ys = split(fill_zeros(cotangents, avals, back.given), sum(back.given[:num_carry]))
+        fixed, stacked = ([residuals[i] for i in which] for which in (back.steady, back.stacked))
+        found = bind_scan(back.step, fixed, [*zeros, *carried], [*ys, *stacked], reverse=not reverse, **how)
+        return [g if want else None for g, want in zip(spread(found, back.reached), wanted, strict=True)]
 
     return results, live, pull
 
@@ -115,16 +161,18 @@ class _StagedCond(NamedTuple):
     """Differentiated branches.
 
     Attributes:
+      branches: the branches, differentiated one by one.
       forward: closed jaxprs, operands -> results + slots. A slot holds a residual of whichever branch ran; branches
         share the slots of equal type.
-      backward: closed jaxprs, values at `used` + cotangents of the live results -> cotangents of the wanted operands.
+      places: per branch the slots of what it saves.
       used: the positions, in operands + results + slots, of what any backward branch needs.
       live: which results depend on a wanted operand in any branch.
     """
 
+    branches: list[Staged]
     forward: tuple
-    backward: tuple
-    used: tuple[int, ...]
+    places: list[list[int]]
+    used: list[int]
     live: tuple[bool, ...]
 
 
@@ -140,7 +188,6 @@ def _stage_cond(first, others, wanted) -> _StagedCond:
         {num_args + num_results + i for place in places for i in place}
         | {i for branch in branches for i in branch.residuals if i < num_args + num_results}
     )
-    position = {i: k for k, i in enumerate(used)}
 
     def make_forward(branch, place):
         def forward(*args):
@@ -150,28 +197,52 @@ def _stage_cond(first, others, wanted) -> _StagedCond:
 
         return trace_to_closed_jaxpr(forward, first.in_avals, "cond_forward")
 
-    def make_backward(branch, place):
-        def residual(i, values):
-            if i < num_args + num_results:
-                return values[position[i]]
-            k = i - num_args - num_results
-            if k < len(place):
-                return values[position[num_args + num_results + place[k]]]
-            return branch.constants[k - len(place)]
+    return _StagedCond(branches, tuple(map(make_forward, branches, places)), places, used, live)
 
+
+class _CondBackward(NamedTuple):
+    """The backward pass of differentiated branches.
+
+    Attributes:
+      branches: closed jaxprs, values at `used` + cotangents of the given results -> cotangents of the reached operands.
+      given: of which results it takes cotangents.
+      reached: which operands get a cotangent in any branch.
+    """
+
+    branches: tuple
+    given: tuple[bool, ...]
+    reached: list[bool]
+
+
+@weakref_lru_cache
+def _stage_cond_backward(first, others, wanted, given) -> _CondBackward:
+    """Args: given: which results have a cotangent."""
+    staged = _stage_cond(first, others, wanted)
+    num_known = len(first.in_avals) + len(first.out_avals)
+    both = lambda live: tuple(a and b for a, b in zip(given, live, strict=True))
+    jaxprs = (first, *others)
+    parts = [part_of(branch, j, wanted, both(branch.live)) for branch, j in zip(staged.branches, jaxprs, strict=True)]
+    given = tuple(map(any, zip(given, *(part.given for part in parts), strict=True)))
+    reached = [any(there) for there in zip(*(spread(part.reached, wanted) for part in parts), strict=True)]
+    position = {i: k for k, i in enumerate(staged.used)}
+
+    def make_backward(branch, place, part):
         def backward(*operands):
-            values, given = split(operands, len(used))
-            mine = [g for g, alive in zip(spread(given, live), branch.live, strict=True) if alive]
-            return jaxpr_as_fun(branch.backward)(*(residual(i, values) for i in branch.residuals), *mine)
+            values, cotangents = split(operands, len(staged.used))
+            known = {i: values[k] for i, k in position.items() if i < num_known}
+            saved = {num_known + k: values[position[num_known + slot]] for k, slot in enumerate(place)}
+            constants = {num_known + len(place) + k: x for k, x in enumerate(branch.constants)}
+            pool = known | saved | constants
+            residuals = part.collect([pool[i] for i in branch.residuals])
+            found = jaxpr_as_fun(part.backward)(*residuals, *pick(spread(cotangents, given), part.given))
+            return fill_zeros(spread(found, spread(part.reached, wanted)), first.in_avals, reached)
 
+        slots = staged.forward[0].out_avals[len(first.out_avals) :]
         everything = [*first.in_avals, *first.out_avals, *slots]
-        given_avals = [aval.to_tangent_aval() for aval, alive in zip(first.out_avals, live, strict=True) if alive]
-        return trace_to_closed_jaxpr(backward, [*(everything[i] for i in used), *given_avals], "cond_backward")
+        given_avals = [aval.to_tangent_aval() for aval in pick(first.out_avals, given)]
+        return trace_to_closed_jaxpr(backward, [*(everything[i] for i in staged.used), *given_avals], "cond_backward")
 
-    pairs = list(zip(branches, places, strict=True))
-    return _StagedCond(
-        tuple(make_forward(*pair) for pair in pairs), tuple(make_backward(*pair) for pair in pairs), tuple(used), live
-    )
+    return _CondBackward(tuple(map(make_backward, staged.branches, staged.places, parts)), given, reached)
 
 
 def _slot_types(saved_avals) -> list:
@@ -201,7 +272,8 @@ def _cond(primitive, wanted, args, params):
     """Forward and backward branch on the same index; only the branch that ran stores anything of its own."""
     index, *operands = args
     first, *others = params["branches"]
-    staged = _stage_cond(first, tuple(others), wanted[1:])
+    others = tuple(others)
+    staged = _stage_cond(first, others, wanted[1:])
     outputs = bind_cond(index, staged.forward, operands, params)
     results = outputs[: len(staged.live)]
     avals = [typeof(x) for x in results]
@@ -209,8 +281,9 @@ def _cond(primitive, wanted, args, params):
     residuals = [pool[i] for i in staged.used]
 
     def pull(cotangents):
-        given = fill_zeros(cotangents, avals, staged.live)
-        found = bind_cond(index, staged.backward, [*residuals, *given], params)
-        return [None, *spread(found, wanted[1:])]
+        back = _stage_cond_backward(first, others, wanted[1:], tuple(g is not None for g in cotangents))
+        given = fill_zeros(cotangents, avals, back.given)
+        found = bind_cond(index, back.branches, [*residuals, *given], params)
+        return [None, *spread(found, back.reached)]
 
     return results, staged.live, pull

@@ -54,43 +54,68 @@ def stage(jaxpr, wanted: tuple[bool, ...], reusable: tuple[bool, ...] | None = N
       reusable: for arguments + results, whether one may serve as a residual as it is (default: all may). In a
         `scan` the carried values may not: the backward pass needs them of every iteration.
     """
-    count = len(jaxpr.in_avals)
-    if reusable is None:
-        reusable = (True,) * (count + len(jaxpr.out_avals))
-    parts: dict = {}
+    staged = None
 
     def forward(*args):
+        nonlocal staged
         results, places, inputs = run_taped(jaxpr_as_fun(jaxpr), args, wanted)
-        live = [place is not None for place in places]
-
-        def reverse(*cotangents):
-            seeds = list(zip([place for place in places if place is not None], cotangents, strict=True))
-            found = backward(seeds, inputs)
-            return [instantiate(node.avals[0]) if g is None else g for g, node in zip(found, inputs, strict=True)]
-
-        avals = [typeof(x).to_tangent_aval() for x, alive in zip(results, live, strict=True) if alive]
-        program, residuals = trace_to_jaxpr(reverse, avals, "backward")
-
-        known = {id(x): i for i, x in reversed(list(enumerate([*args, *results]))) if reusable[i]}
-        saved, constants, found = [], [], []
-        for value in residuals:
-            if id(value) in known:
-                found.append(("pool", known[id(value)]))
-            elif isinstance(value, Tracer):
-                found.append(("saved", len(saved)))
-                saved.append(value)
-            else:
-                found.append(("constant", len(constants)))
-                constants.append(value)
-        first = {"pool": 0, "saved": len(args) + len(results), "constant": len(args) + len(results) + len(saved)}
-        parts["backward"] = program
-        parts["live"] = tuple(live)
-        parts["residuals"] = tuple(first[kind] + i for kind, i in found)
-        parts["constants"] = tuple(constants)
+        saved, staged = stage_backward(args, results, places, inputs, reusable)
         return [*results, *saved]
 
     program = trace_to_closed_jaxpr(forward, jaxpr.in_avals, "forward")
-    return Staged(program, **parts)
+    return staged._replace(forward=program)
+
+
+def stage_backward(args, results, places, inputs, reusable=None) -> tuple[list, Staged]:
+    """Stage the reverse pass over a tape as a program of its own.
+
+    Args:
+      places: per result its place on the tape, None for one that depends on no input.
+      inputs: the tape's input nodes.
+      reusable: as for `stage`.
+
+    Returns:
+      the residuals that have to be saved, being neither arguments nor results; what is staged, without `forward`.
+    """
+    known = [*args, *results]
+    live = [place is not None for place in places]
+    program, residuals, _ = trace_reverse(results, places, inputs, live)
+
+    position = {id(x): i for i, x in reversed(list(enumerate(known))) if reusable is None or reusable[i]}
+    saved, constants, found = [], [], []
+    for value in residuals:
+        if id(value) in position:
+            found.append(("known", position[id(value)]))
+        elif isinstance(value, Tracer):
+            found.append(("saved", len(saved)))
+            saved.append(value)
+        else:
+            found.append(("constant", len(constants)))
+            constants.append(value)
+    first = {"known": 0, "saved": len(known), "constant": len(known) + len(saved)}
+    where = tuple(first[kind] + i for kind, i in found)
+    return saved, Staged(None, program, tuple(live), where, tuple(constants))
+
+
+def trace_reverse(results, places, inputs, given):
+    """The reverse pass over a tape as a closed jaxpr, its residuals, and which inputs are reached.
+
+    Args:
+      given: which results have a cotangent. If all live ones have, the jaxpr returns zeros for what is not reached.
+    """
+    chosen = [(place, typeof(x)) for x, place, there in zip(results, places, given, strict=True) if there]
+    whole = len(chosen) == sum(place is not None for place in places)
+    reached: list[bool] = []
+
+    def reverse(*cotangents):
+        seeds = [(place, g) for (place, _), g in zip(chosen, cotangents, strict=True)]
+        found = backward(seeds, inputs)
+        reached[:] = [whole or g is not None for g in found]
+        full = (instantiate(node.avals[0]) if g is None else g for g, node in zip(found, inputs, strict=True))
+        return [g for g, there in zip(full, reached, strict=True) if there]
+
+    program, residuals = trace_to_jaxpr(reverse, [aval.to_tangent_aval() for _, aval in chosen], "backward")
+    return program, residuals, tuple(reached)
 
 
 @weakref_lru_cache
