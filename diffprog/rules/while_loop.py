@@ -1,10 +1,11 @@
 """`while_loop` and `fori_loop` with a trip count that is known only while they run."""
 
+import itertools
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
-from jax import typeof
+from jax import lax, typeof
 
 from diffprog.jax_internals import (
     concrete,
@@ -163,7 +164,9 @@ def _tape_iterations(loop, wanted, args, most):
     asked = zip(args, used_inputs(loop.cond), strict=True)
     if loop.of_many or any(used and concrete(x) is None for x, used in asked):
         return carry, None, []
-    step = _stage_step(loop.body, loop.cond, loop.num_consts, wanted)
+    # A loop over fresh closures is never seen again: compiling it would take longer than running it op by op.
+    stage_step = _stage_step if next(_sightings(loop.body)) == 0 else _compile_step
+    step = stage_step(loop.body, loop.cond, loop.num_consts, wanted)
     going, taped = concrete(step.cond(*args)), []
     while going and (len(taped) < most or not _repeatable(loop)):
         given = [*consts, *carry]
@@ -173,8 +176,13 @@ def _tape_iterations(loop, wanted, args, most):
     return carry, going, taped
 
 
+@weakref_lru_cache
+def _sightings(body):
+    return itertools.count()
+
+
 class _Step(NamedTuple):
-    """An iteration, compiled.
+    """An iteration and its reverse.
 
     Attributes:
       cond: constants + carry -> whether to go on.
@@ -193,17 +201,24 @@ class _Step(NamedTuple):
 def _stage_step(body, cond, num_consts, wanted) -> _Step:
     staged = stage(body, wanted)
     live = pick(staged.live, wanted[num_consts:])
-    ask, num_carry = jaxpr_as_fun(cond), len(body.out_avals)
+    num_carry = len(body.out_avals)
 
-    @jax.jit
+    def go_on(*args):
+        return jaxpr_as_fun(cond)(*args)[0]
+
     def forward(*args):
         outputs = jaxpr_as_fun(staged.forward)(*args)
-        return [*ask(*args[:num_consts], *outputs[:num_carry]), *outputs]
+        return [go_on(*args[:num_consts], *outputs[:num_carry]), *outputs]
 
-    @jax.jit
     def backward(sums, given, residuals):
         found = jaxpr_as_fun(staged.backward)(*residuals, *pick(given, live))
         to_consts, to_carry = split(found, len(sums))
-        return [*map(jax.lax.add, sums, to_consts), *to_carry]
+        return [*map(lax.add, sums, to_consts), *to_carry]
 
-    return _Step(jax.jit(lambda *args: ask(*args)[0]), forward, staged.collect, backward)
+    return _Step(go_on, forward, staged.collect, backward)
+
+
+@weakref_lru_cache
+def _compile_step(*loop_and_wanted) -> _Step:
+    step = _stage_step(*loop_and_wanted)
+    return _Step(jax.jit(step.cond), jax.jit(step.forward), step.collect, jax.jit(step.backward))
