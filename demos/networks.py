@@ -130,6 +130,26 @@ def transformer_block(rng):
     return fun, (parameters, _normal(rng, 4, length, width))
 
 
+def equilibrium(rng):
+    """A deep equilibrium layer (Bai et al. 2019): iterated until it changes no more, which JAX does not reverse."""
+    size = 32
+    parameters = {"inner": 0.5 * _normal(rng, size, size), "outer": _normal(rng, size, size)}
+
+    def fun(parameters, x):
+        def layer(z):
+            return jnp.tanh(z @ parameters["inner"] + x @ parameters["outer"])
+
+        def changing(state):
+            old, new = state
+            return jnp.max(jnp.abs(new - old)) > 1e-6
+
+        start = jnp.zeros_like(x)
+        _, z = lax.while_loop(changing, lambda state: (state[1], layer(state[1])), (start, layer(start)))
+        return jnp.mean(z**2)
+
+    return fun, (parameters, _normal(rng, 8, size))
+
+
 NETWORKS = {
     "chain": chain,
     "mlp": mlp,
@@ -138,4 +158,5 @@ NETWORKS = {
     "efficientnet_lite0": efficientnet_lite0,
     "lstm": lstm,
     "transformer_block": transformer_block,
+    "equilibrium": equilibrium,
 }

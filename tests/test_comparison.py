@@ -5,8 +5,12 @@ import json
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
+from jax import lax
 
 import diffprog as dp
+from diffprog import comparison
+from diffprog.rules.table import rules
 
 
 def test_equal_gradients():
@@ -22,8 +26,6 @@ def test_equal_gradients():
 
 
 def test_a_wrong_gradient_is_seen(monkeypatch):
-    from diffprog.rules.table import rules
-
     right = rules["sin"]
 
     def wrong(*args):
@@ -50,3 +52,45 @@ def test_the_report_as_json():
     assert read["leaves"][0]["name"] == "args[0]"
     assert {timing["what"] for timing in read["timings"]} == {"eager", "tracing", "compile", "compiled"}
     assert all(timing["ratio"] > 0 for timing in read["timings"])
+
+
+def cube_root(x, n):
+    """By Newton's method; the loop is one that JAX does not reverse."""
+    step = lambda y: y - (y**3 - x["a"]) / (3 * y**2)
+    return {"root": lax.fori_loop(0, n, lambda i, y: step(y), jnp.ones_like(x["a"])), "n": n}
+
+
+def test_where_jax_has_no_gradient():
+    report = dp.compare(cube_root, {"a": jnp.array([0.5, 2.0, 3.0])}, 9, seconds=0)
+    assert report.jax_error.startswith("ValueError: Reverse-mode differentiation does not work for lax.while_loop")
+    assert [leaf.name for leaf in report.leaves] == ["args[0]['a']"]
+    assert report.largest_relative < 1e-3  # what central differences in float32 reach
+    assert all(timing.ours > 0 and timing.jax is None and timing.ratio is None for timing in report.timings)
+    assert "jax raises ValueError" in str(report) and "central differences, step 5e-03 in float32" in str(report)
+    assert json.loads(json.dumps(report.as_dict()))["jax_error"] == report.jax_error
+
+
+@pytest.fixture
+def untimed(monkeypatch):
+    monkeypatch.setattr(comparison, "_timings", lambda *_: [])
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.complex128])
+def test_central_differences_in_double_precision(dtype, untimed):
+    with jax.enable_x64(True):
+        x = jnp.asarray(np.array([0.5, 2.0, 3.0]) * (1 + 0.3j if dtype == np.complex128 else 1), dtype)
+        report = dp.compare(cube_root, {"a": x}, 9)
+    assert report.jax_error and report.largest_relative < 1e-9
+    assert report.leaves[0].dtype == np.dtype(dtype).name
+
+
+def test_a_wrong_gradient_is_seen_without_jax(untimed, monkeypatch):
+    right = rules["integer_pow"]
+
+    def wrong(*args):
+        y, pull = right(*args)
+        return y, lambda g: tuple(1.25 * x for x in pull(g))
+
+    monkeypatch.setitem(rules, "integer_pow", wrong)
+    report = dp.compare(cube_root, {"a": jnp.array([0.5, 2.0, 3.0])}, 2)
+    assert report.jax_error and report.largest_relative > 0.05

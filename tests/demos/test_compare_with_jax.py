@@ -12,7 +12,7 @@ from demos import compare_with_jax
 from demos.networks import NETWORKS
 
 
-@pytest.mark.parametrize("name", [name for name in NETWORKS if name != "efficientnet_lite0"])
+@pytest.mark.parametrize("name", [name for name in NETWORKS if name not in ("efficientnet_lite0", "equilibrium")])
 def test_gradients_of_the_networks_agree(name):
     fun, args = NETWORKS[name](np.random.default_rng(0))
     gradient = lambda vjp: jax.jit(lambda *args: vjp(fun, *args)[1](jnp.float32(1)))
@@ -23,13 +23,30 @@ def test_gradients_of_the_networks_agree(name):
             np.testing.assert_allclose(a, b, rtol=0, atol=2e-6 * float(jnp.max(jnp.abs(b))))
 
 
+def test_gradient_of_the_network_that_jax_does_not_reverse():
+    """At a fixed point z = f(z, p) the gradient follows from one linear system: g_p = f_p^T (1 - f_z^T)^-1 g_z."""
+    fun, (parameters, x) = NETWORKS["equilibrium"](np.random.default_rng(0))
+    layer = lambda parameters, z: jnp.tanh(z @ parameters["inner"] + x @ parameters["outer"])
+    z = jnp.zeros_like(x)
+    for _ in range(100):
+        z = layer(parameters, z)
+    of_z = jax.jacobian(lambda z: layer(parameters, z.reshape(x.shape)).ravel())(z.ravel())
+    g = np.linalg.solve(np.eye(z.size) - of_z.T, 2 * z.ravel() / z.size)
+    (expected,) = jax.vjp(lambda p: layer(p, z), parameters)[1](jnp.asarray(g).reshape(x.shape))
+    ours = dp.grad(fun)(parameters, x)
+    for name in parameters:  # the loop ends when a step changes no entry by more than 1e-6
+        np.testing.assert_allclose(ours[name], expected[name], rtol=0, atol=3e-5 * np.max(np.abs(expected[name])))
+
+
 def test_reports_are_printed_and_written(capsys, tmp_path):
     file = tmp_path / "report.json"
-    compare_with_jax.main(["chain", "dag", "--seconds", "0", "--json", str(file)])
-    assert "largest relative difference" in capsys.readouterr().out
+    compare_with_jax.main(["chain", "equilibrium", "--seconds", "0", "--json", str(file)])
+    printed = capsys.readouterr().out
+    assert "gradient from jax.grad: " in printed and "from central differences, where JAX raises: " in printed
     reports = json.loads(file.read_text())
-    assert [report["name"] for report in reports] == ["chain", "dag"]
-    assert [len(report["leaves"]) for report in reports] == [1, 2]
+    assert [report["name"] for report in reports] == ["chain", "equilibrium"]
+    assert [len(report["leaves"]) for report in reports] == [1, 3]
+    assert reports[0]["jax_error"] is None and "while_loop" in reports[1]["jax_error"]
     assert list(tmp_path.iterdir()) == [file]
 
 
