@@ -25,6 +25,7 @@ from diffprog.rules import (  # noqa: F401  (they fill the table of rules)
     while_loop,
     windows,
 )
+from diffprog.rules.define import defvjp
 from diffprog.rules.while_loop import while_loop_memory
 from diffprog.transforms.jacobians import hessian, hvp, jacrev
 from diffprog.transforms.reverse import grad, value_and_grad, vjp
@@ -32,6 +33,7 @@ from diffprog.transforms.reverse import grad, value_and_grad, vjp
 __all__ = [
     "attack",
     "compare",
+    "defvjp",
     "fit",
     "grad",
     "hessian",
