@@ -179,7 +179,7 @@ def the_order_matters():
         value = value + value * Value(0.1)
     visited = backward(value)
     agree("d/dx", x.gradient, dp.grad(lambda x: _stages(x, stages))(0.7))
-    print(f"  in closed form 1.1^{stages} = {1.1**stages:.6f}; {2**stages:,} paths, {visited} values, each visited once")
+    print(f"  in closed form 1.1^{stages} = {1.1**stages:.6f}; {2**stages:,} paths, {visited} values visited once")
 
 
 def _stages(x, count):
