@@ -1,0 +1,117 @@
+"""What diffprog says to each primitive that JAX differentiates, read from JAX's live tables.
+
+    python -m tests.rules.coverage > diffprog/rules/COVERAGE.md
+"""
+
+import importlib
+
+import jax
+from jax._src.interpreters import ad
+
+import diffprog  # noqa: F401  (fills the table of rules)
+from diffprog.rules.table import rules, zero
+from diffprog.tracer import references
+
+# JAX's own modules put their derivatives into its tables when they are imported.
+MODULES = (
+    "jax.experimental.checkify",
+    "jax.experimental.compute_on",
+    "jax.experimental.fused",
+    "jax.experimental.hijax",
+    "jax.experimental.multihost_utils",
+    "jax.experimental.pallas",
+    "jax.experimental.scheduling_groups",
+    "jax.experimental.shard_map",
+    "jax.experimental.sparse",
+    "jax.experimental.xla_metadata",
+)
+
+WITHOUT = {
+    "sparse matrices: differentiate the dense computation": (
+        "bcoo_dot_general bcoo_dot_general_sampled bcoo_extract bcoo_fromdense bcoo_sort_indices bcoo_spdot_general "
+        "bcoo_sum_duplicates bcoo_todense bcoo_transpose bcsr_dot_general bcsr_extract bcsr_fromdense bcsr_todense "
+        "coo_fromdense coo_matmat coo_matvec coo_todense csr_fromdense csr_matmat csr_matvec csr_todense "
+        "csr_matvec_p spsolve todense bcoo_multiply_sparse"
+    ),
+    "Pallas kernels: give the kernel a jax.custom_vjp": "masked_load masked_swap load swap_p pallas_call",
+    "only inside JAX's own reverse mode, where diffprog never runs": (
+        "custom_lin call_hi_primitive_linearized mul_add_any zeros_like_any"
+    ),
+}
+
+# The tape itself meets these: they are not operations on values.
+ON_THE_TAPE = {
+    "call": "tracer/tape.py",
+    "closed_call": "tracer/tape.py",
+    "custom_jvp_call": "tracer/custom.py",
+    "custom_vjp_call": "tracer/custom.py",
+    "shard_map": "rules/shard_map.py",
+}
+
+
+def differentiated() -> set[str]:
+    """The names of the primitives for which the installed JAX has a derivative or a transpose."""
+    for module in MODULES:
+        try:
+            importlib.import_module(module)
+        except ImportError:
+            continue  # not in this version
+    tables = (ad.primitive_jvps, ad.primitive_linearizations, ad.primitive_transposes, ad.fancy_transposes)
+    return {primitive.name for table in tables for primitive in table}
+
+
+def answer(name: str) -> str | None:
+    """Where the derivative of a primitive is, or why there is none; None if nothing is said of it."""
+    if name in ON_THE_TAPE:
+        return f"`{ON_THE_TAPE[name]}`"
+    if name in zero:
+        return "zero"
+    if name in rules:
+        module = _module(rules[name])
+        return f"`rules/{module}.py`"
+    if name in references.PRIMITIVES:
+        return "`tracer/references.py`"
+    return next((reason for reason, names in WITHOUT.items() if name in names.split()), None)
+
+
+def _module(rule) -> str:
+    """The file of a rule: of the formula, where a helper of the table made the rule from one."""
+    for function in (*_functions_in(rule), rule):
+        module = function.__module__
+        if module != "diffprog.rules.table":
+            return module.rpartition(".")[2]
+    return "table"
+
+
+def _functions_in(rule):
+    cells = getattr(rule, "__closure__", None) or ()
+    contents = [cell.cell_contents for cell in cells]
+    return [content for content in contents if callable(content) and hasattr(content, "__module__")]
+
+
+def text() -> str:
+    """The table as Markdown."""
+    names = sorted(differentiated())
+    beyond = sorted(set(rules) - set(names) - zero)
+    answers = {name: answer(name) for name in names}
+    with_rule = sum(a is not None and not any(a == reason for reason in WITHOUT) for a in answers.values())
+    lines = [
+        "# Coverage",
+        "",
+        f"Generated from the tables of JAX {jax.__version__} by `python -m tests.rules.coverage`; do not edit.",
+        "",
+        f"JAX differentiates or transposes {len(names)} primitives; diffprog differentiates {with_rule} of them and "
+        "gives the reason for the rest.",
+        "",
+        "| primitive | derivative |",
+        "|---|---|",
+        *(f"| `{name}` | {answers[name]} |" for name in names),
+        "",
+        f"Rules for {len(beyond)} primitives that this JAX does not differentiate, or that other versions have:",
+        ", ".join(f"`{name}`" for name in beyond) + ".",
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(text())
