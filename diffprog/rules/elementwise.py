@@ -55,7 +55,17 @@ unary("sqrt", lambda y, x, **_: lambda g: div(mul(g, constant(y, 0.5)), y))
 unary("rsqrt", lambda y, x, **_: lambda g: mul(g, mul(constant(x, -0.5), div(y, x))))
 unary("cbrt", lambda y, x, **_: lambda g: mul(g, mul(constant(x, 1 / 3), lax.integer_pow(y, -2))))
 unary("one_minus_square", lambda y, x: lambda g: mul(g, mul(constant(x, -2), x)))
-binary("div", lambda z, x, y: (lambda g: div(g, y), lambda g: mul(mul(neg(g), x), lax.integer_pow(y, -2))))
+
+
+@rule("div")
+def _div(primitive, wanted, args, params):
+    """d(x / y) = dx / y - x dy / y^2; the sign is changed after the sum over what was broadcast, on fewer numbers."""
+    x, y = args
+    z = primitive.bind(x, y, **params)
+    to_x = unbroadcast(lambda g: div(g, y), x, z) if wanted[0] else None
+    to_y = unbroadcast(lambda g: mul(mul(g, x), lax.integer_pow(y, -2)), y, z) if wanted[1] else None
+    return z, lambda g: (to_x and to_x(g), to_y and neg(to_y(g)))
+
 
 
 def _mul(z, x, y, *, out_dtype=None):
