@@ -64,7 +64,7 @@ def nested(x, w):
 
 
 def mixed(x, w):
-    return named(x, w) + with_scan(jax.nn.relu(x), w) * nested(x, w)
+    return named(x, w) + with_scan(jax.nn.relu(x), w)
 
 
 FUNCTIONS = [named, batched, with_jit, with_scan, with_cond, with_custom_rules, nested]
@@ -159,9 +159,15 @@ def expected():
         return gradient(jax.grad, mixed), second_order(jax.grad, mixed)
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", ["none", "everything", "dots", "k or dots", "written by the user", "offload dots"])
 def test_gradient(policy, expected):
     assert_same(gradient(dp.grad, jax.checkpoint(mixed, policy=POLICIES[policy])), expected[0])
+
+
+def test_gradient_of_nested_checkpoints():
+    for policy in ("nothing", "only h"):
+        wrapped = jax.checkpoint(nested, policy=POLICIES[policy])
+        assert_same(gradient(dp.grad, wrapped), gradient(jax.grad, nested))
 
 
 @pytest.mark.parametrize("policy", ["k or dots", "offload h, save k"])  # JAX refuses the last one
