@@ -304,6 +304,8 @@ def test_vmap_of_vmap():
         assert_close(jax.vmap(jax.vmap(dp.grad(fun)))(xs, counts), expected)
         assert_close(jax.vmap(dp.grad(summed), (1, 1), 1)(xs, counts), expected)
         assert_close(dp.grad(lambda xs: jnp.sum(jax.vmap(summed)(xs, counts)))(xs), expected)
+    nobody = jax.vmap(dp.grad(fun))(jnp.zeros((0, 3)), np.zeros(0, int))
+    assert nobody.shape == (0, 3)
 
 
 # ---------------------------------------------------------------- backward functions that are not linear
