@@ -78,6 +78,9 @@ def used_inputs(jaxpr) -> list[bool]:
     return partial_eval.dce_jaxpr(jaxpr.jaxpr, True)[1]
 
 
+_HARMLESS = (debugging.DebugEffect, debugging.OrderedDebugEffect, core.InternalMutableArrayEffect)
+
+
 def repeatable(jaxpr) -> bool:
-    """Whether the program may run again: it has no effects but those that help debugging."""
-    return all(isinstance(effect, (debugging.DebugEffect, debugging.OrderedDebugEffect)) for effect in jaxpr.effects)
+    """Whether the program may run again: its effects, if any, help debugging or stay within it."""
+    return all(isinstance(effect, _HARMLESS) for effect in jaxpr.effects)

@@ -460,6 +460,19 @@ def test_side_effects_happen_once_or_are_refused():
         pullback()
 
 
+def test_a_reference_of_the_bodys_own():
+    def fun(x):
+        def body(c):
+            ref = jax.new_ref(jnp.zeros_like(x))
+            ref[...] = c[1] * x
+            return c[0] + 1, jnp.sin(ref[...])
+
+        return lax.while_loop(lambda c: c[0] < 3, body, (0, x))[1]
+
+    expected = jax.grad(lambda x: unrolled_fori(0, 3, lambda _, c: jnp.sin(c * x), x))(0.7)
+    assert_close((dp.grad(fun)(0.7), jax.jit(dp.grad(fun))(0.7)), (expected, expected))
+
+
 def test_strict_modes():
     fun = lambda x, n: jnp.sum(repeated(x, n))
     mapped = jax.jit(jax.vmap(dp.grad(fun)))
