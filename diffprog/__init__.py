@@ -1,6 +1,7 @@
 """diffprog: differentiate any JAX program, look at every gradient in it, and optimise whatever you point at."""
 
-from diffprog import attack, fit, images, models, optimize, visualize
+import importlib
+
 from diffprog.comparison import compare
 from diffprog.graph import record
 from diffprog.rules import (  # noqa: F401  (they fill the table of rules)
@@ -48,3 +49,15 @@ __all__ = [
     "vjp",
     "while_loop_memory",
 ]
+
+_ON_USE = {"attack", "fit", "images", "models", "optimize", "visualize"}  # they load Optax, Pillow and tqdm
+
+
+def __getattr__(name):
+    if name in _ON_USE:
+        return importlib.import_module(f"diffprog.{name}")
+    raise AttributeError(f"module 'diffprog' has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted({*globals(), *_ON_USE})

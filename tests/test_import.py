@@ -1,0 +1,23 @@
+"""`import diffprog` is quick: what is not needed for gradients is loaded when it is first used."""
+
+import subprocess
+import sys
+
+LATER = ["optax", "PIL", "tqdm", "matplotlib", "diffprog.visualize", "diffprog.attack", "diffprog.models"]
+
+
+def run(program):
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_nothing_heavy_is_loaded():
+    assert run(f"import sys, diffprog; print([name for name in {LATER} if name in sys.modules])") == "[]"
+
+
+def test_everything_is_there_when_asked_for():
+    used = "dp.attack.pgd, dp.fit.mlp, dp.images.read_image, dp.models.load, dp.optimize.Descent, dp.visualize.render"
+    assert run(f"import diffprog as dp; print(len([{used}]), set(dp.__all__) <= set(dir(dp)))") == "6 True"
+    assert (
+        run("from diffprog import *; print(attack.__name__, visualize.__name__)")
+        == "diffprog.attack diffprog.visualize"
+    )
