@@ -13,6 +13,7 @@ import jax
 import numpy as np
 from jax import lax
 from jax._src import ad_util, core, dtypes, linear_util, source_info_util, traceback_util
+from jax._src.api_util import InternalFloatingPointError
 from jax._src.custom_derivatives import SymbolicZero
 from jax._src.hijax import HiType
 from jax._src.interpreters import partial_eval
@@ -255,7 +256,13 @@ def bind_jit(jaxpr, args, params, inputs: Sequence[int | None], outputs: Sequenc
         "out_layouts": pick("out_layouts", outputs, None),
         "donated_invars": (False,) * len(args),  # a donated argument may be a residual
     }
-    return jit_p.bind(*args, **(params | changed))
+    try:
+        return jit_p.bind(*args, **(params | changed))
+    except InternalFloatingPointError as error:  # of jax.debug_nans, which wants to know the operation
+        jaxpr_as_fun(jaxpr)(*args)
+        raise FloatingPointError(
+            f"a compiled function gave {error.args[-1]}, and the same function run operation by operation did not"
+        ) from None
 
 
 def scan_sizes(params) -> tuple[int, int]:

@@ -35,8 +35,8 @@ def _is_complex(x) -> bool:
 # ---------------------------------------------------------------- linear
 
 linear("neg", lambda g, x: neg(g))
-linear("real", lambda g, x: lax.complex(g, _zero(g)))
-linear("imag", lambda g, x: lax.complex(_zero(g), neg(g)))
+linear("real", lambda g, x: lax.complex(g, lax.full_like(g, 0, g.dtype)))
+linear("imag", lambda g, x: lax.complex(lax.full_like(g, 0, g.dtype), neg(g)))
 linear("conj", lambda g, x, **_: lax.conj(g) if _is_complex(x) else lax.real(g))
 binary("add", lambda z, x, y: (lambda g: g, lambda g: g))
 binary("add_any", lambda z, x, y: (lambda g: g, lambda g: g))
@@ -99,7 +99,7 @@ def _pow(z, x, y):
 
     def to_x(g):
         if np.issubdtype(y.dtype, np.inexact):
-            return mul(g, mul(y, lax.pow(x, sub(y, lax.full_like(y, 1)))))
+            return mul(g, mul(y, lax.pow(x, sub(y, lax.full_like(y, 1, y.dtype)))))
         whole = broadcast_to(y, z.shape)
         base = broadcast_to(x, z.shape)
         is_zero = lax.eq(whole, lax.full_like(whole, 0))
@@ -265,12 +265,12 @@ def _convert_element_type(primitive, wanted, args, params):
     y = primitive.bind(x, **params)
     if not np.issubdtype(y.dtype, np.inexact) and y.dtype.kind in "biu":
         return y, None
+    if (y.dtype, y.weak_type) == (like.dtype, like.weak_type):
+        return y, lambda g: (g,)
 
     def pull(g):
         if np.issubdtype(g.dtype, np.complexfloating) and not np.issubdtype(like.dtype, np.complexfloating):
             g = lax.real(g)
-        if g.dtype == like.dtype:
-            return (g,)
         return (primitive.bind(g, **(params | {"new_dtype": like.dtype, "weak_type": like.weak_type})),)
 
     return y, pull

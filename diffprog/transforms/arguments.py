@@ -1,30 +1,45 @@
 """What the transformations ask of their functions, arguments and results, in one sentence each."""
 
 import functools
+import operator
 
 import jax
 import numpy as np
 from jax import dtypes
 
-from diffprog.jax_internals import canonical, typeof
+from diffprog.jax_internals import canonical, is_array_type, typeof
 
 
-def is_index(argnums) -> bool:
-    return isinstance(argnums, (int, np.integer))
+class PositionError(TypeError, ValueError):
+    """`argnums` that does not fit the call; a class of both kinds, for JAX raises now the one and now the other."""
+
+
+def indices(argnums) -> int | tuple[int, ...]:
+    """`argnums`, which may be any kind of integer or a sequence of them, as an int or a tuple of ints."""
+    try:
+        return operator.index(argnums)
+    except TypeError:
+        pass
+    try:
+        return tuple(map(operator.index, argnums))
+    except TypeError:
+        raise TypeError(f"argnums must be an integer or a sequence of integers; found {argnums!r}") from None
 
 
 def choose(fun, argnums, args, kwargs):
     """`fun` as a function of the chosen positional arguments alone, and these arguments."""
-    wanted = (argnums,) if is_index(argnums) else tuple(argnums)
+    wanted = (argnums,) if isinstance(argnums, int) else argnums
+    if not wanted:
+        raise PositionError("argnums is empty, and at least one argument to differentiate with respect to is needed")
     for number in wanted:
-        if not is_index(number):
-            raise TypeError(f"argnums must be an integer or a sequence of integers; found {argnums!r}")
         if not -len(args) <= number < len(args):
-            raise TypeError(
+            raise PositionError(
                 f"differentiating with respect to argnums={argnums} takes an argument at position {number}, "
                 f"but the function was called with {len(args)} positional arguments"
             )
     positions = [number % len(args) for number in wanted]
+    if len(set(positions)) < len(positions):
+        raise PositionError(f"argnums={argnums} names one of {len(args)} arguments twice: give each once")
 
     def partial_fun(*chosen):
         full = list(args)
@@ -70,13 +85,13 @@ def check_inputs(name, args, holomorphic, allow_int):
 
 
 def check_scalar(value):
-    shapes = [np.shape(x) for x in jax.tree.leaves(value)]
-    if shapes != [()]:
-        found = f"an array of shape {shapes[0]}" if len(shapes) == 1 else f"{len(shapes)} arrays"
-        raise TypeError(
-            f"a gradient is defined for functions with a scalar result; this one returned {found}: "
-            "sum it, or use jacrev"
-        )
+    if is_array_type(value) and np.shape(value) == ():
+        return
+    found = f"an array of shape {np.shape(value)}" if is_array_type(value) else f"a {type(value).__name__}"
+    raise TypeError(
+        f"a gradient is defined for functions with a scalar result; this one returned {found}: "
+        "sum it, take the part that counts, or use jacrev"
+    )
 
 
 def check_outputs(name, result, holomorphic):

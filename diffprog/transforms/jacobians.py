@@ -6,9 +6,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
-from diffprog.jax_internals import typeof
-from diffprog.transforms.arguments import check_callable, check_inputs, check_outputs, choose, is_index, wraps
+from diffprog.jax_internals import float0, typeof
+from diffprog.transforms.arguments import check_callable, check_inputs, check_outputs, choose, indices, wraps
 from diffprog.transforms.reverse import grad, vjp
 
 
@@ -26,6 +27,7 @@ def jacrev(
       argument with leaves of shape result.shape + argument.shape; with `has_aux`, (Jacobian, auxiliary data).
     """
     check_callable(fun)
+    argnums = indices(argnums)
 
     @wraps(fun, "Jacobian of")
     def jacrev_fun(*args, **kwargs):
@@ -34,7 +36,7 @@ def jacrev(
         result, pullback, *aux = vjp(partial_fun, *chosen, has_aux=has_aux)
         check_outputs("jacrev", result, holomorphic)
         rows = jax.vmap(pullback)(_basis(result))
-        rows, example = (rows[0], chosen[0]) if is_index(argnums) else (rows, chosen)
+        rows, example = (rows[0], chosen[0]) if isinstance(argnums, int) else (rows, chosen)
         jacobian = _split_rows(rows, example, result)
         return (jacobian, *aux) if has_aux else jacobian
 
@@ -82,6 +84,13 @@ def _basis(tree):
     return jax.tree.unflatten(structure, [part(x, start) for x, start in zip(leaves, starts, strict=False)])
 
 
+def _like(x, aval):
+    """`x` with the dtype and the weak type of `aval`."""
+    if x.weak_type == aval.weak_type and x.dtype == aval.dtype:
+        return x
+    return lax.convert_element_type_p.bind(x, new_dtype=aval.dtype, weak_type=aval.weak_type, sharding=None)
+
+
 def _split_rows(rows, example, result):
     """Rows of cotangents, stacked over all of the result, as a tree over the result of trees over the argument."""
     leaves, structure = jax.tree.flatten(result)
@@ -89,8 +98,12 @@ def _split_rows(rows, example, result):
 
     def block(x, end):
         def cut(row_stack, argument):
-            part = row_stack[int(end) - np.size(x) : int(end)]
-            return part.reshape(*np.shape(x), *np.shape(argument))
+            shape = (*np.shape(x), *np.shape(argument))
+            if row_stack.dtype == float0:  # of an integer; JAX gives zeros of its own type
+                part = jnp.asarray(np.zeros(shape, typeof(argument).dtype))
+            else:
+                part = row_stack[int(end) - np.size(x) : int(end)].reshape(shape)
+            return _like(part, typeof(argument))
 
         return jax.tree.map(cut, rows, example)
 

@@ -22,7 +22,7 @@ from diffprog.transforms.arguments import (
     check_outputs,
     check_scalar,
     choose,
-    is_index,
+    indices,
     wraps,
 )
 from diffprog.transforms.pullback import Pullback, pullback_of_tape
@@ -59,7 +59,7 @@ def vjp(fun: Callable, *primals, has_aux: bool = False) -> tuple[Any, Pullback] 
             returned = fun(*jax.tree.unflatten(in_tree, traced))
         tape.invalidate()
     if has_aux:
-        if not (isinstance(returned, tuple) and len(returned) == 2):
+        if not (isinstance(returned, (tuple, list)) and len(returned) == 2):
             raise TypeError(f"with has_aux=True the function must return a pair (result, aux); it returned {returned}")
         returned, aux = returned
     results, out_tree = jax.tree.flatten(returned)
@@ -101,6 +101,7 @@ def value_and_grad(
       TypeError: the value isn't a scalar or not real (complex if holomorphic), or an argument has no gradient.
     """
     check_callable(fun)
+    argnums = indices(argnums)
 
     @wraps(fun, "value and gradient of")
     def value_and_grad_fun(*args, **kwargs):
@@ -109,9 +110,8 @@ def value_and_grad(
         value, pullback, *aux = vjp(partial_fun, *chosen, has_aux=has_aux)
         check_scalar(value)
         check_outputs("grad", value, holomorphic)
-        (leaf,), tree = jax.tree.flatten(value)
-        gradients = pullback(jax.tree.unflatten(tree, [lax.full_like(leaf, 1)]))
-        gradient = gradients[0] if is_index(argnums) else gradients
+        gradients = pullback(lax.full_like(value, 1))
+        gradient = gradients[0] if isinstance(argnums, int) else gradients
         return ((value, *aux) if has_aux else value), gradient
 
     return value_and_grad_fun
