@@ -19,7 +19,7 @@ more than r times. Where all states of the stretch fit, all are stored.
 
 Counting an iteration that runs forward as one evaluation of the body, and the one that is differentiated on the
 way back as another, n <= K iterations cost 2 n. For longer loops and K >= 8 the number stays within a factor of
-1.13 of the fewest possible for a known length, that of revolve (`tests/rules/test_while_loop.py` checks it up to
+1.13 of the fewest possible for a known length, that of revolve (`tests/rules/test_loop_checkpoints.py` checks it to
 56,000 iterations): at most about 3 n up to n = K^2 / 2 and 4 n up to n = K^3 / 6, with 64 states 2,000 and 44,000.
 """
 
