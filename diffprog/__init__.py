@@ -22,6 +22,7 @@ from diffprog.rules import (  # noqa: F401  (they fill the table of rules)
     reductions,
     references,
     shapes,
+    shard_map,
     special,
     while_loop,
     windows,

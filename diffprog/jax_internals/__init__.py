@@ -64,6 +64,7 @@ __all__ = [
     "user_line",
     "weakref_lru_cache",
     "without_forwarded",
+    "zero_tangent",
 ]
 
 Trace = core.Trace
@@ -140,6 +141,11 @@ def concrete(value):
 
 
 def instantiate(aval):
+    """A zero cotangent of a primal value of this type, as an array."""
+    return ad_util.instantiate(ad_util.Zero(aval.to_ct_aval()))
+
+
+def zero_tangent(aval):
     """A zero tangent of a primal value of this type, as an array."""
     return ad_util.instantiate(ad_util.Zero(aval.to_tangent_aval()))
 

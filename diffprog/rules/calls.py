@@ -79,11 +79,16 @@ def _jit(primitive, wanted, args, params):
     residuals = staged.collect(args, outputs)
     results = outputs[:count]
     avals = [typeof(x) for x in results]
+    # A cotangent lies where its value does: the backward pass gives what the call took.
+    turned = params | {"out_shardings": params["in_shardings"], "out_layouts": params["in_layouts"]}
 
-    def run(program, operands, _):
+    def run(program, operands, reached):
+        places = [i for i, there in enumerate(reached) if there]
         computed, forwarded = without_forwarded(program)
-        unplaced = [None] * len(computed.out_avals)
-        found = iter(bind_jit(computed, operands, params, [None] * len(operands), unplaced) if unplaced else ())
+        if asks_for_layout(params):  # an argument may not lie where the result does that it is
+            computed, forwarded = program, [None] * len(places)
+        places = pick(places, [i is None for i in forwarded])
+        found = iter(bind_jit(computed, operands, turned, [None] * len(operands), places) if places else ())
         return [next(found) if i is None else operands[i] for i in forwarded]
 
     def pull(cotangents):

@@ -3,6 +3,7 @@
 import numpy as np
 from jax import lax, typeof
 
+from diffprog.jax_internals.devices import placement
 from diffprog.rules.table import rule
 
 
@@ -27,10 +28,11 @@ def _dot_general(primitive, wanted, args, params):
         """`aval` is contracted by `contract`; `summed` are the dimensions of g that belong to the other factor."""
 
         def pull(g):
-            found = lax.dot_general(g, other, ((list(summed), other_free), (list(batches), other_batch)), **how)
             # Dimensions of `found`: batch, kept, then the other's contracted ones in their own order.
-            ours = [contract[i] for i in np.argsort(other_contract)]
-            found = lax.transpose(found, np.argsort([*batch, *kept, *ours]))
+            order = [*batch, *kept, *(contract[i] for i in np.argsort(other_contract))]
+            numbers = ((list(summed), other_free), (list(batches), other_batch))
+            found = lax.dot_general(g, other, numbers, **how, out_sharding=placement(aval, order))
+            found = lax.transpose(found, np.argsort(order))
             return lax.convert_element_type(found, aval.dtype)
 
         return pull

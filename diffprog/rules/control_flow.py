@@ -18,6 +18,7 @@ from diffprog.jax_internals import (
     trace_to_closed_jaxpr,
     weakref_lru_cache,
 )
+from diffprog.jax_internals.devices import zeros
 from diffprog.rules.calls import fill_zeros, pick, split, spread
 from diffprog.rules.table import rule
 from diffprog.tracer.parts import part_of, reaches
@@ -193,7 +194,7 @@ def _stage_cond(first, others, wanted) -> _StagedCond:
         def forward(*args):
             results, saved = split(jaxpr_as_fun(branch.forward)(*args), num_results)
             filled = dict(zip(place, saved, strict=True))
-            return [*results, *(filled[i] if i in filled else _blank(aval) for i, aval in enumerate(slots))]
+            return [*results, *(filled[i] if i in filled else zeros(aval) for i, aval in enumerate(slots))]
 
         return trace_to_closed_jaxpr(forward, first.in_avals, "cond_forward")
 
@@ -261,10 +262,6 @@ def _assign(avals, slots) -> list[int]:
         free.remove(entry)
         places.append(entry[0])
     return places
-
-
-def _blank(aval):
-    return lax.full(aval.shape, 0, aval.dtype)
 
 
 @rule("cond")

@@ -40,8 +40,9 @@ def on_arrays(scalar_function: Callable) -> Callable:
     """A function of scalars to a list of scalars, applied elementwise to arrays of one shape."""
 
     def apply(*arrays):
-        shape = arrays[-1].shape
-        found = jax.vmap(scalar_function)(*(lax.reshape(x, (x.size,)) for x in arrays))
-        return [lax.reshape(y, shape) for y in found]
+        function = scalar_function
+        for _ in range(arrays[-1].ndim):
+            function = jax.vmap(function)
+        return function(*arrays)
 
     return apply

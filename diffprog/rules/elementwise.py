@@ -191,8 +191,9 @@ def _sign(primitive, wanted, args, params):
 def _greater(x, y):
     """1 where x > y, 1/2 at a tie, 0 elsewhere: the convention of JAX for max and min."""
     x, y = broadcasted(x, y)
-    fill = lambda value: lax.full(x.shape, value, x.dtype)
-    return select(lax.gt(x, y), fill(1), select(lax.eq(x, y), fill(0.5), fill(0)))
+    greater = lax.gt(x, y)
+    fill = lambda value: lax.full_like(greater, value, x.dtype)
+    return select(greater, fill(1), select(lax.eq(x, y), fill(0.5), fill(0)))
 
 
 binary("max", lambda z, x, y: (lambda g: mul(g, _greater(x, y)), lambda g: mul(g, _greater(y, x))))

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from jax import lax, typeof
 
+from diffprog.jax_internals import instantiate
+from diffprog.jax_internals.devices import placement
 from diffprog.rules.table import rule
 from diffprog.tracer.cotangents import Scattered, Window
 
@@ -46,11 +48,11 @@ def _dynamic_slice(primitive, wanted, args, params):
 @rule("dynamic_update_slice")
 def _dynamic_update_slice(primitive, wanted, args, params):
     x, update, *starts = args
-    shape = np.shape(update)
+    like = typeof(update)
 
     def pull(g):
-        to_x = lax.dynamic_update_slice(g, lax.full(shape, 0, g.dtype), starts) if wanted[0] else None
-        to_update = lax.dynamic_slice(g, starts, shape) if wanted[1] else None
+        to_x = lax.dynamic_update_slice(g, instantiate(like), starts) if wanted[0] else None
+        to_update = lax.dynamic_slice(g, starts, like.shape) if wanted[1] else None
         return (to_x, to_update, *[None] * len(starts))
 
     return primitive.bind(x, update, *starts, **params), pull
@@ -95,8 +97,12 @@ class _Places:
     """The places that a scatter writes to."""
 
     indices: object
-    updates_shape: tuple
+    updates: object  # their type
     params: dict
+
+    @property
+    def updates_shape(self) -> tuple:
+        return self.updates.shape
 
     def read(self, whole):
         """The elements of `whole` at these places, in the shape of the updates; 0 outside of it."""
@@ -140,7 +146,7 @@ def _scatter_rule(name):
         def apply(primitive, wanted, args, params):
             x, indices, updates = args
             y = primitive.bind(x, indices, updates, **params)
-            to_x, to_updates = pulls(y, x, updates, _Places(indices, np.shape(updates), params))
+            to_x, to_updates = pulls(y, x, updates, _Places(indices, typeof(updates), params))
             return y, lambda g: (to_x(g) if wanted[0] else None, None, to_updates(g) if wanted[2] else None)
 
         return pulls
@@ -178,15 +184,15 @@ def _scatter(y, x, updates, places):
         raise NotImplementedError("scatter_apply has no derivative: use x.at[indices].set, add or multiply")
 
     def to_x(g):
-        return places.put(g, lax.full(places.updates_shape, 0, g.dtype))
+        return places.put(g, instantiate(places.updates))
 
     def to_updates(g):
         read = places.read(g)
         if places.params["unique_indices"]:
             return read
-        numbers = lax.add(lax.iota(np.int32, int(np.prod(places.updates_shape))), np.int32(1))
-        numbers = lax.reshape(numbers, places.updates_shape)
-        winners = places.read(places.put(lax.full(np.shape(x), 0, np.int32), numbers))
+        numbers = lax.add(lax.iota(np.int32, places.updates.size), np.int32(1))
+        numbers = lax.reshape(numbers, places.updates.shape, out_sharding=placement(places.updates))
+        winners = places.read(places.put(lax.full_like(x, 0, np.int32), numbers))
         return lax.select(lax.eq(winners, numbers), read, lax.full_like(read, 0))
 
     return to_x, to_updates

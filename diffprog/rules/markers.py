@@ -31,8 +31,8 @@ def _optimization_barrier(primitive, wanted, args, params):
 
 @rule("device_put")
 def _device_put(primitive, wanted, args, params):
-    """Cotangents go back to the memory (device or host) of their arguments; between devices JAX moves them on use."""
-    homes = [typeof(x).memory_space for x in args]
+    """Cotangents go back to where their arguments came from; if that is not known, to their memory (device or host)."""
+    homes = [typeof(x).memory_space if home is None else home for x, home in zip(args, params["srcs"], strict=True)]
 
     def back(g, home):
         return g if g is None or typeof(g).memory_space == home else device_put(g, home)

@@ -3,9 +3,10 @@
 from functools import partial
 
 import numpy as np
-from jax import lax
+from jax import lax, typeof
 
 from diffprog.jax_internals import jaxpr_as_fun
+from diffprog.jax_internals.devices import placement
 from diffprog.rules.derived import derived, on_arrays
 from diffprog.rules.table import linear, no_derivative, rule
 from diffprog.transforms.reverse import vjp
@@ -13,24 +14,26 @@ from diffprog.transforms.reverse import vjp
 no_derivative("argmax", "argmin", "reduce_and", "reduce_or", "reduce_xor")
 
 
-def _spread(y, shape, axes):
-    """`y`, a reduction of an array of this shape over these axes, repeated to that shape."""
-    return lax.broadcast_in_dim(y, shape, [i for i in range(len(shape)) if i not in axes])
+def _spread(y, like, axes):
+    """`y`, a reduction of an array of this type over these axes, repeated to its shape."""
+    kept = [i for i in range(like.ndim) if i not in axes]
+    return lax.broadcast_in_dim(y, like.shape, kept, out_sharding=placement(like))
 
 
-linear("reduce_sum", lambda g, x, axes, **_: _spread(g, x.shape, axes))
+linear("reduce_sum", lambda g, x, axes, **_: _spread(g, x, axes))
 
 
 @rule("reduce_max", "reduce_min")
 def _reduce_max(primitive, wanted, args, params):
     """Elements that share the extreme value share its cotangent equally."""
     (x,), axes = args, params["axes"]
+    like = typeof(x)
     y = primitive.bind(x, **params)
 
     def pull(g):
-        chosen = lax.convert_element_type(lax.eq(x, _spread(y, x.shape, axes)), g.dtype)
+        chosen = lax.convert_element_type(lax.eq(x, _spread(y, like, axes)), g.dtype)
         share = lax.div(g, lax.reduce_sum(chosen, axes))
-        return (lax.mul(_spread(share, x.shape, axes), chosen),)
+        return (lax.mul(_spread(share, like, axes), chosen),)
 
     return y, pull
 

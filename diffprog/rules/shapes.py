@@ -3,10 +3,12 @@
 import numpy as np
 from jax import lax, typeof
 
+from diffprog.jax_internals import instantiate
+from diffprog.jax_internals.devices import placement
 from diffprog.rules.table import linear, rule
 
-linear("reshape", lambda g, x, **_: lax.reshape(g, x.shape))
-linear("squeeze", lambda g, x, **_: lax.reshape(g, x.shape))
+linear("reshape", lambda g, x, **_: lax.reshape(g, x.shape, out_sharding=placement(x)))
+linear("squeeze", lambda g, x, **_: lax.reshape(g, x.shape, out_sharding=placement(x)))
 linear("rev", lambda g, x, dimensions: lax.rev(g, dimensions))
 linear("transpose", lambda g, x, permutation: lax.transpose(g, np.argsort(permutation)))
 
@@ -16,13 +18,13 @@ def _broadcast_in_dim(primitive, wanted, args, params):
     """Transposed: sum over the new dimensions and over those stretched from 1."""
     x, *dynamic_shape = args
     y = primitive.bind(x, *dynamic_shape, **params)
-    before, kept = np.shape(x), params["broadcast_dimensions"]
-    stretched = [d for d, size in zip(kept, before, strict=True) if size == 1 != y.shape[d]]
+    like, kept = typeof(x), params["broadcast_dimensions"]
+    stretched = [d for d, size in zip(kept, like.shape, strict=True) if size == 1 != y.shape[d]]
     summed = tuple(d for d in range(y.ndim) if d not in kept or d in stretched)
 
     def pull(g):
         g = lax.reduce_sum(g, summed) if summed else g
-        return (lax.reshape(g, before), *[None] * len(dynamic_shape))
+        return (lax.reshape(g, like.shape, out_sharding=placement(like)), *[None] * len(dynamic_shape))
 
     return y, pull
 
@@ -65,7 +67,7 @@ def _stack(primitive, wanted, args, params):
 
 
 def _filled(cotangents, avals):
-    return [lax.full(aval.shape, 0, aval.dtype) if g is None else g for g, aval in zip(cotangents, avals, strict=True)]
+    return [instantiate(aval) if g is None else g for g, aval in zip(cotangents, avals, strict=True)]
 
 
 @rule("unstack")

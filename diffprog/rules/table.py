@@ -32,6 +32,7 @@ import numpy as np
 from jax import lax, typeof
 
 from diffprog.jax_internals import Tracer
+from diffprog.jax_internals.devices import placement
 
 rules: dict[str, Callable] = {}
 zero: set[str] = set()  # the primitives of `rules` whose derivative is zero by definition
@@ -114,11 +115,13 @@ def unbroadcast(pull: Callable, x, z) -> Callable:
     small, large = np.shape(x), np.shape(z)
     if small == large:
         return pull
+    like = typeof(x)
     if not small:
         axes = range(len(large))
     else:
         axes = [d for d, (n, m) in enumerate(zip(small, large, strict=True)) if n != m]
-    return lambda g: lax.reshape(lax.reduce_sum(broadcast_to(pull(g), large), axes), small)
+    summed = lambda g: lax.reduce_sum(broadcast_to(pull(g), large), axes)
+    return lambda g: lax.reshape(summed(g), small, out_sharding=placement(like))
 
 
 def broadcast_to(x, shape):

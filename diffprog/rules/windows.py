@@ -11,7 +11,7 @@ from itertools import product
 import numpy as np
 from jax import lax, typeof
 
-from diffprog.jax_internals import eval_jaxpr, select_and_gather_add, select_and_scatter_add
+from diffprog.jax_internals import eval_jaxpr, instantiate, select_and_gather_add, select_and_scatter_add
 from diffprog.rules.derived import derived, on_arrays, pullback_of
 from diffprog.rules.table import compiled, rule
 
@@ -49,7 +49,7 @@ def _sum(primitive, wanted, args, params):
 
     def pull(g):
         if 0 in g.shape or 0 in aval.shape:
-            return (lax.full(aval.shape, 0, g.dtype),)
+            return (instantiate(aval),)
         window_extent = extent(window, dilation)
         low = [w - 1 - a for w, (a, _) in zip(window_extent, padding, strict=True)]
         high = [
@@ -92,7 +92,7 @@ def _lowest(dtype, is_max):
 
 def _first_extremes(x, y, is_max, params):
     """Equal to `y`, and depends on `x` at the first element of each window that equals the window's extreme value."""
-    found, total = lax.full(y.shape, False), lax.full_like(y, 0)
+    found, total = lax.full_like(y, False, bool), lax.full_like(y, 0)
     for part in _offset_slices(x, _lowest(x.dtype, is_max), params):
         hit = lax.bitwise_and(lax.eq(part, y), lax.bitwise_not(found))
         total = lax.select(hit, part, total)

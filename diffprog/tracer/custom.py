@@ -7,6 +7,7 @@ from diffprog.jax_internals import (
     is_symbolic_zero,
     set_current_trace,
     typeof,
+    zero_tangent,
 )
 from diffprog.tracer.backward import backward
 
@@ -28,11 +29,11 @@ def custom_jvp_call(tape, primitive, fun, jvp, args, symbolic_zeros):
         for value, source in zip(values, sources, strict=True):
             aval = typeof(value)
             if source is not None:
-                tangents.append(inner.watch(instantiate(aval)))
+                tangents.append(inner.watch(zero_tangent(aval)))
             elif symbolic_zeros:
                 tangents.append(SymbolicZero(aval.to_tangent_aval()))
             else:
-                tangents.append(instantiate(aval))
+                tangents.append(zero_tangent(aval))
         with set_current_trace(inner):
             results = jvp.call_wrapped(*values, *tangents)
     count = len(results) // 2

@@ -114,7 +114,7 @@ def trace_reverse(results, places, inputs, given):
         full = (instantiate(node.avals[0]) if g is None else g for g, node in zip(found, inputs, strict=True))
         return [g for g, there in zip(full, reached, strict=True) if there]
 
-    program, residuals = trace_to_jaxpr(reverse, [aval.to_tangent_aval() for _, aval in chosen], "backward")
+    program, residuals = trace_to_jaxpr(reverse, [aval.to_ct_aval() for _, aval in chosen], "backward")
     return program, residuals, tuple(reached)
 
 

@@ -20,6 +20,7 @@ from diffprog.jax_internals import (
     typeof,
     user_line,
 )
+from diffprog.jax_internals.devices import same_context
 from diffprog.rules.table import rules
 from diffprog.tracer import custom, references
 from diffprog.tracer.errors import MissingDerivative
@@ -35,13 +36,14 @@ class Node:
       avals: type of each result.
       backward: cotangents of the results -> cotangents of the arguments.
       single: whether the operation has one result rather than a list of them.
+      context: makes the context manager under which cotangents of its results are computed, as the results were.
     """
 
-    __slots__ = ("avals", "backward", "name", "order", "single", "sources")
+    __slots__ = ("avals", "backward", "context", "name", "order", "single", "sources")
 
-    def __init__(self, order: int, name: str, sources, avals, backward: Callable | None, single: bool):
+    def __init__(self, order: int, name: str, sources, avals, backward: Callable | None, single: bool, context):
         self.order, self.name, self.sources = order, name, sources
-        self.avals, self.backward, self.single = avals, backward, single
+        self.avals, self.backward, self.single, self.context = avals, backward, single, context
 
 
 class Traced(Tracer):
@@ -100,7 +102,7 @@ class Tape(Trace):
     def write(self, name, sources, results, backward, single) -> Node:
         """Put an operation on the tape."""
         self.size += 1
-        return Node(self.size, name, sources, [typeof(x) for x in results], backward, single)
+        return Node(self.size, name, sources, [typeof(x) for x in results], backward, single, same_context())
 
     def record(self, name, sources, results, live, backward) -> list:
         """Write an operation with a list of results; returns them, traced where `live` and differentiable."""
@@ -145,6 +147,9 @@ class Tape(Trace):
 
     def process_custom_vjp_call(self, primitive, fun, fwd, bwd, args, /, *, out_trees, symbolic_zeros):
         return custom.custom_vjp_call(self, primitive, fun, fwd, bwd, args, out_trees, symbolic_zeros)
+
+    def process_shard_map(self, primitive, fun, args, /, *, in_specs, **how):
+        return rules[primitive.name](self, primitive, fun, args, in_specs, how)  # a function to run, not a jaxpr
 
     def process_call(self, primitive, fun, args, params, /):
         with set_current_trace(self):  # the call is inlined; JAX before 0.11 only

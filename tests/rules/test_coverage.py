@@ -17,11 +17,6 @@ WITHOUT_A_RULE = {
     "random": "random_gamma",
     "contractions": "ragged_dot_general",
     "extended dtypes": "from_edtype to_edtype",
-    "many devices": "all_gather all_gather_invariant all_gather_reduced all_to_all layout_constraint pbroadcast "
-    "pbroadcast_dynamic ppermute preduced psum psum_invariant pvary ragged_all_to_all reduce_scatter "
-    "global_array_to_host_local_array host_local_array_to_global_array "
-    "reduced_vary_cast reduced_vary_cast_p relayout reshard sharding_constraint unreduced_psum "
-    "unreduced_reduce_scatter vary_unreduced_cast vary_unreduced_cast_p with_memory_space_constraint",
 }
 
 # Rules that other tests exercise (test_beyond_jax.py, test_fourier.py, test_composition.py, test_while_loop.py), and
@@ -32,7 +27,12 @@ ELSEWHERE = set(
     "igamma_grad_a fft reduce_window "
     "call_hi_primitive linear_call remat_opt compute_on fused_call xla_metadata_call "
     "accum_grad_in_ref run_state swap addupdate "
-    "pure_callback io_callback buffer_callback ffi_call box_set log_extend".split()
+    "pure_callback io_callback buffer_callback ffi_call box_set log_extend "
+    # tests/devices:
+    "shard_map psum_invariant pmax pmin ppermute pbroadcast pbroadcast_dynamic all_to_all ragged_all_to_all all_gather "
+    "all_gather_invariant all_gather_reduced reduce_scatter unreduced_reduce_scatter pvary preduced unreduced_psum "
+    "vary_unreduced_cast vary_unreduced_cast_p reduced_vary_cast reduced_vary_cast_p reshard relayout shard_alike "
+    "with_memory_space_constraint global_array_to_host_local_array host_local_array_to_global_array".split()
 )
 
 
