@@ -401,7 +401,7 @@ SWITCHES = {
     "len, ndim, shape, dtype, size": lambda d: d.grad(lambda x: x[0] * len(x) * x.ndim * x.size * x.shape[0])(X),
     "axis name": lambda d: jax.vmap(d.grad(lambda x: jnp.sum(x * jax.lax.psum(x, "rows"))), axis_name="rows")(W),
     "axis name, inside": lambda d: d.grad(
-        lambda w: jnp.sum(jax.vmap(lambda x: x / jax.lax.pmean(x, "r"), axis_name="r")(w))
+        lambda w: jnp.sum(jax.vmap(lambda x: x**2 / jax.lax.pmean(x, "r"), axis_name="r")(w))
     )(W),
     "unbound axis name": lambda d: d.grad(lambda x: jax.lax.psum(x, "rows"))(1.0),
     "axis index": lambda d: jax.vmap(d.grad(lambda x: x**2 * jax.lax.axis_index("rows")), axis_name="rows")(X),
