@@ -7,7 +7,16 @@ from diffprog.jax_internals import instantiate
 from diffprog.jax_internals.devices import placement
 from diffprog.rules.table import linear, rule
 
-linear("reshape", lambda g, x, **_: lax.reshape(g, x.shape, out_sharding=placement(x)))
+
+def _reshape(g, x, dimensions, **_):
+    """With `dimensions`, which vmap makes, x is transposed before it is reshaped."""
+    if dimensions is None:
+        return lax.reshape(g, x.shape, out_sharding=placement(x))
+    g = lax.reshape(g, np.take(x.shape, dimensions), out_sharding=placement(x, dimensions))
+    return lax.transpose(g, np.argsort(dimensions))
+
+
+linear("reshape", _reshape)
 linear("squeeze", lambda g, x, **_: lax.reshape(g, x.shape, out_sharding=placement(x)))
 linear("rev", lambda g, x, dimensions: lax.rev(g, dimensions))
 linear("transpose", lambda g, x, permutation: lax.transpose(g, np.argsort(permutation)))

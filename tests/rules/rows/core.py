@@ -113,6 +113,7 @@ SHAPES = [
     Row("broadcast_in_dim", lambda x: lax.broadcast_in_dim(x, (2, 3, 4), (0, 2)), ((2, 1),), complex_too=True),
     Row("broadcast a scalar", lambda x: jnp.broadcast_to(x, (2, 3)) ** 2, ((),)),
     Row("reshape", lambda x: x.reshape(6, 2) ** 2, ((3, 4),)),
+    Row("reshape of the transpose", lambda x: lax.reshape(x, (6, 2), (1, 0)) ** 2 * np.arange(12.0).reshape(6, 2), ((3, 4),)),
     Row("squeeze and expand", lambda x: lax.expand_dims(lax.squeeze(x, (1,)), (0,)) ** 2, ((3, 1, 2),)),
     Row("transpose", lambda x: lax.transpose(x, (2, 0, 1)) ** 2, ((2, 3, 4),)),
     Row("rev", lambda x: lax.rev(x, (0, 2)) ** 2 * x, ((2, 3, 4),)),
