@@ -19,11 +19,13 @@ from diffprog.rules import (  # noqa: F401  (they fill the table of rules)
     indexing,
     linear_algebra,
     markers,
+    ragged,
     reductions,
     references,
     shapes,
     shard_map,
     special,
+    spectra,
     while_loop,
     windows,
 )

@@ -109,7 +109,11 @@ def is_differentiable(value) -> bool:
 
 def has_gradient(aval) -> bool:
     """The same of a type."""
-    return dtypes.issubdtype(aval.dtype, np.inexact) if isinstance(aval, ShapedArray) else isinstance(aval, HiType)
+    if not isinstance(aval, ShapedArray):
+        return isinstance(aval, HiType)
+    if isinstance(aval.dtype, np.dtype):
+        return dtypes.issubdtype(aval.dtype, np.inexact)
+    return cotangent_dtype(aval) != float0  # an extended dtype says what its tangents are
 
 
 def is_reference(value) -> bool:

@@ -33,6 +33,8 @@ def _dot_general(primitive, wanted, args, params):
             numbers = ((list(summed), other_free), (list(batches), other_batch))
             found = lax.dot_general(g, other, numbers, **how, out_sharding=placement(aval, order))
             found = lax.transpose(found, np.argsort(order))
+            if np.issubdtype(found.dtype, np.complexfloating) and not np.issubdtype(aval.dtype, np.complexfloating):
+                found = lax.real(found)  # the product of a real and a complex factor
             return lax.convert_element_type(found, aval.dtype)
 
         return pull

@@ -277,6 +277,14 @@ def _convert_element_type(primitive, wanted, args, params):
     return y, pull
 
 
+@rule("to_edtype", "from_edtype")
+def _extended_dtype(primitive, wanted, args, params):
+    """Numbers of an extended dtype have cotangents of the ordinary dtype that it names."""
+    (x,) = args
+    dtype = typeof(x).to_tangent_aval().dtype
+    return primitive.bind(x, **params), lambda g: (lax.convert_element_type(g, dtype),)
+
+
 linear("reduce_precision", lambda g, x, **params: lax.reduce_precision(g, **params))
 no_derivative("bitcast_convert_type")
 

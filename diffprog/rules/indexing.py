@@ -3,13 +3,15 @@
 What is read from a place is sent back to that place, as a part of the cotangent of the whole.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from jax import lax, typeof
 
-from diffprog.jax_internals import instantiate
+from diffprog.jax_internals import eval_jaxpr, instantiate
 from diffprog.jax_internals.devices import placement
+from diffprog.rules.derived import on_arrays, pullback_of
 from diffprog.rules.table import rule
 from diffprog.tracer.cotangents import Scattered, Window
 
@@ -166,22 +168,47 @@ def _scatter_sub(y, x, updates, places):
 
 @_scatter_rule("scatter-mul")
 def _scatter_mul(y, x, updates, places):
+    """An update's cotangent is multiplied by the element and by the other updates of its place."""
+
     def to_updates(g):
-        if not places.params["unique_indices"]:
-            raise NotImplementedError(
-                "the derivative of a scatter_mul with respect to its updates takes unique indices: "
-                "pass unique_indices=True if no index repeats"
-            )
-        return places.read(lax.mul(g, x))
+        read = places.read(lax.mul(g, x))
+        if places.params["unique_indices"]:
+            return read
+        return lax.mul(read, _product_of_others(updates, places, np.shape(x)))
 
     return lambda g: places.multiply(g, updates), to_updates
+
+
+def _product_of_others(updates, places, shape):
+    """For each update the product of all others of its place, without a division, so that zeros are no special case:
+    with the updates sorted by place, those before it and those after it."""
+    numbers = lax.add(lax.iota(np.int32, math.prod(shape)), np.int32(1))
+    place = places.read(lax.reshape(numbers, shape))  # 0 is outside
+    place, factors = (lax.reshape(v, (updates.size,)) for v in (place, updates))
+    place, position, factors = lax.sort((place, lax.iota(np.int32, updates.size), factors), num_keys=1)
+    one = np.ones((), updates.dtype)
+
+    def product_of(neighbours, shift, reverse):
+        """Running products, begun anew at each change of place, of what a shift puts in each position."""
+        first = lax.ne(lax.pad(place, np.int32(-1), [shift]), place)
+        factors = lax.select(first, lax.full_like(neighbours, 1), neighbours)
+        join = lambda a, b: (lax.bitwise_or(a[0], b[0]), lax.select(b[0], b[1], lax.mul(a[1], b[1])))
+        return lax.associative_scan(join, (first, factors), reverse=reverse)[1]
+
+    before, after = (1, -1, 0), (-1, 1, 0)
+    others = lax.mul(
+        product_of(lax.pad(factors, one, [before]), before, False),
+        product_of(lax.pad(factors, one, [after]), after, True),
+    )
+    others = lax.select(lax.eq(place, lax.full_like(place, 0)), lax.full_like(others, 0), others)
+    return lax.reshape(lax.sort((position, others), num_keys=1)[1], updates.shape)
 
 
 @_scatter_rule("scatter")
 def _scatter(y, x, updates, places):
     """What is overwritten has no gradient; of several updates of one place the one that won has it."""
-    if places.params["update_jaxpr"] is not None and len(places.params["update_jaxpr"].eqns):
-        raise NotImplementedError("scatter_apply has no derivative: use x.at[indices].set, add or multiply")
+    if places.params["update_jaxpr"] is not None:
+        return _scatter_apply(y, x, updates, places)
 
     def to_x(g):
         return places.put(g, instantiate(places.updates))
@@ -196,6 +223,29 @@ def _scatter(y, x, updates, places):
         return lax.select(lax.eq(winners, numbers), read, lax.full_like(read, 0))
 
     return to_x, to_updates
+
+
+def _scatter_apply(y, x, updates, places):
+    """x.at[...].apply(f) of real numbers: an element's cotangent is multiplied by f' of it, by f' of f of it, and so
+    on, as often as its place repeats."""
+    body, constants, unique = (places.params[n] for n in ("update_jaxpr", "update_consts", "unique_indices"))
+    function = on_arrays(lambda value: eval_jaxpr(body, constants, value, lax.full_like(value, 0)))
+
+    def advance(values, slopes, more):
+        """One more application where `more`."""
+        (after,) = function(values)
+        (slope,) = pullback_of(function, (True,), (values,))([lax.full_like(values, 1)])
+        return lax.select(more, after, values), lax.select(more, lax.mul(slopes, slope), slopes)
+
+    def to_x(g):
+        repeats = places.add(lax.full(x.shape, 0, np.int32), lax.full(places.updates_shape, 1, np.int32))
+        most = lax.reduce_max(repeats, range(x.ndim))
+        step = lambda state: (state[0] + 1, *advance(*state[1:], lax.gt(repeats, state[0])))
+        start = (np.int32(0), x, lax.full_like(x, 1))
+        *_, slopes = step(start) if unique else lax.while_loop(lambda state: state[0] < most, step, start)
+        return lax.mul(g, slopes)
+
+    return to_x, lambda g: lax.full_like(updates, 0)
 
 
 @_scatter_rule("scatter-max")

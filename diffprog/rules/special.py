@@ -4,7 +4,8 @@ import numpy as np
 from jax import lax
 from jax.lax import add, div, exp, mul, neg, select, square, sub
 
-from diffprog.rules.table import binary, broadcasted, constant, rule, unary
+from diffprog.rules.incomplete import gamma_sample_slope, incomplete_beta, lower_gamma, slope, zeta
+from diffprog.rules.table import binary, broadcasted, constant, rule, unary, unbroadcast
 
 _two_over_root_pi = 2 / np.sqrt(np.pi)
 
@@ -36,24 +37,42 @@ def _bessel_i1e(primitive, wanted, args, params):
     return y, pull
 
 
-def _no_derivative(function: str, argument: str):
+def _times_slope(derivative, *xs):
+    """The product with a slope of `diffprog.rules.incomplete`: for arrays of one shape, and of 32 bits or more."""
+
     def pull(g):
-        raise NotImplementedError(
-            f"{function} has no derivative rule with respect to {argument}: hold it fixed with jax.lax.stop_gradient"
-        )
+        wide = np.promote_types(g.dtype, np.float32)
+        found = derivative(*(lax.convert_element_type(x, wide) for x in broadcasted(*xs)))
+        return mul(g, lax.convert_element_type(found, g.dtype))
 
     return pull
 
 
+# ---------------------------------------------------------------- zeta and polygamma
+
+
 def _polygamma(z, m, x):
     m, x = broadcasted(m, x)
-    return (
-        _no_derivative("polygamma", "its order m"),
-        lambda g: mul(g, lax.polygamma(add(m, constant(m, 1)), x)),
-    )
+
+    def to_m(g):
+        raise NotImplementedError(
+            "polygamma has no derivative in its order m, which is an integer: hold m fixed with jax.lax.stop_gradient"
+        )
+
+    return to_m, lambda g: mul(g, lax.polygamma(add(m, constant(m, 1)), x))
+
+
+def _zeta(z, s, q):
+    """In s: minus sum log(q + k) (q + k)^-s, for s > 1 and q > 0, to rounding."""
+    to_s = _times_slope(slope(zeta, 0), s, q)
+    s, q = broadcasted(s, q)
+    return to_s, lambda g: neg(mul(g, mul(s, lax.zeta(add(s, constant(s, 1)), q))))
 
 
 binary("polygamma", _polygamma)
+binary("zeta", _zeta)
+
+# ---------------------------------------------------------------- incomplete gamma and beta
 
 
 def _gamma_density(a, x):
@@ -71,29 +90,52 @@ def _igammac(z, a, x):
     return lambda g: neg(to_a(g)), lambda g: neg(to_x(g))
 
 
+def _igamma_grad_a(z, a, x):
+    """In a: from the series or continued fraction, to 1e-11 for a from 0.01 to 1000."""
+    to_a = _times_slope(slope(slope(lower_gamma, 0), 0), a, x)
+    a, x = broadcasted(a, x)
+    return to_a, lambda g: mul(g, mul(_gamma_density(a, x), sub(lax.log(x), lax.digamma(a))))
+
+
 binary("igamma", _igamma)
 binary("igammac", _igammac)
-binary("igamma_grad_a", lambda z, a, x: (_no_derivative("igamma_grad_a", "a"), _no_derivative("igamma_grad_a", "x")))
-binary("zeta", lambda z, s, q: (
-    _no_derivative("zeta", "its exponent"),
-    lambda g: neg(mul(g, mul(s, lax.zeta(add(s, constant(s, 1)), q)))),
-))  # fmt: skip
+binary("igamma_grad_a", _igamma_grad_a)
 
 
 @rule("regularized_incomplete_beta")
 def _regularized_incomplete_beta(primitive, wanted, args, params):
-    """d/dx = x^(a-1) (1-x)^(b-1) / B(a, b)."""
+    """d/dx = x^(a-1) (1-x)^(b-1) / B(a, b); in a and b from the continued fraction, to 1e-10 for both from 0.01 to 1000
+    and to 1e-9 up to 10,000."""
+    y = primitive.bind(*args, **params)
     a, b, x = broadcasted(*args)
-    y = primitive.bind(a, b, x, **params)
 
-    def pull(g):
-        if wanted[0] or wanted[1]:
-            _no_derivative("betainc", "a and b")(g)
+    def to_x(g):
         log_beta = sub(add(lax.lgamma(a), lax.lgamma(b)), lax.lgamma(add(a, b)))
         powers = add(
             mul(sub(b, constant(b, 1)), lax.log1p(neg(x))),
             mul(sub(a, constant(a, 1)), lax.log(x)),
         )
-        return None, None, mul(g, exp(sub(powers, log_beta)))
+        return mul(g, exp(sub(powers, log_beta)))
+
+    pulls = [*(_times_slope(slope(incomplete_beta, i), a, b, x) for i in range(2)), to_x]
+    pulls = [unbroadcast(pull, x, y) for pull, x in zip(pulls, args, strict=True)]
+    return y, lambda g: [pull(g) if want else None for pull, want in zip(pulls, wanted, strict=True)]
+
+
+# ---------------------------------------------------------------- random numbers
+
+
+@rule("random_gamma")
+def _random_gamma(primitive, wanted, args, params):
+    """A sample, or its logarithm, follows its parameter a as the quantile does that it is (implicit differentiation,
+    Figurnov et al. 2018, arXiv:1805.08498)."""
+    key, a = args
+    y = primitive.bind(key, a, **params)
+
+    def pull(g):
+        if not params["log_space"]:
+            return None, mul(g, gamma_sample_slope(a, y))
+        x = lax.max(exp(y), lax.full_like(y, np.finfo(y.dtype).tiny))
+        return None, mul(g, div(gamma_sample_slope(a, x), x))
 
     return y, pull

@@ -5,8 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from jax._src import dtypes
 
 import diffprog as dp
+from tests.rules.finite_differences import check, jax_refuses
 
 
 @pytest.fixture(autouse=True)
@@ -54,17 +56,40 @@ def test_clamp_by_scalars():
     np.testing.assert_allclose(ours[2], 2 * 1.0)
 
 
-def test_zeta_in_its_second_argument():
-    ours = dp.grad(lambda q: lax.zeta(3.0, q))(1.7)
-    step = 1e-5
-    difference = (lax.zeta(3.0, 1.7 + step) - lax.zeta(3.0, 1.7 - step)) / (2 * step)
-    np.testing.assert_allclose(ours, difference, rtol=1e-8)
+def test_scatter_mul_with_repeated_indices():
+    """The product over the updates of a place; a zero among them leaves the others a gradient of zero, itself not."""
+    places = np.array([1, 3, 1, 1, 9])  # the last one is outside
+    x, updates = values(4), values(5, seed=1).at[2].set(0.0)
+    multiplied = lambda x, updates: x.at[places].multiply(updates)
+    jax_refuses(multiplied, x, updates)
+    check(multiplied, x, updates, order=2)
+    check(lambda u: values(4, 2).at[places].multiply(u) ** 2, values(5, 2, seed=1))
+
+
+@pytest.mark.parametrize("unique", [False, True])
+def test_scatter_apply(unique):
+    """f of the elements at the places, or f of f of them where a place comes twice."""
+    places = np.array([1, 3]) if unique else np.array([1, 3, 1])
+    applied = lambda x: x.at[places].apply(lambda v: jnp.sin(v) * v, unique_indices=unique) ** 2
+    jax_refuses(applied, values(4))
+    check(applied, values(4), order=2)
+
+
+@pytest.mark.parametrize(("primal", "tangent"), [("float16", "float32"), ("float32", "float16")])
+def test_extended_dtypes(primal, tangent):
+    """A number type whose tangents are of another type: JAX differentiates it, under `jit`."""
+    extended = dtypes.primal_tangent_dtype(np.dtype(primal), np.dtype(tangent))
+
+    def there_and_back(x):
+        y = lax.convert_element_type(lax.convert_element_type(x, primal), extended)
+        return jnp.sum(lax.convert_element_type(lax.convert_element_type(y, np.dtype(primal)), "float32") ** 2)
+
+    x = values(3).astype("float32")
+    np.testing.assert_array_equal(jax.jit(dp.grad(there_and_back))(x), jax.jit(jax.grad(there_and_back))(x))
 
 
 def test_what_has_no_rule_says_so():
-    with pytest.raises(NotImplementedError, match="unique"):
-        dp.grad(lambda u: jnp.sum(jnp.ones(3).at[jnp.array([0, 0])].multiply(u)))(values(2))
-    with pytest.raises(NotImplementedError, match="betainc"):
-        dp.grad(lambda a: lax.betainc(a, 2.0, 0.3))(1.5)
+    with pytest.raises(NotImplementedError, match="order m"):
+        dp.grad(lambda m: lax.polygamma(m, 2.0))(1.5)
     with pytest.raises(NotImplementedError, match="initial values"):
         dp.grad(lambda s: lax.reduce(jnp.ones(3), s, lambda a, b: a * b, (0,)))(1.0)

@@ -13,18 +13,15 @@ from tests.rules.test_rules import make_args
 
 # Families that no rule covers yet. Each name is one that JAX differentiates; when a rule is added, its name goes.
 WITHOUT_A_RULE = {
-    "linear algebra": "cholesky custom_linear_solve eig eigh lu qr svd triangular_solve tridiagonal_solve",
-    "random": "random_gamma",
-    "contractions": "ragged_dot_general",
-    "extended dtypes": "from_edtype to_edtype",
 }
 
-# Rules that other tests exercise (test_beyond_jax.py, test_fourier.py, test_composition.py, test_while_loop.py), and
-# those of primitives that only some JAX versions have.
+# Rules that other tests exercise (test_beyond_jax.py, test_factorizations.py, test_ragged.py, test_fourier.py,
+# test_composition.py, test_while_loop.py), and those of primitives that only some JAX versions have.
 ELSEWHERE = set(
     "jit remat2 scan cond while checkpointed_while checkpointed_while_backward eval_jaxpr custom_vmap_call composite "
     "tie stage xla_metadata_value add_any log2 one_minus_square polynomial nextafter zeta "
-    "igamma_grad_a fft reduce_window "
+    "igamma_grad_a fft reduce_window ragged_dot_general from_edtype to_edtype "
+    "householder_product ormqr geqrf geqp3 hessenberg tridiagonal schur cholesky_update symmetric_product "
     "call_hi_primitive linear_call remat_opt compute_on fused_call xla_metadata_call "
     "accum_grad_in_ref run_state swap addupdate "
     "pure_callback io_callback buffer_callback ffi_call box_set log_extend "
