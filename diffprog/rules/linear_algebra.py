@@ -4,7 +4,6 @@ Cotangents in the formulas below pair with tangents as in the literature, Re tr(
 around them, and as in JAX, Re tr(G^T dX), where it does not (see `diffprog.rules.matrices`).
 """
 
-import jax.numpy as jnp
 import numpy as np
 from jax import lax, typeof
 from jax.lax import add, mul, neg, sub
@@ -132,6 +131,13 @@ def inverse_order(order):
     return lax.sort((order, positions), num_keys=1)[1]
 
 
+def solve(a, b):
+    """A^-1 B for square matrices."""
+    lu, _, order = lax.linalg.lu(a)
+    half = solve_triangular(lu, take_rows(b, order), left_side=True, lower=True, unit_diagonal=True)
+    return solve_triangular(lu, half, left_side=True)
+
+
 # ---------------------------------------------------------------- QR
 
 
@@ -193,7 +199,7 @@ def _fold_complement(q, g_q, n):
     m = q.shape[-1]
     q1, q2, g1, g2 = (column_slice(x, *where) for x in (q, g_q) for where in ((0, n), (n, m)))
     top = sub(row_slice(q1, 0, n), identity_like(row_slice(q1, 0, n)))
-    z = adjoint(jnp.linalg.solve(adjoint(top), adjoint(row_slice(q1, n, m))))
+    z = adjoint(solve(adjoint(top), adjoint(row_slice(q1, n, m))))
     inner = matmul(adjoint(g2), add(q1, matmul(q2, z)))
     below = lax.concatenate([matmul(adjoint(z), inner), neg(inner)], inner.ndim - 2)
     return add(add(g1, matmul(g2, z)), below)

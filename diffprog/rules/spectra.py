@@ -10,11 +10,11 @@ Formulas: Giles 2008, Collected matrix derivative results; for complex singular 
 there, Re tr(G^H dX).
 """
 
-import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.lax import add, mul, sub
 
+from diffprog.rules.linear_algebra import solve
 from diffprog.rules.matrices import (
     adjoint,
     columns,
@@ -237,7 +237,7 @@ def _eig_cotangent(v, w, g_w, g_v, free_phase):
         gaps = sub(columns(w, v.shape), rows(w, v.shape))
         vanishes = lax.eq(turning, lax.full_like(turning, 0))
         inner = add(inner, off_diagonal(_quotient(turning, off_diagonal(conj(gaps), 1), vanishes)))
-    return jnp.linalg.solve(adjoint(v), matmul(inner, adjoint(v)))
+    return solve(adjoint(v), matmul(inner, adjoint(v)))
 
 
 def _normalized(v, g, free_phase):

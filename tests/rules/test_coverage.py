@@ -11,9 +11,8 @@ from diffprog.tracer import references
 from tests.rules.rows import ROWS
 from tests.rules.test_rules import make_args
 
-# Families that no rule covers yet. Each name is one that JAX differentiates; when a rule is added, its name goes.
-WITHOUT_A_RULE = {
-}
+# Families that no rule covers. Each name is one that JAX differentiates; when a rule is added, its name goes.
+WITHOUT_A_RULE: dict[str, str] = {}
 
 # Rules that other tests exercise (test_beyond_jax.py, test_factorizations.py, test_ragged.py, test_fourier.py,
 # test_composition.py, test_while_loop.py), and those of primitives that only some JAX versions have.
