@@ -97,14 +97,11 @@ def placement(aval, order=None):
     return sharding.update(spec=sharding.spec.update(partitions=tuple(partitions[d] for d in order)))
 
 
-def same_context() -> Callable:
-    """Makes the context manager that sets what is set now: parts of a program may have another mesh or layout mode."""
+def same_context() -> Callable | None:
+    """Makes the context manager that sets what is set now, None if nothing is: programs have parts with another mesh
+    or layout mode than the rest."""
     mesh, mode = get_abstract_mesh(), _get_layout_mode and _get_layout_mode()
-    return _as_it_is if mesh.empty and mode is _usual_layouts else partial(_set, mesh, mode)
-
-
-def _as_it_is(nothing=nullcontext()):  # noqa: B008  (one for all: it is entered once per operation)
-    return nothing
+    return None if mesh.empty and mode is _usual_layouts else partial(_set, mesh, mode)
 
 
 @contextmanager

@@ -16,8 +16,8 @@ from diffprog.jax_internals import (
 )
 from diffprog.rules.table import rule, rules
 from diffprog.tracer.backward import backward
-from diffprog.tracer.parts import part_of
-from diffprog.tracer.staging import Staged, run_taped, stage
+from diffprog.staging.parts import part_of
+from diffprog.staging.stage import Staged, run_taped, stage
 
 
 def fill_zeros(cotangents, avals, live):

@@ -10,8 +10,8 @@ from diffprog.jax_internals import closed, jaxpr_as_fun, trace_to_jaxpr, weakref
 from diffprog.jax_internals.checkpoints import bind_checkpoint, cut, drop_unused_inputs, keep_everything, keep_nothing
 from diffprog.rules.calls import call, fill_zeros, pick, spread
 from diffprog.rules.table import rule
-from diffprog.tracer.parts import Part, part_of
-from diffprog.tracer.staging import Staged, stage
+from diffprog.staging.parts import Part, part_of
+from diffprog.staging.stage import Staged, stage
 
 
 class _Cut(NamedTuple):

@@ -1,6 +1,6 @@
 """`scan` and `cond`.
 
-The bodies are differentiated once (`diffprog.tracer.staging`); what is left here is which values are carried,
+The bodies are differentiated once (`diffprog.staging.stage`); what is left here is which values are carried,
 stacked or chosen in the two passes.
 """
 
@@ -21,8 +21,8 @@ from diffprog.jax_internals import (
 from diffprog.jax_internals.devices import zeros
 from diffprog.rules.calls import fill_zeros, pick, split, spread
 from diffprog.rules.table import rule
-from diffprog.tracer.parts import part_of, reaches
-from diffprog.tracer.staging import Staged, liveness, settle, stage
+from diffprog.staging.parts import part_of, reaches
+from diffprog.staging.stage import Staged, liveness, settle, stage
 
 # ---------------------------------------------------------------- scan
 

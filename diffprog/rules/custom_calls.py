@@ -21,8 +21,8 @@ from diffprog.jax_internals.hijax import (
 from diffprog.rules.calls import call, fill_zeros, spread
 from diffprog.rules.checkpoint import checkpoint
 from diffprog.rules.table import rule
+from diffprog.staging.stage import run_taped
 from diffprog.tracer.backward import backward
-from diffprog.tracer.staging import run_taped
 from diffprog.tracer.tape import Tape
 
 # ---------------------------------------------------------------- hijax

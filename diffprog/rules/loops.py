@@ -22,8 +22,8 @@ from diffprog.jax_internals.operations import batch_jaxpr, new_operation, used_i
 from diffprog.rules.calls import call, fill_zeros, pick, split, spread
 from diffprog.rules.loop_checkpoints import Loop, backward_program, forward_program
 from diffprog.rules.table import rule
+from diffprog.staging.stage import liveness, run_taped, settle, stage
 from diffprog.tracer.backward import backward
-from diffprog.tracer.staging import liveness, run_taped, settle, stage
 
 # ---------------------------------------------------------------- the two operations
 

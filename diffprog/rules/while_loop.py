@@ -20,9 +20,9 @@ from diffprog.rules.calls import fill_zeros, pick, split, spread
 from diffprog.rules.loop_checkpoints import Loop
 from diffprog.rules.loops import differentiate, settled
 from diffprog.rules.table import rule
+from diffprog.staging.stage import stage
 from diffprog.tracer import cotangents
 from diffprog.tracer.errors import MissingDerivative
-from diffprog.tracer.staging import stage
 
 _checkpoints = jax.make_user_context(64)
 

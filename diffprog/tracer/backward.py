@@ -1,6 +1,7 @@
 """One reverse pass over a tape. It knows neither primitives nor JAX's internals."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 
 from diffprog.tracer import cotangents
 
@@ -20,24 +21,32 @@ def backward(seeds, inputs, visit: Callable | None = None) -> list:
     at_inputs: dict = {}
 
     def accumulate(place, cotangent):
-        with place[0].context():
-            totals[place] = cotangents.add(totals.get(place), cotangent)
+        if place not in totals:
+            totals[place] = cotangent
+        else:
+            with (place[0].context or nullcontext)():
+                totals[place] = cotangents.add(totals[place], cotangent)
+
+    def send(node):
+        arrived = [cotangents.materialize(totals.pop((node, i), None)) for i in range(len(node.avals))]
+        if visit is not None:
+            visit(node, arrived)
+        if node.backward is None:
+            at_inputs[node] = arrived[0]
+        elif any(g is not None for g in arrived):
+            sent = node.backward(arrived[0] if node.single else arrived)
+            for source, cotangent in zip(node.sources, sent, strict=True):
+                if source is not None:
+                    accumulate(source, cotangent)
 
     for place, cotangent in seeds:
         accumulate(place, cotangent)
-
     for node in _in_reverse(place[0] for place, _ in seeds):
-        with node.context():
-            arrived = [cotangents.materialize(totals.pop((node, i), None)) for i in range(len(node.avals))]
-            if visit is not None:
-                visit(node, arrived)
-            if node.backward is None:
-                at_inputs[node] = arrived[0]
-            elif any(g is not None for g in arrived):
-                sent = node.backward(arrived[0] if node.single else arrived)
-                for source, cotangent in zip(node.sources, sent, strict=True):
-                    if source is not None:
-                        accumulate(source, cotangent)
+        if node.context is None:
+            send(node)
+        else:
+            with node.context():
+                send(node)
 
     return [at_inputs.get(node) for node in inputs]
 

@@ -13,10 +13,11 @@ from functools import partial
 
 import jax
 import numpy as np
-from jax import lax
+from jax import lax, typeof
 
 from diffprog.jax_internals import Tracer, instantiate
 from diffprog.jax_internals import add as add_arrays
+from diffprog.jax_internals.devices import zeros
 
 
 @dataclass(frozen=True)
@@ -182,7 +183,8 @@ def _side_by_side(intervals, axis, size):
 
     def fill(until, like):
         if until > end:
-            parts.append(lax.full((*like.shape[:axis], until - end, *like.shape[axis + 1 :]), 0, like.dtype))
+            shape = (*like.shape[:axis], until - end, *like.shape[axis + 1 :])
+            parts.append(zeros(typeof(like).update(shape=shape)))
 
     for start, x in intervals:
         fill(start, x)

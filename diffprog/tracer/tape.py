@@ -36,7 +36,8 @@ class Node:
       avals: type of each result.
       backward: cotangents of the results -> cotangents of the arguments.
       single: whether the operation has one result rather than a list of them.
-      context: makes the context manager under which cotangents of its results are computed, as the results were.
+      context: makes the context manager under which cotangents of its results are computed, as the results were;
+        None if it takes none.
     """
 
     __slots__ = ("avals", "backward", "context", "name", "order", "single", "sources")

@@ -8,10 +8,9 @@ import numpy as np
 from jax.sharding import AxisType
 
 # On a busy machine the threads that play the devices may wait long for one another.
-os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + " --xla_cpu_collective_call_terminate_timeout_seconds=600"
-    " --xla_cpu_collective_call_warn_stuck_timeout_seconds=300"
-)
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_cpu_collective_call_terminate_timeout_seconds=200"
+# There are as many of these threads as devices: two programs at once may each hold some and wait for the rest.
+jax.config.update("jax_cpu_enable_async_dispatch", False)
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_disable_most_optimizations", True)  # the programs are small: most of the time is XLA's

@@ -184,6 +184,22 @@ def test_eagerly():
 
 
 @pytest.mark.parametrize("check_vma", [True, False])
+def test_results_that_nobody_used(check_vma):
+    """A norm beside the loss has an infinite slope at zero: not used, it is no part of the gradient."""
+
+    def loss_and_more(x, w):
+        norm = jnp.sqrt(lax.psum(jnp.sum(w**2), ("i", "j")))
+        return lax.psum(jnp.sum(x * w), ("i", "j")), norm, x * w
+
+    mapped = over(loss_and_more, COPIED, (P(), P(), BLOCKS[0]), check_vma=check_vma)
+    one = lambda *args: mapped(*args)[0]
+    two = lambda *args: mapped(*args)[0] + wobble(mapped(*args)[2])
+    compiled = lambda grad: jax.jit(lambda *args: [grad(loss, (0, 1))(*args) for loss in (one, two)])
+    args = X, jnp.zeros(2)
+    assert_close(compiled(dp.grad)(*args), compiled(jax.grad)(*args))
+
+
+@pytest.mark.parametrize("check_vma", [True, False])
 def test_what_is_kept(check_vma):
     """Arguments and results are not returned a second time; what differs per device is stacked over all of them."""
 

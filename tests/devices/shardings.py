@@ -207,6 +207,7 @@ EXPLICIT = {
     "repeat": lambda x, w: jnp.repeat(x, 2, axis=0, out_sharding=P("i")) * w,
     "some axes left to the compiler": lambda x, w: jax.sharding.auto_axes(
         lambda x, w: jnp.sin(x) * x + jnp.cos(x) * x[:1] * w, out_sharding=P("i"))(x, w),
+    "overlapping slices": lambda x, w: sum(jnp.sin(x[:, i : i + 2]) * w[i] for i in range(3)),
     "a constant": lambda x, w: (x @ np.ones((4, 4))) ** 2 * w,
     "unreduced sum": lambda x, w: jnp.sin(jax.reshard(
         jnp.einsum("ij,ik->jk", x, x, out_sharding=P(unreduced={"i"})), P())) @ w,

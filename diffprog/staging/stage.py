@@ -66,7 +66,7 @@ def stage(jaxpr, wanted: tuple[bool, ...], reusable: tuple[bool, ...] | None = N
     return staged._replace(forward=program)
 
 
-def stage_backward(args, results, places, inputs, reusable=None) -> tuple[list, Staged]:
+def stage_backward(args, results, places, inputs, reusable) -> tuple[list, Staged]:
     """Stage the reverse pass over a tape as a program of its own.
 
     Args:
@@ -77,24 +77,20 @@ def stage_backward(args, results, places, inputs, reusable=None) -> tuple[list, 
     Returns:
       the residuals that have to be saved, being neither arguments nor results; what is staged, without `forward`.
     """
-    known = [*args, *results]
-    live = [place is not None for place in places]
+    live = tuple(place is not None for place in places)
     program, residuals, _ = trace_reverse(results, places, inputs, live)
+    saved, constants, where = sort_residuals(residuals, [*args, *results], reusable)
+    return saved, Staged(None, program, live, where, constants)
 
+
+def sort_residuals(residuals, known, reusable=None) -> tuple[list, tuple, tuple[int, ...]]:
+    """Which residuals have to be saved, being none of the `known` values; which are the same in every call; and where
+    each is found: its position in known + saved + constants."""
     position = {id(x): i for i, x in reversed(list(enumerate(known))) if reusable is None or reusable[i]}
-    saved, constants, found = [], [], []
-    for value in residuals:
-        if id(value) in position:
-            found.append(("known", position[id(value)]))
-        elif isinstance(value, Tracer):
-            found.append(("saved", len(saved)))
-            saved.append(value)
-        else:
-            found.append(("constant", len(constants)))
-            constants.append(value)
-    first = {"known": 0, "saved": len(known), "constant": len(known) + len(saved)}
-    where = tuple(first[kind] + i for kind, i in found)
-    return saved, Staged(None, program, tuple(live), where, tuple(constants))
+    rest = {id(x): x for x in residuals if id(x) not in position}.values()
+    saved, constants = ([x for x in rest if isinstance(x, Tracer) == kind] for kind in (True, False))
+    position |= {id(x): len(known) + i for i, x in enumerate([*saved, *constants])}
+    return saved, tuple(constants), tuple(position[id(x)] for x in residuals)
 
 
 def trace_reverse(results, places, inputs, given):

@@ -7,7 +7,7 @@ root is not a number. So the program is staged anew without them; the forward pa
 from typing import NamedTuple
 
 from diffprog.jax_internals import Tracer, closed, jaxpr_as_fun, trace_to_closed_jaxpr, weakref_lru_cache
-from diffprog.tracer.staging import Staged, run_taped, trace_reverse
+from diffprog.staging.stage import Staged, run_taped, trace_reverse
 
 
 class Part(NamedTuple):
