@@ -192,7 +192,7 @@ def _greater(x, y):
     """1 where x > y, 1/2 at a tie, 0 elsewhere: the convention of JAX for max and min."""
     x, y = broadcasted(x, y)
     greater = lax.gt(x, y)
-    fill = lambda value: lax.full_like(greater, value, x.dtype)
+    fill = lambda value: lax.full_like(x, value)
     return select(greater, fill(1), select(lax.eq(x, y), fill(0.5), fill(0)))
 
 
@@ -220,7 +220,7 @@ def _clamp(primitive, wanted, args, params):
     """Each argument has the cotangent of the elements that it decides; the masks are kept, a byte an element."""
     low, x, high = args
     y = primitive.bind(low, x, high, **params)
-    small, large = broadcast_to(low, x.shape), broadcast_to(high, x.shape)
+    small, large = broadcast_to(low, np.shape(x)), broadcast_to(high, np.shape(x))
     makers = (
         lambda: lax.bitwise_and(lax.gt(small, x), lax.lt(small, large)),
         lambda: lax.bitwise_and(lax.gt(x, small), lax.lt(x, large)),
@@ -246,7 +246,7 @@ def _select_n(primitive, wanted, args, params):
         zero = _zero(g)
 
         def to_case(i):
-            if which.dtype == bool:
+            if typeof(which).dtype == bool:
                 return lax.select_n(which, *((zero, g) if i else (g, zero)))
             mask = lax.eq(which, lax.full_like(which, i))
             return lax.select_n(mask, zero, g)

@@ -124,3 +124,24 @@ def test_narrow_floats_with_a_wider_result(name, dtype):
     cotangent = random_like(expected, 1)
     # Both sum in float32 and round the result to the narrow type once.
     assert_close(pullback(cotangent), their_pullback(cotangent), 2 * float(jnp.finfo(dtype).eps), name)
+
+
+def test_python_numbers():
+    """They reach the rules as they are, without a shape. In every row that JAX takes them in."""
+    real = lambda x: jnp.issubdtype(x.dtype, np.inexact)
+    checked, wrong = 0, []
+    with jax.enable_x64(True):
+        for row in ROWS:
+            total = lambda *args, row=row: sum(jnp.sum(jnp.real(x)) for x in jax.tree.leaves(row.fun(*args)) if real(x))
+            numbers = [float(np.ravel(x)[0]) for x in make_args(row, np.float64)]
+            everything = tuple(range(len(numbers)))
+            try:
+                expected = jax.grad(total, everything)(*numbers)
+            except Exception:
+                continue
+            found = dp.grad(total, everything)(*numbers)
+            checked += 1
+            if not np.allclose(found, expected, rtol=1e-12):
+                wrong.append((row.name, found, expected))
+    assert wrong == []
+    assert checked > 80
