@@ -201,26 +201,41 @@ def _keep_used(jaxpr):
 
 
 class SingleOperation(NamedTuple):
-    """A jaxpr that is one operation; `operands` are (position among its arguments, None) or (None, literal)."""
+    """A jaxpr that is one operation.
+
+    Attributes:
+      operands: (position among the arguments, None) or (None, literal).
+      converted: per operand the dtype to which the argument has to be converted first, or None.
+    """
 
     primitive: object
     params: dict
     operands: tuple
+    converted: tuple
 
 
 @weakref_lru_cache
 def single_operation(jaxpr) -> SingleOperation | None:
     """A closed jaxpr as a single operation with one result that uses no argument twice, or None if it isn't one."""
-    if len(jaxpr.eqns) != 1 or jaxpr.consts:
+    if not jaxpr.eqns or jaxpr.consts:
         return None
-    equation, body = jaxpr.eqns[0], jaxpr.jaxpr
-    used = [x for x in equation.invars if isinstance(x, core.Var)]
+    *conversions, equation = jaxpr.eqns
+    body = jaxpr.jaxpr
+    place = {x: (i, None) for i, x in enumerate(body.invars)}
+    for eqn in conversions:
+        if eqn.primitive is not lax.convert_element_type_p or eqn.params["weak_type"]:
+            return None
+        (x,), (y,) = eqn.invars, eqn.outvars
+        if not isinstance(x, core.Var):
+            return None
+        place[y] = place[x][0], eqn.params["new_dtype"]
+    used = [place[x][0] for x in equation.invars if isinstance(x, core.Var)]
     calls = next(iter(core.jaxprs_in_params(equation.params)), None) is not None
     if calls or equation.primitive.multiple_results or body.outvars != equation.outvars or len(set(used)) != len(used):
         return None
-    place = {x: i for i, x in enumerate(body.invars)}
-    operands = tuple((place[x], None) if isinstance(x, core.Var) else (None, x.val) for x in equation.invars)
-    return SingleOperation(equation.primitive, equation.params, operands)
+    found = [(place[x], None) if isinstance(x, core.Var) else ((None, None), x.val) for x in equation.invars]
+    operands = tuple((i, value) for (i, _), value in found)
+    return SingleOperation(equation.primitive, equation.params, operands, tuple(dtype for (_, dtype), _ in found))
 
 
 @weakref_lru_cache
@@ -254,9 +269,11 @@ def bind_jit(jaxpr, args, params, inputs: Sequence[int | None], outputs: Sequenc
       inputs: per argument its position in the original call, None for one that the original did not have.
       outputs: the same for the results. Shardings and layouts are kept for those that have a position.
     """
+    plain = not asks_for_layout(params)
 
     def pick(name, positions, default):
-        return tuple(default if i is None else params[name][i] for i in positions)
+        known = (None if plain else i for i in positions)
+        return tuple(default if i is None else params[name][i] for i in known)
 
     changed = {
         "jaxpr": jaxpr,

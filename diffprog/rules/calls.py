@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import numpy as np
 from jax import memory, typeof
 
 from diffprog.jax_internals import (
@@ -15,9 +16,9 @@ from diffprog.jax_internals import (
     without_forwarded,
 )
 from diffprog.rules.table import rule, rules
-from diffprog.tracer.backward import backward
 from diffprog.staging.parts import part_of
 from diffprog.staging.stage import Staged, run_taped, stage
+from diffprog.tracer.backward import backward
 
 
 def fill_zeros(cotangents, avals, live):
@@ -68,7 +69,7 @@ def _jit(primitive, wanted, args, params):
     jaxpr = params["jaxpr"]
     if len(jaxpr.eqns) <= _SMALL and not asks_for_layout(params):
         single = single_operation(jaxpr)
-        if single is not None and single.primitive.name in rules:
+        if single is not None and single.primitive.name in rules and _converts_constants_alone(single, wanted, args):
             return _operation(single, wanted, args)
         if any(isinstance(x, Tracer) for x in args):
             return _write_out(jaxpr, wanted, args)
@@ -97,8 +98,17 @@ def _jit(primitive, wanted, args, params):
     return results, staged.live, pull
 
 
+def _converts_constants_alone(single, wanted, args) -> bool:
+    """Whether the arguments to be converted, if any, are Python numbers without a gradient, as in `x * 2`."""
+    converted = [i for (i, _), dtype in zip(single.operands, single.converted, strict=True) if dtype is not None]
+    return all(not wanted[i] and isinstance(args[i], (int, float, complex)) for i in converted)
+
+
 def _operation(single, wanted, args):
-    operands = [args[i] if i is not None else value for i, value in single.operands]
+    operands = [
+        value if i is None else args[i] if dtype is None else np.asarray(args[i], typeof(args[i]).dtype).astype(dtype)
+        for (i, value), dtype in zip(single.operands, single.converted, strict=True)
+    ]
     wants = tuple(i is not None and wanted[i] for i, _ in single.operands)
     result, backward = rules[single.primitive.name](single.primitive, wants, operands, single.params)
     if backward is None:

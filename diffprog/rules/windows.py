@@ -104,58 +104,48 @@ def _first_extremes(x, y, is_max, params):
 def _to_extremes(x, g, is_max, windows):
     """Cotangent of `x`, axis by axis: a window's first extreme element in row-major order is the first along the last
     axis within the first along the axes before. `windows`: (size, stride, padding) per axis."""
-    axes = [axis for axis, window in enumerate(windows) if window != (1, 1, (0, 0))]
-    better, levels = lax.max if is_max else lax.min, [x]
-    for axis in reversed(axes):
-        levels.append(reduce(better, _along(levels[-1], axis, windows[axis], is_max)))
-    for axis in axes:
-        y = levels.pop()
-        candidates = _along(levels[-1], axis, windows[axis], is_max)
-        zero, sent = lax.full_like(g, 0), []
-        for candidate in candidates:
-            hit = lax.eq(candidate, y)
-            sent.append(lax.select(hit, g, zero))
-            g = lax.select(hit, zero, g)
-        g = _overlay(sent, axis, windows[axis], levels[-1].shape[axis])
+    better, levels = lax.max if is_max else lax.min, []
+    for axis in reversed(range(x.ndim)):
+        if windows[axis] != (1, 1, (0, 0)):
+            size, candidates = x.shape[axis], _along(x, axis, windows[axis], is_max)
+            x = reduce(better, candidates)
+            levels.append((axis, size, candidates, x))
+    for axis, size, candidates, y in reversed(levels):
+        g = _overlay(_to_first(candidates, y, g), axis, windows[axis], size)
     return g
+
+
+def _to_first(candidates, y, g) -> list:
+    """For each candidate, `g` where it is the first that equals `y`, and 0 elsewhere."""
+    zero, sent, hit = lax.full_like(g, 0), [], None
+    for candidate in candidates:
+        g = g if hit is None else lax.select(hit, zero, g)
+        hit = lax.eq(candidate, y)
+        sent.append(lax.select(hit, g, zero))
+    return sent
 
 
 def _along(x, axis, window, is_max) -> list:
     """For each offset within a window along one axis, the elements there, one per window."""
     size, stride, padding = window
-    x = _pad_axis(x, axis, *padding, _lowest(x.dtype, is_max))
+    x = _pad_axis(x, axis, *padding, -np.inf if is_max else np.inf)
     last = x.shape[axis] - size
     return [lax.slice_in_dim(x, k, k + last + 1, stride, axis) for k in range(size)]
 
 
 def _overlay(parts, axis, window, size):
-    """The transpose of `_along`: each part k added at k, k + stride, ...: by phases (positions mod stride), which are
-    dense sums, then interleaved."""
+    """The transpose of `_along`: each part k added at k, k + stride, ..."""
     _, stride, (low, _) = window
-    count = parts[0].shape[axis]
-    length = -(-(low + size) // stride)
-
-    def phase(r):
-        shifted = [
-            _pad_axis(part, axis, m, length - count - m, np.zeros((), part.dtype))
-            for m, part in enumerate(parts[r::stride])
-        ]
-        return reduce(lax.add, shifted) if shifted else lax.full(x_shape, 0, parts[0].dtype)
-
-    x_shape = (*parts[0].shape[:axis], length, *parts[0].shape[axis + 1 :])
-    phases = [lax.expand_dims(phase(r), (axis + 1,)) for r in range(stride)]
-    if stride > 1:
-        shape = (*x_shape[:axis], length * stride, *x_shape[axis + 1 :])
-        whole = lax.reshape(lax.concatenate(phases, axis + 1), shape)
-    else:
-        whole = phase(0)
-    return whole if whole.shape[axis] == size else lax.slice_in_dim(whole, low, low + size, 1, axis)
+    reach = (parts[0].shape[axis] - 1) * stride + 1
+    spread = (_pad_axis(part, axis, k - low, size - (k - low) - reach, 0, stride - 1) for k, part in enumerate(parts))
+    return reduce(lax.add, spread)
 
 
-def _pad_axis(x, axis, low, high, fill):
-    if low == high == 0:
+def _pad_axis(x, axis, low, high, fill, between=0):
+    if low == high == between == 0:
         return x
-    return lax.pad(x, fill, [(low, high, 0) if d == axis else (0, 0, 0) for d in range(x.ndim)])
+    config = [(low, high, between) if d == axis else (0, 0, 0) for d in range(x.ndim)]
+    return lax.pad(x, np.asarray(fill, x.dtype), config)
 
 
 @rule("select_and_scatter_add")
