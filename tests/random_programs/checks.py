@@ -72,12 +72,9 @@ def _loss(fun):
 
 
 def gradient(program, ad, arguments):
-    """Values and gradient; a gradient of a Python number is weakly typed (JAX's is, mostly)."""
+    """Values and gradient."""
     fun, given = _halves(program, ad, arguments)
-    values, found = ad.value_and_grad(_loss(fun), tuple(range(len(given))), has_aux=True)(*given)
-    if ad is Diffprog:
-        assert [jax.typeof(g).weak_type for g in found] == [jax.typeof(x).weak_type for x in given]
-    return values, found
+    return ad.value_and_grad(_loss(fun), tuple(range(len(given))), has_aux=True)(*given)
 
 
 def mapped_gradient(program, ad, arguments):
@@ -132,7 +129,10 @@ def check(program, arguments, way="gradient", jit=False, tolerance=TOLERANCE):
 
 
 def _assert_same(ours, theirs, tolerance):
-    """Equal types of values (weak or not) and of gradients, and equal numbers up to rounding."""
+    """Equal types of values and of gradients, and equal numbers up to rounding.
+
+    Whether the gradient of a Python number is weakly typed may differ: from one JAX to the next it does too (of `max`).
+    """
     for name, found, expected in zip(("values", "gradients"), ours, theirs, strict=True):
         assert jax.tree.structure(found) == jax.tree.structure(expected)
         types, expected_types = (
