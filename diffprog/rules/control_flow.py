@@ -21,7 +21,7 @@ from diffprog.jax_internals import (
 from diffprog.jax_internals.devices import zeros
 from diffprog.rules.calls import fill_zeros, pick, split, spread
 from diffprog.rules.table import rule
-from diffprog.staging.parts import part_of, reaches
+from diffprog.staging.parts import part_of, settle_part
 from diffprog.staging.stage import Staged, liveness, settle, stage
 
 # ---------------------------------------------------------------- scan
@@ -76,7 +76,7 @@ class _ScanBackward(NamedTuple):
 def _stage_scan_backward(jaxpr, wanted, num_consts, num_carry, given) -> _ScanBackward:
     """Args: given: which of carry and ys have a cotangent after the last step."""
     forward, wanted, _ = _stage_scan(jaxpr, wanted, num_consts, num_carry)
-    part, carry = _settle_backward(forward, jaxpr, wanted, num_consts, num_carry, given)
+    part, carry = settle_part(forward, jaxpr, wanted, num_consts, num_carry, given)
     reached = [bool(there) for there in spread(part.reached, wanted)]
     reached[num_consts : num_consts + num_carry] = carry
     sums, _, _ = split(reached, num_consts, num_carry)
@@ -111,23 +111,6 @@ def _stage_scan_backward(jaxpr, wanted, num_consts, num_carry, given) -> _ScanBa
     ]
     program = trace_to_closed_jaxpr(step, avals, "scan_backward")
     return _ScanBackward(program, steady, stacked, [*carry, *part.given[num_carry:]], reached)
-
-
-def _settle_backward(forward, jaxpr, wanted, num_consts, num_carry, given):
-    """The backward program of a step, and which carry has a cotangent in some step."""
-    carry, ys = split(given, num_carry)
-    extended = lambda reached: [a or bool(b) for a, b in zip(carry, reached[num_consts:], strict=False)]
-    unrelated = [False] * len(forward.residuals)
-    while True:
-        in_step = [there and alive for there, alive in zip([*carry, *ys], forward.live, strict=True)]
-        sources = (*unrelated, *pick(in_step, forward.live))
-        after = extended(spread(reaches(forward.backward, sources), wanted))
-        if after == carry:
-            part = part_of(forward, jaxpr, wanted, tuple(in_step))
-            after = extended(spread(part.reached, wanted))
-            if after == carry:
-                return part, carry
-        carry = after
 
 
 @rule("scan")

@@ -13,6 +13,7 @@ same number of checkpoints; only its carry doubles.
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import lax, typeof
@@ -22,6 +23,7 @@ from diffprog.jax_internals.operations import batch_jaxpr, new_operation, used_i
 from diffprog.rules.calls import call, fill_zeros, pick, split, spread
 from diffprog.rules.loop_checkpoints import Loop, backward_program, forward_program
 from diffprog.rules.table import rule
+from diffprog.staging.parts import Part, settle_part
 from diffprog.staging.stage import liveness, run_taped, settle, stage
 from diffprog.tracer.backward import backward
 
@@ -138,40 +140,76 @@ def settled(loop, wanted):
 
 def differentiate(loop, wanted, args, checkpoints):
     """Run a loop forward: its results, what it saved, which results depend on what is wanted, the backward pass."""
-    wanted_at_start, wanted = wanted, settled(loop, wanted)
-    body, pull_body = _stage_body(loop.body, loop.num_consts, wanted)
-    loop = loop._replace(body=body)
+    wanted_at_start, wanted, body = wanted, settled(loop, wanted), loop.body
+    loop = loop._replace(body=_stage_body(body, wanted))
     results, saved = split(_forward_p(args, Forward(loop, checkpoints)), loop.num_carry)
-    avals, live = [typeof(x) for x in results], wanted[loop.num_consts :]
+    avals = [typeof(x) for x in results]
 
     def pull(cotangents):
-        given = fill_zeros(cotangents, avals, live)
-        found = _backward_p([*args, *saved, *given], Backward(loop, checkpoints, pull_body))
-        return [g if want else None for g, want in zip(spread(found, wanted), wanted_at_start, strict=True)]
+        reverse = Reverse.of(body, loop.num_consts, wanted, tuple(g is not None for g in cotangents))
+        given = fill_zeros(cotangents, avals, reverse.carry)
+        how = Backward(loop, checkpoints, _stage_pull(body, loop.num_consts, wanted, tuple(reverse.carry)))
+        found = spread(_backward_p([*args, *saved, *given], how), [*reverse.consts, *reverse.carry])
+        return [g if want else None for g, want in zip(found, wanted_at_start, strict=True)]
 
-    return results, saved, live, pull
+    return results, saved, wanted[loop.num_consts :], pull
+
+
+class Reverse(NamedTuple):
+    """The backward pass of one iteration.
+
+    Attributes:
+      part: its program.
+      wanted: which constants and which of the carry it was staged for.
+      consts: which constants get a cotangent.
+      carry: which of the carry have one in some iteration. Zeros for the others would be more than a waste: of a norm
+        that a loop carries to know when to stop, and that is zero at the end, the slope is infinite.
+    """
+
+    part: Part
+    wanted: tuple[bool, ...]
+    consts: list[bool]
+    carry: list[bool]
+
+    @classmethod
+    def of(cls, body, num_consts, wanted, given):
+        """Args: given: which of the carry has a cotangent at the end."""
+        part, carry = settle_part(stage(body, wanted), body, wanted, num_consts, len(body.out_avals), given)
+        consts = [bool(there) for there in spread(part.reached, wanted)[:num_consts]]
+        return cls(part, wanted, consts, carry)
+
+    def run(self, residuals, given) -> tuple[list, list]:
+        """Cotangents of `carry` after the iteration -> those of `consts`, those of `carry` before it."""
+        given = pick(spread(given, self.carry), self.part.given)
+        found = jaxpr_as_fun(self.part.backward)(*self.part.collect(residuals), *given)
+        to_consts, to_carry = split(spread(found, spread(self.part.reached, self.wanted)), len(self.consts))
+        return pick(to_consts, self.consts), to_carry
 
 
 @weakref_lru_cache
-def _stage_body(body, num_consts, wanted):
-    """The body as it runs where it is differentiated (a `custom_vjp` by its forward function), and its reverse, which
-    runs it once more."""
-    step = stage(body, wanted)
-    num_args, num_carry, in_carry = len(wanted), len(body.out_avals), wanted[num_consts:]
+def _stage_body(body, wanted):
+    """The body as it runs where it is differentiated: a `custom_vjp` by its forward function."""
 
     def run(*args):
-        return jaxpr_as_fun(step.forward)(*args)[:num_carry]
+        return jaxpr_as_fun(stage(body, wanted).forward)(*args)[: len(body.out_avals)]
 
-    def pull(*args):
-        args, given = split(args, num_args)
+    return trace_to_closed_jaxpr(run, body.in_avals, "while_body")
+
+
+@weakref_lru_cache
+def _stage_pull(body, num_consts, wanted, given):
+    """The reverse of the body, which runs it once more: arguments + cotangents of the given carry -> of constants and
+    of that carry."""
+    step, reverse = stage(body, wanted), Reverse.of(body, num_consts, wanted, given)
+
+    def pull(*operands):
+        args, given = split(operands, len(wanted))
         residuals = step.collect(args, jaxpr_as_fun(step.forward)(*args))
-        return jaxpr_as_fun(step.backward)(*residuals, *pick(given, pick(step.live, in_carry)))
+        to_consts, to_carry = reverse.run(residuals, given)
+        return [*to_consts, *fill_zeros(to_carry, body.out_avals, reverse.carry)]
 
-    given_avals = [aval.to_tangent_aval() for aval in pick(body.out_avals, in_carry)]
-    return (
-        trace_to_closed_jaxpr(run, body.in_avals, "while_body"),
-        trace_to_closed_jaxpr(pull, [*body.in_avals, *given_avals], "while_pull"),
-    )
+    given_avals = [aval.to_tangent_aval() for aval in pick(body.out_avals, reverse.carry)]
+    return trace_to_closed_jaxpr(pull, [*body.in_avals, *given_avals], "while_pull")
 
 
 @rule("checkpointed_while")

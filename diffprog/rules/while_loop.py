@@ -9,7 +9,6 @@ from jax import lax, typeof
 
 from diffprog.jax_internals import (
     concrete,
-    instantiate,
     jaxpr_as_fun,
     trace_to_closed_jaxpr,
     user_line,
@@ -18,7 +17,7 @@ from diffprog.jax_internals import (
 from diffprog.jax_internals.operations import passed_on, repeatable, used_inputs
 from diffprog.rules.calls import fill_zeros, pick, split, spread
 from diffprog.rules.loop_checkpoints import Loop
-from diffprog.rules.loops import differentiate, settled
+from diffprog.rules.loops import Reverse, differentiate, settled
 from diffprog.rules.table import rule
 from diffprog.staging.stage import stage
 from diffprog.tracer import cotangents
@@ -116,25 +115,27 @@ def _run(loop, wanted, args):
     As long as the condition is known, iterations are run and taped one by one, up to as many as there may be
     checkpoints. Then, or under `jit` from the start, the loop is one operation that keeps checkpoints.
     """
-    wanted, checkpoints = settled(loop, wanted), _checkpoints.value
-    carry, going, steps = _tape_iterations(loop, wanted, args, checkpoints)
+    wanted, checkpoints, num_consts = settled(loop, wanted), _checkpoints.value, loop.num_consts
+    carry, going, step, taped = _tape_iterations(loop, wanted, args, checkpoints)
     pull_rest = None
     if going is None or going:
-        carry, _, _, pull_rest = differentiate(loop, wanted, [*args[: loop.num_consts], *carry], checkpoints)
+        carry, _, _, pull_rest = differentiate(loop, wanted, [*args[:num_consts], *carry], checkpoints)
         pull_rest = pull_rest if _repeatable(loop) else _refuse(user_line())
-    avals, live = [typeof(x) for x in carry], wanted[loop.num_consts :]
-    sum_avals = [typeof(x) for x in pick(args[: loop.num_consts], wanted[: loop.num_consts])]
+    avals = [typeof(x) for x in (*args[:num_consts], *carry)]
 
     def pull(given):
-        if pull_rest is None:
-            sums, given = [instantiate(aval) for aval in sum_avals], fill_zeros(given, avals, live)
-        else:
-            sums, given = split(pick(pull_rest(given), wanted), len(sum_avals))
-        for step, residuals in reversed(steps):
-            sums, given = split(step.backward(sums, given, residuals), len(sums))
-        return spread([*sums, *given], wanted)
+        found = [*[None] * num_consts, *given] if pull_rest is None else pull_rest(given)
+        if not taped:
+            return found
+        sums, given = split(found, num_consts)
+        reverse, run = step.stage_reverse(loop.body, num_consts, wanted, tuple(g is not None for g in given))
+        sums = fill_zeros(sums, avals[:num_consts], reverse.consts)
+        given = fill_zeros(given, avals[num_consts:], reverse.carry)
+        for residuals in reversed(taped):
+            sums, given = split(run(sums, given, residuals), len(sums))
+        return spread([*sums, *given], [*reverse.consts, *reverse.carry])
 
-    return carry, live, pull
+    return carry, wanted[num_consts:], pull
 
 
 def _repeatable(loop):
@@ -157,13 +158,13 @@ def _tape_iterations(loop, wanted, args, most):
     """Run what can be run.
 
     Returns:
-      the carry, whether the loop goes on from there (None if that is unknown), and per iteration its backward
-      program and residuals.
+      the carry, whether the loop goes on from there (None if that is unknown), what one iteration is (None if none
+      was run), and the residuals of each.
     """
     consts, carry = split(args, loop.num_consts)
     asked = zip(args, used_inputs(loop.cond), strict=True)
     if loop.of_many or any(used and concrete(x) is None for x, used in asked):
-        return carry, None, []
+        return carry, None, None, []
     # A loop over fresh closures is never seen again: compiling it would take longer than running it op by op.
     stage_step = _stage_step if next(_sightings(loop.body)) == 0 else _compile_step
     step = stage_step(loop.body, loop.cond, loop.num_consts, wanted)
@@ -171,9 +172,9 @@ def _tape_iterations(loop, wanted, args, most):
     while going and (len(taped) < most or not _repeatable(loop)):
         given = [*consts, *carry]
         going, *outputs = step.forward(*given)
-        taped.append((step, step.collect(given, outputs)))
+        taped.append(step.collect(given, outputs))
         carry, going = outputs[: loop.num_carry], concrete(going)
-    return carry, going, taped
+    return carry, going, step, taped
 
 
 @weakref_lru_cache
@@ -182,25 +183,24 @@ def _sightings(body):
 
 
 class _Step(NamedTuple):
-    """An iteration and its reverse.
+    """An iteration.
 
     Attributes:
       cond: constants + carry -> whether to go on.
       forward: constants + carry -> whether to go on after it + carry + saved residuals.
       collect: (arguments, results of `forward` but the first) -> residuals.
-      backward: (sums of cotangents of constants, cotangents of the wanted carry, residuals) -> both, before it.
+      stage_reverse: as `_stage_reverse`.
     """
 
     cond: Callable
     forward: Callable
     collect: Callable
-    backward: Callable
+    stage_reverse: Callable
 
 
 @weakref_lru_cache
 def _stage_step(body, cond, num_consts, wanted) -> _Step:
     staged = stage(body, wanted)
-    live = pick(staged.live, wanted[num_consts:])
     num_carry = len(body.out_avals)
 
     def go_on(*args):
@@ -210,15 +210,29 @@ def _stage_step(body, cond, num_consts, wanted) -> _Step:
         outputs = jaxpr_as_fun(staged.forward)(*args)
         return [go_on(*args[:num_consts], *outputs[:num_carry]), *outputs]
 
-    def backward(sums, given, residuals):
-        found = jaxpr_as_fun(staged.backward)(*residuals, *pick(given, live))
-        to_consts, to_carry = split(found, len(sums))
-        return [*map(lax.add, sums, to_consts), *to_carry]
-
-    return _Step(go_on, forward, staged.collect, backward)
+    return _Step(go_on, forward, staged.collect, _stage_reverse)
 
 
 @weakref_lru_cache
 def _compile_step(*loop_and_wanted) -> _Step:
     step = _stage_step(*loop_and_wanted)
-    return _Step(jax.jit(step.cond), jax.jit(step.forward), step.collect, jax.jit(step.backward))
+    return _Step(jax.jit(step.cond), jax.jit(step.forward), step.collect, _compile_reverse)
+
+
+@weakref_lru_cache
+def _stage_reverse(body, num_consts, wanted, given) -> tuple[Reverse, Callable]:
+    """The reverse of an iteration, and (sums of cotangents of constants, cotangents of the carry, residuals) -> both,
+    before the iteration."""
+    reverse = Reverse.of(body, num_consts, wanted, given)
+
+    def run(sums, given, residuals):
+        to_consts, to_carry = reverse.run(residuals, given)
+        return [*map(lax.add, sums, to_consts), *fill_zeros(to_carry, body.out_avals, reverse.carry)]
+
+    return reverse, run
+
+
+@weakref_lru_cache
+def _compile_reverse(*body_and_flags):
+    reverse, run = _stage_reverse(*body_and_flags)
+    return reverse, jax.jit(run)

@@ -66,6 +66,34 @@ def _stage_part(jaxpr, wanted, given) -> Part | None:
     return part
 
 
+def settle_part(staged: Staged, jaxpr, wanted, num_consts, num_carry, given) -> tuple[Part, list[bool]]:
+    """The backward program of one step of a loop, and which carried values have a cotangent in some step.
+
+    Args:
+      jaxpr: constants + carry + others -> carry + others.
+      given: which of carry and other results have a cotangent after the last step.
+    """
+    carry, others = list(given[:num_carry]), given[num_carry:]
+    extended = lambda there: [a or b for a, b in zip(carry, _by_argument(there, wanted)[num_consts:], strict=False)]
+    unrelated = [False] * len(staged.residuals)
+    while True:
+        in_step = [there and alive for there, alive in zip([*carry, *others], staged.live, strict=True)]
+        sources = [there for there, alive in zip(in_step, staged.live, strict=True) if alive]
+        after = extended(reaches(staged.backward, (*unrelated, *sources)))
+        if after == carry:
+            part = part_of(staged, jaxpr, wanted, tuple(in_step))
+            after = extended(part.reached)
+            if after == carry:
+                return part, carry
+        carry = after
+
+
+def _by_argument(flags, wanted) -> list:
+    """Flags of the wanted arguments as flags of all."""
+    flags = iter(flags)
+    return [want and next(flags) for want in wanted]
+
+
 @weakref_lru_cache
 def reaches(jaxpr, sources: tuple[bool, ...]) -> tuple[bool, ...]:
     """Which outputs of a closed jaxpr may depend on these inputs."""

@@ -385,3 +385,25 @@ def test_strict_modes():
         assert_close(mapped(*operands), expected)
     with jax.checking_leaks(), jax.debug_nans(True), jax.enable_checks(True):
         assert_close(mapped(*operands), expected)
+
+
+def converged_root(a):
+    """Newton's iteration carries the norm of its last step: zero at the end, where a norm has no slope."""
+
+    def step(state):
+        root, _ = state
+        new = 0.5 * (root + a / root)
+        return new, jnp.linalg.norm(new - root)
+
+    return lax.while_loop(lambda state: state[1] > 0, step, (jnp.ones_like(a), jnp.inf))[0]
+
+
+@pytest.mark.parametrize("checkpoints", [3, 64])
+@pytest.mark.parametrize("how", [lambda f: f, jax.jit, lambda f: lambda a: jax.vmap(f)(a[None])[0]])
+def test_what_is_carried_but_not_used(how, checkpoints):
+    a = jnp.array([4.0, 9.0])
+    with dp.while_loop_memory(checkpoints=checkpoints):
+        first = how(dp.grad(lambda a: jnp.sum(converged_root(a))))(a)
+        second = how(dp.grad(lambda a: jnp.sum(dp.grad(lambda a: jnp.sum(converged_root(a)))(a))))(a)
+    np.testing.assert_allclose(first, 0.5 * a**-0.5, rtol=1e-12)
+    np.testing.assert_allclose(second, -0.25 * a**-1.5, rtol=1e-12)
