@@ -192,7 +192,7 @@ def _greater(x, y):
     """1 where x > y, 1/2 at a tie, 0 elsewhere: the convention of JAX for max and min."""
     x, y = broadcasted(x, y)
     greater = lax.gt(x, y)
-    fill = lambda value: lax.full_like(x, value)
+    fill = lambda value: lax.full_like(greater, value, x.dtype)
     return select(greater, fill(1), select(lax.eq(x, y), fill(0.5), fill(0)))
 
 
