@@ -8,6 +8,9 @@ A depthwise convolution of images is instead written as shifted multiply-adds on
 (`diffprog.rules.depthwise`), where XLA's own is up to 200 times slower.
 """
 
+from functools import partial
+
+import jax
 import numpy as np
 from jax import lax, typeof
 
@@ -128,38 +131,79 @@ def _is_depthwise(x, kernel, params) -> bool:
 def _depthwise(primitive, wanted, args, params):
     x_spec, k_spec, y_spec = params["dimension_numbers"]
     strides, padding = params["window_strides"], tuple(map(tuple, params["padding"]))
-    to_nhwc = lambda v, spec: lax.transpose(v, (spec[0], *spec[2:], spec[1]))
-    from_nhwc = lambda v, spec: lax.transpose(v, np.argsort((spec[0], *spec[2:], spec[1])))
-    to_hwio = lambda k: lax.transpose(k, (*k_spec[2:], k_spec[1], k_spec[0]))
-    from_hwio = lambda k: lax.transpose(k, np.argsort((*k_spec[2:], k_spec[1], k_spec[0])))
     x, kernel = args
     x_aval, kernel_aval = typeof(x), typeof(kernel)
-
-    def shifted(x, kernel):
-        return from_nhwc(depthwise.forward(to_nhwc(x, x_spec), to_hwio(kernel), strides, padding), y_spec)
-
-    y = lax.platform_dependent(x, kernel, cpu=shifted, default=lambda x, k: primitive.bind(x, k, **params))
-
-    def shifted_to_x(g, kernel):
-        shape = tuple(x_aval.shape[d] for d in (x_spec[0], *x_spec[2:], x_spec[1]))
-        return from_nhwc(
-            depthwise.input_cotangent(to_nhwc(g, y_spec), to_hwio(kernel), shape, strides, padding), x_spec
-        )
-
-    def shifted_to_kernel(g, x):
-        shape = tuple(kernel_aval.shape[d] for d in (*k_spec[2:], k_spec[1], k_spec[0]))
-        return from_hwio(depthwise.kernel_cotangent(to_nhwc(g, y_spec), to_nhwc(x, x_spec), shape, strides, padding))
+    y = _depthwise_convolution(x, kernel, primitive, tuple(params.items()))
 
     def to_x(g):
-        native = lambda g, kernel: _to_input(x_aval, kernel, params)(g)
-        return lax.platform_dependent(g, kernel, cpu=shifted_to_x, default=native)
+        sizes = [(x_aval.shape, x_spec), (g.shape, y_spec), (kernel_aval.shape, k_spec)]
+        turned = depthwise.turned_padding(*(_spatial_sizes(*v) for v in sizes), padding)
+        if strides == (1, 1) and min(side for pair in turned for side in pair) >= 0:
+            numbers = lax.ConvDimensionNumbers(y_spec, k_spec, x_spec)
+            back = params | {"padding": turned, "dimension_numbers": numbers}
+            return _depthwise_convolution(g, lax.rev(kernel, k_spec[2:]), primitive, tuple(back.items()))
+        return lax.platform_dependent(g, kernel, cpu=shifted_to_x, default=native_to_x)
+
+    def shifted_to_x(g, kernel):
+        shape = _nhwc(x_aval.shape, x_spec)
+        found = depthwise.input_cotangent(_to_nhwc(g, y_spec), _to_hwio(kernel, k_spec), shape, strides, padding)
+        return _from_nhwc(found, x_spec)
+
+    def native_to_x(g, kernel):
+        return _to_input(x_aval, kernel, params)(g)
+
+    def shifted_to_kernel(g, x):
+        shape = [kernel_aval.shape[d] for d in _hwio(k_spec)]
+        found = depthwise.kernel_cotangent(_to_nhwc(g, y_spec), _to_nhwc(x, x_spec), tuple(shape), strides, padding)
+        return lax.transpose(found, np.argsort(_hwio(k_spec)))
+
+    def native_to_kernel(g, x):
+        return _to_kernel(x, kernel_aval, params)(g)
 
     def to_kernel(g):
-        native = lambda g, x: _to_kernel(x, kernel_aval, params)(g)
-        return lax.platform_dependent(g, x, cpu=shifted_to_kernel, default=native)
+        return lax.platform_dependent(g, x, cpu=shifted_to_kernel, default=native_to_kernel)
 
     if not wanted[1]:
         return y, lambda g: (to_x(g), None)
     if not wanted[0]:
         return y, lambda g: (None, to_kernel(g))
     return y, lambda g: (to_x(g), to_kernel(g))
+
+
+@partial(jax.jit, static_argnums=(2, 3))
+def _depthwise_convolution(x, kernel, primitive, params):
+    """The convolution, in the form that is fast on the platform it will run on.
+
+    Jitted, so that equal layers are traced and lowered once, and so are their backward passes, which with stride 1
+    are the same convolution with the kernel turned round.
+    """
+    params = dict(params)
+    x_spec, k_spec, y_spec = params["dimension_numbers"]
+
+    def shifted(x, kernel):
+        sums = depthwise.forward(
+            _to_nhwc(x, x_spec), _to_hwio(kernel, k_spec), params["window_strides"], tuple(params["padding"])
+        )
+        return _from_nhwc(sums, y_spec)
+
+    return lax.platform_dependent(x, kernel, cpu=shifted, default=lambda x, k: primitive.bind(x, k, **params))
+
+
+def _nhwc(values, spec) -> tuple:
+    return values[spec[0]], *_spatial_sizes(values, spec), values[spec[1]]
+
+
+def _to_nhwc(x, spec):
+    return lax.transpose(x, _nhwc(range(4), spec))
+
+
+def _from_nhwc(x, spec):
+    return lax.transpose(x, np.argsort(_nhwc(range(4), spec)))
+
+
+def _hwio(spec) -> tuple:
+    return *spec[2:], spec[1], spec[0]
+
+
+def _to_hwio(kernel, spec):
+    return lax.transpose(kernel, _hwio(spec))

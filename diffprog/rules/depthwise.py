@@ -48,13 +48,18 @@ def input_cotangent(g, kernel, x_shape, strides, padding):
     taps, so each phase is a dense shifted sum over g; the s*s phases are then interleaved by a stack and a reshape.
     With stride 1 that is the forward sum with the kernel turned round.
     """
-    turned = [
-        (taps - 1 - low, size - out + low)
-        for size, out, taps, (low, _) in zip(x_shape[1:3], g.shape[1:3], kernel.shape[:2], padding, strict=True)
-    ]
+    turned = turned_padding(x_shape[1:3], g.shape[1:3], kernel.shape[:2], padding)
     if strides == (1, 1) and min(side for pair in turned for side in pair) >= 0:
-        return forward(g, lax.rev(kernel, (0, 1)), strides, tuple(turned))
+        return forward(g, lax.rev(kernel, (0, 1)), strides, turned)
     return _interleaved(g, kernel, x_shape, strides, padding)
+
+
+def turned_padding(x_sizes, g_sizes, kernel_sizes, padding) -> tuple:
+    """How the cotangent of a result is padded, where with stride 1 the kernel turned round slides over it."""
+    return tuple(
+        (taps - 1 - low, size - out + low)
+        for size, out, taps, (low, _) in zip(x_sizes, g_sizes, kernel_sizes, padding, strict=True)
+    )
 
 
 @partial(jax.jit, static_argnames=("x_shape", "strides", "padding"))
