@@ -13,20 +13,14 @@ import diffprog as dp
 from tests.rules.test_checkpoint import FUNCTIONS as CHECKPOINTED
 from tests.rules.test_checkpoint import POLICIES, W, kept, size
 from tests.rules.test_checkpoint import X as X5
+from tests.rules.test_hijax import X, assert_same, only_since_0_12
 from tests.tracer.test_composition import FUNCTIONS, weight
-
-only_since_0_12 = pytest.mark.skipif(jax.__version_info__ < (0, 12), reason="what hijax has since JAX 0.12")
-X = np.asarray([0.3, -1.2, 2.0])
 
 
 @pytest.fixture(autouse=True)
 def float64():
     with jax.enable_x64(True):
         yield
-
-
-def assert_same(ours, theirs, tolerance=1e-12):
-    jax.tree.map(partial(np.testing.assert_allclose, rtol=tolerance, atol=tolerance), ours, theirs)
 
 
 FLAGS = [f"jax_{name}" for name in ("custom_jvp3", "custom_vjp3", "remat3") if hasattr(jax.config, f"jax_{name}")]

@@ -137,11 +137,11 @@ def test_python_numbers():
             everything = tuple(range(len(numbers)))
             try:
                 expected = jax.grad(total, everything)(*numbers)
-            except Exception:
+            except Exception:  # of many kinds: the row needs arrays
                 continue
             found = dp.grad(total, everything)(*numbers)
             checked += 1
-            if not np.allclose(found, expected, rtol=1e-12):
+            if not np.allclose(found, expected, rtol=row.tolerance, atol=row.tolerance):
                 wrong.append((row.name, found, expected))
     assert wrong == []
     assert checked > 80
