@@ -119,7 +119,6 @@ def backward(result):
 
     Returns how many values that were.
 
-
     NB: the tracer numbers its nodes as they are made and sorts by number; it is not recursive.
     """
     order, seen = [], set()

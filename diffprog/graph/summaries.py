@@ -1,0 +1,92 @@
+"""Arrays in a few numbers."""
+
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+
+_BINS = 24
+
+
+@dataclass(frozen=True)
+class Summary:
+    """An array in a few numbers.
+
+    Attributes:
+      shape, dtype: of the array.
+      mean, spread: mean and standard deviation of what is finite in it (of the absolute value, if it is complex).
+      low, high: its extremes, of what is finite.
+      norm: Euclidean length of what is finite.
+      zeros, nonfinite: shares of its elements, 0 to 1.
+      histogram: counts of what is finite in equal bins from `low` to `high`.
+    """
+
+    shape: tuple[int, ...]
+    dtype: object
+    mean: float
+    spread: float
+    low: float
+    high: float
+    norm: float
+    zeros: float
+    nonfinite: float
+    histogram: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        return int(np.prod(self.shape))
+
+    def __str__(self):
+        if not self.size:
+            return "empty"
+        text = f"{self.mean:.3g} ± {self.spread:.2g} in [{self.low:.3g}, {self.high:.3g}]"
+        if self.zeros:
+            text += f", {self.zeros:.0%} zero"
+        if self.nonfinite:
+            text += f", {self.nonfinite:.0%} not finite"
+        return text
+
+
+def summarize(value) -> Summary | None:
+    """The summary of an array; None for what has no numbers (None, keys); a `Summary` stays as it is."""
+    if value is None or isinstance(value, Summary):
+        return value
+    dtype = getattr(value, "dtype", np.asarray(value).dtype if isinstance(value, (int, float, complex)) else None)
+    if dtype is None or jax.dtypes.issubdtype(dtype, jax.dtypes.extended) or dtype == jax.dtypes.float0:
+        return None
+    array = np.asarray(value)
+    shape = array.shape
+    array = np.abs(array) if array.dtype.kind == "c" else array
+    flat = array.reshape(-1)
+    flat = flat if flat.dtype.itemsize >= 4 and flat.dtype.kind == "f" else flat.astype(np.float32)
+    size = flat.size
+    if not size:
+        return Summary(shape, dtype, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, ())
+    low, high = float(flat.min()), float(flat.max())
+    finite = flat
+    if not (np.isfinite(low) and np.isfinite(high)):
+        finite = flat[np.isfinite(flat)]
+        if not finite.size:
+            return Summary(shape, dtype, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, ())
+        low, high = float(finite.min()), float(finite.max())
+    mean = float(finite.mean(dtype=np.float64))
+    # Scaled, so that the square of a large number does not overflow.
+    scale = max(abs(low), abs(high)) or 1.0
+    scaled = finite / flat.dtype.type(scale) if scale > 1e15 or scale < 1e-15 else finite
+    unit = scale if scaled is not finite else 1.0
+    norm = float(np.sqrt(np.dot(scaled, scaled))) * unit
+    spread = float(np.sqrt(max((norm / unit) ** 2 / finite.size - (mean / unit) ** 2, 0.0))) * unit
+    zeros = 1.0 - np.count_nonzero(flat) / size
+    return Summary(
+        shape, dtype, mean, spread, low, high, norm, zeros, 1.0 - finite.size / size, _histogram(finite, low, high)
+    )
+
+
+def _histogram(finite, low, high) -> tuple[int, ...]:
+    """Counts in equal bins; of at most 100,000 elements evenly chosen, scaled up, since it is to be looked at."""
+    every = -(-finite.size // 100_000)
+    with np.errstate(all="ignore"):
+        if low == high or not np.isfinite(high - low):
+            return (finite.size,)
+        counts, _ = np.histogram(finite[::every], bins=_BINS, range=(low, high))
+    return tuple(int(c) * every for c in counts)
