@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from diffprog.diagnosis.arrays import array
 from diffprog.diagnosis.finding import Finding, where
 from diffprog.graph.nodes import Edge, Node
 from diffprog.graph.recording import Recording
@@ -17,7 +18,7 @@ class Step(NamedTuple):
     """An operation on the path from an input to the output.
 
     Attributes:
-      effect: length of the gradient times length of the value, |dL/dx| |x|: how much the output changes, at most, per
+      effect: length of gradient times value, elementwise: |x dL/dx|, how much the output changes, at most, per
         relative change of x. Scaling x by a constant, and the next operation by its inverse, leaves it as it is.
     """
 
@@ -74,7 +75,7 @@ def _finding(kind, steps: list[Step], effects, sign) -> Finding:
     shape = "  ".join(f"{steps[i].effect:.0e}" for i in picked)
     title = f"{kind} gradient: {'smaller' if sign < 0 else 'larger'} by {total} on the way to {steps[-1].node.label}"
     breaks = f"breaks at {where(node)}" + (f" ({count} times, {10 ** by_line[worst]:.0e} in all)" if count > 1 else "")
-    lines = (f"|gradient| |value| from the output back: {shape}", breaks)
+    lines = (f"|gradient * value| from the output back: {shape}", breaks)
     return Finding(kind, f"{kind} gradient", node, title, lines, _fix(kind, node))
 
 
@@ -95,11 +96,19 @@ def _depths(recording) -> dict[Node, int]:
 
 
 def _effect(node: Node) -> float:
-    pairs = zip(map(summarize, node.values), map(summarize, node.gradients), strict=True)
-    found = [v.norm * g.norm for v, g in pairs if v is not None and g is not None]
-    return max(found, default=0.0)
+    return max(map(_together, node.gradients, node.values), default=0.0)
 
 
 def _size(edge: Edge) -> float:
-    gradient, value = summarize(edge.gradient), summarize(edge.source.values[edge.output])
-    return gradient.norm * value.norm if gradient is not None and value is not None else 0.0
+    return _together(edge.gradient, edge.source.values[edge.output])
+
+
+def _together(gradient, value) -> float:
+    if gradient is None or value is None:
+        return 0.0
+    x, g = array(value), array(gradient)
+    if x is None or g is None:  # summaries
+        return summarize(gradient).norm * summarize(value).norm
+    with np.errstate(all="ignore"):
+        product = np.abs(g.astype(np.complex128) * x) if np.iscomplexobj(x) else np.abs(g.astype(np.float64) * x)
+        return float(np.sqrt(np.sum(product**2)))

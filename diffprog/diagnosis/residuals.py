@@ -80,9 +80,10 @@ def residuals(recording: Recording) -> Residuals:
     recorder = recording._recorder
     keepers: dict[int, list[Node]] = {}
     arrays: dict[int, jax.Array] = {}
+    tape = {id(written) for written in recorder.tape_nodes}
     for node, written in zip(recorder.nodes, recorder.tape_nodes, strict=True):
         if written is not None and written.backward is not None:
-            for x in _held(written.backward):
+            for x in _held(written.backward, tape):
                 arrays[id(x)] = x
                 keepers.setdefault(id(x), []).append(node)
     made = {id(x): node for node in recorder.nodes for x in node.values if isinstance(x, jax.Array)}
@@ -94,9 +95,13 @@ def residuals(recording: Recording) -> Residuals:
     return Residuals(tuple(sorted(found, key=lambda r: -r.bytes)))
 
 
-def _held(function) -> list[jax.Array]:
-    """The arrays that a function closes over, also through other functions, lists and objects that it closes over."""
-    found, seen, waiting = {}, set(), [function]
+def _held(function, known: set[int]) -> list[jax.Array]:
+    """The arrays that a function closes over, also through other functions, lists and objects that it closes over.
+
+    Args:
+      known: ids of objects to leave alone.
+    """
+    found, seen, waiting = {}, set(known), [function]
     while waiting:
         x = waiting.pop()
         if id(x) in seen:
