@@ -4,6 +4,9 @@ import importlib
 
 from diffprog.comparison import compare
 from diffprog.graph import record
+from diffprog.graph.interpose import hook, intervene
+from diffprog.graph.probes import activations, grad_at
+from diffprog.graph.taps import tap
 from diffprog.rules import (  # noqa: F401  (they fill the table of rules)
     calls,
     checkpoint,
@@ -35,18 +38,23 @@ from diffprog.transforms.jacobians import hessian, hvp, jacrev
 from diffprog.transforms.reverse import grad, value_and_grad, vjp
 
 __all__ = [
+    "activations",
     "attack",
     "compare",
     "defvjp",
     "fit",
     "grad",
+    "grad_at",
     "hessian",
+    "hook",
     "hvp",
     "images",
+    "intervene",
     "jacrev",
     "models",
     "optimize",
     "record",
+    "tap",
     "value_and_grad",
     "visualize",
     "vjp",
