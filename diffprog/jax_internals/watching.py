@@ -148,7 +148,7 @@ def _watched_bind(primitive, *args, **params):
         results = _bind(primitive, *args, **params)
         if primitive is jit_p:
             _state.calls = next(_calls)
-        elif not _in_backward_pass():
+        elif not _is_replayed():
             operation = Operation(primitive, params, results, _state.scopes)
             for i in reversed(range(len(watchers))):
                 _state.set(watchers[:i])
@@ -159,10 +159,10 @@ def _watched_bind(primitive, *args, **params):
         _state.set(watchers)
 
 
-def _in_backward_pass() -> bool:
-    """Whether JAX is running a function backward."""
-    stack = source_info_util.current_name_stack().stack
-    return any(isinstance(p, source_info_util.Transform) and p.name == "transpose" for p in stack)
+def _is_replayed() -> bool:
+    """Whether JAX is running a staged program, or one backward, in Python: its operations were seen when they were
+    staged. Then, and only then, it says where the operation to come was called."""
+    return source_info_util._source_info_context.context.traceback is not None
 
 
 def _watched_enter(self):
