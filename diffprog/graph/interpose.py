@@ -36,8 +36,8 @@ class RunningSite:
 
     @property
     def source(self) -> Frame | None:
-        frame = self._operation.frame
-        return frame and Frame(frame.file_name, frame.start_line, frame.function_name)
+        line = self._operation.user_line
+        return line and Frame(*line)
 
     @property
     def shape(self):

@@ -11,10 +11,12 @@ call, if they ask for it.
 
 import contextlib
 import itertools
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from types import FrameType
 from typing import Any
 
 import jax
@@ -38,21 +40,26 @@ class Operation:
       primitive, params: what ran, with the arguments of `bind`.
       results: what it returned: one value, or a list.
       scopes: names of the scopes around it, also of those around the staged functions that it is in.
+      caller: the frame of Python that called it.
     """
 
     primitive: Any
     params: dict
     results: Any
     scopes: tuple[str, ...]
+    caller: FrameType
 
     @property
     def path(self) -> str:
         return as_path(self.scopes)
 
     @cached_property
-    def frame(self):
-        """The user's line: an object with file_name, start_line and function_name; None if there is none."""
-        return source_info_util.user_frame(source_info_util.current().traceback)
+    def user_line(self) -> tuple[str, int, str] | None:
+        """(file, line, function) of the user's code that called it, None if there is none."""
+        frame = self.caller
+        while frame is not None and not source_info_util.is_user_filename(frame.f_code.co_filename):
+            frame = frame.f_back
+        return frame and (frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
 
 
 @dataclass(eq=False)
@@ -149,7 +156,7 @@ def _watched_bind(primitive, *args, **params):
         if primitive is jit_p:
             _state.calls = next(_calls)
         elif not _is_replayed():
-            operation = Operation(primitive, params, results, _state.scopes)
+            operation = Operation(primitive, params, results, _state.scopes, sys._getframe(1))
             for i in reversed(range(len(watchers))):
                 _state.set(watchers[:i])
                 operation.results = watchers[i].act(operation)

@@ -93,8 +93,9 @@ def counted(at):
     """A while loop, of a length that depends on the values."""
 
     def fun(w, x):
-        step = lambda h: at(jnp.sin(h @ w) * 2 + h, "h")
-        return jnp.sum(lax.while_loop(lambda h: jnp.sum(h**2) < 500, step, x))
+        step = lambda state: (state[0] + 1, at(jnp.sin(state[1] @ w) * 2 + state[1], "h"))
+        more = lambda state: (state[0] < 9) & (jnp.sum(state[1] ** 2) < 500)
+        return jnp.sum(lax.while_loop(more, step, (0, x))[1])
 
     return fun
 
