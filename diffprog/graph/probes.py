@@ -111,8 +111,10 @@ def _marking_probe(name, fun, selectors, floats) -> Probe:
 
 def _run(probe, fun, args, kwargs, perturbation, parent):
     def run():
+        # As under JAX's transformations, arguments are rebuilt: NNX lets only the trace that made a variable change it.
+        own_args, own_kwargs = jax.tree.map(lambda x: x, (args, kwargs))
         with probe.watching():
-            return fun(*args, **kwargs)
+            return fun(*own_args, **own_kwargs)
 
     return run_exposed(run, (), probe, perturbation, parent)
 
