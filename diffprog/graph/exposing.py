@@ -140,8 +140,8 @@ def marks_of(primitive, params, owner) -> list:
         what = "a while loop, which has no known length:" if primitive.name == "while" else f"'{primitive.name}':"
         selected = " and ".join(repr(owner.selectors[i].given) for i in found[0][0].selectors)
         raise Unreachable(
-            f"the value selected by {selected} is inside {what} it can be intervened in and hooked there, but not taken "
-            "out; use lax.scan, or look at it in a recording (dp.record)"
+            f"the value selected by {selected} is inside {what} it can be intervened in and hooked there, but not "
+            "taken out; use lax.scan, or look at it in a recording (dp.record)"
         )
     if primitive.name == "scan":
         return [(mark, stacked(aval, params["length"])) for mark, aval in found]
@@ -164,7 +164,7 @@ def _expose(jaxpr, owner, perturb, before, after):
     own = [aval for _, aval in marks_in(jaxpr, owner)]
 
     def run(*operands):
-        args, skipped, perturbations = split(operands, len(jaxpr.in_avals), len(others[0]) if perturb else 0)
+        args, _, perturbations = split(operands, len(jaxpr.in_avals), len(others[0]) if perturb else 0)
         supply = iter(perturbations)
         with take_current_trace() as parent:
             next_one = (lambda aval: next(supply)) if perturb else None

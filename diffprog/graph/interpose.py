@@ -90,7 +90,8 @@ class Probe:
                 raise ValueError(self._names.nothing_for(chosen.given))
             if i not in self._used:
                 raise ValueError(
-                    f"{self._name} takes values that can have a gradient; all that {chosen.given!r} selects are integers"
+                    f"{self._name} takes values that can have a gradient; all that {chosen.given!r} selects are "
+                    "integers: select a float"
                 )
 
     def _see(self, operation):
@@ -191,7 +192,8 @@ def _replaced(function, value, given, place, what="value"):
         found = typeof(result)
         result = result if same_type(found, expected) else _as_dtype(result, found, expected)
     except TypeError:
-        raise TypeError(f"the function for {given!r} returned {result!r}; expected an array like its argument") from None
+        message = f"the function for {given!r} returned {result!r}; expected an array like its argument"
+        raise TypeError(message) from None
     if result is None:
         raise TypeError(
             f"the function for {given!r} takes a {what} of type {expected.str_short()} ({place}) and returned "

@@ -106,11 +106,11 @@ _calls = itertools.count(1)
 
 @contextlib.contextmanager
 def watched(watcher: Watcher):
-    """Let `watcher` see every operation that is called in this thread meanwhile, also while functions are staged.
+    """Let `watcher` see every operation that this thread calls meanwhile, also while functions are staged.
 
-    What JAX and diffprog call to carry an operation out, such as the operations of its derivative, is not shown, nor are
-    functions that have a derivative of their own (`custom_jvp`, `custom_vjp`) looked into. Of several watchers the last
-    one sees an operation first.
+    What JAX and diffprog call to carry an operation out, such as the operations of its derivative, is not shown, nor
+    are functions that have a derivative of their own (`custom_jvp`, `custom_vjp`) looked into. Of several watchers the
+    last one sees an operation first.
     """
     global _users
     with _lock:

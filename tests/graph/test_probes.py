@@ -173,16 +173,22 @@ def test_a_branch_that_is_not_taken_is_zero():
     assert_same(gradients, {"h": 8 * jnp.sin(X @ W), "other": jnp.zeros((3, 4))})
 
 
+def python_loop(step, h, xs):
+    for x in xs:
+        h, _ = step(h, x)
+    return h, None
+
+
 def test_loops_in_loops_and_in_checkpoints():
     def fun(nested):
-        loop = lax.scan if nested else lambda f, h, xs: (h := [h], [h.append(f(h[-1], x)[0]) for x in xs])[0][-1:] + [0]
+        loop, checkpoint = (lax.scan, jax.checkpoint) if nested else (python_loop, lambda f: f)
 
-        @jax.checkpoint
+        @checkpoint
         def outer(h, row):
             inner = lambda h, x: (dp.tap(jnp.sin(h * x), "h") if nested else note(jnp.sin(h * x)), None)
             return loop(inner, h, row)[0], None
 
-        return lambda x: jnp.sum(loop(outer if nested else outer.__wrapped__, jnp.ones(2), x)[0])
+        return lambda x: jnp.sum(loop(outer, jnp.ones(2), x)[0])
 
     zeros, x = [jnp.zeros(2)] * 12, jnp.asarray(X)
 
@@ -321,7 +327,7 @@ def test_nnx():
 
 def test_while_loops_keep_their_values():
     for probe in (dp.activations, dp.grad_at):
-        with pytest.raises(ValueError, match="the value selected by 'h' is inside a while loop, which has no known len"):
+        with pytest.raises(ValueError, match="the value selected by 'h' is inside a while loop"):
             probe(counted(dp.tap), ["h"])(W, X)
 
 
