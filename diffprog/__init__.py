@@ -3,7 +3,8 @@
 import importlib
 
 from diffprog.comparison import compare
-from diffprog.graph import record
+from diffprog.diagnosis import diagnose
+from diffprog.graph import backward_source, record
 from diffprog.graph.interpose import hook, intervene
 from diffprog.graph.probes import activations, grad_at
 from diffprog.graph.taps import tap
@@ -40,8 +41,10 @@ from diffprog.transforms.reverse import grad, value_and_grad, vjp
 __all__ = [
     "activations",
     "attack",
+    "backward_source",
     "compare",
     "defvjp",
+    "diagnose",
     "fit",
     "grad",
     "grad_at",
