@@ -101,7 +101,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("around", ["none", "jit", "jit inside", "vmap"])
+@pytest.mark.parametrize("around", ["none", "jit", "vmap"])
 @pytest.mark.parametrize("case", CASES)
 def test_values_and_gradients(case, around):
     program, name, oracle, (same, *where), arrange = CASES[case]
@@ -111,10 +111,9 @@ def test_values_and_gradients(case, around):
         "none": lambda f: f(W, X),
         "jit": lambda f: jax.jit(f)(W, X),
         "vmap": lambda f: jax.tree.map(lambda x: x[0], jax.vmap(f, (None, 0))(W, jnp.stack([X, -X]))),
-    }.get(around, lambda f: f(W, X))
-    fun = jax.jit(fun) if around == "jit inside" else fun
+    }[around]
     probes = dp.activations(fun, [name]), dp.grad_at(fun, [name])
-    for _ in range(2):  # the second from the caches
+    for _ in range(2 if around == "none" else 1):  # the second from the caches
         assert_same(change(probes[0]), {name: arrange(values)})
         assert_same(change(probes[1]), {name: arrange(gradients)})
 
