@@ -79,7 +79,7 @@ def brackets(index) -> str:
 
 
 def number(x) -> str:
-    return f"{x:.6g}" if not isinstance(x, (bool, np.bool_)) else str(bool(x))
+    return f"{x + 0:.6g}" if not isinstance(x, (bool, np.bool_)) else str(bool(x))  # 0 rather than -0
 
 
 def reaches(place_nodes: list[Node]) -> set[Node]:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from diffprog.diagnosis.arrays import array, at, operand
-from diffprog.graph.nodes import Edge, Node
+from diffprog.graph.nodes import Edge, Node, Place
 
 
 def forward_cause(node: Node, index) -> tuple[str, list[str]]:
@@ -17,6 +17,11 @@ def forward_cause(node: Node, index) -> tuple[str, list[str]]:
     y = given[1] if len(given) > 1 else None
     infinite = any(g is not None and np.isinf(g) for g in given)
     name = node.primitive
+    if (original := differentiated(node)) is not None:
+        at_zero = at(operand(original, 0), index) if index is not None else None
+        for singular, words, formula in _SLOPES[original.primitive] if at_zero is not None else ():
+            if singular(at_zero):
+                return words, [f"its slope: {formula}"]
     if name == "div" and y is not None:
         if y == 0:
             return ("zero divided by zero" if x == 0 else "division by zero"), []
@@ -40,7 +45,7 @@ def forward_cause(node: Node, index) -> tuple[str, list[str]]:
         return f"overflow in {name}", [f"{name} exceeds {node.dtype} above about {_largest_exponent(node):.0f}"]
     if name == "custom_jvp_call" or name == "custom_vjp_call":
         return _custom(node)
-    if name in ("cholesky", "triangular_solve", "lu", "eigh", "svd", "qr", "schur", "eig"):
+    if name in ("cholesky", "triangular_solve", "custom_linear_solve", "lu", "eigh", "svd", "qr", "schur", "eig"):
         return _WORDS.get(name, f"{name} of a singular matrix"), []
     if name in ("reduce_sum", "dot_general", "cumsum", "conv_general_dilated", "reduce_window_sum", "scatter-add"):
         return ("infinities in a sum" if _any_infinite(node) else f"overflow in {name}"), []
@@ -93,6 +98,21 @@ def backward_cause(edge: Edge, index) -> tuple[str, list[str]]:
         return f"singular {name}", []
     slope = "the slope is infinite" if arrived is not None and np.isfinite(arrived) else "the slope is not finite"
     return f"{name} has no finite slope here", [slope]
+
+
+def differentiated(node: Node) -> Node | None:
+    """The operation whose slope is computed by a node of the reverse pass, where it is one with a singular slope."""
+    if not _in_reverse(node):
+        return None
+    used = [x.node for x in node.arguments if isinstance(x, Place)]
+    for candidate in used + [edge.target for x in used for edge in x.outgoing]:
+        if candidate.primitive in _SLOPES and candidate.source == node.source and not _in_reverse(candidate):
+            return candidate
+    return None
+
+
+def _in_reverse(node: Node) -> bool:
+    return "backward" in node.path.split("/")
 
 
 def is_norm(root: Node) -> bool:
@@ -184,6 +204,7 @@ _SLOPES = {
 _WORDS = {
     "cholesky": "cholesky of a matrix that is not positive definite",
     "triangular_solve": "solve with a singular matrix",
+    "custom_linear_solve": "solve with a singular matrix",
     "lu": "lu of a singular matrix",
     "eigh": "eigh of repeated eigenvalues",
     "eig": "eig of repeated eigenvalues",

@@ -1,10 +1,12 @@
 """NaN and infinity: the first operation that made one from finite numbers, in the forward or the backward pass."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from diffprog.diagnosis import remedies
 from diffprog.diagnosis.arrays import array, at, brackets, first, flaw, number, operand, used_by
-from diffprog.diagnosis.causes import backward_cause, forward_cause
+from diffprog.diagnosis.causes import backward_cause, differentiated, forward_cause
 from diffprog.diagnosis.finding import Finding, where
 from diffprog.graph.nodes import Edge, Node, Place
 from diffprog.graph.recording import Recording
@@ -18,11 +20,25 @@ def find(recording: Recording) -> list[Finding]:
     forward = _forward_births(outputs)
     if forward:
         spoiled = "the output" + (f" and {gradients}" if gradients else "")
-        return [_forward(node, spoiled) for node in forward]
+        return _once_per_line([_forward(node, spoiled) for node in forward])
     backward = _backward_births(inputs)
     if not backward and inputs:  # summaries do not show more
         return [Finding("nan", "unknown", node, f"the gradient of {where(node)} is not finite") for node in inputs]
-    return [_backward(edge, gradients) for edge in backward]
+    return _once_per_line([_backward(edge, gradients) for edge in backward])
+
+
+def _once_per_line(findings: list[Finding]) -> list[Finding]:
+    """Of what was born by the same operation on the same line, as in the iterations of a loop, the first alone."""
+    shared: dict[tuple, list[Finding]] = {}
+    for finding in findings:
+        node = finding.node
+        shared.setdefault((node.source or node, node.primitive), []).append(finding)
+    found = []
+    for first_one, *others in shared.values():
+        again = len({other.node for other in others} - {first_one.node})
+        more = (f"and {again} more times on this line",) if again else ()
+        found.append(replace(first_one, details=(*first_one.details, *more)))
+    return found
 
 
 def _of_inputs(recording, inputs) -> str:
@@ -77,7 +93,7 @@ def _met(node, value, place) -> bool:
 
 # Operations whose result has elements that depend on other elements than their own.
 _MIXES = {"cholesky", "custom_jvp_call", "custom_vjp_call", "dot_general", "eigh", "fft", "gather", "rev", "sort"}
-_MIXES |= {"transpose", "triangular_solve", "cumsum", "cumlogsumexp", "cummax", "cummin", "cumprod"}
+_MIXES |= {"transpose", "triangular_solve", "custom_linear_solve", "lu", "qr", "svd", "cumsum", "cumlogsumexp", "cummax", "cummin", "cumprod"}
 
 
 def _made_of_finite(place: Place) -> bool:
@@ -104,11 +120,20 @@ def _forward(node: Node, spoiled: str) -> Finding:
             fix="look at where it comes from",
         )  # fmt: skip
     index = first(~np.isfinite(result)) if result is not None else None
-    cause, details = forward_cause(node, index)
     kind = "NaN" if result is None or np.isnan(result[index]) else "infinity"
     title = f"{kind} in the forward pass: it spoils {spoiled}"
-    born = f"born at {where(node)}"
-    return Finding("nan", cause, node, title, (born, *_element(node, index, details)), remedies.forward(node, cause))
+    cause, element = _forward_words(node)
+    mended = differentiated(node)
+    fix = remedies.forward(node, cause) if mended is None else remedies.of_slope(mended, False)
+    return Finding("nan", cause, node, title, (f"born at {where(node)}", *element), fix)
+
+
+def _forward_words(node: Node) -> tuple[str, list[str]]:
+    """(cause, lines about the element) of an operation whose result is not finite."""
+    results = [x for x in map(array, node.values) if x is not None and not np.all(np.isfinite(x))]
+    index = first(~np.isfinite(results[0])) if results else None
+    cause, details = forward_cause(node, index)
+    return cause, _element(node, index, details)
 
 
 def _element(node, index, details) -> list[str]:
@@ -116,7 +141,7 @@ def _element(node, index, details) -> list[str]:
         return list(details)
     given = []
     for i, edge_or_literal in enumerate(node.arguments):
-        x = at(operand(node, i), index)
+        x = at(operand(node, i), index) if node.primitive not in _MIXES else None
         if x is not None:
             label = edge_or_literal.node.label if isinstance(edge_or_literal, Place) else "a number"
             given.append(f"{label} = {number(x)}")
@@ -160,20 +185,54 @@ def _backward(edge: Edge, spoiled: str) -> Finding:
     node = edge.target
     sent = array(edge.gradient)
     index = first(~np.isfinite(sent)) if sent is not None else None
-    arrived = at(array(node.gradients[0]), index) if index is not None and node.single else None
+    above = _index_of_result(edge, index)
+    arrived = at(array(node.gradients[0]), above) if above is not None and node.single else None
     kind = "NaN" if sent is None or np.isnan(sent[index]) else "infinity"
-    cause, details = backward_cause(edge, index)
-    mask = mask_behind(node, index) if arrived is not None and arrived == 0 else None
+    title = f"{kind} in the backward pass: it spoils {spoiled}"
+    mask = mask_behind(node, above) if arrived is not None and arrived == 0 else None
+    comes = f"gradient that arrives: {number(arrived)}" if arrived is not None else ""
+    comes += f" (masked by {where(mask)})" if mask else ""
+    behind = " behind a mask" if mask is not None else ""
+    origin = _infinite_factor(node)
+    if origin is not None:  # finite slopes of an infinity that was made before, in the forward pass
+        cause, element = _forward_words(origin)
+        lines = [f"born at {where(origin)}", *element, f"in the backward pass it is a factor at {where(node)}"]
+        fix = remedies.of_slope(origin, mask is not None)
+        return Finding("nan", cause + behind, origin, title, tuple([*lines, comes] if comes else lines), fix)
+    cause, details = backward_cause(edge, above)
     lines = [f"born at {where(node)}"]
     if index is not None:
         lines.append(f"{edge.source.label}{brackets(index)} = {number(array(edge.source.values[edge.output])[index])}")
-    if arrived is not None:
-        lines.append(f"gradient that arrives: {number(arrived)}" + (f" (masked by {where(mask)})" if mask else ""))
-    lines += details
-    if mask is not None:
-        cause += " behind a mask"
-    title = f"{kind} in the backward pass: it spoils {spoiled}"
-    return Finding("nan", cause, node, title, tuple(lines), remedies.backward(edge, mask))
+    lines += [comes, *details] if comes else details
+    return Finding("nan", cause + behind, node, title, tuple(lines), remedies.backward(edge, mask))
+
+
+def _infinite_factor(node: Node) -> Node | None:
+    """The operation that made an operand of this one infinite; None if all are finite, or somebody wrote it down."""
+    spoiled = [x for x in node.arguments if isinstance(x, Place) and flaw(x.node.values[x.output])]
+    births = [birth for birth in _forward_births(spoiled) if birth.primitive not in ("input", "constant")]
+    return births[0] if births else None
+
+
+def _index_of_result(edge: Edge, index):
+    """An index into a node's result for one into an argument, which may have been stretched to the result's shape."""
+    node = edge.target
+    if index is None or not node.single or edge.gradient.shape == node.avals[0].shape:
+        return index
+    shape = node.avals[0].shape
+    if len(shape) != len(index):
+        return index
+    here = np.ones(shape, bool)
+    for axis, (i, n) in enumerate(zip(index, edge.gradient.shape, strict=True)):
+        if n != 1:
+            here &= np.arange(shape[axis]).reshape([-1 if a == axis else 1 for a in range(len(shape))]) == i
+    given = [operand(node, i) for i in range(len(node.arguments))]
+    given = [np.broadcast_to(x, shape) for x in given if x is not None and np.ndim(x) in (0, len(shape))]
+    for suspicious in (lambda x: ~np.isfinite(x), lambda x: x == 0):
+        hits = here & np.any([suspicious(x) for x in given], axis=0) if given else here
+        if hits.any():
+            return first(hits)
+    return first(here)
 
 
 def mask_behind(node: Node, index) -> Node | None:
@@ -190,7 +249,15 @@ def mask_behind(node: Node, index) -> Node | None:
             part = at(array(edge.gradient), index) if index is not None else None
             if part is not None and part != 0:
                 continue
-            if edge.target.primitive in ("select_n", "mul", "dynamic_slice", "gather", "slice", "clamp", "max", "min"):
+            if _masks(edge):
                 return edge.target
             waiting.append(edge.target)
     return None
+
+
+def _masks(edge: Edge) -> bool:
+    """Whether an operation lets some elements through and others not; a product does if it is with a constant."""
+    if edge.target.primitive == "mul":
+        other = edge.target.arguments[1 - edge.argument]
+        return not (isinstance(other, Place) and other.node.differentiable[other.output])
+    return edge.target.primitive in ("select_n", "dynamic_slice", "gather", "slice", "clamp", "max", "min")

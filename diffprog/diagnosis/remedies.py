@@ -2,6 +2,9 @@
 
 import ast
 import linecache
+from typing import NamedTuple
+
+import numpy as np
 
 from diffprog.graph.nodes import Edge, Node
 
@@ -29,17 +32,18 @@ _SAFE = {  # where the operation is finite with a finite slope, and a value that
 
 def backward(edge: Edge, mask: Node | None) -> str | None:
     """The fix for an operation whose slope is not finite."""
-    from diffprog.diagnosis.causes import is_norm
+    return of_slope(edge.target, mask is not None)
 
-    node = edge.target
+
+def of_slope(node: Node, masked: bool) -> str | None:
+    """The same, of a node.
+
+    Args:
+      masked: whether its result is masked later where that happens.
+    """
     name = node.primitive
-    if name == "sqrt" and is_norm(node):
-        found = _expression(node, ("norm",))
-        x = found[1] if found else "x"
-        return (
-            f"a norm has no slope at zero; take the root of what is not zero alone:\n"
-            f"n2 = jnp.sum({_grouped(x)} ** 2)\njnp.where(n2 > 0, jnp.sqrt(jnp.where(n2 > 0, n2, 1.0)), 0.0)"
-        )
+    if name == "sqrt" and (written := _norm(node)) is not None:
+        return written
     if name == "atan2":
         return "give atan2 a point that is not the origin: jnp.arctan2(y, jnp.where((x == 0) & (y == 0), 1.0, x))"
     if name in ("eigh", "eig", "svd", "schur"):
@@ -48,10 +52,26 @@ def backward(edge: Edge, mask: Node | None) -> str | None:
             "perturbation to the matrix"
         )
     if name in _SAFE:
-        return double_where(node, mask is not None)
-    if mask is not None:
+        return double_where(node, masked)
+    if masked:
         return f"mask the operand of {node.label} too, not only its result (double-where)"
     return None
+
+
+def _norm(node: Node) -> str | None:
+    """The fix of a norm at zero, if the node's line calls one of a single array."""
+    found = _expression(node, ("norm",))
+    if found is None:
+        return None
+    keywords = {k.arg: ast.unparse(k.value) for k in found.call.keywords}
+    if len(found.call.args) > 1 or set(keywords) - {"axis", "keepdims"}:
+        return "a norm has no slope at zero: mask its operand where all of it is zero (double-where)"
+    how = "".join(f", {name}={value}" for name, value in keywords.items())
+    return (
+        f"a norm has no slope at zero; take the root only of what is not zero:\n"
+        f"n2 = jnp.sum({_grouped(found.operand)} ** 2{how})\n"
+        f"{found.whole}  ->  jnp.where(n2 > 0, jnp.sqrt(jnp.where(n2 > 0, n2, 1.0)), 0.0)"
+    )
 
 
 _NAME = " (double-where):"
@@ -63,14 +83,15 @@ def double_where(node: Node, masked: bool) -> str:
     condition, harmless = _SAFE[name]
     found = _expression(node, _CALLS.get(name, (name,)), operator=_OPERATORS.get(name))
     if found is None:
+        if name in ("sqrt", "rsqrt"):
+            return f"add a small number (an epsilon) to the operand of {node.label}, within the root"
         start = "mask the operand too, not only the result" if masked else "keep the operand away from that point"
         return f"{start}: x = jnp.where({condition.format(x='x')}, x, {harmless}) before {node.label} (double-where)"
-    whole, operand, rewritten = found
-    condition = condition.format(x=_grouped(operand))
+    condition = condition.format(x=_grouped(found.operand))
     start = f"mask the operand, not only the result{_NAME}" if masked else f"mask operand and result{_NAME}"
     return (
-        f"{start}\nsafe = jnp.where({condition}, {operand}, {harmless})\n"
-        f"{whole}  ->  jnp.where({condition}, {rewritten}, 0.0)"
+        f"{start}\nsafe = jnp.where({condition}, {found.operand}, {harmless})\n"
+        f"{found.whole}  ->  jnp.where({condition}, {found.with_safe}, 0.0)"
     )
 
 
@@ -79,7 +100,7 @@ def forward(node: Node, cause: str) -> str | None:
     name = node.primitive
     if "overflow in exp" in cause:
         return "subtract the largest exponent first, as jax.nn.softmax and jax.nn.logsumexp do, or clip the exponent"
-    if "float16" in cause or "conversion" in cause:
+    if cause.startswith("overflow") and not isinstance(node.dtype, list) and node.dtype == np.float16:
         return "compute in float32 or bfloat16, or scale the loss"
     if cause == "infinity minus infinity":
         return (
@@ -89,6 +110,8 @@ def forward(node: Node, cause: str) -> str | None:
         return "add a small multiple of the identity to the matrix"
     if cause == "solve with a singular matrix":
         return "add a small multiple of the identity to the matrix, or use jnp.linalg.lstsq"
+    if name == "log" and cause == "log of zero" and (safer := _logarithm_of(node)) is not None:
+        return safer
     if name in _SAFE and cause.split()[0] != "overflow":
         return double_where(node, False)
     if cause.startswith("overflow"):
@@ -96,14 +119,46 @@ def forward(node: Node, cause: str) -> str | None:
     return None
 
 
+def _logarithm_of(node: Node) -> str | None:
+    """The better-behaved function, where a logarithm is taken of a sum of exponentials or of a probability."""
+    above = node.inputs[0] if node.inputs else None
+    for _ in range(6):
+        if above is None or not above.inputs:
+            return None
+        if above.primitive == "logistic":
+            return "take the logarithm of the logits instead: jax.nn.log_sigmoid(x), and of 1 - p jax.nn.log_sigmoid(-x)"
+        if above.primitive == "div" and is_exponential_sum(above.inputs[-1]):
+            return "take the logarithm of the logits instead: jax.nn.log_softmax(x)"
+        if is_exponential_sum(above):
+            return (
+                "all of its terms are zero: leave out rows that are masked whole, or mask with a large finite number "
+                "as -1e9, and sum by jax.nn.logsumexp"
+            )
+        above = above.inputs[-1] if above.primitive == "sub" else above.inputs[0]
+    return None
+
+
+def is_exponential_sum(node: Node) -> bool:
+    """Whether a node is a sum of exponentials, as below a softmax."""
+    while node.primitive in ("broadcast_in_dim", "reshape", "stop_gradient", "convert_element_type") and node.inputs:
+        node = node.inputs[0]
+    return node.primitive == "reduce_sum" and bool(node.inputs) and node.inputs[0].primitive == "exp"
+
+
 _OPERATORS = {"div": ast.Div, "pow": ast.Pow, "integer_pow": ast.Pow}
 
 
-def _expression(node: Node, calls: tuple[str, ...], operator=None):
-    """(the expression that calls the operation, its operand, the expression with `safe` for it) on the node's line.
+class _Found(NamedTuple):
+    """An expression of the user's that calls an operation: its tree, its text, its operand, it with `safe` for that."""
 
-    None if the line can't be read, or does that more than once.
-    """
+    call: ast.expr
+    whole: str
+    operand: str
+    with_safe: str
+
+
+def _expression(node: Node, calls: tuple[str, ...], operator=None) -> _Found | None:
+    """The expression on the node's line that calls the operation; None if it can't be read, or there are several."""
     if node.source is None:
         return None
     text, tree = _statement(node.source.file, node.source.line)
@@ -117,11 +172,12 @@ def _expression(node: Node, calls: tuple[str, ...], operator=None):
             found.append((part, part.right if operator is ast.Div else part.left))
     if len(found) != 1:
         return None
+    call, argument = found[0]
     whole, operand = (ast.get_source_segment(text, part) for part in found[0])
     if whole is None or "\n" in whole:
         return None
-    start = found[0][1].col_offset - found[0][0].col_offset
-    return whole, operand, whole[:start] + "safe" + whole[start + len(operand) :]
+    start = argument.col_offset - call.col_offset
+    return _Found(call, whole, operand, whole[:start] + "safe" + whole[start + len(operand) :])
 
 
 def _called(call: ast.Call) -> str:
@@ -144,4 +200,6 @@ def _statement(file: str, line: int):
 
 
 def _grouped(text: str) -> str:
-    return text if text.replace(".", "").replace("_", "").isalnum() or text.endswith((")", "]")) else f"({text})"
+    """An expression, in parentheses if it needs them to be an operand."""
+    atoms = (ast.Name, ast.Call, ast.Subscript, ast.Attribute, ast.Constant)
+    return text if isinstance(ast.parse(text, mode="eval").body, atoms) else f"({text})"
