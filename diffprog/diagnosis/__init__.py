@@ -9,6 +9,7 @@ from diffprog.diagnosis import depth, kinks, nonfinite, zeros
 from diffprog.diagnosis.finding import Diagnosis, Finding
 from diffprog.graph.recording import Recording
 from diffprog.graph.running import record
+from diffprog.tracer.errors import MissingDerivative
 
 __all__ = ["Diagnosis", "Finding", "diagnose"]
 
@@ -34,8 +35,14 @@ def diagnose(fun: Callable, *, memory: int = 2**30, max_nodes: int = 100_000) ->
         notes = []
         if jnp.shape(recording.output) != () or not isinstance(recording.output, jax.Array):
             notes.append("the function does not return a scalar: this is the gradient of the sum of its results")
-        recording.backward(jax.tree.map(jnp.ones_like, recording.output))
-        return Diagnosis(tuple(_look(recording)), recording, (*notes, *recording.notes))
+        try:
+            recording.backward(jax.tree.map(jnp.ones_like, recording.output))
+        except MissingDerivative as error:
+            return Diagnosis((zeros.missing_rule(recording, error),), recording, (*notes, *recording.notes))
+        found = _look(recording)
+        lasting = tuple(finding for finding in found if finding.cut != "for now")
+        delayed = tuple(finding for finding in found if finding.cut == "for now")
+        return Diagnosis(lasting, recording, (*notes, *recording.notes), delayed)
 
     return diagnosed
 

@@ -55,6 +55,12 @@ def operand(node: Node, argument: int):
     return array(given.node.values[given.output] if isinstance(given, Place) else given)
 
 
+def varies(node: Node, argument: int) -> bool:
+    """Whether an argument depends on an input by a path that nothing cuts."""
+    given = node.arguments[argument]
+    return isinstance(given, Place) and given.node.differentiable[given.output]
+
+
 def at(values, index):
     """The element of an array at an index into the result it was broadcast to; None if shapes don't tell."""
     if values is None:

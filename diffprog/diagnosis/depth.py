@@ -10,59 +10,71 @@ from diffprog.graph.nodes import Edge, Node
 from diffprog.graph.recording import Recording
 from diffprog.graph.summaries import summarize
 
-_FACTOR = 1e6  # between the two ends of a path
+_DECADES = 6  # between the two ends of a path
 _LENGTH = 6  # operations at least: a single large scale is no matter of depth
 
 
 class Step(NamedTuple):
-    """An operation on the path from an input to the output.
+    """An operation on the path from the output back to an input.
 
     Attributes:
       effect: length of gradient times value, elementwise: |x dL/dx|, how much the output changes, at most, per
         relative change of x. Scaling x by a constant, and the next operation by its inverse, leaves it as it is.
+      gradient: root mean square of the gradient itself.
     """
 
     node: Node
     effect: float
+    gradient: float
 
 
-def profile(recording: Recording) -> list[Step]:
-    """The size of the gradient along the path of its largest parts from the output to the deepest input."""
-    starts = [place.node for place in recording.outputs if place is not None]
-    depths = _depths(recording)
-    if not starts:
-        return []
-    node = max(starts, key=lambda n: depths[n])
-    steps = [Step(node, _effect(node))]
+def profile(recording: Recording, node: Node) -> list[Step]:
+    """The size of the gradient along the path by which most of it came to an input, from the output back."""
+    return _path(node, {})
+
+
+def _path(node: Node, known: dict[Node, tuple[Edge, float]]) -> list[Step]:
+    steps = []
     while True:
-        edges = [edge for edge in node.incoming if edge.live and _size(edge) > 0]
-        if not edges:
-            return steps
-        # The deepest branch tells of depth; among those of nearly its depth the one that carries most.
-        deepest = max(depths[edge.source] for edge in edges)
-        edge = max((e for e in edges if depths[e.source] >= deepest - 3), key=_size)
-        node = edge.source
-        steps.append(Step(node, _effect(node)))
+        if node not in known:
+            sizes = [(edge, _size(edge)) for edge in node.outgoing if edge.live and edge.gradient is not None]
+            known[node] = max(sizes, key=lambda pair: pair[1], default=(None, _effect(node)))
+        edge, effect = known[node]
+        if edge is None:
+            steps.append(Step(node, effect, _mean_size(node.gradients[0])))
+            return steps[::-1]
+        steps.append(Step(node, effect, _mean_size(edge.gradient)))
+        node = edge.target
 
 
 def find(recording: Recording) -> list[Finding]:
-    steps = [step for step in profile(recording) if step.effect > 0]
-    if len(steps) < _LENGTH:
-        return []
-    effects = np.log10([step.effect for step in steps])
-    # The largest fall or rise between two places of the path.
-    falls = np.maximum.accumulate(effects) - effects
-    rises = effects - np.minimum.accumulate(effects)
-    found = []
-    if falls.max() > np.log10(_FACTOR) and effects[-1] - effects.max() < -0.8 * np.log10(_FACTOR):
-        found.append(_finding("vanishing", steps, effects, -1))
-    if rises.max() > np.log10(_FACTOR) and effects[-1] - effects.min() > 0.8 * np.log10(_FACTOR):
-        found.append(_finding("exploding", steps, effects, 1))
-    return found
+    known: dict = {}
+    vanishing, exploding = [], []
+    for node in recording.inputs:
+        if not node.gradients or node.gradients[0] is None:
+            continue
+        steps = [step for step in _path(node, known) if step.effect > 0 and step.gradient > 0]
+        if len(steps) < _LENGTH or steps[-1].node is not node:
+            continue
+        effects = np.log10([step.effect for step in steps])
+        if _is_gradual(effects[np.argmax(effects) :], -1):
+            vanishing.append((effects.max() - effects[-1], steps))
+        elif _is_gradual(effects[np.argmin(effects) :], 1):
+            exploding.append((effects[-1] - effects.min(), steps))
+    found = [("vanishing", vanishing, -1), ("exploding", exploding, 1)]
+    return [_finding(kind, paths, sign) for kind, paths, sign in found if paths]
 
 
-def _finding(kind, steps: list[Step], effects, sign) -> Finding:
+def _is_gradual(effects, sign) -> bool:
+    """Whether logarithms fall (-1) or rise (1) far, and not by a single step: that is a scale, or a cancellation."""
     changes = sign * np.diff(effects)
+    total = changes.sum()
+    return total > _DECADES and total - changes.max() > _DECADES / 2
+
+
+def _finding(kind, paths, sign) -> Finding:
+    decades, steps = max(paths, key=lambda pair: (round(pair[0], 3), len(pair[1])))
+    changes = sign * np.diff(np.log10([step.gradient for step in steps]))
     by_line: dict = {}  # of all operations on one line, over all iterations of a loop
     for change, step in zip(changes, steps[:-1], strict=True):
         by_line[step.node.source] = by_line.get(step.node.source, 0.0) + change
@@ -70,33 +82,36 @@ def _finding(kind, steps: list[Step], effects, sign) -> Finding:
     at = max((i for i in range(len(changes)) if steps[i].node.source == worst), key=lambda i: changes[i])
     node = steps[at].node
     count = sum(step.node.source == worst and step.node.label == node.label for step in steps)
-    total = f"{10 ** abs(effects[-1] - effects[0]):.0e}"
     picked = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), 8)).astype(int))
-    shape = "  ".join(f"{steps[i].effect:.0e}" for i in picked)
-    title = f"{kind} gradient: {'smaller' if sign < 0 else 'larger'} by {total} on the way to {steps[-1].node.label}"
+    shape = "  ".join(f"{steps[i].gradient:.0e}" for i in picked)
+    names = steps[-1].node.label + (f" (and {len(paths) - 1} more inputs)" if len(paths) > 1 else "")
+    compared = f"{'smaller' if sign < 0 else 'larger'} by {10**decades:.0e}, relative to the values,"
+    title = f"{kind} gradient: {compared} on the way to {names}"
     breaks = f"breaks at {where(node)}" + (f" ({count} times, {10 ** by_line[worst]:.0e} in all)" if count > 1 else "")
-    lines = (f"|gradient * value| from the output back: {shape}", breaks)
-    return Finding(kind, f"{kind} gradient", node, title, lines, _fix(kind, node))
+    lines = (f"|gradient| from the output back: {shape}", breaks)
+    return Finding(kind, f"{kind} gradient", node, title, lines, _fix(kind, {step.node.label for step in steps if step.node.source == worst}))
 
 
-def _fix(kind, node):
+def _fix(kind, labels: set[str]) -> str:
+    """What to do, given what the operations on the line are."""
     if kind == "exploding":
         return "normalize, initialize with smaller weights, clip the gradient, or go back through fewer iterations"
-    if node.label in ("tanh", "logistic", "sigmoid", "erf", "_softmax", "softmax"):
-        return f"{node.label} is flat: normalize its input, add residual connections, or use ReLU with suitable weights"
+    flat = labels & {"tanh", "logistic", "sigmoid", "erf", "_softmax", "softmax"}
+    if flat:
+        return f"{min(flat)} is flat: normalize its input, add residual connections, or use ReLU with suitable weights"
     return "add residual connections or normalization, or initialize with larger weights"
-
-
-def _depths(recording) -> dict[Node, int]:
-    """Longest live path from any input, in operations."""
-    depths: dict[Node, int] = {}
-    for node in recording.nodes:
-        depths[node] = 1 + max((depths[e.source] for e in node.incoming if e.live), default=-1)
-    return depths
 
 
 def _effect(node: Node) -> float:
     return max(map(_together, node.gradients, node.values), default=0.0)
+
+
+def _mean_size(gradient) -> float:
+    found = array(gradient)
+    if found is None:
+        return summarize(gradient).norm / max(np.size(gradient), 1) ** 0.5 if gradient is not None else 0.0
+    with np.errstate(all="ignore"):
+        return float(np.sqrt(np.mean(np.abs(found.astype(np.complex128)) ** 2))) if found.size else 0.0
 
 
 def _size(edge: Edge) -> float:

@@ -19,7 +19,8 @@ class Finding:
       title: one line.
       details: further lines.
       fix: what to write instead, one sentence; None if there is nothing to mend.
-      cut: for kind "zero": "unused", "structure", "on purpose" or "here" (zero for these values alone).
+      cut: for kind "zero": "unused", "structure", "on purpose", "here" (zero for these values alone) or "for now" (zero
+        until a factor that starts at zero has moved).
     """
 
     kind: str
@@ -51,11 +52,13 @@ class Diagnosis:
       findings: what is wrong, the first cause first; empty if nothing is.
       recording: the run that was looked at, with its gradients.
       notes: what could not be looked at, and why.
+      delayed: inputs whose gradient is zero until a factor that starts at zero has moved: nothing wrong.
     """
 
     findings: tuple[Finding, ...]
     recording: Recording
     notes: tuple[str, ...] = ()
+    delayed: tuple[Finding, ...] = ()
 
     @property
     def healthy(self) -> bool:
@@ -71,7 +74,10 @@ class Diagnosis:
         parts = [str(finding) for finding in self.findings]
         if not parts:
             count = f"{len(inputs)} input" + "s" * (len(inputs) != 1)
-            parts = [f"nothing wrong: the gradient of {self.recording.function} is finite and reaches {count}"]
+            later = "".join(
+                f" ({found.title} once what is zero at {found.source} has moved)" for found in self.delayed
+            )
+            parts = [f"nothing wrong: the gradient of {self.recording.function} is finite and reaches {count}{later}"]
         return "\n\n".join(parts) + "".join(f"\nnote: {note}" for note in self.notes)
 
     def __repr__(self):

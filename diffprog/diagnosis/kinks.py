@@ -1,24 +1,65 @@
 """Derivatives taken exactly where they are a convention: kinks and ties."""
 
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from diffprog.diagnosis.arrays import array, brackets, first, operand
+from diffprog.diagnosis.arrays import array, brackets, first, is_zero, operand, varies
 from diffprog.diagnosis.finding import Finding, where
+from diffprog.diagnosis.remedies import calls
 from diffprog.graph.nodes import Node, Place
 from diffprog.graph.recording import Recording
+from diffprog.tracer.backward import backward
 from diffprog.transforms.reverse import grad
 
 
 def find(recording: Recording) -> list[Finding]:
     """Operations at a kink or a tie to which a gradient arrives there, one finding per line."""
     found: dict = {}
+    again = _differentiated_lines(recording)
     for node in recording.nodes:
-        if node.status == "live" and node.gradients and node.gradients[0] is not None:
-            hit = _kink(node)
+        key = node.source, node.label
+        if node.status != "live" or key in found or not node.gradients:
+            continue
+        arrived = array(node.gradients[0])
+        if arrived is not None:
+            hit = _kink(node, arrived)
+            if hit is not None and not _is_harmless(recording, node, hit[0], arrived):
+                found[key] = node, *hit
+        elif node.source in again and "backward" not in node.path and node.values[0] is not None:
+            hit = _kink(node, np.ones(node.avals[0].shape))
             if hit is not None:
-                found.setdefault((node.source, node.label), (node, *hit))
+                found[key] = node, *hit
     return [_finding(*hit) for hit in found.values()]
+
+
+def _differentiated_lines(recording: Recording) -> set:
+    """Lines whose slope is itself part of the output, as at second order."""
+    reverse = (node for node in recording.nodes if "backward" in node.path.split("/"))
+    return {node.source for node in reverse if any(g is not None and not is_zero(g) for g in node.gradients)}
+
+
+def _is_harmless(recording: Recording, node: Node, mask, arrived) -> bool:
+    """Whether the convention makes no difference to any input: as where both arguments that tie have the same slope."""
+    if node.primitive in ("reduce_max", "reduce_min"):
+        return False
+    part = np.where(mask, arrived, 0)
+    whole = _to_inputs(recording, [(node.incoming[0], part)])
+    difference = _to_inputs(recording, [(edge, -part if i else part) for i, edge in enumerate(node.incoming)])
+    return difference <= 1e-6 * whole
+
+
+def _to_inputs(recording: Recording, cotangents) -> float:
+    """The largest element that cotangents at the sources of some edges send to any input."""
+    seeds = []
+    for edge, cotangent in cotangents:
+        aval = edge.source.avals[edge.output]
+        place = recording._on_tape(Place(edge.source, edge.output))
+        if place is not None and aval.shape == cotangent.shape:
+            seeds.append((place, jnp.asarray(cotangent, aval.dtype)))
+    inputs = [recording._on_tape(Place(node, 0)) for node in recording.inputs]
+    sent = backward(seeds, [place[0] for place in inputs if place is not None])
+    return max((float(np.max(np.abs(array(g)), initial=0)) for g in sent if g is not None), default=0.0)
 
 
 def _finding(node, mask, cause, convention) -> Finding:
@@ -28,11 +69,11 @@ def _finding(node, mask, cause, convention) -> Finding:
     return Finding("kink", cause, node, title, (count, f"convention: {convention}"), fix)
 
 
-def _kink(node: Node):
+def _kink(node: Node, arrived):
     """(which elements, what, which convention applied), None if there is none."""
-    arrived, name, label = array(node.gradients[0]), node.primitive, node.label
+    name, label = node.primitive, node.label
     x = operand(node, 0) if node.arguments else None
-    if arrived is None or x is None:
+    if x is None:
         return None
     if label == "relu" and x.shape == arrived.shape:
         return _some((x == 0) & (arrived != 0) & ~_masked_before(node, 0), "relu at 0", "slope 0 at 0")
@@ -43,6 +84,8 @@ def _kink(node: Node):
         if y is None or not any(node.incoming):
             return None
         tie = (x == y) & (arrived != 0) & np.isfinite(x)
+        if not (varies(node, 0) and varies(node, 1)) and calls(node, "clip"):
+            return _some(tie, "clip at its bound", "slope one half at the bounds")
         return _some(tie, f"{name} of equal arguments", "each gets one half")
     if name in ("reduce_max", "reduce_min"):
         return _reduced(node, x, arrived)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from diffprog.diagnosis import remedies
-from diffprog.diagnosis.arrays import array, at, brackets, first, flaw, number, operand, used_by
+from diffprog.diagnosis.arrays import array, at, brackets, first, flaw, number, operand, used_by, varies
 from diffprog.diagnosis.causes import backward_cause, differentiated, forward_cause
 from diffprog.diagnosis.finding import Finding, where
 from diffprog.graph.nodes import Edge, Node, Place
@@ -249,15 +249,15 @@ def mask_behind(node: Node, index) -> Node | None:
             part = at(array(edge.gradient), index) if index is not None else None
             if part is not None and part != 0:
                 continue
-            if _masks(edge):
+            if _masks(edge, index):
                 return edge.target
             waiting.append(edge.target)
     return None
 
 
-def _masks(edge: Edge) -> bool:
-    """Whether an operation lets some elements through and others not; a product does if it is with a constant."""
+def _masks(edge: Edge, index) -> bool:
+    """Whether an operation lets some elements through and not others; a product does if it is with a constant zero."""
     if edge.target.primitive == "mul":
-        other = edge.target.arguments[1 - edge.argument]
-        return not (isinstance(other, Place) and other.node.differentiable[other.output])
+        other = 1 - edge.argument
+        return not varies(edge.target, other) and index is not None and at(operand(edge.target, other), index) == 0
     return edge.target.primitive in ("select_n", "dynamic_slice", "gather", "slice", "clamp", "max", "min")

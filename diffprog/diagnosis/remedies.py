@@ -180,6 +180,12 @@ def _expression(node: Node, calls: tuple[str, ...], operator=None) -> _Found | N
     return _Found(call, whole, operand, whole[:start] + "safe" + whole[start + len(operand) :])
 
 
+def calls(node: Node, name: str) -> bool:
+    """Whether the user's line of a node calls a function of this name."""
+    tree = _statement(node.source.file, node.source.line)[1] if node.source is not None else None
+    return tree is not None and any(isinstance(x, ast.Call) and _called(x) == name for x in ast.walk(tree))
+
+
 def _called(call: ast.Call) -> str:
     return call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
 

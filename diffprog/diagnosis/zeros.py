@@ -2,10 +2,11 @@
 
 import numpy as np
 
-from diffprog.diagnosis.arrays import array, is_zero, operand, reaches, used_by
+from diffprog.diagnosis.arrays import array, is_zero, operand, reaches, used_by, varies
 from diffprog.diagnosis.finding import Finding, where
 from diffprog.graph.nodes import Edge, Node, Place
 from diffprog.graph.recording import Recording
+from diffprog.tracer.errors import MissingDerivative
 
 
 def find(recording: Recording) -> list[Finding]:
@@ -38,7 +39,10 @@ def _named(nodes: list[Node]) -> str:
 def _missing(node: Node, needed: set[Node]):
     blocks = _blocks(node, needed)
     if not blocks:
-        return _unused(node, needed)
+        block = _decided(node)
+        return _unused(node, needed) if block is None else _steers(node, block)
+    # What is stopped on its way to another cut, as within a softmax, is not what is missing.
+    blocks = [b for b in blocks if b.primitive != "stop_gradient" or not _only_leads_to(b, blocks, needed)]
     on_purpose = all(block.primitive == "stop_gradient" for block in blocks)
     guilty = next((b for b in blocks if b.primitive != "stop_gradient"), blocks[0])
     cause, remedy = _why_blocked(guilty)
@@ -49,7 +53,34 @@ def _missing(node: Node, needed: set[Node]):
         cut = "on purpose" if on_purpose else "structure"
         return Finding("zero", cause, guilty, title, tuple(paths[:8]), None if on_purpose else remedy, cut)
 
-    return tuple(blocks), make
+    return tuple((block.source or block, block.primitive) for block in blocks), make
+
+
+def _decided(node: Node) -> Node | None:
+    """The first operation without a derivative on the way to what decides which branch runs, or how long a loop."""
+    seen, waiting, decides = set(), [node], False
+    blocked = []
+    while waiting:
+        here = waiting.pop()
+        if here in seen:
+            continue
+        seen.add(here)
+        blocked += [here] if here.status == "blocked" else []
+        waiting += here.outputs
+        aval = here.avals[0]
+        decides |= not here.outgoing and np.shape(here.values[0]) == () and aval.dtype.kind in "bi"
+    return min(blocked, key=lambda n: n.index) if decides and blocked else None
+
+
+def _steers(node: Node, block: Node):
+    cause, _ = _why_blocked(block)
+    remedy = "let the branch, or the number of steps, be fixed, and blend smoothly what it gives"
+
+    def make(names):
+        title = f"no gradient: {names}: decides what runs, and has no other way to the output"
+        return Finding("zero", cause, block, title, (f"{cause} at {where(block)}",), remedy, "structure")
+
+    return ("steers", block.source, block.primitive), make
 
 
 def _blocks(node: Node, needed: set[Node]) -> list[Node]:
@@ -73,6 +104,21 @@ def _blocks(node: Node, needed: set[Node]) -> list[Node]:
     return sorted(blocks, key=lambda n: n.index)
 
 
+def _only_leads_to(stopped: Node, blocks: list[Node], needed: set[Node]) -> bool:
+    """Whether every way on from a node to the output is cut by other nodes of these."""
+    seen, waiting = set(), [stopped]
+    while waiting:
+        here = waiting.pop()
+        if here in seen or (here is not stopped and here in blocks):
+            continue
+        seen.add(here)
+        onward = [target for target in here.outputs if target in needed]
+        if not onward:  # the output
+            return False
+        waiting += onward
+    return True
+
+
 def _leads_on(node, output, needed) -> bool:
     edges = used_by(node, output)
     return any(edge.target in needed for edge in edges) or not node.outgoing
@@ -86,7 +132,7 @@ def _unused(node: Node, needed):
             title, lines = f"no gradient: {names}: never used", ()
         else:
             title = f"no gradient: {names}: what is computed of it does not reach the output"
-            lines = tuple(f"used at {where(target)}" for target in last[:3])
+            lines = tuple(list(dict.fromkeys(f"used at {where(target)}" for target in last))[:3])
         return Finding("zero", "unused", node, title, lines, "use it, or leave it out of the arguments", "unused")
 
     return ("unused", not last), make
@@ -111,6 +157,8 @@ def _why_blocked(node: Node) -> tuple[str, str]:
         return "a comparison has no derivative", "use a soft step, as jax.nn.sigmoid((x - threshold) / temperature)"
     if name in _ROUNDS:
         return f"{name} is flat", _STRAIGHT_THROUGH.format(f=f"jnp.{name}(x)")
+    if name == "convert_element_type" and node.dtype == bool:
+        return "conversion to bool", "use a soft step, as jax.nn.sigmoid(x / temperature)"
     if name in ("convert_element_type", "bitcast_convert_type"):
         return f"conversion to {node.dtype}", (
             f"keep it a floating-point number, or round and pass straight through: "
@@ -129,6 +177,23 @@ def _why_blocked(node: Node) -> tuple[str, str]:
     return f"{node.label} has no derivative here", "use something smooth, or pass the gradient straight through"
 
 
+def missing_rule(recording: Recording, error: MissingDerivative) -> Finding:
+    """The finding of a backward pass that ended at an operation without a derivative."""
+    reached = [
+        node
+        for node in recording.nodes
+        if node.status == "live" and not any(g is not None for g in node.gradients) and _is_reached(node)
+    ]
+    node = max(reached, key=lambda n: n.index)
+    cause = "a callback has no derivative" if node.primitive.endswith(("callback", "ffi_call")) else error.problem
+    title = "no gradient: the backward pass ends at an operation without a derivative"
+    return Finding("zero", cause, node, title, (f"{node.label} at {where(node)}",), error.advice, "structure")
+
+
+def _is_reached(node: Node) -> bool:
+    return any(edge.gradient is not None for edge in node.outgoing)
+
+
 # ---------------------------------------------------------------- a path, but zero
 
 
@@ -143,6 +208,8 @@ def _zero_here(node: Node, ends):
         )
     reasons = [(edge.target, *_why_zero(edge)) for edge in culprits]
     guilty, cause, _, remedy = reasons[0]
+    if all(map(_moves_on, culprits)):
+        return ("for now", guilty.source), lambda names: Finding("zero", cause, guilty, names, (), None, "for now")
 
     def make(names):
         title = f"zero gradient: {names}: zero for these values"
@@ -150,6 +217,29 @@ def _zero_here(node: Node, ends):
         return Finding("zero", cause, guilty, title, tuple(lines), remedy, "here")
 
     return tuple(edge.target for edge in culprits), make
+
+
+def _moves_on(edge: Edge) -> bool:
+    """Whether an edge brings zeros only because the other factor is zero, and an input that will change makes it so.
+
+    So it is with weights that start at zero: after the first step the gradient is there.
+    """
+    node = edge.target
+    if node.primitive not in ("mul", "dot_general", "conv_general_dilated"):
+        return False
+    other = node.arguments[1 - edge.argument]
+    if not isinstance(other, Place) or np.any(operand(node, 1 - edge.argument)):
+        return False
+    seen, waiting = set(), [e for e in node.incoming if e.argument == 1 - edge.argument]
+    while waiting:
+        here = waiting.pop()
+        if not here.live or here.gradient is None or is_zero(here.gradient) or here.source in seen:
+            continue
+        if here.source.primitive == "input":
+            return True
+        seen.add(here.source)
+        waiting += here.source.incoming
+    return False
 
 
 def _distinct(reasons):
@@ -188,6 +278,9 @@ def _why_zero(edge: Edge) -> tuple[str, str, str]:
         share = "" if x is None else f", {np.mean(x <= 0):.0%} of {x.size} units not above zero"
         remedy = "lower the learning rate, initialize anew, or use a function with a slope below zero, as leaky_relu"
         return "dead ReLU", share, remedy
+    if name in ("max", "min") and varies(node, 1 - edge.argument):
+        better = "larger" if name == "max" else "smaller"
+        return "not picked", f", {name} takes the other argument, which is {better}", "check what is compared"
     if name in ("max", "min", "clamp") or label == "clip":
         return "saturated clip", _extent(x), "scale what is clipped to the range, or pass the gradient straight through"
     if name in _SMOOTH_ENDS:
@@ -195,6 +288,10 @@ def _why_zero(edge: Edge) -> tuple[str, str, str]:
         return f"saturated {kind}", _extent(x), "scale its input down: normalize, or initialize with smaller weights"
     if label in ("sigmoid", "softmax", "_softmax", "log_softmax", "silu", "gelu", "softplus", "logaddexp", "logsumexp"):
         return f"saturated {label.strip('_')}", _extent(x), "scale its input down, or divide it by a temperature"
+    if name == "exp" and is_of_softmax(node):
+        return "saturated softmax", _extent(x), "scale its input down, or divide it by a temperature"
+    if name in ("reduce_prod", "cumprod") and _tiny(node):
+        return "underflow in a product", "", "sum logarithms instead"
     if name in ("exp", "exp2", "rsqrt", "erfc", "integer_pow", "pow", "square") and _tiny(node):
         return f"underflow in {label}", _extent(x), "compute it by logarithms, or scale its operand"
     if name == "select_n":
@@ -218,6 +315,16 @@ def _is_rectifier(edge: Edge) -> bool:
         return False
     other = operand(edge.target, 1 - edge.argument)
     return other is not None and not np.any(other)
+
+
+def is_of_softmax(node: Node) -> bool:
+    """Whether an exponential is of something from which the largest was subtracted."""
+    if not node.inputs or node.inputs[0].primitive != "sub":
+        return False
+    shift = node.inputs[0].inputs[-1]
+    while shift.primitive in ("broadcast_in_dim", "reshape", "stop_gradient", "max", "select_n") and shift.inputs:
+        shift = shift.inputs[-1]
+    return shift.primitive == "reduce_max"
 
 
 def _tiny(node: Node) -> bool:
