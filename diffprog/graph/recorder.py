@@ -72,6 +72,8 @@ class Recorder(Tape):
       keeping: what is kept of arrays.
     """
 
+    transparent = frozenset()
+
     def __init__(self, parent, keeping: Keeping):
         super().__init__(parent)
         self.keeping = keeping
