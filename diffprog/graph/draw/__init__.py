@@ -1,0 +1,5 @@
+"""Drawings of a recording."""
+
+from diffprog.graph.draw.vector import svg
+
+__all__ = ["svg"]

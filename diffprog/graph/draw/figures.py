@@ -1,0 +1,129 @@
+"""Values and gradients in few characters, and what a box says."""
+
+import numpy as np
+
+from diffprog.graph.draw.outline import Group
+from diffprog.graph.nodes import Edge, Node
+from diffprog.graph.summaries import Summary, summarize
+
+_KINDS = {"f": "f", "i": "i", "u": "u", "c": "c", "V": "v"}
+LINE, CHARACTER = 15.0, 6.7  # height of a line of text, width of a character of the fixed-width font, in pixels
+MARKS = ("nan", "", "zero", "unused", "blocked", "constant")  # what a line is shown as if it carries several
+
+
+def type_text(aval) -> str:
+    """Type and shape, "f32[2,3]"; "" if it has none."""
+    dtype, shape = getattr(aval, "dtype", None), getattr(aval, "shape", None)
+    if dtype is None or shape is None:
+        return "" if aval is None else str(aval)
+    try:
+        dtype = np.dtype(dtype)
+        name = f"{_KINDS[dtype.kind]}{dtype.itemsize * 8}" if dtype.name[0] in "fiuc" else dtype.name
+    except TypeError:
+        name = str(dtype)  # keys and other types that NumPy does not know
+    return f"{name}[{','.join(map(str, shape))}]"
+
+
+def number(x) -> str:
+    """Four digits of one number."""
+    x = np.asarray(x).item() if not isinstance(x, (int, float, complex, bool)) else x
+    if isinstance(x, (bool, int)):
+        return str(x)
+    return f"{x:.4g}"
+
+
+def brief(value, most: int = 4) -> str:
+    """A small array's numbers; of a larger one, or a summary, mean and spread. "" of None."""
+    if value is None:
+        return ""
+    if not isinstance(value, Summary):
+        if isinstance(value, (bool, int, float, complex)):
+            return number(value)
+        size = getattr(value, "size", None)
+        if size is not None and size <= most and summarize(value) is not None:
+            return numbers(np.asarray(value))
+    summary = summarize(value)
+    if summary is None:
+        return ""
+    if not summary.size:
+        return "empty"
+    if summary.size == 1 and not summary.nonfinite:
+        return number(summary.mean)
+    text = f"{summary.mean:.3g} ± {summary.spread:.2g}"
+    return f"{text}, {_share(summary.nonfinite)} not finite" if summary.nonfinite else text
+
+
+def _share(x: float) -> str:
+    return f"{x:.0%}" if x >= 0.005 else "some"
+
+
+def numbers(array: np.ndarray) -> str:
+    """All of a small array, nested as in Python."""
+    if array.ndim == 0:
+        return number(array.item())
+    return "[" + ", ".join(numbers(row) for row in array) + "]"
+
+
+def norm(gradient) -> float | None:
+    """Euclidean length; NaN if some of it is not finite; None of None and of what has no numbers."""
+    summary = summarize(gradient)
+    if summary is None:
+        return None
+    return float("nan") if summary.nonfinite else summary.norm
+
+
+def gradient_norm(node: Node) -> float | None:
+    """Of all of a node's results together."""
+    lengths = [length for g in node.gradients if (length := norm(g)) is not None]
+    return float(np.sqrt(sum(x * x for x in lengths))) if lengths else None
+
+
+def edge_mark(edge: Edge, differentiated: bool) -> str:
+    """What a line shows: "nan", "zero", "unused" and "" as `Node.mark`; "blocked" where a gradient that could have
+    passed is cut, "constant" where there is nothing to differentiate."""
+    if not edge.live:
+        return "blocked" if "blocked" in (edge.source.status, edge.target.status) else "constant"
+    if not differentiated:
+        return ""
+    length = norm(edge.gradient)
+    if length is None:
+        return "unused"
+    return "nan" if length != length else "zero" if length == 0 else ""
+
+
+def strongest(edges: list[Edge], differentiated: bool) -> tuple[str, float | None]:
+    """Mark and size of a line that carries several edges: the first in `MARKS`, the largest gradient."""
+    mark = min((edge_mark(edge, differentiated) for edge in edges), key=MARKS.index)
+    sizes = [length for edge in edges if (length := norm(edge.gradient)) is not None and np.isfinite(length)]
+    return mark, max(sizes, default=None)
+
+
+def is_small(node: Node) -> bool:
+    """Whether it is drawn as one line: what no gradient concerns, unless the user gave it."""
+    return node.status == "constant" and node.primitive != "input"
+
+
+def box_lines(item: Node | Group) -> list[str]:
+    """The lines of text in a box; the first is its name."""
+    if isinstance(item, Group):
+        return [item.name, f"{item.size} nodes"]
+    types = ", ".join(type_text(aval) for aval in item.avals[:2]) + (", …" if len(item.avals) > 2 else "")
+    if is_small(item):
+        value = brief(item.values[0], 1) if item.values and np.prod(item.avals[0].shape) == 1 else ""
+        return [cut(" ".join(filter(None, [item.label, value or types])), 30)]
+    lines = [cut(item.label, 34), cut(types, 34)]
+    value = brief(item.values[0]) if item.values else ""
+    gradient = brief(item.gradients[0]) if item.gradients else ""
+    return lines + [cut(line, 34) for line in (value, gradient and f"∂ {gradient}") if line]
+
+
+def cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def box_size(item: Node | Group) -> tuple[float, float]:
+    """Width and height, in pixels, of a box that is not open."""
+    lines = box_lines(item)
+    small = not isinstance(item, Group) and is_small(item)
+    height = LINE * len(lines) + (6 if small else 11)
+    return max(map(len, lines)) * CHARACTER + (16 if small else 24), height

@@ -1,0 +1,243 @@
+"""Layers and their order: how the members of one group are arranged, whatever size each has on the page.
+
+A layered drawing (Sugiyama, Tagawa and Toda 1981): every member gets a layer below all that it uses; a line over several
+layers bends only at layers in between; the order in each layer is swept by barycentres to avoid crossings. Each group is
+arranged on its own, with the groups in it as members like any others, so opening one moves its surroundings and rearranges
+nothing. Lines from one result share a trunk, from which they branch off: a result that is used in a hundred layers has one
+line through them, and not a hundred.
+"""
+
+from bisect import bisect_left
+from dataclasses import dataclass, field
+
+from diffprog.graph.draw.outline import Group, Outline
+from diffprog.graph.nodes import Node
+
+SWEEPS = 12
+
+
+@dataclass(eq=False)
+class Net:
+    """One node's results as they are used in one group.
+
+    Attributes:
+      source: the node.
+      start: the member of the group that the node is or is in; None if it is outside and the line enters by a port.
+      ends: the members that use it, each once.
+      leaves: whether something outside the group uses it too, so that the line leaves by a port.
+    """
+
+    source: Node
+    start: object
+    ends: dict = field(default_factory=dict)
+    leaves: bool = False
+
+
+@dataclass(eq=False)
+class Spot:
+    """What takes a place in a layer: a member of the group, a port at its border ("in", "out"), or a trunk's bend.
+
+    `up` and `down` are the spots in the layers next to it that lines lead to, `incoming` and `outgoing` the lines' nets.
+    """
+
+    kind: str
+    item: object = None
+    net: Net | None = None
+    layer: int = 0
+    up: list["Spot"] = field(default_factory=list)
+    down: list["Spot"] = field(default_factory=list)
+    incoming: list[Net] = field(default_factory=list)
+    outgoing: list[Net] = field(default_factory=list)
+    position: float = 0.0
+
+
+@dataclass(eq=False)
+class Arrangement:
+    """A group's spots in layers from top to bottom, each from left to right."""
+
+    group: Group
+    layers: list[list[Spot]]
+    nets: dict[int, Net]
+
+
+def arrangements(tree: Outline, nodes: list[Node]) -> dict[Group, Arrangement]:
+    nets = _nets(tree, nodes)
+    return {group: _arrange(group, nets[group]) for group in tree.groups}
+
+
+def _nets(tree: Outline, nodes: list[Node]) -> dict[Group, dict[int, Net]]:
+    found: dict[Group, dict[int, Net]] = {group: {} for group in tree.groups}
+
+    def net(group, source, start):
+        return found[group].setdefault(source.index, Net(source, start))
+
+    for source in nodes:
+        outer = dict(_chain(tree, source))
+        for target in dict.fromkeys(edge.target for edge in source.outgoing):
+            inner = []
+            for group, member in _chain(tree, target):
+                if group in outer:
+                    meeting, end = group, member
+                    break
+                inner.append((group, member))
+            for group, member in inner:
+                net(group, source, None).ends[member] = True
+            net(meeting, source, outer[meeting]).ends[end] = True
+            for group, member in outer.items():
+                if group is meeting:
+                    break
+                net(group, source, member).leaves = True
+    return found
+
+
+def _chain(tree: Outline, node: Node) -> list[tuple[Group, object]]:
+    """The groups around a node, the nearest first, each with its member that the node is or is in."""
+    member, found = node, []
+    for group in tree.home[node.index].above():
+        found.append((group, member))
+        member = group
+    return found
+
+
+def _arrange(group: Group, nets: dict[int, Net]) -> Arrangement:
+    ranks = _ranks(group, nets)
+    depth = max(ranks.values(), default=0) + 1
+    # Layer 0 is the upper border with the ports where lines enter; the last is the lower border.
+    layers: list[list[Spot]] = [[] for _ in range(depth + 2)]
+
+    def spot(kind, layer, item=None, net=None):
+        made = Spot(kind, item, net, layer)
+        layers[layer].append(made)
+        return made
+
+    members = {child: spot("member", ranks[child] + 1, item=child) for child in group.children}
+    for net in nets.values():
+        start = members[net.start] if net.start is not None else spot("in", 0, net=net)
+        ends = [members[end] for end in net.ends]
+        if net.leaves:
+            ends.append(spot("out", depth + 1, net=net))
+        _trunk(net, start, ends, spot)
+    return Arrangement(group, _ordered(layers), nets)
+
+
+def _trunk(net: Net, start: Spot, ends: list[Spot], spot):
+    """Lines from `start` to all `ends`, which bend at one new spot in each layer that one of them passes."""
+    previous, by_layer = start, {}
+    for end in ends:
+        by_layer.setdefault(end.layer, []).append(end)
+    last = max(by_layer, default=start.layer)
+    for layer in range(start.layer + 1, last + 1):
+        for end in by_layer.get(layer, ()):
+            _join(previous, end, net)
+        if layer < last:
+            bend = spot("bend", layer, net=net)
+            _join(previous, bend, net)
+            previous = bend
+
+
+def _join(upper: Spot, lower: Spot, net: Net):
+    upper.down.append(lower)
+    upper.outgoing.append(net)
+    lower.up.append(upper)
+    lower.incoming.append(net)
+
+
+def _ranks(group: Group, nets: dict[int, Net]) -> dict:
+    """A rank for each member, 0 at the top: the longest path to it; then down to what it feeds, if that shortens lines."""
+    after: dict = {child: set() for child in group.children}
+    for net in nets.values():
+        if net.start is not None:
+            after[net.start].update(net.ends)
+    incoming = dict.fromkeys(group.children, 0)
+    for users in after.values():
+        for user in users:
+            incoming[user] += 1
+
+    waiting, rank = dict(incoming), dict.fromkeys(group.children, 0)
+    ready = [child for child in group.children if not waiting[child]]
+    ordered = []
+    while ready:
+        child = ready.pop()
+        ordered.append(child)
+        for user in after[child]:
+            rank[user] = max(rank[user], rank[child] + 1)
+            waiting[user] -= 1
+            if not waiting[user]:
+                ready.append(user)
+
+    leaving = {net.start for net in nets.values() if net.leaves}
+    entered = {end for net in nets.values() if net.start is None for end in net.ends}
+    for child in reversed(ordered):
+        if after[child] and child not in leaving and incoming[child] + (child in entered) <= len(after[child]):
+            rank[child] = min(rank[user] for user in after[child]) - 1
+    return rank
+
+
+def _ordered(layers: list[list[Spot]]) -> list[list[Spot]]:
+    """The layers in the order that had the fewest crossings over all sweeps."""
+    _depth_first(layers)
+    best, fewest = [list(layer) for layer in layers], _crossings(layers)
+    for sweep in range(SWEEPS):
+        if not fewest:
+            break
+        down = sweep % 2 == 0
+        for layer in layers if down else reversed(layers):
+            _sort(layer, "up" if down else "down")
+        crossings = _crossings(layers)
+        if crossings < fewest:
+            best, fewest = [list(layer) for layer in layers], crossings
+    return best
+
+
+def _depth_first(layers: list[list[Spot]]):
+    """The first order: as a walk along the lines from the first spot meets them, so that what hangs together is together."""
+    seen: dict[Spot, int] = {}
+    for start in (spot for layer in layers for spot in layer):
+        stack = [start]
+        while stack:
+            spot = stack.pop()
+            if spot not in seen:
+                seen[spot] = len(seen)
+                stack.extend(reversed(spot.down))
+                stack.extend(s for s in spot.up if s not in seen)
+    for layer in layers:
+        layer.sort(key=seen.__getitem__)
+        _number(layer)
+
+
+def _number(layer: list[Spot]):
+    for position, spot in enumerate(layer):
+        spot.position = position
+
+
+def _sort(layer: list[Spot], side: str):
+    """By the mean position of the neighbours on one side; a spot without any keeps its place among the others."""
+
+    def barycentre(spot):
+        neighbours = getattr(spot, side)
+        return sum(n.position for n in neighbours) / len(neighbours) if neighbours else None
+
+    moving = [(key, spot) for spot in layer if (key := barycentre(spot)) is not None]
+    moving.sort(key=lambda pair: pair[0])
+    turn = iter(moving)
+    layer[:] = [next(turn)[1] if getattr(spot, side) else spot for spot in layer]
+    _number(layer)
+
+
+def _crossings(layers: list[list[Spot]]) -> int:
+    """How many pairs of lines cross: inversions between the ends of lines sorted by their starts (Barth et al. 2002)."""
+    total = 0
+    for layer in layers:
+        ends = [p for spot in layer for p in sorted(s.position for s in spot.down)]
+        total += _inversions(ends)
+    return total
+
+
+def _inversions(values: list[float]) -> int:
+    seen: list[float] = []
+    total = 0
+    for value in values:
+        place = bisect_left(seen, value + 0.5)
+        total += len(seen) - place
+        seen.insert(place, value)
+    return total

@@ -1,0 +1,166 @@
+"""A recording as a standalone SVG drawing."""
+
+from importlib.resources import files
+from xml.sax.saxutils import escape, quoteattr
+
+from diffprog.graph.draw.figures import LINE, MARKS, box_lines, cut, gradient_norm, is_small, norm, strongest
+from diffprog.graph.draw.layout import Box, Strand, layout
+from diffprog.graph.draw.outline import Group
+from diffprog.graph.draw.scale import Scale, scale_of
+from diffprog.graph.draw.strokes import MEANINGS, badge_of, curve, mark_of, step_of, tip
+
+LEGEND = 74.0
+LEAST_WIDTH = 560.0
+
+
+def svg(recording, open=None, budget: int | None = None) -> str:
+    """A recording as SVG text, light or dark as the reader's system is.
+
+    Args:
+      recording: a `Recording`, before or after `backward`.
+      open: which groups of nodes are drawn open: None for as many as stay readable, a depth, a glob for paths
+        ("MLP/*", "*" for all), or several globs.
+      budget: about how many boxes to draw if `open` is None.
+
+    Raises ValueError for a glob that matches no group.
+    """
+    drawing = layout(recording, open, budget)
+    scale = gradient_scale(recording)
+    strands, marks = [], set()
+    for strand in drawing.strands:
+        mark, size = strongest(strand.edges, recording.differentiated)
+        marks.add(mark)
+        strands.append((size or 0.0, mark, _strand(strand, mark, scale.step(size) if scale else None)))
+    # The widest and the marked last, so that nothing hides them.
+    strands.sort(key=lambda drawn: (drawn[1] == "nan", drawn[1] == "", drawn[0]))
+    outputs = {place.node for place in recording.outputs}
+    marks |= {box.item.mark for box in drawing.boxes if not isinstance(box.item, Group)}
+    width, height = max(drawing.width, LEAST_WIDTH), drawing.height + LEGEND
+    left = (width - drawing.width) / 2
+    title = f"{recording.function}: {len(recording.nodes)} nodes"
+    open_boxes = "\n".join(_box(box, scale, outputs) for box in drawing.boxes if box.open)
+    boxes = "\n".join(_box(box, scale, outputs) for box in drawing.boxes if not box.open)
+    lines = "\n".join(text for _, _, text in strands)
+    return f"""<svg xmlns="http://www.w3.org/2000/svg" class="drawing" role="img" aria-labelledby="title description" \
+viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" height="{height:.0f}">
+<title id="title">{_text(title)}</title>
+<desc id="description">{_text(_description(recording, drawing))}</desc>
+<style>
+{style()}</style>
+<rect width="100%" height="100%" fill="var(--paper)"/>
+<g transform="translate({left:.1f} 0)">
+{open_boxes}
+{lines}
+{boxes}
+</g>
+{_legend(drawing.height, scale, marks)}
+</svg>
+"""
+
+
+def style() -> str:
+    return (files("diffprog.graph.draw") / "page" / "drawing.css").read_text(encoding="utf-8")
+
+
+def gradient_scale(recording) -> Scale | None:
+    """The scale of all edges' gradients and all nodes'."""
+    sizes = [norm(edge.gradient) for node in recording.nodes for edge in node.outgoing]
+    return scale_of(sizes + [gradient_norm(node) for node in recording.nodes])
+
+
+def _text(text: str) -> str:
+    """Escaped, without the control characters that XML does not have."""
+    return escape("".join(c if c >= " " or c in "\t\n" else "\N{REPLACEMENT CHARACTER}" for c in text))
+
+
+def _description(recording, drawing) -> str:
+    names = [box.item.name for box in drawing.boxes if isinstance(box.item, Group)]
+    groups = f" Groups: {', '.join(names[:12])}." if names else ""
+    marked = {mark: sum(node.mark == mark for node in recording.nodes) for mark in MARKS[:-1] if mark}
+    found = "".join(f" {count} nodes: {MEANINGS[mark]}." for mark, count in marked.items() if count)
+    return f"The computation runs downward, its gradients upward along the same lines.{groups}{found}"
+
+
+def _strand(strand: Strand, mark: str, step: int | None) -> str:
+    kind = mark or (f"s{step}" if step is not None else "")
+    parts = [f'<path class="line" d="{curve(strand.points)}"/>']
+    if strand.ends:
+        parts.append(f'<path class="tip" d="{tip(strand.points[-1], mark)}"/>')
+    return f'<g class="strand {kind}">{"".join(parts)}</g>'
+
+
+def _box(box: Box, scale: Scale | None, outputs: set) -> str:
+    item = box.item
+    group, mark = isinstance(item, Group), mark_of(item)
+    kinds = ["box", mark]
+    if group:
+        kinds += ["group", "opened" if box.open else ""]
+    else:
+        kinds += [
+            item.primitive if item.primitive == "input" else "",
+            "small" if is_small(item) else "",
+            "output" if item in outputs else "",
+        ]
+    parts = [f"<title>{_text(_hint(item))}</title>"]
+    frame = f'width="{box.width:.1f}" height="{box.height:.1f}" rx="{11 if "input" in kinds else 5}"'
+    if group and not box.open:
+        parts.append(f'<rect class="under" x="3" y="3" {frame}/>')
+    parts.append(f'<rect class="frame" {frame}/>')
+    step = step_of(item, scale)
+    if step is not None and not box.open:
+        parts.append(f'<rect class="strip s{step}" x="3.5" y="5" width="4" height="{box.height - 10:.1f}" rx="2"/>')
+    lines = [item.name] if box.open else box_lines(item)
+    small = "small" in kinds
+    for number, line in enumerate(lines):
+        y = (12.5 if small else 15) + LINE * number
+        x = 8 if small else 13
+        parts.append(f'<text class="{"more" if number else "name"}" x="{x}" y="{y:.1f}">{_text(line)}</text>')
+    badge = badge_of(item)
+    if badge and not box.open:
+        parts.append(_badge(badge, box.width))
+    where = f'data-group={quoteattr(item.path)}' if group else f'data-node="{item.index}"'
+    position = f'transform="translate({box.x:.1f} {box.y:.1f})"'
+    return f'<g class="{" ".join(filter(None, kinds))}" {where} {position}>{"".join(parts)}</g>'
+
+
+def _badge(text: str, right: float) -> str:
+    width = len(text) * 6.2 + 10
+    return (
+        f'<g class="badge" transform="translate({right - width + 8:.1f} -8)"><rect width="{width:.1f}" height="15" rx="7.5"/>'
+        f'<text x="{width / 2:.1f}" y="11">{_text(text)}</text></g>'
+    )
+
+
+def _hint(item) -> str:
+    """What the pointer tells."""
+    if isinstance(item, Group):
+        return f"{item.path}: {item.size} nodes"
+    where = f"\n{item.source}  {cut(item.source.text, 100)}" if item.source else ""
+    return f"{item.index} {item.label} ({item.primitive})" + (f"\n{item.path}" if item.path else "") + where
+
+
+def _legend(top: float, scale: Scale | None, marks: set) -> str:
+    """What width, colour and dash say; of the marks, those that occur."""
+    parts, x = [], 14.0
+    if scale is not None:
+        steps = (0, 3, 6) if scale.high > scale.low else (3,)
+        labels = {0: f"{scale.low:.1e}", 3: "", 6: f"{scale.high:.1e}"} if len(steps) > 1 else {3: f"{scale.high:.1e}"}
+        parts.append(f'<text x="{x}" y="20">|gradient|</text>')
+        x += 74
+        for step in steps:
+            parts.append(f'<g class="strand s{step}"><path class="line" d="M{x} 16h30"/></g>')
+            x += 36
+            if labels[step]:
+                parts.append(f'<text x="{x}" y="20">{labels[step]}</text>')
+                x += 58
+    x, y = 14.0, 40.0
+    for mark in MARKS:
+        if mark in marks and mark:
+            meaning = MEANINGS[mark]
+            length = 40 + 6.8 * len(meaning)
+            if x > 14 and x + length > LEAST_WIDTH:
+                x, y = 14.0, y + 17
+            parts.append(f'<g class="strand {mark}"><path class="line" d="M{x} {y - 4}h26"/></g>')
+            parts.append(f'<text x="{x + 32}" y="{y}">{meaning}</text>')
+            x += length + 14
+    return f'<g class="legend" transform="translate(0 {top:.1f})">{"".join(parts)}</g>'
