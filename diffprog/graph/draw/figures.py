@@ -1,5 +1,7 @@
 """Values and gradients in few characters, and what a box says."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from diffprog.graph.draw.outline import Group
@@ -103,27 +105,36 @@ def is_small(node: Node) -> bool:
     return node.status == "constant" and node.primitive != "input"
 
 
-def box_lines(item: Node | Group) -> list[str]:
-    """The lines of text in a box; the first is its name."""
+@dataclass(frozen=True)
+class Label:
+    """What a box says: its name, its type beside the name, and lines below: value, gradient (with a leading ∂)."""
+
+    name: str
+    type: str
+    lines: tuple[str, ...] = ()
+    small: bool = False
+
+    @property
+    def size(self) -> tuple[float, float]:
+        """Width and height, in pixels, of the box around it."""
+        first = len(self.name) + (len(self.type) + 1 if self.type else 0)
+        width = max([first, *map(len, self.lines)]) * CHARACTER + (16 if self.small else 24)
+        return width, LINE * (1 + len(self.lines)) + (6 if self.small else 11)
+
+
+def label(item: Node | Group) -> Label:
     if isinstance(item, Group):
-        return [item.name, f"{item.size} nodes"]
+        return Label(cut(item.name, 34), "", (f"{item.size} nodes",))
     types = ", ".join(type_text(aval) for aval in item.avals[:2]) + (", …" if len(item.avals) > 2 else "")
-    if is_small(item):
-        value = brief(item.values[0], 1) if item.values and np.prod(item.avals[0].shape) == 1 else ""
-        return [cut(" ".join(filter(None, [item.label, value or types])), 30)]
-    lines = [cut(item.label, 34), cut(types, 34)]
     value = brief(item.values[0]) if item.values else ""
+    if is_small(item):
+        single = bool(item.avals) and getattr(item.avals[0], "shape", None) == ()
+        return Label(cut(item.label, 24), cut(value if single and value else types, 20), (), True)
     gradient = brief(item.gradients[0]) if item.gradients else ""
-    return lines + [cut(line, 34) for line in (value, gradient and f"∂ {gradient}") if line]
+    return Label(
+        cut(item.label, 30), cut(types, 24), tuple(cut(x, 40) for x in (value, gradient and f"∂ {gradient}") if x)
+    )
 
 
 def cut(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
-
-
-def box_size(item: Node | Group) -> tuple[float, float]:
-    """Width and height, in pixels, of a box that is not open."""
-    lines = box_lines(item)
-    small = not isinstance(item, Group) and is_small(item)
-    height = LINE * len(lines) + (6 if small else 11)
-    return max(map(len, lines)) * CHARACTER + (16 if small else 24), height

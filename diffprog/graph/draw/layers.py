@@ -143,17 +143,15 @@ def _join(upper: Spot, lower: Spot, net: Net):
 
 
 def _ranks(group: Group, nets: dict[int, Net]) -> dict:
-    """A rank for each member, 0 at the top: the longest path to it; then down to what it feeds, if that shortens lines."""
-    after: dict = {child: set() for child in group.children}
+    """A rank for each member, 0 at the top: the longest path to it, then lowered where that shortens lines."""
+    after: dict = {child: {} for child in group.children}
     for net in nets.values():
         if net.start is not None:
             after[net.start].update(net.ends)
-    incoming = dict.fromkeys(group.children, 0)
+    waiting, rank = dict.fromkeys(group.children, 0), dict.fromkeys(group.children, 0)
     for users in after.values():
         for user in users:
-            incoming[user] += 1
-
-    waiting, rank = dict(incoming), dict.fromkeys(group.children, 0)
+            waiting[user] += 1
     ready = [child for child in group.children if not waiting[child]]
     ordered = []
     while ready:
@@ -165,10 +163,26 @@ def _ranks(group: Group, nets: dict[int, Net]) -> dict:
             if not waiting[user]:
                 ready.append(user)
 
+    return _lowered(rank, ordered, after, nets)
+
+
+def _lowered(rank: dict, ordered: list, after: dict, nets: dict[int, Net]) -> dict:
+    """Down to what uses them go those with no more lines from above than below; parameters so come to their layer.
+
+    What is made of nothing but such, for one use, moves as one: its lines do not grow.
+    """
     leaving = {net.start for net in nets.values() if net.leaves}
-    entered = {end for net in nets.values() if net.start is None for end in net.ends}
+    tied = dict.fromkeys(ordered, 0)
+    for net in nets.values():
+        if net.start is None:
+            for end in net.ends:
+                tied[end] += 1
+    for child in ordered:
+        if tied[child] or len(after[child]) != 1 or child in leaving:
+            for user in after[child]:
+                tied[user] += 1
     for child in reversed(ordered):
-        if after[child] and child not in leaving and incoming[child] + (child in entered) <= len(after[child]):
+        if after[child] and child not in leaving and tied[child] <= len(after[child]):
             rank[child] = min(rank[user] for user in after[child]) - 1
     return rank
 

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from diffprog.graph.draw.coordinates import Placed, place
+from diffprog.graph.draw.figures import label
 from diffprog.graph.draw.layers import Arrangement, Net, Spot, arrangements
 from diffprog.graph.draw.outline import Group, Outline, outline
-from diffprog.graph.draw.figures import box_size
 from diffprog.graph.nodes import Edge, Node
 
 Point = tuple[float, float]
@@ -59,7 +59,7 @@ def lay_out(tree: Outline, arranged: dict[Group, Arrangement], opened: set[Group
     placed: dict[Group, Placed] = {}
 
     def size(item):
-        return (placed[item].width, placed[item].height) if item in placed else box_size(item)
+        return (placed[item].width, placed[item].height) if item in placed else label(item).size
 
     def entry(item, net):
         return placed[item].entries[net.source.index] - placed[item].width / 2 if item in placed else 0.0
@@ -74,7 +74,7 @@ def lay_out(tree: Outline, arranged: dict[Group, Arrangement], opened: set[Group
     whole = Layout(placed[tree.root].width, placed[tree.root].height, [], [])
     corner = {tree.root: (0.0, 0.0)}
     for group in shown:
-        drawn = _Group(arranged[group], placed[group], corner[group], size, entry, exit)
+        drawn = _Group(arranged[group], placed[group], corner[group], size, entry, exit, placed.__contains__)
         for box in drawn.boxes():
             box.open = box.item in placed
             corner[box.item] = box.x, box.y
@@ -86,9 +86,9 @@ def lay_out(tree: Outline, arranged: dict[Group, Arrangement], opened: set[Group
 class _Group:
     """An open group in its place."""
 
-    def __init__(self, arrangement, placed, corner, size, entry, exit):
+    def __init__(self, arrangement, placed, corner, size, entry, exit, is_open):
         self.arrangement, self.placed, self.corner = arrangement, placed, corner
-        self.size, self.entry, self.exit = size, entry, exit
+        self.size, self.entry, self.exit, self.is_open = size, entry, exit, is_open
 
     def boxes(self):
         left, _ = self.corner
@@ -125,7 +125,8 @@ class _Group:
                 yield Strand(net.source, points, [edge for _, edges in ends for edge in edges], False)
                 points = points[-1:]
             for end, edges in here:
-                yield Strand(net.source, points + self._turn(points[-1], spot, end, net), edges, end.kind == "member")
+                into_box = end.kind == "member" and not self.is_open(end.item)
+                yield Strand(net.source, points + self._turn(points[-1], spot, end, net), edges, into_box)
             if further:
                 bend = bends[spot.layer + 1]
                 points = points + self._turn(points[-1], spot, bend, net)

@@ -3,7 +3,7 @@
 from importlib.resources import files
 from xml.sax.saxutils import escape, quoteattr
 
-from diffprog.graph.draw.figures import LINE, MARKS, box_lines, cut, gradient_norm, is_small, norm, strongest
+from diffprog.graph.draw.figures import LINE, MARKS, Label, cut, gradient_norm, is_small, label, norm, strongest
 from diffprog.graph.draw.layout import Box, Strand, layout
 from diffprog.graph.draw.outline import Group
 from diffprog.graph.draw.scale import Scale, scale_of
@@ -109,12 +109,12 @@ def _box(box: Box, scale: Scale | None, outputs: set) -> str:
     step = step_of(item, scale)
     if step is not None and not box.open:
         parts.append(f'<rect class="strip s{step}" x="3.5" y="5" width="4" height="{box.height - 10:.1f}" rx="2"/>')
-    lines = [item.name] if box.open else box_lines(item)
-    small = "small" in kinds
-    for number, line in enumerate(lines):
-        y = (12.5 if small else 15) + LINE * number
-        x = 8 if small else 13
-        parts.append(f'<text class="{"more" if number else "name"}" x="{x}" y="{y:.1f}">{_text(line)}</text>')
+    said = Label(item.name, "", ()) if box.open else label(item)
+    x, y = (8, 12.5) if said.small else (13, 15.0)
+    kind = f' <tspan class="more">{_text(said.type)}</tspan>' if said.type else ""
+    parts.append(f'<text class="name" x="{x}" y="{y}">{_text(said.name)}{kind}</text>')
+    for number, line in enumerate(said.lines, 1):
+        parts.append(f'<text class="more" x="{x}" y="{y + LINE * number:.1f}">{_text(line)}</text>')
     badge = badge_of(item)
     if badge and not box.open:
         parts.append(_badge(badge, box.width))
