@@ -50,13 +50,14 @@ def main(argv=None):
             print(f"dL/d{name} = {number(gradient)}")
     else:
         recording = dp.record(loss)(W0, W1).backward()
+        nodes = [node for node in recording.nodes if node.status == "live"]
         print("Forward, in the order in which the operations ran:")
-        for name, node in zip(NAMES, recording.nodes, strict=True):
-            print(f"  {name:<16}{node.operation:<14}{number(node.value)}")
+        for name, node in zip(NAMES, nodes, strict=True):
+            print(f"  {name:<16}{node.primitive:<14}{number(node.value)}")
         print("\nBackward, from the loss to the parameters:")
-        for name, node in list(zip(NAMES, recording.nodes, strict=True))[::-1]:
+        for name, node in list(zip(NAMES, nodes, strict=True))[::-1]:
             print(f"  dL/d{name.split(' ')[0]:<12}{'':<14}{number(node.gradient)}")
-        gradients = tuple(node.gradient for node in recording.nodes[:2])
+        gradients = tuple(node.gradient for node in recording.inputs)
 
     print("\nUpdate, parameter - step * gradient:")
     for name, parameter, gradient in zip(("W0", "W1"), (W0, W1), gradients, strict=True):

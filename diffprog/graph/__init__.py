@@ -1,5 +1,8 @@
 """The recorded graph of a program: every value, every gradient."""
 
-from diffprog.graph.recording import RecordedNode, Recording, record
+from diffprog.graph.nodes import Edge, Frame, Node, Place, Source
+from diffprog.graph.recording import Recording
+from diffprog.graph.running import record
+from diffprog.graph.summaries import Summary, summarize
 
-__all__ = ["RecordedNode", "Recording", "record"]
+__all__ = ["Edge", "Frame", "Node", "Place", "Recording", "Source", "Summary", "record", "summarize"]

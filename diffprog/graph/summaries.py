@@ -39,6 +39,8 @@ class Summary:
     def __str__(self):
         if not self.size:
             return "empty"
+        if self.size == 1:
+            return f"{self.mean:.6g}" if not self.nonfinite else "not finite"
         text = f"{self.mean:.3g} ± {self.spread:.2g} in [{self.low:.3g}, {self.high:.3g}]"
         if self.zeros:
             text += f", {self.zeros:.0%} zero"

@@ -7,9 +7,17 @@ from jax._src import ad_util, core, debugging, dispatch
 from jax._src.interpreters import ad, batching, mlir, partial_eval
 from jax.extend.core import Primitive, jaxpr_as_fun
 
-from diffprog.jax_internals import float0
+from diffprog.jax_internals import closed, float0, has_gradient, weakref_lru_cache
 
-__all__ = ["batch_jaxpr", "new_operation", "passed_on", "repeatable", "used_inputs"]
+__all__ = [
+    "batch_jaxpr",
+    "bytes_of_values",
+    "count_operations",
+    "new_operation",
+    "passed_on",
+    "repeatable",
+    "used_inputs",
+]
 
 
 def new_operation(name: str):
@@ -76,6 +84,38 @@ def passed_on(jaxpr) -> list[int | None]:
 def used_inputs(jaxpr) -> list[bool]:
     """Which arguments of a closed jaxpr any result depends on."""
     return partial_eval.dce_jaxpr(jaxpr.jaxpr, True)[1]
+
+
+@weakref_lru_cache
+def count_operations(jaxpr) -> int:
+    """How many operations a closed jaxpr is when it is written out; of a `while` loop one iteration."""
+    count = 0
+    for eqn in jaxpr.jaxpr.eqns:
+        inner = [count_operations(closed(program)) for program in core.jaxprs_in_params(eqn.params)]
+        count += 1 + (sum(inner) * eqn.params["length"] if eqn.primitive.name == "scan" else sum(inner))
+    return count
+
+
+def bytes_of_values(jaxpr) -> tuple[int, int]:
+    """Bytes of all results in a closed jaxpr when it is written out, and of the gradients at them and where they are
+    used; of a `while` loop one iteration's, of a `cond` all branches'."""
+
+    def size(atom):
+        aval = atom.aval
+        return getattr(aval, "size", 0) * getattr(aval.dtype, "itemsize", 0) if hasattr(aval, "dtype") else 0
+
+    values = gradients = 0
+    for eqn in jaxpr.jaxpr.eqns:
+        times = eqn.params["length"] if eqn.primitive.name == "scan" else 1
+        inner = [bytes_of_values(closed(program)) for program in core.jaxprs_in_params(eqn.params)]
+        if inner:
+            values += times * sum(v for v, _ in inner)
+            gradients += times * sum(g for _, g in inner)
+        else:
+            atoms = [x for x in (*eqn.outvars, *eqn.invars) if isinstance(x, core.Var) and has_gradient(x.aval)]
+            values += sum(map(size, eqn.outvars))
+            gradients += sum(map(size, atoms))
+    return values, gradients
 
 
 _HARMLESS = (debugging.DebugEffect, debugging.OrderedDebugEffect, core.InternalMutableArrayEffect)

@@ -12,7 +12,8 @@ def backward(seeds, inputs, visit: Callable | None = None) -> list:
     Args:
       seeds: ((node, output number), cotangent) of each result that has a gradient.
       inputs: the nodes of the program's inputs.
-      visit: called as visit(node, cotangents of its results) for every node on the way, in reverse order.
+      visit: called as visit(node, cotangents of its results, cotangents that it sends to its arguments) for every
+        node on the way, in reverse order; an input, and a node that nothing came to, sends nothing.
 
     Returns:
       one cotangent per input: an array, or None where the results do not depend on it.
@@ -29,8 +30,7 @@ def backward(seeds, inputs, visit: Callable | None = None) -> list:
 
     def send(node):
         arrived = [cotangents.materialize(totals.pop((node, i), None)) for i in range(len(node.avals))]
-        if visit is not None:
-            visit(node, arrived)
+        sent = ()
         if node.backward is None:
             at_inputs[node] = arrived[0]
         elif any(g is not None for g in arrived):
@@ -38,6 +38,8 @@ def backward(seeds, inputs, visit: Callable | None = None) -> list:
             for source, cotangent in zip(node.sources, sent, strict=True):
                 if source is not None:
                     accumulate(source, cotangent)
+        if visit is not None:
+            visit(node, arrived, sent)
 
     for place, cotangent in seeds:
         accumulate(place, cotangent)

@@ -24,7 +24,7 @@ def custom_jvp_call(tape, primitive, fun, jvp, args, symbolic_zeros):
         return bind_unchanged(primitive, tape.parent, values, params)
 
     with set_current_trace(tape.parent):
-        inner = type(tape)(tape.parent)
+        inner = tape.fresh()
         tangents = []
         for value, source in zip(values, sources, strict=True):
             aval = typeof(value)

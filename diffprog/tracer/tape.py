@@ -20,7 +20,7 @@ from diffprog.jax_internals import (
     typeof,
     user_line,
 )
-from diffprog.jax_internals.devices import same_context
+from diffprog.jax_internals.sources import same_place
 from diffprog.rules.table import rules
 from diffprog.tracer import custom, references
 from diffprog.tracer.errors import MissingDerivative
@@ -36,7 +36,7 @@ class Node:
       avals: type of each result.
       backward: cotangents of the results -> cotangents of the arguments.
       single: whether the operation has one result rather than a list of them.
-      context: makes the context manager under which cotangents of its results are computed, as the results were;
+      context: makes the context manager under which its arguments' cotangents are computed, as its results were;
         None if it takes none.
     """
 
@@ -83,6 +83,10 @@ class Tape(Trace):
         self.size = 0
         self.has_references = False
 
+    def fresh(self) -> "Tape":
+        """An empty tape beside this one, for a program within a rule."""
+        return type(self)(self.parent)
+
     def watch(self, value) -> Traced:
         """`value` as an input of the program; gradients with respect to it will be known."""
         return Traced(self, value, self.write("input", (), [value], None, True), 0)
@@ -103,7 +107,7 @@ class Tape(Trace):
     def write(self, name, sources, results, backward, single) -> Node:
         """Put an operation on the tape."""
         self.size += 1
-        return Node(self.size, name, sources, [typeof(x) for x in results], backward, single, same_context())
+        return Node(self.size, name, sources, [typeof(x) for x in results], backward, single, same_place())
 
     def record(self, name, sources, results, live, backward) -> list:
         """Write an operation with a list of results; returns them, traced where `live` and differentiable."""
