@@ -74,6 +74,8 @@ class Node:
       values: each result: an array, a `Summary`, or None if it was not kept.
       gradients: of the output with respect to each result, kept in the same way; None before `backward`, and where
         the output does not depend on it.
+      differentiable: per result, whether a gradient with respect to it exists: it depends on a differentiable input
+        by a path that nothing cuts.
       status: "live" if a gradient can pass through it; "blocked" if it uses something live and none of its results has
         a gradient (an integer, a comparison, `stop_gradient`); else "constant".
       incoming, outgoing: its edges.
@@ -91,6 +93,7 @@ class Node:
     single: bool
     avals: list
     values: list
+    differentiable: list[bool]
     status: str
     gradients: list = field(default_factory=list)
     incoming: list["Edge"] = field(default_factory=list)
@@ -168,7 +171,7 @@ class Edge:
       target, argument: the node that uses it, and in which place.
       gradient: the part of the gradient of `source` that came through here: the parts of all edges sum to it. An
         array or a `Summary`; None before `backward`, and if nothing came.
-      live: whether a gradient can pass.
+      live: whether a gradient can come through: `source` has one, and `target` passes one on.
     """
 
     source: Node

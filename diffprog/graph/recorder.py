@@ -15,6 +15,7 @@ import numpy as np
 from diffprog.graph.nodes import Edge, Node, Place
 from diffprog.graph.sources import current_source
 from diffprog.graph.summaries import summarize
+from diffprog.graph.taps import ModuleOutput
 from diffprog.jax_internals import Tracer, jaxpr_as_fun, set_current_trace, trace_to_jaxpr, typeof
 from diffprog.jax_internals.sources import scopes
 from diffprog.tracer import references
@@ -169,7 +170,8 @@ class Recorder(Tape):
         results = list(outcome) if several else [outcome]
         status = "live" if written is not None else "blocked" if live else "constant"
         tap = params.get("name") if name == "name" else None
-        self.add(name, tap or label or name, params, arguments, results, status, again, single=not several, tap=tap)
+        title = tap.rpartition("/")[2] if isinstance(tap, ModuleOutput) else tap
+        self.add(name, title or label or name, params, arguments, results, status, again, single=not several, tap=tap)
         self._link(written)
         return outcome
 
@@ -190,17 +192,18 @@ class Recorder(Tape):
             params=params,
             arguments=arguments,
             source=None if made else current_source(self._call_site),
-            path="" if made else "/".join(scopes()),
+            path="" if made else "/".join(name for name in scopes() if not name.startswith("eqx.nn.")),
             iteration=() if made else self._iteration,
             tap=tap,
             single=single,
             avals=[typeof(x) for x in values],
             values=values if made else list(map(self.keeping, values)),
+            differentiable=list(map(self._is_traced, results)) if primitive != "input" else [status == "live"],
             status=status,
         )
         for argument, place in enumerate(arguments):
             if isinstance(place, Place):
-                live = status == "live" and place.node.status == "live"
+                live = status == "live" and place.node.differentiable[place.output]
                 edge = Edge(place.node, place.output, node, argument, live)
                 node.incoming.append(edge)
                 place.node.outgoing.append(edge)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from diffprog.graph import selectors
 from diffprog.graph.nodes import Edge, Node, Place
 from diffprog.graph.recorder import Recorder
 from diffprog.jax_internals import (
@@ -137,18 +138,21 @@ class Recording:
     # ------------------------------------------------------------ looking up
 
     def select(self, selector) -> list[Node]:
-        """The nodes that a selector matches, in order. See `diffprog.graph.selectors`."""
-        if isinstance(selector, Node):
-            return [selector]
-        return [node for node in self.nodes if selector(node)]
+        """The nodes that a selector means, in order: a tap's name, a primitive, a path ("*/Dense_1/*"), a module
+        ("MLP/Dense_1"), a line ("model.py:31") or a function of a node; see `diffprog.graph.selectors`.
+
+        Raises:
+          ValueError: there is none; the message has the nearest names.
+        """
+        return [selector] if isinstance(selector, Node) else selectors.select(selector, self.nodes)
 
     def __getitem__(self, selector) -> Node:
-        """The one node that a selector matches."""
-        found = self.select(selector)
-        if len(found) != 1:
-            listed = ", ".join(f"{node.index} ({node.path}/{node.label})" for node in found[:5])
-            raise KeyError(f"{selector!r} matches {len(found)} nodes ({listed}); expected one: use recording.select")
-        return found[0]
+        """The only node that a selector means; a number is a node's index.
+
+        Raises:
+          ValueError: there is none, or more than one.
+        """
+        return self.nodes[selector] if isinstance(selector, int) else selectors.select_one(selector, self.nodes)
 
     def _place(self, chosen) -> Place:
         if isinstance(chosen, Place):
@@ -156,7 +160,7 @@ class Recording:
         return Place(chosen if isinstance(chosen, Node) else self[chosen], 0)
 
     def values(self, selector) -> Any:
-        """The values of the nodes that a selector matches, stacked, as of the iterations of a loop: index first."""
+        """The values of the nodes that a selector means, stacked, as of the iterations of a loop: index first."""
         return jnp.stack([node.value for node in self.select(selector)])
 
     def gradients(self, selector) -> Any:

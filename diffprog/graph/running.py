@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diffprog.graph.modules import named_modules
 from diffprog.graph.nodes import Place
 from diffprog.graph.recorder import Keeping, Recorder
 from diffprog.graph.recording import Recording
@@ -55,7 +56,7 @@ class Record:
             recorder = Recorder(parent, self._keeping())
             with set_current_trace(parent):
                 given = [_input(recorder, x, name) for x, name in zip(leaves, names, strict=True)]
-            with set_current_trace(recorder), keeping_sources():
+            with set_current_trace(recorder), keeping_sources(), named_modules():
                 args, kwargs = jax.tree.unflatten(tree, given)
                 returned = self._fun(*args, **kwargs)
             recorder.invalidate()
@@ -87,7 +88,8 @@ class Record:
             return self._fun(*args, **kwargs)
 
         try:
-            program = jax.make_jaxpr(flat)(*(leaves[i] for i in traced))
+            with named_modules():
+                program = jax.make_jaxpr(flat)(*(leaves[i] for i in traced))
         except jax.errors.ConcretizationTypeError as error:
             raise TypeError(
                 "what the function will keep is known only once it has run, as it decides by values "
