@@ -92,7 +92,46 @@ class _Columns:
             order = range(len(self.layers))
             for i in reversed(order) if turn % 2 else order:
                 self._settle(i, x, sides)
+        self._straighten(x)
         return x
+
+    def _straighten(self, x):
+        """Trunks run straight for as many layers as there is room beside them: least squares would make stairs."""
+        beside = {}
+        for layer, gaps in zip(self.layers, self.gaps, strict=True):
+            for i, spot in enumerate(layer):
+                left = (layer[i - 1], gaps[i - 1]) if i else None
+                beside[spot] = left, ((layer[i + 1], gaps[i]) if i + 1 < len(layer) else None)
+
+        def room(spot):
+            left, right = beside[spot]
+            return x[left[0]] + left[1] if left else -1e9, x[right[0]] - right[1] if right else 1e9
+
+        for layer in self.layers:
+            for spot in layer:
+                if spot.kind == "bend" and spot.up[0].kind != "bend":
+                    self._straight(_trunk(spot), x, room)
+
+    def _straight(self, trunk, x, room):
+        above, shift, _ = self.up[trunk[0]][0]
+        wish = x[above] + shift
+        while trunk:
+            low, high, length = -1e9, 1e9, 0
+            for spot in trunk:
+                left, right = room(spot)
+                if max(low, left) > min(high, right):
+                    break
+                low, high, length = max(low, left), min(high, right), length + 1
+            if not length:  # rounding: a spot without any room stays
+                wish, trunk = x[trunk[0]], trunk[1:]
+                continue
+            if length == len(trunk) and not low <= wish <= high:
+                below, shift, _ = self.down[trunk[-1]][0]
+                wish = x[below] + shift
+            wish = min(max(wish, low), high)
+            for spot in trunk[:length]:
+                x[spot] = wish
+            trunk = trunk[length:]
 
     def _settle(self, i, x, sides):
         layer = self.layers[i]
@@ -107,6 +146,14 @@ class _Columns:
             weights.append(weight)
         for spot, value in zip(layer, nearest(wishes, weights, self.gaps[i]), strict=True):
             x[spot] = value
+
+
+def _trunk(spot: Spot) -> list[Spot]:
+    """The bends of one line from `spot` on."""
+    found = [spot]
+    while following := [s for s in found[-1].down if s.kind == "bend" and s.net is spot.net]:
+        found.append(following[0])
+    return found
 
 
 def _weight(a: Spot, b: Spot) -> float:

@@ -124,16 +124,23 @@ class Label:
 
 def label(item: Node | Group) -> Label:
     if isinstance(item, Group):
-        return Label(cut(item.name, 34), "", (f"{item.size} nodes",))
+        return Label(cut(item.name, 34), "", (f"{item.size} nodes".ljust(14),))
     types = ", ".join(type_text(aval) for aval in item.avals[:2]) + (", …" if len(item.avals) > 2 else "")
     value = brief(item.values[0]) if item.values else ""
     if is_small(item):
         single = bool(item.avals) and getattr(item.avals[0], "shape", None) == ()
-        return Label(cut(item.label, 24), cut(value if single and value else types, 20), (), True)
+        return Label(name_of(item, 24), cut(value if single and value else types, 20), (), True)
     gradient = brief(item.gradients[0]) if item.gradients else ""
     return Label(
-        cut(item.label, 30), cut(types, 24), tuple(cut(x, 40) for x in (value, gradient and f"∂ {gradient}") if x)
+        name_of(item, 30), cut(types, 24), tuple(cut(x, 40) for x in (value, gradient and f"∂ {gradient}") if x)
     )
+
+
+def name_of(node: Node, most: int) -> str:
+    """Its label; of a long one of an input, the end, which tells parameters of one layer apart."""
+    if node.primitive == "input" and len(node.label) > most:
+        return "…" + node.label[1 - most :]
+    return cut(node.label, most)
 
 
 def cut(text: str, most: int) -> str:

@@ -73,7 +73,7 @@ def _nets(tree: Outline, nodes: list[Node]) -> dict[Group, dict[int, Net]]:
 
     for source in nodes:
         outer = dict(_chain(tree, source))
-        for target in dict.fromkeys(edge.target for edge in source.outgoing):
+        for target in dict.fromkeys(edge.target for edge in source.outgoing if edge.target.index in tree.home):
             inner = []
             for group, member in _chain(tree, target):
                 if group in outer:

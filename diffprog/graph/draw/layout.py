@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from diffprog.graph.draw.coordinates import Placed, place
 from diffprog.graph.draw.figures import label
 from diffprog.graph.draw.layers import Arrangement, Net, Spot, arrangements
-from diffprog.graph.draw.outline import Group, Outline, outline
+from diffprog.graph.draw.outline import BUDGET, Group, Outline, outline, shown
 from diffprog.graph.nodes import Edge, Node
 
 Point = tuple[float, float]
@@ -48,11 +48,11 @@ class Layout:
     strands: list[Strand]
 
 
-def layout(recording, open=None, budget: int | None = None) -> Layout:
-    """A layered drawing of a recording. `open` and `budget` as in `Outline.opened`."""
-    tree = outline(recording.nodes)
-    opened = tree.opened(open) if budget is None else tree.opened(open, budget)
-    return lay_out(tree, arrangements(tree, recording.nodes), opened)
+def layout(recording, open=None, budget: int = BUDGET, everything: bool = False) -> Layout:
+    """A layered drawing of a recording. `open` and `budget` as in `Outline.opened`, `everything` as in `shown`."""
+    nodes = shown(recording, everything)
+    tree = outline(nodes)
+    return lay_out(tree, arrangements(tree, nodes), tree.opened(open, budget))
 
 
 def lay_out(tree: Outline, arranged: dict[Group, Arrangement], opened: set[Group]) -> Layout:
@@ -67,13 +67,13 @@ def lay_out(tree: Outline, arranged: dict[Group, Arrangement], opened: set[Group
     def exit(item, net):
         return placed[item].exits[net.source.index] - placed[item].width / 2 if item in placed else 0.0
 
-    shown = [group for group in tree.groups if all(g in opened for g in group.above())]
-    for group in reversed(shown):  # what is inside comes later in the list
+    visible = [group for group in tree.groups if all(g in opened for g in group.above())]
+    for group in reversed(visible):  # what is inside comes later in the list
         placed[group] = place(arranged[group], size, entry, exit)
 
     whole = Layout(placed[tree.root].width, placed[tree.root].height, [], [])
     corner = {tree.root: (0.0, 0.0)}
-    for group in shown:
+    for group in visible:
         drawn = _Group(arranged[group], placed[group], corner[group], size, entry, exit, placed.__contains__)
         for box in drawn.boxes():
             box.open = box.item in placed
@@ -139,6 +139,8 @@ class _Group:
         found: dict = {}
         group = self.arrangement.group
         for edge in net.source.outgoing:
+            if edge.target.index not in tree.home:
+                continue
             member, home = edge.target, tree.home[edge.target.index]
             while home is not None and home is not group:
                 member, home = home, home.parent

@@ -6,6 +6,7 @@ cycle may run. A module that is called twice, with something in between, therefo
 
 import difflib
 import heapq
+import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable
@@ -69,7 +70,7 @@ class Outline:
     """The tree. `home` says in which group a node is, by the node's index."""
 
     groups: list[Group]
-    home: list[Group]
+    home: dict[int, Group]
 
     @property
     def root(self) -> Group:
@@ -117,9 +118,9 @@ class Outline:
 
 
 def outline(nodes: list[Node]) -> Outline:
-    """The tree of groups of a recording's nodes."""
+    """The tree of groups of `nodes`, which are all of a recording or those to draw of it (`shown`)."""
     root = Group(0, "", "", None)
-    builder = _Builder([root], [root] * len(nodes))
+    builder = _Builder([root], dict.fromkeys((node.index for node in nodes), root))
     paths = _paths(nodes)
     for node in sorted(nodes, key=lambda n: (_first_use(n), n.index)):
         builder.add(node, paths[node.index])
@@ -127,6 +128,28 @@ def outline(nodes: list[Node]) -> Outline:
     for group in [g for g in builder.groups if len(g.children) > CROWD]:
         _divide(builder, group)
     return _finished(builder)
+
+
+def shown(recording, everything: bool = False) -> list[Node]:
+    """The nodes that a reader wants to see: without numbers that nobody gave and operations whose results go nowhere.
+
+    Args:
+      everything: leave nothing out.
+    """
+    if everything:
+        return list(recording.nodes)
+    outputs = {place.node for place in recording.outputs if place is not None}
+    used, trivial = set(outputs), set()
+    for node in reversed(recording.nodes):
+        if node in used:
+            used.update(edge.source for edge in node.incoming)
+    for node in recording.nodes:
+        sizes = [math.prod(getattr(aval, "shape", ())) for aval in node.avals]
+        made = bool(node.incoming) and all(edge.source in trivial for edge in node.incoming)
+        if node.status == "constant" and node.primitive != "input" and (made or not node.incoming and sizes == [1]):
+            trivial.add(node)
+    keep = lambda node: node.primitive == "input" or node in outputs or (node in used and node not in trivial)
+    return [node for node in recording.nodes if keep(node)]
 
 
 def _first_use(node: Node) -> int:
@@ -145,12 +168,13 @@ def parts(path: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _paths(nodes: list[Node]) -> list[tuple[str, ...]]:
-    """Where each node is drawn: by its path, but an input or constant beside what uses it."""
-    found = [parts(node.path) for node in nodes]
-    for node in reversed(nodes):
-        if node.primitive in ("input", "constant") and node.outgoing:
-            found[node.index] = _common([found[edge.target.index] for edge in node.outgoing])
+def _paths(nodes: list[Node]) -> dict[int, tuple[str, ...]]:
+    """Where each node is drawn, by its index: at its path, but an input or constant beside what uses it."""
+    found = {node.index: parts(node.path) for node in nodes}
+    for node in nodes:
+        users = [found[edge.target.index] for edge in node.outgoing if edge.target.index in found]
+        if node.primitive in ("input", "constant") and users:
+            found[node.index] = _common(users)
     return found
 
 
@@ -165,7 +189,7 @@ class _Builder:
     """The groups so far. `after` has, per member of a group, the members that use its results directly."""
 
     groups: list[Group]
-    home: list[Group]
+    home: dict[int, Group]
     after: dict = field(default_factory=lambda: defaultdict(set))
     latest: dict = field(default_factory=dict)  # (parent, name) -> (the group that was opened last, how many there are)
     placed: set = field(default_factory=set)
@@ -205,6 +229,9 @@ class _Builder:
         while home is not None and home is not group:
             member, home = home, home.parent
         return member if home is group else None
+
+    def uses(self, node: Node):
+        return [edge for edge in node.outgoing if edge.target.index in self.home]
 
     def _reaches(self, start, goals: set) -> bool:
         if not goals:
@@ -266,7 +293,7 @@ def _in_order(builder: _Builder, group: Group) -> list:
     members = group.children
     position = {member: i for i, member in enumerate(members)}
     users = [
-        {builder.member(group, edge.target) for node in _nodes(member) for edge in node.outgoing} - {None, member}
+        {builder.member(group, edge.target) for node in _nodes(member) for edge in builder.uses(node)} - {None, member}
         for member in members
     ]
     waiting = [0] * len(members)

@@ -5,7 +5,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 from diffprog.graph.draw.figures import LINE, MARKS, Label, cut, gradient_norm, is_small, label, norm, strongest
 from diffprog.graph.draw.layout import Box, Strand, layout
-from diffprog.graph.draw.outline import Group
+from diffprog.graph.draw.outline import BUDGET, Group
 from diffprog.graph.draw.scale import Scale, scale_of
 from diffprog.graph.draw.strokes import MEANINGS, badge_of, curve, mark_of, step_of, tip
 
@@ -13,7 +13,7 @@ LEGEND = 74.0
 LEAST_WIDTH = 560.0
 
 
-def svg(recording, open=None, budget: int | None = None) -> str:
+def svg(recording, open=None, budget: int = BUDGET, everything: bool = False) -> str:
     """A recording as SVG text, light or dark as the reader's system is.
 
     Args:
@@ -21,10 +21,11 @@ def svg(recording, open=None, budget: int | None = None) -> str:
       open: which groups of nodes are drawn open: None for as many as stay readable, a depth, a glob for paths
         ("MLP/*", "*" for all), or several globs.
       budget: about how many boxes to draw if `open` is None.
+      everything: draw also plain numbers that the program used, and operations whose results go nowhere.
 
     Raises ValueError for a glob that matches no group.
     """
-    drawing = layout(recording, open, budget)
+    drawing = layout(recording, open, budget, everything)
     scale = gradient_scale(recording)
     strands, marks = [], set()
     for strand in drawing.strands:
@@ -33,7 +34,7 @@ def svg(recording, open=None, budget: int | None = None) -> str:
         strands.append((size or 0.0, mark, _strand(strand, mark, scale.step(size) if scale else None)))
     # The widest and the marked last, so that nothing hides them.
     strands.sort(key=lambda drawn: (drawn[1] == "nan", drawn[1] == "", drawn[0]))
-    outputs = {place.node for place in recording.outputs}
+    outputs = {place.node for place in recording.outputs if place is not None}
     marks |= {box.item.mark for box in drawing.boxes if not isinstance(box.item, Group)}
     width, height = max(drawing.width, LEAST_WIDTH), drawing.height + LEGEND
     left = (width - drawing.width) / 2
@@ -126,7 +127,7 @@ def _box(box: Box, scale: Scale | None, outputs: set) -> str:
 def _badge(text: str, right: float) -> str:
     width = len(text) * 6.2 + 10
     return (
-        f'<g class="badge" transform="translate({right - width + 8:.1f} -8)"><rect width="{width:.1f}" height="15" rx="7.5"/>'
+        f'<g class="badge" transform="translate({right - width + 8:.1f} -11.5)"><rect width="{width:.1f}" height="15" rx="7.5"/>'
         f'<text x="{width / 2:.1f}" y="11">{_text(text)}</text></g>'
     )
 
@@ -144,7 +145,7 @@ def _legend(top: float, scale: Scale | None, marks: set) -> str:
     parts, x = [], 14.0
     if scale is not None:
         steps = (0, 3, 6) if scale.high > scale.low else (3,)
-        labels = {0: f"{scale.low:.1e}", 3: "", 6: f"{scale.high:.1e}"} if len(steps) > 1 else {3: f"{scale.high:.1e}"}
+        labels = {0: f"{scale.low:.2g}", 3: "", 6: f"{scale.high:.2g}"} if len(steps) > 1 else {3: f"{scale.high:.2g}"}
         parts.append(f'<text x="{x}" y="20">|gradient|</text>')
         x += 74
         for step in steps:
