@@ -124,7 +124,7 @@ class Label:
 
 def label(item: Node | Group) -> Label:
     if isinstance(item, Group):
-        return Label(cut(item.name, 34), "", (f"{item.size} nodes".ljust(14),))
+        return Label(cut(item.name, 34), "", (f"{item.size} nodes{_leaving(item)}".ljust(14),))
     types = ", ".join(type_text(aval) for aval in item.avals[:2]) + (", …" if len(item.avals) > 2 else "")
     value = brief(item.values[0]) if item.values else ""
     if is_small(item):
@@ -134,6 +134,18 @@ def label(item: Node | Group) -> Label:
     return Label(
         name_of(item, 30), cut(types, 24), tuple(cut(x, 40) for x in (value, gradient and f"∂ {gradient}") if x)
     )
+
+
+def _leaving(group: Group) -> str:
+    """The type of what a group makes for those outside, if it is one array."""
+    inside = set(group.nodes())
+    leaving = {
+        (node, edge.output) for node in inside for edge in node.outgoing if edge.target not in inside
+    }
+    if len(leaving) != 1:
+        return ""
+    ((node, output),) = leaving
+    return cut(f" → {type_text(node.avals[output])}", 26)
 
 
 def name_of(node: Node, most: int) -> str:

@@ -11,7 +11,7 @@ from bisect import bisect_left
 from dataclasses import dataclass, field
 
 from diffprog.graph.draw.outline import Group, Outline
-from diffprog.graph.nodes import Node
+from diffprog.graph.nodes import Edge, Node
 
 SWEEPS = 12
 
@@ -23,14 +23,14 @@ class Net:
     Attributes:
       source: the node.
       start: the member of the group that the node is or is in; None if it is outside and the line enters by a port.
-      ends: the members that use it, each once.
-      leaves: whether something outside the group uses it too, so that the line leaves by a port.
+      ends: the members that use it, with the edges that lead there.
+      leaving: the edges to what is outside the group; if there are any, the line leaves by a port.
     """
 
     source: Node
     start: object
     ends: dict = field(default_factory=dict)
-    leaves: bool = False
+    leaving: list[Edge] = field(default_factory=list)
 
 
 @dataclass(eq=False)
@@ -68,25 +68,23 @@ def arrangements(tree: Outline, nodes: list[Node]) -> dict[Group, Arrangement]:
 def _nets(tree: Outline, nodes: list[Node]) -> dict[Group, dict[int, Net]]:
     found: dict[Group, dict[int, Net]] = {group: {} for group in tree.groups}
 
-    def net(group, source, start):
+    def net(group, source, start) -> Net:
         return found[group].setdefault(source.index, Net(source, start))
 
     for source in nodes:
         outer = dict(_chain(tree, source))
-        for target in dict.fromkeys(edge.target for edge in source.outgoing if edge.target.index in tree.home):
-            inner = []
-            for group, member in _chain(tree, target):
-                if group in outer:
-                    meeting, end = group, member
+        for edge in source.outgoing:
+            if edge.target.index not in tree.home:
+                continue  # it is not drawn
+            for group, member in _chain(tree, edge.target):
+                meeting = group in outer
+                net(group, source, outer[group] if meeting else None).ends.setdefault(member, []).append(edge)
+                if meeting:
                     break
-                inner.append((group, member))
-            for group, member in inner:
-                net(group, source, None).ends[member] = True
-            net(meeting, source, outer[meeting]).ends[end] = True
-            for group, member in outer.items():
-                if group is meeting:
+            for inner, member in outer.items():
+                if inner is group:
                     break
-                net(group, source, member).leaves = True
+                net(inner, source, member).leaving.append(edge)
     return found
 
 
@@ -114,7 +112,7 @@ def _arrange(group: Group, nets: dict[int, Net]) -> Arrangement:
     for net in nets.values():
         start = members[net.start] if net.start is not None else spot("in", 0, net=net)
         ends = [members[end] for end in net.ends]
-        if net.leaves:
+        if net.leaving:
             ends.append(spot("out", depth + 1, net=net))
         _trunk(net, start, ends, spot)
     return Arrangement(group, _ordered(layers), nets)
@@ -171,7 +169,7 @@ def _lowered(rank: dict, ordered: list, after: dict, nets: dict[int, Net]) -> di
 
     What is made of nothing but such, for one use, moves as one: its lines do not grow.
     """
-    leaving = {net.start for net in nets.values() if net.leaves}
+    leaving = {net.start for net in nets.values() if net.leaving}
     tied = dict.fromkeys(ordered, 0)
     for net in nets.values():
         if net.start is None:

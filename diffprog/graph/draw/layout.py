@@ -79,7 +79,7 @@ def lay_out(tree: Outline, arranged: dict[Group, Arrangement], opened: set[Group
             box.open = box.item in placed
             corner[box.item] = box.x, box.y
             whole.boxes.append(box)
-        whole.strands += drawn.strands(tree)
+        whole.strands += drawn.strands()
     return whole
 
 
@@ -98,7 +98,7 @@ class _Group:
                 spot.item, left + self.placed.x[spot] - width / 2, self._middle(spot) - height / 2, width, height
             )
 
-    def strands(self, tree):
+    def strands(self):
         trunks: dict[Net, list[Spot]] = {}
         members: dict[object, Spot] = {}
         for spot in (s for layer in self.arrangement.layers for s in layer):
@@ -107,16 +107,15 @@ class _Group:
             else:
                 trunks.setdefault(spot.net, []).append(spot)
         for net in self.arrangement.nets.values():
-            yield from self._of(net, trunks.get(net, []), members, tree)
+            yield from self._of(net, trunks.get(net, []), members)
 
-    def _of(self, net, trunk, members, tree):
+    def _of(self, net, trunk, members):
         """The trunk is followed layer by layer: it is cut where lines branch off."""
-        by_end = self._edges(net, tree)
         bends = {spot.layer: spot for spot in trunk if spot.kind == "bend"}
         start = members[net.start] if net.start is not None else next(s for s in trunk if s.kind == "in")
-        ends = [(members[end], by_end[end]) for end in net.ends]
-        if net.leaves:
-            ends.append((next(s for s in trunk if s.kind == "out"), by_end[None]))
+        ends = [(members[end], edges) for end, edges in net.ends.items()]
+        if net.leaving:
+            ends.append((next(s for s in trunk if s.kind == "out"), net.leaving))
         spot, points = start, [self._below(start, net)]
         while ends:
             here = [end for end in ends if end[0].layer == spot.layer + 1]
@@ -133,19 +132,6 @@ class _Group:
                 points.append((points[-1][0], self.corner[1] + self.placed.bottoms[bend.layer]))
                 spot = bend
             ends = further
-
-    def _edges(self, net: Net, tree: Outline) -> dict:
-        """The edges that run through a net, by the member they lead to; None is outside."""
-        found: dict = {}
-        group = self.arrangement.group
-        for edge in net.source.outgoing:
-            if edge.target.index not in tree.home:
-                continue
-            member, home = edge.target, tree.home[edge.target.index]
-            while home is not None and home is not group:
-                member, home = home, home.parent
-            found.setdefault(member if home is not None else None, []).append(edge)
-        return found
 
     def _turn(self, point, upper, lower, net):
         """The points on from `point`: down to the border of the upper spot's layer, over to the lower's, into its box."""

@@ -1,0 +1,187 @@
+"""What the page knows of a recording: JSON for page/*.js."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from diffprog.graph.draw.arrays import shown
+from diffprog.graph.draw.figures import (
+    Label,
+    brief,
+    cut,
+    edge_mark,
+    gradient_norm,
+    label,
+    norm,
+    type_text,
+)
+from diffprog.graph.draw.layers import Arrangement, arrangements
+from diffprog.graph.draw.outline import BUDGET, Group, Outline, outline
+from diffprog.graph.draw.outline import shown as shown_nodes
+from diffprog.graph.draw.scale import Scale
+from diffprog.graph.draw.strokes import MEANINGS, badge_of, mark_of, step_of
+from diffprog.graph.draw.vector import gradient_scale
+from diffprog.graph.nodes import Edge, Node
+from diffprog.graph.summaries import Summary
+
+MOST_PARAMETER_TEXT = 160
+
+try:
+    from diffprog.graph.formulas import formula
+except ImportError:
+    formula = lambda node: None
+
+
+def page_data(recording, open=None, budget: int = BUDGET, everything: bool = False, step_size: float | None = None) -> dict:
+    """A dict for JSON. Nodes and edges are named by their positions in its lists, items of groups "n12" and "g3"."""
+    nodes = shown_nodes(recording, everything)
+    tree = outline(nodes)
+    page = _Page(recording, nodes, tree, gradient_scale(recording), step_size)
+    arranged = arrangements(tree, nodes)
+    opened = tree.opened(open, budget)
+    return {
+        "title": recording.function,
+        "notes": list(recording.notes),
+        "differentiated": bool(recording.differentiated),
+        "step": step_size,
+        "hidden": len(recording.nodes) - len(nodes),
+        "scale": [page.scale.low, page.scale.high] if page.scale else None,
+        "meanings": MEANINGS,
+        "nodes": [page.node(node) for node in nodes],
+        "edges": [page.edge(edge) for edge in page.edges],
+        "groups": [page.group(group, arranged[group], group in opened) for group in tree.groups],
+        "sources": page.sources,
+    }
+
+
+class _Page:
+    def __init__(self, recording, nodes: list[Node], tree: Outline, scale: Scale | None, step_size: float | None):
+        self.recording, self.tree, self.scale, self.step_size = recording, tree, scale, step_size
+        self.position = {node: i for i, node in enumerate(nodes)}
+        self.outputs = {place.node for place in recording.outputs if place is not None}
+        self.edges: list[Edge] = [e for node in nodes for e in node.incoming if e.source in self.position]
+        self.edge_position = {edge: i for i, edge in enumerate(self.edges)}
+        self.sources: list[dict] = []
+        self.source_position: dict = {}
+
+    def node(self, node: Node) -> dict:
+        update = self._update(node)
+        said = label(node)
+        if update is not None:
+            said = Label(said.name, said.type, (*said.lines, cut(f"→ {update['brief']}", 40)), said.small)
+        width, height = said.size
+        rule = formula(node)
+        return {
+            "index": node.index,
+            "label": node.label,
+            "primitive": node.primitive,
+            "path": node.path,
+            "status": node.status,
+            "mark": node.mark,
+            "badge": badge_of(node),
+            "step": step_of(node, self.scale),
+            "size": _rounded(gradient_norm(node)),
+            "group": self.tree.home[node.index].index,
+            "output": node in self.outputs,
+            "name": said.name,
+            "type": said.type,
+            "lines": list(said.lines),
+            "small": said.small,
+            "w": width,
+            "h": height,
+            "values": [shown(x, aval) or {"type": type_text(aval)} for x, aval in zip(node.values, node.avals, strict=True)],
+            "gradients": [shown(g) for g in node.gradients],
+            "update": update,
+            "params": [[str(k), cut(" ".join(str(v).split()), MOST_PARAMETER_TEXT)] for k, v in node.params.items()],
+            "formula": None if rule is None else [rule.forward, list(rule.backward)],
+            "source": self._source(node),
+        }
+
+    def _update(self, node: Node) -> dict | None:
+        """The value of an input after one step down its gradient."""
+        if self.step_size is None or node.primitive != "input" or not node.gradients or node.gradients[0] is None:
+            return None
+        value, gradient = node.values[0], node.gradients[0]
+        if value is None or isinstance(value, Summary) or isinstance(gradient, Summary):
+            return None
+        return shown(np.asarray(value) - np.asarray(self.step_size, value.dtype) * np.asarray(gradient))
+
+    def _source(self, node: Node) -> int | None:
+        """Position of its line among the page's sources."""
+        source = node.source
+        if source is None:
+            return None
+        key = (source.file, source.line, source.function, source.callers)
+        if key not in self.source_position:
+            self.source_position[key] = len(self.sources)
+            self.sources.append(
+                {
+                    "where": str(source),
+                    "file": _short(source.file),
+                    "line": source.line,
+                    "function": source.function,
+                    "context": [[n, cut(text, 200)] for n, text in source.context()],
+                    "callers": [f"{caller}  {cut(caller.text, 120)}" for caller in source.callers[:6]],
+                }
+            )
+        return self.source_position[key]
+
+    def edge(self, edge: Edge) -> dict:
+        size = norm(edge.gradient)
+        return {
+            "source": self.position[edge.source],
+            "output": edge.output,
+            "target": self.position[edge.target],
+            "argument": edge.argument,
+            "mark": edge_mark(edge, self.recording.differentiated),
+            "size": _rounded(size),
+            "step": self.scale.step(size) if self.scale else None,
+            "gradient": brief(edge.gradient),
+        }
+
+    def group(self, group: Group, arrangement: Arrangement, is_open: bool) -> dict:
+        said = label(group)
+        width, height = said.size
+        return {
+            "name": group.name,
+            "path": group.path,
+            "parent": None if group.parent is None else group.parent.index,
+            "open": is_open,
+            "mark": mark_of(group),
+            "badge": badge_of(group),
+            "step": step_of(group, self.scale),
+            "count": group.size,
+            "lines": list(said.lines),
+            "w": width,
+            "h": height,
+            "layers": [[self._spot(spot) for spot in layer] for layer in arrangement.layers],
+            "nets": [self._net(net) for net in arrangement.nets.values()],
+        }
+
+    def _item(self, item) -> str:
+        return f"g{item.index}" if isinstance(item, Group) else f"n{self.position[item]}"
+
+    def _spot(self, spot) -> str:
+        if spot.kind == "member":
+            return self._item(spot.item)
+        return f"{spot.kind[0]}{self.position[spot.net.source]}"
+
+    def _net(self, net) -> list:
+        """[the node, where its line begins in the group ("" at the border), [where it ends ("" too), its edges] ...]."""
+        ends = [(self._item(end), edges) for end, edges in net.ends.items()]
+        if net.leaving:
+            ends.append(("", net.leaving))
+        numbered = [[end, [self.edge_position[edge] for edge in edges]] for end, edges in ends]
+        return [self.position[net.source], "" if net.start is None else self._item(net.start), numbered]
+
+
+def _rounded(size: float | None) -> float | None:
+    """Four digits; JSON has no NaN."""
+    return None if size is None or not np.isfinite(size) else float(f"{size:.4g}")
+
+
+def _short(file: str) -> str:
+    """The path from the working directory; of a file elsewhere, the last two parts."""
+    relative = os.path.relpath(file)
+    return relative if not relative.startswith("..") else "/".join(Path(file).parts[-2:])
