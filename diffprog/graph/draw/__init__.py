@@ -1,5 +1,6 @@
 """Drawings of a recording."""
 
 from diffprog.graph.draw.vector import svg
+from diffprog.graph.draw.webpage import html
 
-__all__ = ["svg"]
+__all__ = ["html", "svg"]

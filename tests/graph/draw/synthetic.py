@@ -29,6 +29,7 @@ def recording(rows, differentiated=True):
             tap=None,
             single=True,
             avals=[value],
+            differentiable=[True],
             values=[value],
             status="live",
             gradients=[np.float32([1.0, 0.25])] if differentiated else [],
