@@ -59,15 +59,16 @@ class _Columns:
         self.layers, self.sizes = layers, sizes
         leaves = lambda s, net: exit(s.item, net) if s.kind == "member" else 0.0
         arrives = lambda s, net: entry(s.item, net) if s.kind == "member" else 0.0
+        light = _light(layers)
         self.up: dict[Spot, list] = {}
         self.down: dict[Spot, list] = {}
         for spot in (s for layer in layers for s in layer):
             self.up[spot] = [
-                (n, leaves(n, net) - arrives(spot, net), _weight(spot, n))
+                (n, leaves(n, net) - arrives(spot, net), _weight(n, spot, light))
                 for n, net in zip(spot.up, spot.incoming, strict=True)
             ]
             self.down[spot] = [
-                (n, arrives(n, net) - leaves(spot, net), _weight(spot, n))
+                (n, arrives(n, net) - leaves(spot, net), _weight(spot, n, light))
                 for n, net in zip(spot.down, spot.outgoing, strict=True)
             ]
         self.gaps = [self._gaps(layer) for layer in layers]
@@ -156,8 +157,19 @@ def _trunk(spot: Spot) -> list[Spot]:
     return found
 
 
-def _weight(a: Spot, b: Spot) -> float:
-    return (1.0, 3.0, 8.0)[(a.kind != "member") + (b.kind != "member")]
+def _light(layers) -> set[Spot]:
+    """What comes from parameters and constants alone and goes to one place: it follows its user, and moves nothing."""
+    light = set()
+    for spot in (s for layer in layers for s in layer):
+        if spot.kind != "in" and len(spot.down) == 1 and all(above in light for above in spot.up):
+            light.add(spot)
+    return light
+
+
+def _weight(upper: Spot, lower: Spot, light: set[Spot]) -> float:
+    """Of the wish that two spots stand one below the other."""
+    weight = (1.0, 3.0, 8.0)[(upper.kind != "member") + (lower.kind != "member")]
+    return 0.1 * weight if upper in light else weight
 
 
 def nearest(wishes: list[float], weights: list[float], gaps: list[float]) -> list[float]:

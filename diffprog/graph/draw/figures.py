@@ -128,8 +128,8 @@ def label(item: Node | Group) -> Label:
     types = ", ".join(type_text(aval) for aval in item.avals[:2]) + (", …" if len(item.avals) > 2 else "")
     value = brief(item.values[0]) if item.values else ""
     if is_small(item):
-        single = bool(item.avals) and getattr(item.avals[0], "shape", None) == ()
-        return Label(name_of(item, 24), cut(value if single and value else types, 20), (), True)
+        said = value if value and len(value) <= 24 and "±" not in value else types
+        return Label(name_of(item, 24), cut(said, 24), (), True)
     gradient = brief(item.gradients[0]) if item.gradients else ""
     return Label(
         name_of(item, 30), cut(types, 24), tuple(cut(x, 40) for x in (value, gradient and f"∂ {gradient}") if x)

@@ -15,8 +15,8 @@ from fnmatch import fnmatchcase
 
 from diffprog.graph.nodes import Node
 
-BUDGET = 60  # boxes that a reader still takes in at once
-CROWD = 2 * BUDGET  # members of one group that are too many
+BUDGET = 40  # boxes that a reader still takes in at once
+CROWD = 3 * BUDGET  # members of one group that are too many
 
 _INDEXED = re.compile(r"(.+?)(?:\[\d+\]|\.\d+)$")  # "scan[3]", "blocks.3"
 
@@ -98,16 +98,14 @@ class Outline:
         return opened
 
     def _affordable(self, budget: int) -> set[Group]:
+        """Level by level: siblings look alike, and one that is open beside one that is not would seem to mean something."""
         opened, boxes, level = {self.root}, len(self.root.children), [self.root]
-        while level:
-            level = [child for group in level for child in group.children if isinstance(child, Group)]
-            # The smallest first: they cost least and are soonest understood.
-            for group in sorted(level, key=lambda g: len(g.children)):
-                grown = boxes + len(group.children) - 1
-                if grown <= budget or (boxes < budget / 4 and grown <= 2 * budget):
-                    opened.add(group)
-                    boxes = grown
-            level = [group for group in level if group in opened]
+        while level := [child for group in level for child in group.children if isinstance(child, Group)]:
+            grown = boxes + sum(len(group.children) - 1 for group in level)
+            if grown > budget and (boxes > budget / 5 or grown > 3 * budget):
+                break
+            opened.update(level)
+            boxes = grown
         return opened
 
     def _no_group(self, glob: str) -> str:

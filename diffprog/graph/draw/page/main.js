@@ -148,14 +148,14 @@ function play() {
   if (time === null || time >= walk.steps.length) goTo(0);
   const pace = Math.min(Math.max(40000 / walk.steps.length, 90), 800);
   playing = setInterval(() => goTo(time + 1), pace);
-  $("play").textContent = "⏸";
+  $("play").classList.add("playing");
   $("play").setAttribute("aria-label", "Pause");
 }
 
 function pause() {
   clearInterval(playing);
   playing = 0;
-  $("play").textContent = "▶";
+  $("play").classList.remove("playing");
   $("play").setAttribute("aria-label", "Play");
 }
 
@@ -172,7 +172,9 @@ function matches(text) {
     const line = source ? `${source.where} ${source.file} ${source.context.find(([n]) => n === source.line)?.[1] ?? ""}` : "";
     return `${node.label} ${node.primitive} ${node.path} ${node.badge} ${line}`.toLowerCase();
   };
-  return graph.nodes.map((_, i) => i).filter((i) => words.every((word) => about(graph.nodes[i]).includes(word)));
+  const found = graph.nodes.map((_, i) => i).filter((i) => words.every((word) => about(graph.nodes[i]).includes(word)));
+  const named = (i) => words.filter((word) => graph.nodes[i].label.toLowerCase() === word).length;
+  return found.sort((a, b) => named(b) - named(a) || a - b);
 }
 
 function search() {
@@ -183,6 +185,8 @@ function search() {
     const where = [node.path, node.source === null ? "" : graph.sources[node.source].where].filter(Boolean).join(" · ");
     const pick = () => {
       $("found").hidden = true;
+      hits = new Set();
+      $("search").blur();
       choose(i);
     };
     return h("li", {}, h("button", { onclick: pick }, `${node.label} ${node.type}`, h("small", {}, where)));

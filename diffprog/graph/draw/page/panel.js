@@ -72,8 +72,8 @@ function neighbourParts(graph, index, choose) {
   const outgoing = graph.edges.filter((edge) => edge.source === index);
   const row = (edge, other, arrow) => {
     const gradient = edge.mark ? (edge.gradient ? `∂ ${edge.gradient}` : graph.meanings[edge.mark]) : edge.gradient && `∂ ${edge.gradient}`;
-    const label = `${arrow} ${graph.nodes[other].label}${gradient ? `   ${gradient}` : ""}`;
-    return h("li", {}, h("button", { onclick: () => choose(other), title: graph.nodes[other].path }, label));
+    const label = `${arrow} ${graph.nodes[other].label}`;
+    return h("li", {}, h("button", { onclick: () => choose(other), title: graph.nodes[other].path }, label, gradient && h("small", {}, gradient)));
   };
   const parts = [];
   if (incoming.length) parts.push(h("h3", {}, "Uses"), h("ul", {}, ...incoming.map((edge) => row(edge, edge.source, "←"))));

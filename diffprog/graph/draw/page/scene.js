@@ -44,12 +44,21 @@ function strongest(edges) {
   return { mark, step };
 }
 
+// Colour, width and dash of a strand; what it has apart from them stays.
+function show(element, { mark, step }) {
+  const kind = mark || (step === null ? "even" : `s${step}`);
+  if (element.dataset.kind === kind) return;
+  if (element.dataset.kind) element.classList.remove(element.dataset.kind);
+  element.classList.add(kind);
+  element.dataset.kind = kind;
+}
+
 function drawStrand(graph, strand) {
   const edges = strand.edges.map((i) => graph.edges[i]);
   const { mark, step } = strongest(edges);
-  const kind = mark || (step === null ? "" : `s${step}`);
-  const element = s("g", { class: `strand ${kind}` }, s("path", { class: "line", d: curve(strand.points) }));
+  const element = s("g", { class: "strand" }, s("path", { class: "line", d: curve(strand.points) }));
   if (strand.ends) element.append(s("path", { class: "tip", d: tip(strand.points.at(-1), mark) }));
+  show(element, { mark, step });
   const from = graph.nodes[strand.source], to = graph.nodes[edges[0].target];
   const many = edges.length > 1 ? ` and ${edges.length - 1} more` : "";
   const largest = edges.reduce((a, b) => ((b.size ?? -1) > (a.size ?? -1) ? b : a));

@@ -2,6 +2,7 @@
 
 function createView(canvas, world, tapped) {
   const view = { x: 0, y: 0, k: 1, width: 1, height: 1 };
+  let goal = view; // where it is moving to
   const calm = matchMedia("(prefers-reduced-motion: reduce)");
   const SMALLEST = 0.02, LARGEST = 4;
   let moving = 0;
@@ -19,6 +20,7 @@ function createView(canvas, world, tapped) {
 
   view.set = (x, y, k) => {
     cancelAnimationFrame(moving);
+    goal = view;
     [view.x, view.y, view.k] = [x, y, k];
     apply();
   };
@@ -26,12 +28,14 @@ function createView(canvas, world, tapped) {
   view.go = (x, y, k) => {
     if (calm.matches) return view.set(x, y, k);
     cancelAnimationFrame(moving);
+    goal = { x, y, k };
     const from = [view.x, view.y, view.k], start = performance.now();
     const frame = (now) => {
       const t = Math.min((now - start) / 220, 1), e = 1 - (1 - t) ** 3;
       [view.x, view.y, view.k] = [x, y, k].map((to, i) => from[i] + e * (to - from[i]));
       apply();
       if (t < 1) moving = requestAnimationFrame(frame);
+      else goal = view;
     };
     moving = requestAnimationFrame(frame);
   };
@@ -62,10 +66,10 @@ function createView(canvas, world, tapped) {
   // Bring a box into sight, in the middle if it was out of it.
   view.reveal = ({ x, y, width, height }, centre = false) => {
     const [left, top, right, bottom] = view.free();
-    const k = Math.max(view.k, Math.min(0.7, LARGEST));
-    const [bx, by] = [view.x + view.k * x, view.y + view.k * y];
-    const inside = bx > left + 8 && by > top + 8 && bx + view.k * width < right - 8 && by + view.k * Math.min(height, 200) < bottom - 8;
-    if (inside && !centre && view.k === k) return;
+    const k = Math.max(goal.k, 0.7);
+    const [bx, by] = [goal.x + goal.k * x, goal.y + goal.k * y];
+    const inside = bx > left + 8 && by > top + 8 && bx + goal.k * width < right - 8 && by + goal.k * Math.min(height, 200) < bottom - 8;
+    if (inside && !centre && goal.k === k) return;
     const tall = Math.min(height, (bottom - top) / k - 20);
     view.go((left + right) / 2 - k * (x + width / 2), (top + bottom) / 2 - k * (y + tall / 2), k);
   };
@@ -78,6 +82,7 @@ function createView(canvas, world, tapped) {
     if (!pointers.size) travelled = 0;
     pointers.set(event.pointerId, event);
     cancelAnimationFrame(moving);
+    goal = view;
   });
   canvas.addEventListener("pointermove", (event) => {
     const before = pointers.get(event.pointerId);

@@ -71,7 +71,9 @@ function showTime(graph, scene, { steps, forward, backward }, time) {
     const targets = strand.edges.map((i) => graph.visible(graph.edges[i].target, scene.boxes));
     const list = element.classList;
     list.toggle("pending", forward.get(from) > time);
-    list.toggle("plain", targets.every((to) => backward.get(to) > time));
+    const returned = strand.edges.filter((_, i) => backward.get(targets[i]) <= time);
+    list.toggle("plain", !returned.length);
+    show(element, strongest(returned.map((i) => graph.edges[i])));
     list.toggle("now", now?.phase === "forward" ? targets.includes(now.item) : now?.phase === "backward" ? from === now.item && targets.some((to) => backward.get(to) <= time) : false);
   }
   return now;
