@@ -62,9 +62,7 @@ def _rows(array: np.ndarray) -> list[list[str]]:
 def _is_image(array: np.ndarray) -> bool:
     """(height, width, channels) or (n, height, width, channels) of 1 or 3 channels."""
     shape = array.shape[-3:]
-    return (
-        array.ndim in (3, 4) and array.dtype.kind in "fui" and shape[2] in (1, 3) and min(shape[:2]) >= LEAST_SIDE
-    )
+    return array.ndim in (3, 4) and array.dtype.kind in "fui" and shape[2] in (1, 3) and min(shape[:2]) >= LEAST_SIDE
 
 
 def _picture(array: np.ndarray) -> tuple[str, str]:

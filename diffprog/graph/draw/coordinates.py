@@ -1,13 +1,14 @@
 """Coordinates for one group's arrangement: x by alternating least squares under the order, y layer by layer.
 
-In a layer, every spot wants to stand below (or above) the mean of its neighbours. The places that keep the order and the
-distances and are nearest to the wishes in least squares come from isotonic regression by pooling adjacent violators
-(Kruskal 1964), in linear time. Lines over several layers weigh most, so that they are straight (Gansner et al. 1993,
-section 4.2). The page repeats this in JavaScript (page/coordinates.js), and a test holds the two together.
+In a layer, every spot wants to stand below (or above) the mean of its neighbours. The places that keep the order and
+the distances and are nearest to the wishes in least squares come from isotonic regression by pooling adjacent
+violators (Kruskal 1964), in linear time. Lines over several layers weigh most, so that they are straight (Gansner et
+al. 1993, section 4.2). The page repeats this in JavaScript (page/coordinates.js), and a test holds the two together.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 from diffprog.graph.draw.layers import Arrangement, Spot
 
@@ -19,7 +20,7 @@ PADDING, HEADER = 14.0, 20.0
 
 @dataclass
 class Placed:
-    """Coordinates inside a group: the middle of each spot, top and bottom of each layer, ports by the source's index."""
+    """Coordinates inside a group: middle of each spot, top and bottom of each layer, ports by their source's index."""
 
     width: float
     height: float
@@ -77,7 +78,7 @@ class _Columns:
         """The least distances between the middles of neighbours in a layer."""
         return [
             (self.sizes[a][0] + self.sizes[b][0]) / 2 + (BEND_GAP if "member" not in (a.kind, b.kind) else MEMBER_GAP)
-            for a, b in zip(layer, layer[1:], strict=False)
+            for a, b in pairwise(layer)
         ]
 
     def solve(self) -> dict[Spot, float]:

@@ -139,9 +139,7 @@ def label(item: Node | Group) -> Label:
 def _leaving(group: Group) -> str:
     """The type of what a group makes for those outside, if it is one array."""
     inside = set(group.nodes())
-    leaving = {
-        (node, edge.output) for node in inside for edge in node.outgoing if edge.target not in inside
-    }
+    leaving = {(node, edge.output) for node in inside for edge in node.outgoing if edge.target not in inside}
     if len(leaving) != 1:
         return ""
     ((node, output),) = leaving

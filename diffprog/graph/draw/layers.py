@@ -1,10 +1,10 @@
 """Layers and their order: how the members of one group are arranged, whatever size each has on the page.
 
-A layered drawing (Sugiyama, Tagawa and Toda 1981): every member gets a layer below all that it uses; a line over several
-layers bends only at layers in between; the order in each layer is swept by barycentres to avoid crossings. Each group is
-arranged on its own, with the groups in it as members like any others, so opening one moves its surroundings and rearranges
-nothing. Lines from one result share a trunk, from which they branch off: a result that is used in a hundred layers has one
-line through them, and not a hundred.
+A layered drawing (Sugiyama, Tagawa and Toda 1981): every member gets a layer below all that it uses; a line over
+several layers bends only at layers in between; the order in each layer is swept by barycentres to avoid crossings. Each
+group is arranged on its own, with the groups in it as members like any others, so opening one moves its surroundings
+and rearranges nothing. Lines from one result share a trunk, from which they branch off: a result that is used in a
+hundred layers has one line through them, and not a hundred.
 """
 
 from bisect import bisect_left
@@ -37,7 +37,7 @@ class Net:
 class Spot:
     """What takes a place in a layer: a member of the group, a port at its border ("in", "out"), or a trunk's bend.
 
-    `up` and `down` are the spots in the layers next to it that lines lead to, `incoming` and `outgoing` the lines' nets.
+    `up` and `down` are the spots in the layers next to it that lines lead to, `incoming` and `outgoing` their nets.
     """
 
     kind: str
@@ -186,23 +186,28 @@ def _lowered(rank: dict, ordered: list, after: dict, nets: dict[int, Net]) -> di
 
 
 def _ordered(layers: list[list[Spot]]) -> list[list[Spot]]:
-    """The layers in the order that had the fewest crossings over all sweeps."""
+    """The layers in the order that had the fewest crossings over all sweeps; of equal ones, the straightest."""
     _depth_first(layers)
-    best, fewest = [list(layer) for layer in layers], _crossings(layers)
+    best, least = [list(layer) for layer in layers], _cost(layers)
     for sweep in range(SWEEPS):
-        if not fewest:
+        if least == (0, 0):
             break
         down = sweep % 2 == 0
         for layer in layers if down else reversed(layers):
             _sort(layer, "up" if down else "down")
-        crossings = _crossings(layers)
-        if crossings < fewest:
-            best, fewest = [list(layer) for layer in layers], crossings
+        cost = _cost(layers)
+        if cost < least:
+            best, least = [list(layer) for layer in layers], cost
     return best
 
 
+def _cost(layers: list[list[Spot]]) -> tuple[int, float]:
+    sideways = sum(abs(a.position - b.position) for layer in layers for a in layer for b in a.down if a.kind == b.kind)
+    return _crossings(layers), sideways
+
+
 def _depth_first(layers: list[list[Spot]]):
-    """The first order: as a walk along the lines from the first spot meets them, so that what hangs together is together."""
+    """The first order: as a walk along the lines meets them, so that what hangs together stands together."""
     seen: dict[Spot, int] = {}
     for start in (spot for layer in layers for spot in layer):
         stack = [start]
@@ -237,7 +242,7 @@ def _sort(layer: list[Spot], side: str):
 
 
 def _crossings(layers: list[list[Spot]]) -> int:
-    """How many pairs of lines cross: inversions between the ends of lines sorted by their starts (Barth et al. 2002)."""
+    """How many pairs of lines cross: inversions among the ends of lines sorted by their starts (Barth et al. 2002)."""
     total = 0
     for layer in layers:
         ends = [p for spot in layer for p in sorted(s.position for s in spot.down)]

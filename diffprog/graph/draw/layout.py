@@ -94,9 +94,7 @@ class _Group:
         left, _ = self.corner
         for spot in (s for layer in self.arrangement.layers for s in layer if s.kind == "member"):
             width, height = self.size(spot.item)
-            yield Box(
-                spot.item, left + self.placed.x[spot] - width / 2, self._middle(spot) - height / 2, width, height
-            )
+            yield Box(spot.item, left + self.placed.x[spot] - width / 2, self._middle(spot) - height / 2, width, height)
 
     def strands(self):
         trunks: dict[Net, list[Spot]] = {}
@@ -134,7 +132,7 @@ class _Group:
             ends = further
 
     def _turn(self, point, upper, lower, net):
-        """The points on from `point`: down to the border of the upper spot's layer, over to the lower's, into its box."""
+        """The points on from `point`: down to the upper layer's border, over to the lower layer's, into the box."""
         left, top = self.corner
         x = left + self.placed.x[lower] + (self.entry(lower.item, net) if lower.kind == "member" else 0.0)
         turned = [(point[0], top + self.placed.bottoms[upper.layer]), (x, top + self.placed.tops[lower.layer])]

@@ -1,7 +1,7 @@
 """A recording's nodes folded by path into a tree of groups: modules, scopes, loops and their iterations.
 
-What stands on its own, above anything else, is the rule that a drawing can be layered: between the members of a group no
-cycle may run. A module that is called twice, with something in between, therefore becomes two groups.
+The tree is such that a layered drawing exists: no cycle runs between the members of a group. A module that is called
+twice, with something in between, is therefore two groups.
 """
 
 import difflib
@@ -98,7 +98,7 @@ class Outline:
         return opened
 
     def _affordable(self, budget: int) -> set[Group]:
-        """Level by level: siblings look alike, and one that is open beside one that is not would seem to mean something."""
+        """Level by level: one sibling open beside another that is not would seem to mean something."""
         opened, boxes, level = {self.root}, len(self.root.children), [self.root]
         while level := [child for group in level for child in group.children if isinstance(child, Group)]:
             grown = boxes + sum(len(group.children) - 1 for group in level)
@@ -144,7 +144,7 @@ def shown(recording, everything: bool = False) -> list[Node]:
     for node in recording.nodes:
         sizes = [math.prod(getattr(aval, "shape", ())) for aval in node.avals]
         made = bool(node.incoming) and all(edge.source in trivial for edge in node.incoming)
-        if node.status == "constant" and node.primitive != "input" and (made or not node.incoming and sizes == [1]):
+        if node.status == "constant" and node.primitive != "input" and (made or (not node.incoming and sizes == [1])):
             trivial.add(node)
     keep = lambda node: node.primitive == "input" or node in outputs or (node in used and node not in trivial)
     return [node for node in recording.nodes if keep(node)]

@@ -33,7 +33,9 @@ except ImportError:
     formula = lambda node: None
 
 
-def page_data(recording, open=None, budget: int = BUDGET, everything: bool = False, step_size: float | None = None) -> dict:
+def page_data(
+    recording, open=None, budget: int = BUDGET, everything: bool = False, step_size: float | None = None
+) -> dict:
     """A dict for JSON. Nodes and edges are named by their positions in its lists, items of groups "n12" and "g3"."""
     nodes = shown_nodes(recording, everything)
     tree = outline(nodes)
@@ -90,7 +92,9 @@ class _Page:
             "small": said.small,
             "w": width,
             "h": height,
-            "values": [shown(x, aval) or {"type": type_text(aval)} for x, aval in zip(node.values, node.avals, strict=True)],
+            "values": [
+                shown(x, aval) or {"type": type_text(aval)} for x, aval in zip(node.values, node.avals, strict=True)
+            ],
             "gradients": [shown(g) for g in node.gradients],
             "update": update,
             "params": [[str(k), cut(" ".join(str(v).split()), MOST_PARAMETER_TEXT)] for k, v in node.params.items()],
@@ -168,7 +172,7 @@ class _Page:
         return f"{spot.kind[0]}{self.position[spot.net.source]}"
 
     def _net(self, net) -> list:
-        """[the node, where its line begins in the group ("" at the border), [where it ends ("" too), its edges] ...]."""
+        """[the node, where its line begins ("" at the border), [[where it ends ("" too), its edges] ...]]."""
         ends = [(self._item(end), edges) for end, edges in net.ends.items()]
         if net.leaving:
             ends.append(("", net.leaving))

@@ -56,7 +56,7 @@ def badge_of(item: Node | Group) -> str:
         return ""
     if isinstance(item, Node):
         return BADGES[mark]
-    return f"{sum(node.mark == mark for node in item.nodes())} × {BADGES[mark]}"
+    return f"{sum(node.mark == mark for node in item.nodes())}\N{MULTIPLICATION SIGN} {BADGES[mark]}"
 
 
 def step_of(item: Node | Group, scale: Scale | None) -> int | None:

@@ -119,7 +119,7 @@ def _box(box: Box, scale: Scale | None, outputs: set) -> str:
     badge = badge_of(item)
     if badge and not box.open:
         parts.append(_badge(badge, box.width))
-    where = f'data-group={quoteattr(item.path)}' if group else f'data-node="{item.index}"'
+    where = f"data-group={quoteattr(item.path)}" if group else f'data-node="{item.index}"'
     position = f'transform="translate({box.x:.1f} {box.y:.1f})"'
     return f'<g class="{" ".join(filter(None, kinds))}" {where} {position}>{"".join(parts)}</g>'
 
@@ -127,7 +127,8 @@ def _box(box: Box, scale: Scale | None, outputs: set) -> str:
 def _badge(text: str, right: float) -> str:
     width = len(text) * 6.2 + 10
     return (
-        f'<g class="badge" transform="translate({right - width + 8:.1f} -11.5)"><rect width="{width:.1f}" height="15" rx="7.5"/>'
+        f'<g class="badge" transform="translate({right - width + 8:.1f} -11.5)">'
+        f'<rect width="{width:.1f}" height="15" rx="7.5"/>'
         f'<text x="{width / 2:.1f}" y="11">{_text(text)}</text></g>'
     )
 
