@@ -42,7 +42,7 @@ def brief(value, most: int = 4) -> str:
         if isinstance(value, (bool, int, float, complex)):
             return number(value)
         size = getattr(value, "size", None)
-        if size is not None and size <= most and summarize(value) is not None:
+        if size is not None and 0 < size <= most and summarize(value) is not None:
             return numbers(np.asarray(value))
     summary = summarize(value)
     if summary is None:

@@ -88,7 +88,8 @@ def _table(rows: list[tuple[str, ...]], width: int) -> list[str]:
     while least() > width and given_up:
         kept.remove(given_up.pop(0))
     while (excess := sum(widths[i] + 2 for i in kept) - 2 - width) > 0:
-        widest = max(kept, key=lambda i: widths[i] - LEAST[i])
+        ample = [i for i in kept if widths[i] > LEAST[i]] or kept
+        widest = max(ample, key=widths.__getitem__)
         if widths[widest] <= 4:
             break
         widths[widest] -= 1 if excess < 8 else min(excess // 4, max(1, widths[widest] - LEAST[widest]))
