@@ -264,8 +264,8 @@ document.addEventListener("keydown", (event) => {
   event.preventDefault();
   action();
 });
-// A box that gets the focus by Tab comes into sight.
-world.addEventListener("focusin", (event) => {
+// A box that gets the focus by Tab comes into sight. (Not on `world`: Chromium gives SVG elements that listen the focus.)
+document.addEventListener("focusin", (event) => {
   const item = event.target.dataset?.item;
   if (item && event.target.matches(":focus-visible")) view.reveal(scene.boxes.get(item).box);
 });

@@ -77,7 +77,7 @@ function drawBox(graph, box) {
   const name = group ? `${box.open ? "Close" : "Open"} ${it.path}, ${it.count} nodes` : `${it.label} ${it.type}, ${it.lines.join(", ")}`;
   const element = s("g", {
     class: kinds.filter(Boolean).join(" "), transform: `translate(${box.x} ${box.y})`, tabindex: 0, role: "button",
-    "aria-label": it.badge ? `${name}, ${it.badge}` : name, "aria-expanded": group ? box.open : null, "data-item": box.item,
+    "aria-label": it.badge ? `${name}, ${it.badge}` : name, "aria-expanded": group ? String(box.open) : null, "data-item": box.item,
   });
   if (group && !box.open) element.append(s("rect", { class: "under", x: 3, y: 3, ...frame }));
   element.append(s("rect", { class: "frame", ...frame }));
