@@ -3,6 +3,7 @@
 import importlib
 
 from diffprog.comparison import compare
+from diffprog.diagnosis import diagnose
 from diffprog.graph import record
 from diffprog.rules import (  # noqa: F401  (they fill the table of rules)
     calls,
@@ -38,6 +39,7 @@ __all__ = [
     "attack",
     "compare",
     "defvjp",
+    "diagnose",
     "fit",
     "grad",
     "hessian",

@@ -67,7 +67,7 @@ class Recorder(Tape):
     Attributes:
       nodes: in the order in which they ran.
       of_tape: for each node of the tape the one that is kept.
-      replays: per node how to compute its results anew from its arguments, None for inputs and constants.
+      replays: per node how to compute the list of its results anew from its arguments, None for inputs and constants.
       keeping: what is kept of arrays.
     """
 
@@ -109,7 +109,8 @@ class Recorder(Tape):
     def keep_one(self, primitive, args, params):
         """Record an operation as one node."""
         run = lambda: super(Recorder, self).process_primitive(primitive, args, params)
-        again = lambda *values: primitive.bind(*values, **params)
+        bind = lambda *values: primitive.bind(*values, **params)
+        again = bind if primitive.multiple_results else lambda *values: [bind(*values)]
         return self.keep(primitive.name, args, params, run, again, primitive.multiple_results)
 
     def process_custom_jvp_call(self, primitive, fun, jvp, args, /, *, symbolic_zeros):
@@ -159,7 +160,7 @@ class Recorder(Tape):
 
         Args:
           run: () -> its results, on this tape.
-          again: (values of its arguments) -> its results, to replay it; None if it cannot be.
+          again: (values of its arguments) -> the list of its results, to replay it; None if it cannot be.
           several: whether it has a list of results.
         """
         arguments = tuple(self.place(x) for x in args)
@@ -171,7 +172,7 @@ class Recorder(Tape):
         status = "live" if written is not None else "blocked" if live else "constant"
         tap = params.get("name") if name == "name" else None
         title = tap.rpartition("/")[2] if isinstance(tap, ModuleOutput) else tap
-        self.add(name, title or label or name, params, arguments, results, status, again, single=not several, tap=tap)
+        self.add(name, title or label or name, params, arguments, results, status, again, tap=tap)
         self._link(written)
         return outcome
 
@@ -182,7 +183,7 @@ class Recorder(Tape):
 
     # ------------------------------------------------------------ nodes
 
-    def add(self, primitive, label, params, arguments, results, status, again=None, *, single=True, tap=None) -> Node:
+    def add(self, primitive, label, params, arguments, results, status, again=None, tap=None) -> Node:
         values = [x.value if self._is_traced(x) else x for x in results]
         made = primitive in ("input", "constant")
         node = Node(
@@ -195,7 +196,7 @@ class Recorder(Tape):
             path="" if made else "/".join(name for name in scopes() if not name.startswith("eqx.nn.")),
             iteration=() if made else self._iteration,
             tap=tap,
-            single=single,
+            single=len(results) == 1,
             avals=[typeof(x) for x in values],
             values=values if made else list(map(self.keeping, values)),
             differentiable=list(map(self._is_traced, results)) if primitive != "input" else [status == "live"],
@@ -226,13 +227,18 @@ class Recorder(Tape):
         if self._is_traced(x):
             node, output = x.place
             return Place(self.of_tape[node], output) if node in self.of_tape else x.value
-        known = self._makers.get(id(x))
-        if known is not None and known[0]() is x:
-            return known[1]
+        known = self.place_of(x)
+        if known is not None:
+            return known
         if isinstance(x, (jax.Array, np.ndarray)) and np.ndim(x) > 0:
             self.add("constant", "constant", {}, (), [x], "constant")
             return Place(self.nodes[-1], 0)
         return x
+
+    def place_of(self, array) -> Place | None:
+        """The place that made an array, if one did."""
+        known = self._makers.get(id(array))
+        return known[1] if known is not None and known[0]() is array else None
 
     def _made(self, value, place):
         key = id(value)

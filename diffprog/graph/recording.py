@@ -165,9 +165,20 @@ class Recording:
 
     def gradients(self, selector) -> Any:
         """The gradients with respect to `values(selector)`, stacked in the same way."""
-        return jnp.stack(
-            [instantiate(n.avals[0]) if n.gradient is None else n.gradient for n in self.select(selector)]
-        )
+        return jnp.stack([instantiate(n.avals[0]) if n.gradient is None else n.gradient for n in self.select(selector)])
+
+    # ------------------------------------------------------------ to read
+
+    def explain(self, digits: int = 4, most: int = 12) -> str:
+        """The derivation in order: every step forward, every gradient back, with the rule's formula and the numbers.
+
+        Args:
+          digits: significant ones.
+          most: arrays of more elements than that are summarized.
+        """
+        from diffprog.graph.explain import explain
+
+        return explain(self, digits, most)
 
     # ------------------------------------------------------------ running it again
 
@@ -184,8 +195,7 @@ class Recording:
             results = node.values
             if again is not None:
                 values = [found[x] if isinstance(x, Place) else x for x in node.arguments]
-                outcome = again(*values)
-                results = [outcome] if node.single else outcome
+                results = again(*values)
             for i, result in enumerate(results):
                 place = Place(node, i)
                 if place in changes:

@@ -62,9 +62,7 @@ class Record:
             recorder.invalidate()
         results, out_tree = jax.tree.flatten(returned)
         if not results or not all(isinstance(x, (jax.Array, np.ndarray, float, int, complex)) for x in results):
-            raise TypeError(
-                f"the recorded function returned {returned!r}; expected an array, or a pytree of arrays"
-            )
+            raise TypeError(f"the recorded function returned {returned!r}; expected an array, or a pytree of arrays")
         places = [recorder.place(x) for x in results]
         output = out_tree.unflatten([jnp.asarray(recorder.untraced(x)[0]) for x in results])
         _name_constants(self._fun, recorder.nodes)
@@ -167,12 +165,19 @@ def _name_constants(fun, nodes):
         variables = inspect.getclosurevars(inspect.unwrap(fun))
     except TypeError:
         return
-    names = {}
+    names, known = {}, []
     for name, value in {**variables.globals, **variables.nonlocals}.items():
         if not callable(value) or jax.tree.leaves(value) != [value]:
             for path, leaf in jax.tree_util.tree_flatten_with_path(value)[0]:
                 names[id(leaf)] = name + jax.tree_util.keystr(path)
+                known.append((names[id(leaf)], leaf))
     for node in nodes:
         if node.primitive == "constant":
-            node.label = names.get(id(node.values[0]), node.label)
+            value = node.values[0]
+            node.label = names.get(id(value)) or next((name for name, x in known if _same(x, value)), node.label)
 
+
+def _same(x, value) -> bool:
+    """Whether a NumPy array of the program is this value, which JAX made of it."""
+    small = isinstance(x, np.ndarray) and x.shape == value.shape and x.size <= 10_000
+    return small and np.array_equal(x, value)

@@ -75,7 +75,7 @@ typeof = jax.typeof
 float0 = jax.dtypes.float0
 
 # Frames of these packages are ours: tracebacks and source lines should show the user's code instead.
-for _package in ("graph", "jax_internals", "rules", "staging", "tracer", "transforms"):
+for _package in ("diagnosis", "graph", "jax_internals", "rules", "staging", "tracer", "transforms"):
     _folder = str(pathlib.Path(__file__).parents[1] / _package)
     source_info_util.register_exclusion(_folder)
     for _file in pathlib.Path(_folder).glob("*.py"):

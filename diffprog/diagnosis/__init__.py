@@ -1,0 +1,50 @@
+"""What is wrong with a gradient, and where it was born: `dp.diagnose`."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from diffprog.diagnosis import depth, kinks, nonfinite, zeros
+from diffprog.diagnosis.finding import Diagnosis, Finding
+from diffprog.graph.recording import Recording
+from diffprog.graph.running import record
+
+__all__ = ["Diagnosis", "Finding", "diagnose"]
+
+
+def diagnose(fun: Callable, *, memory: int = 2**30, max_nodes: int = 100_000) -> Callable[..., Diagnosis]:
+    """Say in a few lines what is wrong with the gradient of a function, and where it was born.
+
+    `print(dp.diagnose(loss)(parameters, batch))` runs the function once, with every value and every gradient kept, and
+    looks for NaN and infinity, for inputs whose gradient is zero or missing, for gradients that vanish or explode on
+    their way, and for derivatives taken exactly at a kink. What it finds is returned, never raised.
+
+    Args:
+      fun: function of pytrees to a scalar; of anything else, the gradient of the sum of all results is looked at. May
+        be under `jit`, have loops, Flax or Equinox modules, or be itself a gradient.
+      memory, max_nodes: bounds of the recording, as of `dp.record`.
+
+    Returns:
+      a function of the same arguments that returns a `Diagnosis`; its `memory` says what the backward pass keeps.
+    """
+
+    def diagnosed(*args, **kwargs) -> Diagnosis:
+        recording = record(fun, memory=memory, max_nodes=max_nodes)(*args, **kwargs)
+        notes = []
+        if jnp.shape(recording.output) != () or not isinstance(recording.output, jax.Array):
+            notes.append("the function does not return a scalar: this is the gradient of the sum of its results")
+        recording.backward(jax.tree.map(jnp.ones_like, recording.output))
+        return Diagnosis(tuple(_look(recording)), recording, (*notes, *recording.notes))
+
+    return diagnosed
+
+
+def _look(recording: Recording) -> list[Finding]:
+    broken = nonfinite.find(recording)
+    cut = zeros.find(recording)
+    if broken:
+        spoiled = {finding.node for finding in broken}
+        # Zeros beside a NaN may be its doing; what the program's structure cuts is not.
+        return broken + [finding for finding in cut if finding.cut != "here" and finding.node not in spoiled]
+    return cut + depth.find(recording) + kinks.find(recording)

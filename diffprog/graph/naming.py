@@ -1,0 +1,53 @@
+"""What to call the values of a recording: as the program does, where it gives them a name."""
+
+import ast
+import linecache
+from collections import Counter
+
+from diffprog.graph.nodes import Node
+from diffprog.graph.recording import Recording
+
+
+def names(recording: Recording) -> dict[Node, str]:
+    """A name for each node: an input's own, a tap's, the variable that its line assigns, else v and its index.
+
+    The output is called as the function is. Values that share a name are numbered: h#1, h#2.
+    """
+    wanted: dict[Node, str] = {}
+    assigned: dict = {}  # (line, path) -> the last operation there, whose result the variable is
+    for node in recording.nodes:
+        if node.primitive in ("input", "constant"):
+            wanted[node] = node.label
+        elif node.tap is not None:
+            wanted[node] = node.label
+        elif node.source is not None:
+            assigned[node.source.file, node.source.line, node.path] = node
+    for (file, line, _), node in assigned.items():
+        variable = _target(file, line)
+        if variable is not None:
+            wanted[node] = variable + "".join(f"[{i}]" for i in node.iteration)
+    places = [place for place in recording.outputs if place is not None]
+    if len(places) == 1:
+        wanted.setdefault(places[0].node, recording.function if recording.function.isidentifier() else "L")
+    shared = Counter(wanted.values())
+    seen: Counter = Counter()
+    found = {}
+    for node in recording.nodes:
+        name = wanted.get(node, f"v{node.index}")
+        if shared[name] > 1:
+            seen[name] += 1
+            name = f"{name}#{seen[name]}"
+        found[node] = name
+    return found
+
+
+def _target(file: str, line: int) -> str | None:
+    """The variable that a line assigns, if it assigns one."""
+    text = linecache.getline(file, line).strip()
+    try:
+        (statement,) = ast.parse(text).body
+    except (SyntaxError, ValueError):
+        return None
+    if isinstance(statement, ast.Assign) and len(statement.targets) == 1 and isinstance(statement.targets[0], ast.Name):
+        return statement.targets[0].id
+    return None
