@@ -5,12 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from diffprog.graph.draw.outline import Group
-from diffprog.graph.nodes import Edge, Node
+from diffprog.graph.nodes import Node
 from diffprog.graph.summaries import Summary, summarize
 
 _KINDS = {"f": "f", "i": "i", "u": "u", "c": "c", "V": "v"}
 LINE, CHARACTER = 15.0, 6.7  # height of a line of text, width of a character of the fixed-width font, in pixels
-MARKS = ("nan", "", "zero", "unused", "blocked", "constant")  # what a line is shown as if it carries several
 
 
 def type_text(aval) -> str:
@@ -42,7 +41,7 @@ def brief(value, most: int = 4) -> str:
         if isinstance(value, (bool, int, float, complex)):
             return number(value)
         size = getattr(value, "size", None)
-        if size is not None and 0 < size <= most and summarize(value) is not None:
+        if size is not None and 0 < size <= most and _has_numbers(value):
             return numbers(np.asarray(value))
     summary = summarize(value)
     if summary is None:
@@ -55,6 +54,11 @@ def brief(value, most: int = 4) -> str:
     return f"{text}, {_share(summary.nonfinite)} not finite" if summary.nonfinite else text
 
 
+def _has_numbers(array) -> bool:
+    """Not so keys, of which JAX makes arrays too."""
+    return isinstance(getattr(array, "dtype", None), np.dtype) and array.dtype.kind in "biufc"
+
+
 def _share(x: float) -> str:
     return f"{x:.0%}" if x >= 0.005 else "some"
 
@@ -64,40 +68,6 @@ def numbers(array: np.ndarray) -> str:
     if array.ndim == 0:
         return number(array.item())
     return "[" + ", ".join(numbers(row) for row in array) + "]"
-
-
-def norm(gradient) -> float | None:
-    """Euclidean length; NaN if some of it is not finite; None of None and of what has no numbers."""
-    summary = summarize(gradient)
-    if summary is None:
-        return None
-    return float("nan") if summary.nonfinite else summary.norm
-
-
-def gradient_norm(node: Node) -> float | None:
-    """Of all of a node's results together."""
-    lengths = [length for g in node.gradients if (length := norm(g)) is not None]
-    return float(np.sqrt(sum(x * x for x in lengths))) if lengths else None
-
-
-def edge_mark(edge: Edge, differentiated: bool) -> str:
-    """What a line shows: "nan", "zero", "unused" and "" as `Node.mark`; "blocked" where a gradient that could have
-    passed is cut, "constant" where there is nothing to differentiate."""
-    if not edge.live:
-        return "blocked" if "blocked" in (edge.source.status, edge.target.status) else "constant"
-    if not differentiated:
-        return ""
-    length = norm(edge.gradient)
-    if length is None:
-        return "unused"
-    return "nan" if length != length else "zero" if length == 0 else ""
-
-
-def strongest(edges: list[Edge], differentiated: bool) -> tuple[str, float | None]:
-    """Mark and size of a line that carries several edges: the first in `MARKS`, the largest gradient."""
-    mark = min((edge_mark(edge, differentiated) for edge in edges), key=MARKS.index)
-    sizes = [length for edge in edges if (length := norm(edge.gradient)) is not None and np.isfinite(length)]
-    return mark, max(sizes, default=None)
 
 
 def is_small(node: Node) -> bool:

@@ -6,31 +6,16 @@ from pathlib import Path
 import numpy as np
 
 from diffprog.graph.draw.arrays import shown
-from diffprog.graph.draw.figures import (
-    Label,
-    brief,
-    cut,
-    edge_mark,
-    gradient_norm,
-    label,
-    norm,
-    type_text,
-)
+from diffprog.graph.draw.facts import MEANINGS, Facts
+from diffprog.graph.draw.figures import Label, brief, cut, label, type_text
 from diffprog.graph.draw.layers import Arrangement, arrangements
 from diffprog.graph.draw.outline import BUDGET, Group, Outline, outline
 from diffprog.graph.draw.outline import shown as shown_nodes
-from diffprog.graph.draw.scale import Scale
-from diffprog.graph.draw.strokes import MEANINGS, badge_of, mark_of, step_of
-from diffprog.graph.draw.vector import gradient_scale
+from diffprog.graph.formulas import formula
 from diffprog.graph.nodes import Edge, Node
 from diffprog.graph.summaries import Summary
 
 MOST_PARAMETER_TEXT = 160
-
-try:
-    from diffprog.graph.formulas import formula
-except ImportError:
-    formula = lambda node: None
 
 
 def page_data(
@@ -39,7 +24,8 @@ def page_data(
     """A dict for JSON. Nodes and edges are named by their positions in its lists, items of groups "n12" and "g3"."""
     nodes = shown_nodes(recording, everything)
     tree = outline(nodes)
-    page = _Page(recording, nodes, tree, gradient_scale(recording), step_size)
+    facts = Facts(recording)
+    page = _Page(facts, nodes, tree, step_size)
     arranged = arrangements(tree, nodes)
     opened = tree.opened(open, budget)
     return {
@@ -48,7 +34,7 @@ def page_data(
         "differentiated": bool(recording.differentiated),
         "step": step_size,
         "hidden": len(recording.nodes) - len(nodes),
-        "scale": [page.scale.low, page.scale.high] if page.scale else None,
+        "scale": [facts.scale.low, facts.scale.high] if facts.scale else None,
         "meanings": MEANINGS,
         "nodes": [page.node(node) for node in nodes],
         "edges": [page.edge(edge) for edge in page.edges],
@@ -58,10 +44,9 @@ def page_data(
 
 
 class _Page:
-    def __init__(self, recording, nodes: list[Node], tree: Outline, scale: Scale | None, step_size: float | None):
-        self.recording, self.tree, self.scale, self.step_size = recording, tree, scale, step_size
+    def __init__(self, facts: Facts, nodes: list[Node], tree: Outline, step_size: float | None):
+        self.facts, self.tree, self.step_size = facts, tree, step_size
         self.position = {node: i for i, node in enumerate(nodes)}
-        self.outputs = {place.node for place in recording.outputs if place is not None}
         self.edges: list[Edge] = [e for node in nodes for e in node.incoming if e.source in self.position]
         self.edge_position = {edge: i for i, edge in enumerate(self.edges)}
         self.sources: list[dict] = []
@@ -80,12 +65,12 @@ class _Page:
             "primitive": node.primitive,
             "path": node.path,
             "status": node.status,
-            "mark": node.mark,
-            "badge": badge_of(node),
-            "step": step_of(node, self.scale),
-            "size": _rounded(gradient_norm(node)),
+            "mark": self.facts.mark[node],
+            "badge": self.facts.badge_of(node),
+            "step": self.facts.step_of(node),
+            "size": _rounded(self.facts.size[node]),
             "group": self.tree.home[node.index].index,
-            "output": node in self.outputs,
+            "output": node in self.facts.outputs,
             "name": said.name,
             "type": said.type,
             "lines": list(said.lines),
@@ -132,15 +117,15 @@ class _Page:
         return self.source_position[key]
 
     def edge(self, edge: Edge) -> dict:
-        size = norm(edge.gradient)
+        size = self.facts.edge_size[edge]
         return {
             "source": self.position[edge.source],
             "output": edge.output,
             "target": self.position[edge.target],
             "argument": edge.argument,
-            "mark": edge_mark(edge, self.recording.differentiated),
+            "mark": self.facts.edge_mark(edge),
             "size": _rounded(size),
-            "step": self.scale.step(size) if self.scale else None,
+            "step": self.facts.scale.step(size) if self.facts.scale else None,
             "gradient": brief(edge.gradient),
         }
 
@@ -152,9 +137,9 @@ class _Page:
             "path": group.path,
             "parent": None if group.parent is None else group.parent.index,
             "open": is_open,
-            "mark": mark_of(group),
-            "badge": badge_of(group),
-            "step": step_of(group, self.scale),
+            "mark": self.facts.mark_of(group),
+            "badge": self.facts.badge_of(group),
+            "step": self.facts.step_of(group),
             "count": group.size,
             "lines": list(said.lines),
             "w": width,

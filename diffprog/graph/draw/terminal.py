@@ -2,11 +2,11 @@
 
 import shutil
 from collections.abc import Iterator
-from math import isfinite
+from math import isnan
 
-from diffprog.graph.draw.figures import brief, cut, gradient_norm, label, name_of, number, type_text
+from diffprog.graph.draw.facts import Facts
+from diffprog.graph.draw.figures import brief, cut, label, name_of, number, type_text
 from diffprog.graph.draw.outline import Group, Outline, outline, shown
-from diffprog.graph.draw.strokes import badge_of
 from diffprog.graph.nodes import Node
 
 LINES = 200
@@ -30,7 +30,7 @@ def text(
     """
     nodes = shown(recording, everything)
     tree = outline(nodes)
-    rows = [TITLES, *_rows(tree, tree.opened(open, budget))]
+    rows = [TITLES, *_rows(tree, tree.opened(open, budget), Facts(recording))]
     width = width or shutil.get_terminal_size((110, 24)).columns
     lines = _table(rows, width)
     hidden = len(recording.nodes) - len(nodes)
@@ -39,43 +39,42 @@ def text(
     return "\n".join(_colored(line) if color else line for line in lines)
 
 
-def _rows(tree: Outline, opened: set[Group]) -> Iterator[tuple[str, ...]]:
+def _rows(tree: Outline, opened: set[Group], facts: Facts) -> Iterator[tuple[str, ...]]:
     stack = [(child, "", i == 0) for i, child in enumerate(reversed(tree.root.children))]
     while stack:
         item, indent, last = stack.pop()
         name = indent + ("└─ " if last else "├─ ")
         if isinstance(item, Node):
-            yield (name + _name(item), *_columns(item))
+            yield (name + _name(item), *_columns(item, facts))
             continue
         is_open = item in opened
         if not is_open:
             inside = " ".join(label(item).lines).strip()
-            yield f"{name}{item.name}  ({inside})", "", "", "", _largest(item), "", badge_of(item)
+            yield f"{name}{item.name}  ({inside})", "", "", "", _largest(item, facts), "", facts.badge_of(item)
         else:
             yield name + item.name, "", "", "", "", "", ""
             below = indent + ("   " if last else "│  ")
             stack.extend((child, below, i == 0) for i, child in enumerate(reversed(item.children)))
 
 
-def _largest(group: Group) -> str:
-    sizes = [size for node in group.nodes() if (size := gradient_norm(node)) is not None]
-    finite = [size for size in sizes if isfinite(size)]
-    return f"≤ {number(max(finite))}" if finite else "nan" if sizes else ""
+def _largest(group: Group, facts: Facts) -> str:
+    size = facts.size_of(group)
+    return "" if size is None else "nan" if isnan(size) else f"≤ {number(size)}"
 
 
 def _name(node: Node) -> str:
     return f"{node.index} {name_of(node, 40)}"
 
 
-def _columns(node: Node) -> tuple[str, ...]:
-    size = gradient_norm(node)
+def _columns(node: Node, facts: Facts) -> tuple[str, ...]:
+    size = facts.size[node]
     return (
         ",".join(str(edge.source.index) for edge in node.incoming[:4]) + (",…" if len(node.incoming) > 4 else ""),
         ", ".join(type_text(aval) for aval in node.avals[:2]) + (", …" if len(node.avals) > 2 else ""),
         brief(node.values[0]) if node.values else "",
         "" if size is None else number(size),
         str(node.source) if node.source else "",
-        badge_of(node),
+        facts.badge_of(node),
     )
 
 

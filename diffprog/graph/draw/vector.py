@@ -3,11 +3,12 @@
 from importlib.resources import files
 from xml.sax.saxutils import escape, quoteattr
 
-from diffprog.graph.draw.figures import LINE, MARKS, Label, cut, gradient_norm, is_small, label, norm, strongest
+from diffprog.graph.draw.facts import MARKS, MEANINGS, Facts
+from diffprog.graph.draw.figures import LINE, Label, cut, is_small, label
 from diffprog.graph.draw.layout import Box, Strand, layout
 from diffprog.graph.draw.outline import BUDGET, Group
-from diffprog.graph.draw.scale import Scale, scale_of
-from diffprog.graph.draw.strokes import MEANINGS, badge_of, curve, mark_of, step_of, tip
+from diffprog.graph.draw.scale import Scale
+from diffprog.graph.draw.strokes import curve, tip
 
 LEGEND = 74.0
 LEAST_WIDTH = 560.0
@@ -26,26 +27,26 @@ def svg(recording, open=None, budget: int = BUDGET, everything: bool = False) ->
     Raises ValueError for a glob that matches no group.
     """
     drawing = layout(recording, open, budget, everything)
-    scale = gradient_scale(recording)
+    facts = Facts(recording)
+    scale = facts.scale
     strands, marks = [], set()
     for strand in drawing.strands:
-        mark, size = strongest(strand.edges, recording.differentiated)
+        mark, size = facts.strongest(strand.edges)
         marks.add(mark)
         strands.append((size or 0.0, mark, _strand(strand, mark, scale.step(size) if scale else None)))
     # The widest and the marked last, so that nothing hides them.
     strands.sort(key=lambda drawn: (drawn[1] == "nan", drawn[1] == "", drawn[0]))
-    outputs = {place.node for place in recording.outputs if place is not None}
-    marks |= {box.item.mark for box in drawing.boxes if not isinstance(box.item, Group)}
+    marks |= {facts.mark_of(box.item) for box in drawing.boxes if not isinstance(box.item, Group)}
     width, height = max(drawing.width, LEAST_WIDTH), drawing.height + LEGEND
     left = (width - drawing.width) / 2
     title = f"{recording.function}: {len(recording.nodes)} nodes"
-    open_boxes = "\n".join(_box(box, scale, outputs) for box in drawing.boxes if box.open)
-    boxes = "\n".join(_box(box, scale, outputs) for box in drawing.boxes if not box.open)
+    open_boxes = "\n".join(_box(box, facts) for box in drawing.boxes if box.open)
+    boxes = "\n".join(_box(box, facts) for box in drawing.boxes if not box.open)
     lines = "\n".join(text for _, _, text in strands)
     return f"""<svg xmlns="http://www.w3.org/2000/svg" class="drawing" role="img" aria-labelledby="title description" \
 viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" height="{height:.0f}">
 <title id="title">{_text(title)}</title>
-<desc id="description">{_text(_description(recording, drawing))}</desc>
+<desc id="description">{_text(_description(drawing, facts))}</desc>
 <style>
 {style()}</style>
 <rect width="100%" height="100%" fill="var(--paper)"/>
@@ -63,21 +64,16 @@ def style() -> str:
     return (files("diffprog.graph.draw") / "page" / "drawing.css").read_text(encoding="utf-8")
 
 
-def gradient_scale(recording) -> Scale | None:
-    """The scale of all edges' gradients and all nodes'."""
-    sizes = [norm(edge.gradient) for node in recording.nodes for edge in node.outgoing]
-    return scale_of(sizes + [gradient_norm(node) for node in recording.nodes])
-
-
 def _text(text: str) -> str:
     """Escaped, without the control characters that XML does not have."""
     return escape("".join(c if c >= " " or c in "\t\n" else "\N{REPLACEMENT CHARACTER}" for c in text))
 
 
-def _description(recording, drawing) -> str:
+def _description(drawing, facts: Facts) -> str:
     names = [box.item.name for box in drawing.boxes if isinstance(box.item, Group)]
     groups = f" Groups: {', '.join(names[:12])}." if names else ""
-    marked = {mark: sum(node.mark == mark for node in recording.nodes) for mark in MARKS[:-1] if mark}
+    every = list(facts.mark.values())
+    marked = {mark: every.count(mark) for mark in MARKS[:-1] if mark}
     found = "".join(f" {count} nodes: {MEANINGS[mark]}." for mark, count in marked.items() if count)
     return f"The computation runs downward, its gradients upward along the same lines.{groups}{found}"
 
@@ -90,9 +86,9 @@ def _strand(strand: Strand, mark: str, step: int | None) -> str:
     return f'<g class="strand {kind}">{"".join(parts)}</g>'
 
 
-def _box(box: Box, scale: Scale | None, outputs: set) -> str:
+def _box(box: Box, facts: Facts) -> str:
     item = box.item
-    group, mark = isinstance(item, Group), mark_of(item)
+    group, mark = isinstance(item, Group), facts.mark_of(item)
     kinds = ["box", mark]
     if group:
         kinds += ["group", "opened" if box.open else ""]
@@ -100,14 +96,14 @@ def _box(box: Box, scale: Scale | None, outputs: set) -> str:
         kinds += [
             item.primitive if item.primitive == "input" else "",
             "small" if is_small(item) else "",
-            "output" if item in outputs else "",
+            "output" if item in facts.outputs else "",
         ]
     parts = [f"<title>{_text(_hint(item))}</title>"]
     frame = f'width="{box.width:.1f}" height="{box.height:.1f}" rx="{11 if "input" in kinds else 5}"'
     if group and not box.open:
         parts.append(f'<rect class="under" x="3" y="3" {frame}/>')
     parts.append(f'<rect class="frame" {frame}/>')
-    step = step_of(item, scale)
+    step = facts.step_of(item)
     if step is not None and not box.open:
         parts.append(f'<rect class="strip s{step}" x="3.5" y="5" width="4" height="{box.height - 10:.1f}" rx="2"/>')
     said = Label(item.name, "", ()) if box.open else label(item)
@@ -116,7 +112,7 @@ def _box(box: Box, scale: Scale | None, outputs: set) -> str:
     parts.append(f'<text class="name" x="{x}" y="{y}">{_text(said.name)}{kind}</text>')
     for number, line in enumerate(said.lines, 1):
         parts.append(f'<text class="more" x="{x}" y="{y + LINE * number:.1f}">{_text(line)}</text>')
-    badge = badge_of(item)
+    badge = facts.badge_of(item)
     if badge and not box.open:
         parts.append(_badge(badge, box.width))
     where = f"data-group={quoteattr(item.path)}" if group else f'data-node="{item.index}"'

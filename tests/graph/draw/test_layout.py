@@ -1,6 +1,6 @@
 """The layout against what makes a drawing readable, and its parts against slow but plain oracles."""
 
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
@@ -61,7 +61,8 @@ def test_every_visible_edge_runs_downward_from_its_source_to_its_target(rows, op
     r = recording(rows)
     drawing = layout(r, open, everything=True)
     boxes = {box.item: box for box in drawing.boxes if not box.open}
-    box_of = {node: box for item, box in boxes.items() for node in (item.nodes() if isinstance(item, Group) else [item])}
+    within = lambda item: item.nodes() if isinstance(item, Group) else [item]
+    box_of = {node: box for item, box in boxes.items() for node in within(item)}
     strands = {}
     for strand in drawing.strands:
         ys = [y for _, y in strand.points]
@@ -79,7 +80,7 @@ def test_every_visible_edge_runs_downward_from_its_source_to_its_target(rows, op
         assert np.allclose(line[-1].points[-1], (line[-1].points[-1][0], target.y))
         assert target.x <= line[-1].points[-1][0] <= target.x + target.width
         assert [strand.ends for strand in line] == [False] * (len(line) - 1) + [True]
-        for upper, lower in zip(line, line[1:], strict=False):
+        for upper, lower in pairwise(line):
             assert np.allclose(upper.points[-1], lower.points[0]), "a gap in a line"
 
 
@@ -88,7 +89,7 @@ def test_lines_do_not_run_through_boxes(rows):
     drawing = layout(recording(rows), "*", everything=True)
     boxes = [box for box in drawing.boxes if not box.open]
     for strand in drawing.strands:
-        for (x, top), (next_x, bottom) in zip(strand.points, strand.points[1:], strict=False):
+        for (x, top), (next_x, bottom) in pairwise(strand.points):
             if x == next_x:
                 for box in boxes:
                     inside = box.x + 1 < x < box.x + box.width - 1

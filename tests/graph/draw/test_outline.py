@@ -1,5 +1,6 @@
 """The tree of groups: by path, without cycles between siblings, and never a crowd."""
 
+import numpy as np
 import pytest
 
 from diffprog.graph.draw.outline import CROWD, Group, outline, parts, shown
@@ -67,7 +68,8 @@ def test_two_branches_through_the_same_modules_stay_without_cycles():
 
 def assert_no_cycles(tree):
     for group in tree.groups:
-        member = {node: child for child in group.children for node in (child.nodes() if isinstance(child, Group) else [child])}
+        within = lambda child: child.nodes() if isinstance(child, Group) else [child]
+        member = {node: child for child in group.children for node in within(child)}
         after = {child: set() for child in group.children}
         for node, child in member.items():
             after[child] |= {member[e.target] for e in node.outgoing if e.target in member} - {child}
@@ -117,13 +119,11 @@ def test_globs_open_groups_and_what_is_around_them():
 
 
 def test_a_glob_that_matches_nothing_names_the_nearest():
-    with pytest.raises(ValueError, match=r"open='net/blocks/blocks.9' matches no group of nodes; the nearest are 'net/b"):
+    with pytest.raises(ValueError, match=r"'net/blocks/blocks.9' matches no group of nodes; the nearest are 'net/b"):
         tree_of(chain_rows(3, 4)).opened("net/blocks/blocks.9")
 
 
 def test_plain_numbers_and_results_that_go_nowhere_are_left_out():
-    import numpy as np
-
     constant = {"status": "constant", "primitive": "constant"}
     r = recording(
         [

@@ -34,7 +34,8 @@ def test_data_has_the_numbers_of_the_recording():
                 found = np.array(shown_array["numbers"], float).reshape(np.shape(array))
                 np.testing.assert_allclose(found, array, rtol=5e-4)
     updated = [node for node in data["nodes"] if node["update"]]
-    assert {node["index"] for node in updated} == {n.index for n in r.nodes if n.primitive == "input" and n.gradients[0] is not None}
+    inputs = [n for n in r.nodes if n.primitive == "input" and n.gradients[0] is not None]
+    assert {node["index"] for node in updated} == {n.index for n in inputs}
     bias = next(n for n in r.nodes if n.primitive == "input" and np.shape(n.value) == (2,))
     expected = np.asarray(bias.value) - 0.1 * np.asarray(bias.gradient)
     np.testing.assert_allclose(np.array(nodes[bias.index]["update"]["numbers"], float).reshape(2), expected, rtol=5e-4)

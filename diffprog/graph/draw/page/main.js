@@ -254,7 +254,7 @@ document.addEventListener("keydown", (event) => {
   const target = event.target;
   if (target.matches("input")) return;
   const item = target.dataset?.item;
-  if (item && (event.key === "Enter" || event.key === " ")) {
+  if (item && event.key === "Enter") {
     event.preventDefault();
     return press(item);
   }

@@ -10,6 +10,11 @@ function stepsOf(graph, scene) {
   steps.push(...back.map((item) => ({ phase: "backward", item })));
   if (updated.length) steps.push({ phase: "update", item: null, nodes: updated });
 
+  for (const one of scene.strands) {
+    one.from = graph.visible(one.strand.source, scene.boxes);
+    one.targets = one.strand.edges.map((i) => graph.visible(graph.edges[i].target, scene.boxes));
+  }
+
   // When each box is computed, and when its gradient is there: for one that gets none, when its turn would be.
   const forward = new Map(order.map((item, i) => [item, i + 1]));
   const backward = new Map();
@@ -66,9 +71,7 @@ function showTime(graph, scene, { steps, forward, backward }, time) {
     list.toggle("before", time < end);
     list.toggle("now", Boolean(now) && (now.item === item || (now.nodes ?? []).some((i) => graph.visible(i, scene.boxes) === item)));
   }
-  for (const { element, strand } of scene.strands) {
-    const from = graph.visible(strand.source, scene.boxes);
-    const targets = strand.edges.map((i) => graph.visible(graph.edges[i].target, scene.boxes));
+  for (const { element, strand, from, targets } of scene.strands) {
     const list = element.classList;
     list.toggle("pending", forward.get(from) > time);
     const returned = strand.edges.filter((_, i) => backward.get(targets[i]) <= time);
