@@ -1,6 +1,9 @@
 """What the command lines of the demos share."""
 
 import argparse
+import importlib
+import os
+import sys
 from collections.abc import Callable
 
 from diffprog.optimize import ENGINES
@@ -25,3 +28,21 @@ def positive(text: str) -> int:
     if not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1; found {text!r}")
     return int(text)
+
+
+def load_function(spec: str):
+    """The function and arguments that MODULE:NAME makes. ValueError with one sentence if it doesn't."""
+    module, _, name = spec.partition(":")
+    if not module or not name:
+        raise ValueError(f"a function is named MODULE:NAME, as in mypackage.mymodule:myfunction; found {spec!r}")
+    sys.path.insert(0, os.getcwd())
+    try:
+        make = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"cannot find {spec}: {error}") from None
+    made = make()
+    if not (isinstance(made, tuple) and len(made) == 2 and callable(made[0]) and isinstance(made[1], (tuple, list))):
+        raise ValueError(
+            f"{spec} must return (function, arguments), the arguments in a tuple; it returned {made!r:.80}"
+        )
+    return made

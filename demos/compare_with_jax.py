@@ -12,9 +12,7 @@ of arrays or pytrees at which to do so.
 """
 
 import argparse
-import importlib
 import json
-import os
 import pathlib
 import sys
 
@@ -22,6 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 import diffprog as dp
+from demos.command_line import load_function
 from demos.networks import NETWORKS
 
 
@@ -43,24 +42,6 @@ def parse(argv):
     if options.function and options.networks:
         parser.error("give either network names or --function, not both")
     return parser, options
-
-
-def load_function(spec: str):
-    """The function and arguments that MODULE:NAME makes. ValueError with one sentence if it doesn't."""
-    module, _, name = spec.partition(":")
-    if not module or not name:
-        raise ValueError(f"--function takes MODULE:NAME, as in mypackage.mymodule:myfunction; found {spec!r}")
-    sys.path.insert(0, os.getcwd())
-    try:
-        make = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"cannot find {spec}: {error}") from None
-    made = make()
-    if not (isinstance(made, tuple) and len(made) == 2 and callable(made[0]) and isinstance(made[1], (tuple, list))):
-        raise ValueError(
-            f"{spec} must return (function, arguments), the arguments in a tuple; it returned {made!r:.80}"
-        )
-    return made
 
 
 def write_json(path: pathlib.Path, reports):

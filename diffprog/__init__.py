@@ -4,7 +4,7 @@ import importlib
 
 from diffprog.comparison import compare
 from diffprog.diagnosis import diagnose
-from diffprog.graph import record
+from diffprog.graph import backward_source, record
 from diffprog.rules import (  # noqa: F401  (they fill the table of rules)
     calls,
     checkpoint,
@@ -37,6 +37,7 @@ from diffprog.transforms.reverse import grad, value_and_grad, vjp
 
 __all__ = [
     "attack",
+    "backward_source",
     "compare",
     "defvjp",
     "diagnose",

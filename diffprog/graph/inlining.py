@@ -3,10 +3,11 @@
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 
 from diffprog.graph.recorder import Recorder
-from diffprog.jax_internals import closed, concrete, instantiate, scan_sizes, set_current_trace, typeof
+from diffprog.jax_internals import closed, concrete, scan_sizes, set_current_trace
 from diffprog.jax_internals.operations import count_operations
 from diffprog.rules.calls import split
 
@@ -51,13 +52,15 @@ def _scan(recorder: Recorder, args, params):
     consts, carry, xs = split(args, *scan_sizes(params))
     num_carry = len(carry)
     with recorder.called():
-        rows = [_unstack(recorder, x, length) for x in xs]
+        with set_current_trace(recorder):
+            rows = list(map(jnp.unstack, xs))
         ys: list = [None] * length
         for i in reversed(range(length)) if params["reverse"] else range(length):
             with recorder.iteration("scan", i):
                 results = recorder.run(jaxpr, [*consts, *carry, *(row[i] for row in rows)])
             carry, ys[i] = results[:num_carry], results[num_carry:]
-        return [*carry, *(_stack(recorder, column) for column in zip(*ys, strict=True))]
+        with set_current_trace(recorder):
+            return [*carry, *map(jnp.stack, zip(*ys, strict=True))]
 
 
 @_writes_out("while")
@@ -87,39 +90,3 @@ def _too_long(recorder, loop, length):
     of = f" of {length} iterations" if length else ""
     note = f"a {loop}{of} is one node, or its last iterations are: there was no room in max_nodes="
     recorder.keeping.note(f"{note}{recorder.keeping.max_nodes}")
-
-
-def _unstack(recorder: Recorder, xs, length) -> list:
-    """The rows of an array, as one node."""
-    value, source = recorder.untraced(xs)
-    rows_of = lambda x: [lax.dynamic_index_in_dim(x, i, keepdims=False) for i in range(length)]
-
-    def run():
-        with set_current_trace(recorder.parent):
-            rows = rows_of(value)
-        if source is None:
-            return rows
-
-        like = typeof(rows[0])
-        full = lambda given: [lax.expand_dims(instantiate(like) if g is None else g, [0]) for g in given]
-        pull = lambda given: [lax.concatenate(full(given), 0)]
-        return recorder.record("unstack", [source], rows, [True] * length, pull)
-
-    return recorder.keep("unstack", [xs], {"axis": 0}, run, rows_of, True)
-
-
-def _stack(recorder: Recorder, rows):
-    """Rows as one array, as one node."""
-    values, sources = zip(*map(recorder.untraced, rows), strict=True)
-    stack = lambda *values: lax.concatenate([lax.expand_dims(x, [0]) for x in values], 0)
-
-    def run():
-        with set_current_trace(recorder.parent):
-            whole = stack(*values)
-        if all(source is None for source in sources):
-            return [whole]
-        pull = lambda given: [lax.dynamic_index_in_dim(given[0], i, keepdims=False) for i in range(len(rows))]
-        return recorder.record("stack", sources, [whole], [True], pull)
-
-    again = lambda *values: [stack(*values)]
-    return recorder.keep("stack", rows, {"axis": 0}, run, again, True)[0]

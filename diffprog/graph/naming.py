@@ -23,7 +23,7 @@ def names(recording: Recording) -> dict[Node, str]:
         elif node.source is not None:
             assigned[node.source.file, node.source.line, node.path] = node
     for (file, line, _), node in assigned.items():
-        variable = _target(file, line)
+        variable = assigned_variable(file, line)
         if variable is not None:
             wanted[node] = variable + "".join(f"[{i}]" for i in node.iteration)
     places = [place for place in recording.outputs if place is not None]
@@ -41,7 +41,7 @@ def names(recording: Recording) -> dict[Node, str]:
     return found
 
 
-def _target(file: str, line: int) -> str | None:
+def assigned_variable(file: str, line: int) -> str | None:
     """The variable that a line assigns, if it assigns one."""
     text = linecache.getline(file, line).strip()
     try:

@@ -284,3 +284,19 @@ class Recorder(Tape):
 
     def has_room_for(self, operations: int) -> bool:
         return len(self.nodes) + operations <= self.keeping.max_nodes
+
+
+class NotingTape(Tape):
+    """A tape that notes the results of each of its nodes, and no more: for programs that are being traced."""
+
+    def __init__(self, parent):
+        super().__init__(parent)
+        self.noted: list = []
+
+    def fresh(self):
+        return Tape(self.parent)
+
+    def write(self, name, sources, results, backward, single):
+        node = super().write(name, sources, results, backward, single)
+        self.noted.append((node, list(results)))
+        return node

@@ -46,7 +46,7 @@ class Record:
 
     def __call__(self, *args, **kwargs) -> Recording:
         """Run the function and keep its graph."""
-        names, leaves, tree = _named_leaves(self._fun, args, kwargs)
+        names, leaves, tree = named_leaves(self._fun, args, kwargs)
         if any(isinstance(x, Tracer) for x in leaves):
             raise TypeError(
                 "dp.record keeps values, and found none: it was called under jit, vmap or grad; call it "
@@ -75,8 +75,8 @@ class Record:
         Raises:
           TypeError: the function decides by values, which are not known without running it.
         """
-        _, leaves, tree = _named_leaves(self._fun, args, kwargs)
-        traced = [i for i, x in enumerate(leaves) if _is_array(x)]
+        _, leaves, tree = named_leaves(self._fun, args, kwargs)
+        traced = [i for i, x in enumerate(leaves) if is_array(x)]
 
         def flat(*arrays):
             filled = list(leaves)
@@ -119,19 +119,19 @@ def record(fun: Callable, *, keep: str = "values", memory: int = 2**30, max_node
     return Record(fun, keep, memory, max_nodes)
 
 
-def _is_array(x) -> bool:
+def is_array(x) -> bool:
     return isinstance(x, (jax.Array, np.ndarray, np.generic)) or type(x) in (float, complex)
 
 
 def _input(recorder: Recorder, x, name: str):
     """What to pass to the function for one leaf of its arguments."""
-    if not _is_array(x):
+    if not is_array(x):
         return x
     value = canonical(x) if type(x) in (float, complex) else jnp.asarray(x)
     return recorder.input(value, name, is_differentiable(value))
 
 
-def _named_leaves(fun, args, kwargs):
+def named_leaves(fun, args, kwargs):
     """Names such as "params['w']", leaves, and structure of (args, kwargs)."""
     found, tree = jax.tree_util.tree_flatten_with_path((args, kwargs))
     try:

@@ -7,7 +7,8 @@ from pathlib import Path
 from diffprog.graph.nodes import Frame, Source
 from diffprog.jax_internals.sources import frames
 
-_RECORDS = str(Path(__file__).with_name("running.py"))  # frames outside of it called `record`
+# Frames outside of these called `record` or `backward_source`.
+_STARTS = {str(Path(__file__).with_name(name)) for name in ("running.py", "backward_source.py")}
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 
 
@@ -24,7 +25,7 @@ def current_source(call_site: Source | None) -> Source | None:
       call_site: of the function under `jit`, or the loop, that the operation is in.
     """
     stack = frames()
-    inside = next((i for i, frame in enumerate(stack) if frame.file == _RECORDS), len(stack))
+    inside = _inside(stack)
     shown = [Frame(frame.file, frame.line, frame.function) for frame in stack[:inside] if not frame.hidden]
     own = [frame for frame in shown if not _installed(frame.file)]
     if call_site is not None:
@@ -34,6 +35,17 @@ def current_source(call_site: Source | None) -> Source | None:
         return _source([*own, call_site, *call_site.callers])
     outside = [Frame(f.file, f.line, f.function) for f in stack[inside:] if not f.hidden and not _installed(f.file)]
     return _source(own or shown[:1] or outside[:1])
+
+
+def source_of_equation(equation) -> Source | None:
+    """The user's line of an equation of a jaxpr, None if it is a library's."""
+    stack = frames(equation)
+    shown = [Frame(f.file, f.line, f.function) for f in stack[: _inside(stack)] if not f.hidden]
+    return _source([frame for frame in shown if not _installed(frame.file)])
+
+
+def _inside(stack) -> int:
+    return next((i for i, frame in enumerate(stack) if frame.file in _STARTS), len(stack))
 
 
 def _source(found: list[Frame]) -> Source | None:

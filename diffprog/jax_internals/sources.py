@@ -25,10 +25,15 @@ def _hidden(file: str) -> bool:
     return not source_info_util.is_user_filename(file)
 
 
-def frames() -> list[RawFrame]:
+def frames(equation=None) -> list[RawFrame]:
     """The stack of the operation that is running now, innermost first. An operation of a traced function, as the body
-    of a `jit` or a loop, has the frames of that function alone, as it was traced."""
-    traceback = source_info_util.current().traceback
+    of a `jit` or a loop, has the frames of that function alone, as it was traced.
+
+    Args:
+      equation: of a jaxpr, to ask for its stack instead.
+    """
+    info = source_info_util.current() if equation is None else equation.source_info
+    traceback = info.traceback
     if traceback is None:
         return []
     return [
@@ -37,12 +42,21 @@ def frames() -> list[RawFrame]:
     ]
 
 
+def is_backward(equation) -> bool:
+    """Whether an equation of a jaxpr belongs to a reverse pass that kept its sources."""
+    return any(_is_reverse(entry) for entry in equation.source_info.name_stack.stack)
+
+
+def _is_reverse(entry) -> bool:
+    return isinstance(entry, source_info_util.Transform) and entry.name == "transpose"
+
+
 def scopes() -> tuple[str, ...]:
     """The names of the scopes (`jax.named_scope`, modules) around the operation that is running now. Operations of a
     reverse pass stand in the scope of the operation that they differentiate, after "backward"."""
     stack = source_info_util.current_name_stack().stack
     names = tuple(entry.name for entry in stack if isinstance(entry, source_info_util.Scope))
-    reverse = any(isinstance(e, source_info_util.Transform) and e.name == "transpose" for e in stack)
+    reverse = any(map(_is_reverse, stack))
     return ("backward", *names) if reverse and names[:1] != ("backward",) else names
 
 

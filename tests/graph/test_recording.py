@@ -8,6 +8,7 @@ from jax import lax
 
 import diffprog as dp
 from diffprog.graph import Summary
+from tests.graph.random_losses import for_each_loss
 
 X = jnp.array([-1.0, -0.5, 0.1])
 
@@ -336,6 +337,20 @@ def test_replay_with_another_value():
     np.testing.assert_allclose(recording.replay({sin: lambda value: 2 * value}), doubled, rtol=1e-6)
     with pytest.raises(ValueError, match=r"shape \(3,\).*shape \(2,\)"):
         recording.replay({sin: jnp.zeros(2)})
+
+
+def test_random_programs_have_the_gradients_of_jax_and_replay():
+    def run(loss, arguments, expected):
+        recording = dp.record(loss)(*arguments).backward()
+        for node, g in zip(recording.inputs, expected, strict=True):
+            found = np.zeros(g.shape) if node.gradient is None else node.gradient
+            np.testing.assert_allclose(found, g, rtol=1e-8, atol=1e-8)
+            parts = [edge.gradient for edge in node.outgoing if edge.gradient is not None]
+            if parts:
+                np.testing.assert_allclose(sum(parts), node.gradient, rtol=1e-8, atol=1e-8)
+        recording.check()
+
+    for_each_loss(10, 0, run)
 
 
 # ---------------------------------------------------------------- misuse
