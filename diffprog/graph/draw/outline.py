@@ -11,9 +11,9 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 
 from diffprog.graph.nodes import Node
+from diffprog.graph.selectors import pattern
 
 BUDGET = 40  # boxes that a reader still takes in at once
 CROWD = 3 * BUDGET  # members of one group that are too many
@@ -81,7 +81,8 @@ class Outline:
 
         Args:
           open: None for as many, from the outside in, as leave about `budget` boxes; a depth (0 opens nothing but the
-            whole); a glob for paths ("MLP/*"; "*" for all) or several. The groups around an opened one are open too.
+            whole); a glob for paths as in `select` ("MLP/*"; "*" for
+            all), or several. The groups around an opened one are open too.
 
         Raises ValueError for a glob that matches no group.
         """
@@ -91,7 +92,8 @@ class Outline:
             return {group for group in self.groups if group.depth <= open}
         opened = {self.root}
         for glob in [open] if isinstance(open, str) else open:
-            found = [g for g in self.groups if fnmatchcase(g.path, glob) or glob == "*"]
+            fits = pattern(glob)
+            found = [g for g in self.groups if fits(g.path)]
             if not found:
                 raise ValueError(self._no_group(glob))
             opened.update(g for group in found for g in group.above())
@@ -207,7 +209,10 @@ class _Builder:
         before = {self.member(parent, source) for source in sources} - {None, group}
         if group is None or self._reaches(group, before):
             name = part if not count else f"{part} ({count + 1})"
-            group = Group(len(self.groups), name, f"{parent.path}/{name}" if parent.path else name, parent)
+            indexed = _INDEXED.match(part)
+            # "scan[3]" is drawn inside "scan", but called "rnn/scan[3]" as its nodes are.
+            around = parent.parent if indexed and parent.parent and parent.name.startswith(indexed.group(1)) else parent
+            group = Group(len(self.groups), name, f"{around.path}/{name}" if around.path else name, parent)
             self.groups.append(group)
             parent.children.append(group)
             self.latest[parent, part] = group, count + 1

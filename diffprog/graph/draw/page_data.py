@@ -1,5 +1,6 @@
 """What the page knows of a recording: JSON for page/*.js."""
 
+import difflib
 import os
 from pathlib import Path
 
@@ -13,19 +14,20 @@ from diffprog.graph.draw.outline import BUDGET, Group, Outline, outline
 from diffprog.graph.draw.outline import shown as shown_nodes
 from diffprog.graph.formulas import formula
 from diffprog.graph.nodes import Edge, Node
+from diffprog.graph.selectors import pattern
 from diffprog.graph.summaries import Summary
 
 MOST_PARAMETER_TEXT = 160
 
 
 def page_data(
-    recording, open=None, budget: int = BUDGET, everything: bool = False, step_size: float | None = None
+    recording, open=None, budget: int = BUDGET, everything: bool = False, step_size: float | None = None, update="*"
 ) -> dict:
     """A dict for JSON. Nodes and edges are named by their positions in its lists, items of groups "n12" and "g3"."""
     nodes = shown_nodes(recording, everything)
     tree = outline(nodes)
     facts = Facts(recording)
-    page = _Page(facts, nodes, tree, step_size)
+    page = _Page(facts, nodes, tree, step_size, _updated(nodes, update) if step_size is not None else set())
     arranged = arrangements(tree, nodes)
     opened = tree.opened(open, budget)
     return {
@@ -43,9 +45,23 @@ def page_data(
     }
 
 
+def _updated(nodes: list[Node], update: str | list[str]) -> set[Node]:
+    """The inputs whose labels fit."""
+    inputs, found = [node for node in nodes if node.primitive == "input"], set()
+    for glob in [update] if isinstance(update, str) else update:
+        fits = pattern(glob)
+        fitting = {node for node in inputs if fits(node.label)}
+        if not fitting:
+            names = [node.label for node in inputs]
+            close = difflib.get_close_matches(glob, names, 3, 0.3) or names[:5]
+            raise ValueError(f"update={glob!r} matches no input; the nearest are {', '.join(map(repr, close))}")
+        found |= fitting
+    return found
+
+
 class _Page:
-    def __init__(self, facts: Facts, nodes: list[Node], tree: Outline, step_size: float | None):
-        self.facts, self.tree, self.step_size = facts, tree, step_size
+    def __init__(self, facts: Facts, nodes: list[Node], tree: Outline, step_size: float | None, updated: set):
+        self.facts, self.tree, self.step_size, self.updated = facts, tree, step_size, updated
         self.position = {node: i for i, node in enumerate(nodes)}
         self.edges: list[Edge] = [e for node in nodes for e in node.incoming if e.source in self.position]
         self.edge_position = {edge: i for i, edge in enumerate(self.edges)}
@@ -89,7 +105,7 @@ class _Page:
 
     def _update(self, node: Node) -> dict | None:
         """The value of an input after one step down its gradient."""
-        if self.step_size is None or node.primitive != "input" or not node.gradients or node.gradients[0] is None:
+        if node not in self.updated or not node.gradients or node.gradients[0] is None:
             return None
         value, gradient = node.values[0], node.gradients[0]
         if value is None or isinstance(value, Summary) or isinstance(gradient, Summary):

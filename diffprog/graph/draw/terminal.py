@@ -11,7 +11,7 @@ from diffprog.graph.nodes import Node
 
 LINES = 200
 TITLES = ("node", "from", "type", "value", "|∂|", "line", "")
-LEAST = (24, 6, 10, 12, 8, 12, 6)  # to which the columns shrink, in characters
+LEAST = (32, 6, 10, 14, 8, 12, 6)  # to which the columns shrink, in characters
 GIVEN_UP = (5, 1, 3, 2)  # the columns that go, one after the other, where even that is too wide
 
 
@@ -63,7 +63,7 @@ def _largest(group: Group, facts: Facts) -> str:
 
 
 def _name(node: Node) -> str:
-    return f"{node.index} {name_of(node, 40)}"
+    return f"{node.index} {name_of(node, 30)}"
 
 
 def _columns(node: Node, facts: Facts) -> tuple[str, ...]:

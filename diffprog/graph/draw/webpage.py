@@ -21,6 +21,7 @@ def html(
     budget: int = BUDGET,
     everything: bool = False,
     step_size: float | None = None,
+    update: str | list[str] = "*",
 ) -> str | Path:
     """A page to walk through a recording: pan, zoom, fold, search, a panel for each node, and one iteration of
     backpropagation step by step.
@@ -29,12 +30,15 @@ def html(
       recording: a `Recording`, before or after `backward`.
       path: the file to write, whole or not at all; None returns the text.
       open, budget, everything: what is open at first, as in `svg`.
-      step_size: of the update at the end of the walk, value - step_size * gradient for every input; None for no update.
+      step_size: of the update at the end of the walk, value - step_size * gradient; None for no update.
+      update: which inputs are updated: a glob for their labels ("params*"), or several.
 
     Returns:
       the text, or the path that was written.
+
+    Raises ValueError for a glob that matches no group, or no input.
     """
-    data = page_data(recording, open, budget, everything, step_size)
+    data = page_data(recording, open, budget, everything, step_size, update)
     title = f"{recording.function}: {len(recording.nodes)} nodes"
     parts = {
         "{title}": escape(title),

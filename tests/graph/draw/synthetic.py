@@ -78,3 +78,18 @@ def chain_rows(blocks, size):
         last = len(rows) - 1
     rows.append(("reduce_sum", [last], "loss"))
     return rows
+
+
+def loop_rows(iterations):
+    """A recurrent network: in each iteration two products with the same weights, a sum, a nonlinearity; all states
+    are used at the end."""
+    rows, states = [("w", [], ""), ("u", [], ""), ("xs", [], "")], []
+    last = 2
+    for i in range(iterations):
+        path = f"rnn/scan[{i}]"
+        start = len(rows)
+        rows += [("dot", [0, last], path), ("dot", [1, 2], path)]
+        rows += [("add", [start, start + 1], path), ("tanh", [start + 2], path)]
+        last = start + 3
+        states.append(last)
+    return [*rows, ("stack", states, "rnn")]

@@ -30,7 +30,7 @@ def all_edges(r):
 
 def test_clusters_marks_and_quotes():
     text = dot(programs.loop())
-    assert 'label="rnn/scan/scan[4]"' in text
+    assert 'label="rnn/scan[4]"' in text
     assert "style=dashed arrowhead=tee" in dot(programs.broken())
     assert 'label="a\\"b\\\\ f32[2]' in dot(recording([('a"b\\', [], "")]))
 

@@ -108,3 +108,15 @@ def test_large_arrays_are_told_by_histogram_and_statistics():
 
 def test_json_has_no_nan():
     json.dumps(page_data(programs.broken(), step_size=1.0), allow_nan=False)
+
+
+def test_the_update_is_of_the_inputs_that_were_asked_for():
+    r = programs.mlp()
+
+    def updated(update):
+        return [node["label"] for node in page_data(r, step_size=0.1, update=update)["nodes"] if node["update"]]
+
+    assert sorted(updated("parameters['output']*")) == ["parameters['output'][0]", "parameters['output'][1]"]
+    assert sorted(updated(["image", "target"])) == ["image", "target"]
+    with pytest.raises(ValueError, match="update='imag' matches no input; the nearest are 'image'"):
+        html(r, step_size=0.1, update="imag")
