@@ -3,6 +3,6 @@
 from diffprog.graph.draw.graphviz import dot
 from diffprog.graph.draw.terminal import text
 from diffprog.graph.draw.vector import svg
-from diffprog.graph.draw.webpage import html
+from diffprog.graph.draw.webpage import embedded, html
 
-__all__ = ["dot", "html", "svg", "text"]
+__all__ = ["dot", "embedded", "html", "svg", "text"]

@@ -99,7 +99,7 @@ class _Page:
             "gradients": [shown(g) for g in node.gradients],
             "update": update,
             "params": [[str(k), cut(" ".join(str(v).split()), MOST_PARAMETER_TEXT)] for k, v in node.params.items()],
-            "formula": None if rule is None else [rule.forward, list(rule.backward)],
+            "formula": None if rule is None else [rule.forward, _gradients(node, rule.backward)],
             "source": self._source(node),
         }
 
@@ -179,6 +179,13 @@ class _Page:
             ends.append(("", net.leaving))
         numbered = [[end, [self.edge_position[edge] for edge in edges]] for end, edges in ends]
         return [self.position[net.source], "" if net.start is None else self._item(net.start), numbered]
+
+
+def _gradients(node: Node, backward: tuple[str, ...]) -> list[str]:
+    """Per operand that gets a gradient what that is, under the operand's name in formulas."""
+    live = sorted({edge.argument for edge in node.incoming if edge.live})
+    names = ["xyw"[i] if i < 3 else f"x{i}" for i in live]
+    return [f"∂{name} = {text}" for name, text in zip(names, backward, strict=False)]
 
 
 def _rounded(size: float | None) -> float | None:

@@ -42,6 +42,7 @@ def svg(recording, open=None, budget: int = BUDGET, everything: bool = False) ->
     title = f"{recording.function}: {len(recording.nodes)} nodes"
     open_boxes = "\n".join(_box(box, facts) for box in drawing.boxes if box.open)
     boxes = "\n".join(_box(box, facts) for box in drawing.boxes if not box.open)
+    headers = "\n".join(_header(box) for box in drawing.boxes if box.open)
     lines = "\n".join(text for _, _, text in strands)
     return f"""<svg xmlns="http://www.w3.org/2000/svg" class="drawing" role="img" aria-labelledby="title description" \
 viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" height="{height:.0f}">
@@ -53,6 +54,7 @@ viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" height="{height:.0f}"
 <g transform="translate({left:.1f} 0)">
 {open_boxes}
 {lines}
+{headers}
 {boxes}
 </g>
 {_legend(drawing.height, scale, marks)}
@@ -106,21 +108,31 @@ def _box(box: Box, facts: Facts) -> str:
     step = facts.step_of(item)
     if step is not None and not box.open:
         parts.append(f'<rect class="strip s{step}" x="3.5" y="5" width="4" height="{box.height - 10:.1f}" rx="2"/>')
-    said = Label(item.name, "", ()) if box.open else label(item)
-    x, y = (8, 12.5) if said.small else (13, 15.0)
-    kind = f' <tspan class="more">{_text(said.type)}</tspan>' if said.type else ""
-    parts.append(f'<text class="name" x="{x}" y="{y}">{_text(said.name)}{kind}</text>')
-    for number, line in enumerate(said.lines, 1):
-        parts.append(f'<text class="more" x="{x}" y="{y + LINE * number:.1f}">{_text(line)}</text>')
-    badge = facts.badge_of(item)
-    if badge and not box.open:
-        parts.append(_badge(badge, box.width))
+    if not box.open:
+        parts += _said(label(item))
+        parts.append(_badge(facts.badge_of(item), box.width))
     where = f"data-group={quoteattr(item.path)}" if group else f'data-node="{item.index}"'
     position = f'transform="translate({box.x:.1f} {box.y:.1f})"'
     return f'<g class="{" ".join(filter(None, kinds))}" {where} {position}>{"".join(parts)}</g>'
 
 
+def _said(said: Label):
+    x, y = (8, 12.5) if said.small else (13, 15.0)
+    kind = f' <tspan class="more">{_text(said.type)}</tspan>' if said.type else ""
+    yield f'<text class="name" x="{x}" y="{y}">{_text(said.name)}{kind}</text>'
+    for number, line in enumerate(said.lines, 1):
+        yield f'<text class="more" x="{x}" y="{y + LINE * number:.1f}">{_text(line)}</text>'
+
+
+def _header(box: Box) -> str:
+    """The name of an open group, over the lines that run across it."""
+    position = f'transform="translate({box.x:.1f} {box.y:.1f})"'
+    return f'<g class="header" {position}><text x="13" y="15">{_text(box.item.name)}</text></g>'
+
+
 def _badge(text: str, right: float) -> str:
+    if not text:
+        return ""
     width = len(text) * 6.2 + 10
     return (
         f'<g class="badge" transform="translate({right - width + 8:.1f} -11.5)">'

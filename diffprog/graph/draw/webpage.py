@@ -59,6 +59,15 @@ def html(
     return text if path is None else write_text(path, text)
 
 
+def embedded(recording, height: int = 560, **options) -> str:
+    """The page in a frame, for a notebook's cell; `options` as in `html`. Its scripts see nothing of the notebook."""
+    page = escape(html(recording, **options))
+    look = f"width:100%;height:{height}px;border:1px solid #8884;border-radius:8px"
+    return (
+        f'<iframe sandbox="allow-scripts" style="{look}" title="{escape(recording.function)}" srcdoc="{page}"></iframe>'
+    )
+
+
 def script_json(data) -> str:
     """JSON that nothing in it can end the <script> around, and that is JavaScript too."""
     text = json.dumps(data, allow_nan=False, ensure_ascii=False, separators=(",", ":"))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from diffprog.graph.draw import html
+from diffprog.graph.draw import embedded, html
 from diffprog.graph.draw.layers import arrangements
 from diffprog.graph.draw.layout import lay_out
 from diffprog.graph.draw.outline import Group, outline
@@ -103,6 +103,7 @@ def test_a_click_on_a_node_shows_its_numbers_rule_line_and_edges(show):
     for number in [*np.asarray(node.value), *np.asarray(node.gradient)]:
         assert f"{float(number):.4g}" in text
     assert "f32[2]" in text and "output" in text
+    assert "z = tanh x" in text and "∂x = g * (1 - tanh² x)" in text
     assert "programs.py" in text and "x = jnp.tanh(w @ x + b)" in panel.locator("pre .here").inner_text()
     panel.get_by_role("button", name="← add").click()
     assert state(page)["chosen"] == index_of_node(page, node.inputs[0])
@@ -310,6 +311,14 @@ def test_a_phone_has_room_for_everything(show):
     assert panel["width"] == 390 and panel["y"] > 200
     chosen = tanh.bounding_box()
     assert chosen["y"] + chosen["height"] <= panel["y"] + 1, "the panel covers what was chosen"
+
+
+def test_in_a_notebook_the_page_is_in_a_frame_of_its_own(show):
+    page = show(programs.mlp())
+    page.set_content(f"<h1>Notebook</h1>{embedded(programs.mlp(), open='*')}")
+    frame = page.frame_locator("iframe")
+    frame.locator("#next").click()
+    assert "1 of" in frame.locator("#status").inner_text()
 
 
 def test_without_gradients_the_page_says_so(show):

@@ -83,9 +83,9 @@ def test_wider_lines_carry_larger_gradients():
 
 def test_labels_are_escaped():
     r = recording([('<b> & "x" \x00', [], ""), ("add", [0], "a<&b")])
-    _, boxes = drawn(r)
-    texts = [text_of(box) for box in boxes]
-    assert any('<b> & "x"' in text for text in texts) and "a<&b" in texts
+    root, boxes = drawn(r)
+    assert any('<b> & "x"' in text_of(box) for box in boxes)
+    assert "a<&b" in [box.get("data-group") for box in boxes] and "a<&b" in text_of(root)
 
 
 def test_before_backward_there_are_values_and_no_gradients():

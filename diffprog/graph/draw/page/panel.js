@@ -15,7 +15,11 @@ function nodePanel(graph, index, choose) {
   });
   if (graph.differentiated && !node.gradients.some(Boolean)) parts.push(h("h3", {}, "Gradient"), h("p", { class: "soft" }, reasonForNone(node)));
   if (node.update) parts.push(...arrayPart(`After the step: value − ${graph.step} · gradient`, node.update));
-  if (node.formula) parts.push(h("h3", {}, "Rule"), h("pre", {}, [node.formula[0], ...node.formula[1]].join("\n")));
+  if (node.formula) {
+    const [forward, backward] = node.formula;
+    const rule = backward.length ? ", with g the gradient of z" : "";
+    parts.push(h("h3", {}, `Rule${rule}`), h("pre", {}, ...[forward, ...backward].map((line) => h("span", {}, line))));
+  }
   if (node.source !== null) parts.push(...sourcePart(graph.sources[node.source]));
   parts.push(...neighbourParts(graph, index, choose));
   if (node.params.length) {
@@ -59,7 +63,7 @@ function histogram([counts, low, high]) {
 function sourcePart(source) {
   const width = String(source.line + 2).length;
   const lines = source.context.map(([number, text]) =>
-    h("span", { class: number === source.line ? "here" : "" }, `${String(number).padStart(width)}  ${text}\n`));
+    h("span", { class: number === source.line ? "here" : "" }, `${String(number).padStart(width)}  ${text}`));
   const parts = [h("h3", {}, "Source"), h("p", {}, `${source.file}:${source.line}`, h("span", { class: "soft" }, ` in ${source.function}`))];
   if (lines.length) parts.push(h("pre", {}, ...lines));
   if (source.callers.length) parts.push(h("details", {}, h("summary", {}, "Called from"), h("pre", {}, source.callers.join("\n"))));

@@ -99,6 +99,12 @@ function drawBox(graph, box) {
   return element;
 }
 
+// The name of an open group once more, over the lines that run across it.
+function drawHeader(graph, { item, x, y }) {
+  const name = graph.groups[item.slice(1)].name;
+  return s("g", { class: "header", transform: `translate(${x} ${y})`, "aria-hidden": true }, s("text", { x: 13, y: 15 }, name));
+}
+
 function drawBadge(text, right) {
   const width = text.length * 6.2 + 10;
   return s("g", { class: "badge", transform: `translate(${right - width + 8} -11.5)` },
@@ -113,6 +119,7 @@ function drawScene(world, graph, layout) {
   world.replaceChildren(
     ...all.filter(({ box }) => box.open).map(({ element }) => element),
     ...strands.map(({ element }) => element),
+    ...all.filter(({ box }) => box.open).map(({ box }) => drawHeader(graph, box)),
     ...all.filter(({ box }) => !box.open).map(({ element }) => element),
   );
   return { boxes, strands };
