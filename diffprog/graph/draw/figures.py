@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from diffprog.graph.draw.outline import Group
+from diffprog.graph.draw.outline import GIVEN, Group
 from diffprog.graph.nodes import Node
 from diffprog.graph.summaries import Summary, summarize
 
@@ -109,7 +109,13 @@ def label(item: Node | Group) -> Label:
 def _leaving(group: Group) -> str:
     """The type of what a group makes for those outside, if it is one array."""
     inside = set(group.nodes())
-    leaving = {(node, edge.output) for node in inside for edge in node.outgoing if edge.target not in inside}
+    leaving = {
+        (node, edge.output)
+        for node in inside
+        if node.primitive not in GIVEN
+        for edge in node.outgoing
+        if edge.target not in inside
+    }
     if len(leaving) != 1:
         return ""
     ((node, output),) = leaving

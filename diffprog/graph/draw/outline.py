@@ -16,6 +16,7 @@ from diffprog.graph.nodes import Node
 from diffprog.graph.selectors import pattern
 
 BUDGET = 40  # boxes that a reader still takes in at once
+GIVEN = ("input", "constant")  # what no operation made
 CROWD = 3 * BUDGET  # members of one group that are too many
 
 _INDEXED = re.compile(r"(.+?)(?:\[\d+\]|\.\d+)$")  # "scan[3]", "blocks.3"
@@ -121,9 +122,17 @@ def outline(nodes: list[Node]) -> Outline:
     """The tree of groups of `nodes`, which are all of a recording or those to draw of it (`shown`)."""
     root = Group(0, "", "", None)
     builder = _Builder([root], dict.fromkeys((node.index for node in nodes), root))
-    paths = _paths(nodes)
-    for node in sorted(nodes, key=lambda n: (_first_use(n), n.index)):
-        builder.add(node, paths[node.index])
+    paths, waiting = _paths(nodes), defaultdict(list)
+    for node in nodes:
+        users = [edge.target.index for edge in node.outgoing if edge.target.index in paths]
+        if node.primitive in GIVEN and users:
+            waiting[min(users)].append(node)
+    late = {node for given in waiting.values() for node in given}
+    for node in nodes:
+        if node not in late:
+            builder.add(node, paths[node.index])
+        for given in waiting[node.index]:
+            builder.add_beside(given, paths[given.index], node)
     _lift_lonely(builder)
     for group in [g for g in builder.groups if len(g.children) > CROWD]:
         _divide(builder, group)
@@ -152,13 +161,6 @@ def shown(recording, everything: bool = False) -> list[Node]:
     return [node for node in recording.nodes if keep(node)]
 
 
-def _first_use(node: Node) -> int:
-    """When it begins to matter: an input or constant with what first uses it, so that groups are in running order."""
-    if node.incoming or not node.outgoing:
-        return node.index
-    return min(edge.target.index for edge in node.outgoing)
-
-
 def parts(path: str) -> tuple[str, ...]:
     """The parts of a path, each "scan[3]" or "blocks.3" inside a part "scan" or "blocks" of its own."""
     found = []
@@ -173,7 +175,7 @@ def _paths(nodes: list[Node]) -> dict[int, tuple[str, ...]]:
     found = {node.index: parts(node.path) for node in nodes}
     for node in nodes:
         users = [found[edge.target.index] for edge in node.outgoing if edge.target.index in found]
-        if node.primitive in ("input", "constant") and users:
+        if node.primitive in GIVEN and users:
             found[node.index] = _common(users)
     return found
 
@@ -195,12 +197,30 @@ class _Builder:
     placed: set = field(default_factory=set)
 
     def add(self, node: Node, path: tuple[str, ...]):
-        group = self.groups[0]
         sources = [edge.source for edge in node.incoming if edge.source.index in self.placed]
+        group = self._group(path, sources)
+        for source in sources:
+            member = self.member(group, source)
+            if member is not None:
+                self.after[member].add(node)
+        group.children.append(node)
+        self._place(node, group)
+
+    def add_beside(self, node: Node, path: tuple[str, ...], user: Node):
+        """An input or constant, before its first user, which has just been added; `path` is around that too."""
+        group = self._group(path, [])
+        member = self.member(group, user)
+        self.after[node].add(member)
+        group.children.insert(group.children.index(member), node)
+        self._place(node, group)
+
+    def _group(self, path: tuple[str, ...], sources: list[Node]) -> Group:
+        group = self.groups[0]
         for part in path:
             group = self._enter(group, part, sources)
-        self._connect(group, node, sources)
-        group.children.append(node)
+        return group
+
+    def _place(self, node: Node, group: Group):
         self.home[node.index] = group
         self.placed.add(node.index)
 
@@ -219,12 +239,6 @@ class _Builder:
         for member in before:
             self.after[member].add(group)
         return group
-
-    def _connect(self, group: Group, node: Node, sources):
-        for source in sources:
-            member = self.member(group, source)
-            if member is not None:
-                self.after[member].add(node)
 
     def member(self, group: Group, node: Node):
         """The member of `group` that the node is, or is in; None if it is outside."""
@@ -259,8 +273,9 @@ def _lift_lonely(builder: _Builder):
             siblings[siblings.index(group)] = child
             if isinstance(child, Group):
                 child.parent = group.parent
-                if not child.name.startswith(group.name):
-                    child.name = f"{group.name}/{child.name}"
+                # "layers" of "layers[0]" alone adds nothing.
+                name = re.sub(r" \(\d+\)$", "", group.name)
+                child.name = child.name if child.name.startswith(name) else f"{group.name}/{child.name}"
             else:
                 builder.home[child.index] = group.parent
             group.children = []

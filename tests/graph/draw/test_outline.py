@@ -49,6 +49,26 @@ def test_a_module_called_twice_with_something_between_is_two_groups():
     assert names(tree.root) == ["dense", "sort", "dense (2)"]
 
 
+def test_layers_of_a_list_with_something_between_are_groups_of_their_own_and_have_their_weights():
+    rows, last = [("x", [], "")], 0
+    for i in range(3):
+        rows.append((f"weight{i}", [], ""))
+        rows.append((f"bias{i}", [], ""))
+        rows.append(("dot", [len(rows) - 2, last], f"mlp/layers[{i}]"))
+        rows.append(("add", [len(rows) - 1, len(rows) - 2], f"mlp/layers[{i}]"))
+        rows.append(("relu", [len(rows) - 1], "mlp"))
+        last = len(rows) - 1
+    tree = tree_of([*rows, ("sum", [last], "")])
+    (mlp,) = [group for group in tree.groups if group.path == "mlp"]
+    assert names(mlp) == ["layers[0]", "relu", "layers[1]", "relu", "layers[2]", "relu"]
+    assert [names(layer) for layer in mlp.children[::2]] == [
+        ["x", "weight0", "dot", "bias0", "add"],
+        ["weight1", "dot", "bias1", "add"],
+        ["weight2", "dot", "bias2", "add"],
+    ]
+    assert_no_cycles(tree)
+
+
 def test_two_branches_through_the_same_modules_stay_without_cycles():
     # a1 -> b1 and b2 -> a2: one group a and one group b would use each other.
     tree = tree_of(
