@@ -5,6 +5,9 @@ import importlib
 from diffprog.comparison import compare
 from diffprog.diagnosis import diagnose
 from diffprog.graph import backward_source, record
+from diffprog.graph.interpose import hook, intervene
+from diffprog.graph.probes import activations, grad_at
+from diffprog.graph.taps import tap
 from diffprog.rules import (  # noqa: F401  (they fill the table of rules)
     calls,
     checkpoint,
@@ -36,6 +39,7 @@ from diffprog.transforms.jacobians import hessian, hvp, jacrev
 from diffprog.transforms.reverse import grad, value_and_grad, vjp
 
 __all__ = [
+    "activations",
     "attack",
     "backward_source",
     "compare",
@@ -43,13 +47,17 @@ __all__ = [
     "diagnose",
     "fit",
     "grad",
+    "grad_at",
     "hessian",
+    "hook",
     "hvp",
     "images",
+    "intervene",
     "jacrev",
     "models",
     "optimize",
     "record",
+    "tap",
     "value_and_grad",
     "visualize",
     "vjp",

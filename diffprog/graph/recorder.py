@@ -17,6 +17,7 @@ from diffprog.graph.sources import current_source
 from diffprog.graph.summaries import summarize
 from diffprog.graph.taps import ModuleOutput
 from diffprog.jax_internals import Tracer, jaxpr_as_fun, set_current_trace, trace_to_jaxpr, typeof
+from diffprog.jax_internals.scopes import as_path
 from diffprog.jax_internals.sources import scopes
 from diffprog.tracer import references
 from diffprog.tracer.tape import Tape, Traced
@@ -70,6 +71,8 @@ class Recorder(Tape):
       replays: per node how to compute the list of its results anew from its arguments, None for inputs and constants.
       keeping: what is kept of arrays.
     """
+
+    transparent = frozenset()
 
     def __init__(self, parent, keeping: Keeping):
         super().__init__(parent)
@@ -193,7 +196,7 @@ class Recorder(Tape):
             params=params,
             arguments=arguments,
             source=None if made else current_source(self._call_site),
-            path="" if made else "/".join(name for name in scopes() if not name.startswith("eqx.nn.")),
+            path="" if made else as_path(scopes()),
             iteration=() if made else self._iteration,
             tap=tap,
             single=len(results) == 1,

@@ -200,7 +200,9 @@ def full_name(site: Site) -> str:
 class Names:
     """What could have been selected in a run, for the message about a selector that means nothing."""
 
-    def __init__(self):
+    def __init__(self, with_lines: bool = True):
+        """Args: with_lines: whether to keep the lines too, which take time to find out."""
+        self._with_lines = with_lines
         self._taps, self._modules, self._primitives, self._paths, self._lines = ({} for _ in range(5))
 
     def add(self, site: Site):
@@ -211,7 +213,7 @@ class Names:
         else:
             self._primitives[site.primitive] = None
             self._paths[full_name(site)] = None
-            if site.source is not None:
+            if self._with_lines and site.source is not None:
                 self._lines[str(site.source)] = None
 
     def nothing_for(self, given) -> str:

@@ -2,7 +2,7 @@
 
 from jax._src import source_info_util
 
-__all__ = ["current_path", "path_of"]
+__all__ = ["as_path", "current_path", "path_of"]
 
 # Equinox names the class of each of its layers, which says less than the place of the layer in its model.
 _CLASSES = "eqx.nn."
@@ -15,5 +15,9 @@ def current_path() -> str:
 
 def path_of(name_stack) -> str:
     """A name stack as a path: scopes and modules alone, without transformations."""
-    scopes = (part.name for part in name_stack.stack if isinstance(part, source_info_util.Scope))
+    return as_path(part.name for part in name_stack.stack if isinstance(part, source_info_util.Scope))
+
+
+def as_path(scopes) -> str:
+    """Names of scopes as a path."""
     return "/".join(name for name in scopes if not name.startswith(_CLASSES))

@@ -67,7 +67,7 @@ _SMALL = 6  # equations; a call of a smaller body costs more to stage and to mak
 def _jit(primitive, wanted, args, params):
     """Forward and backward are one compiled call each, staged once per jaxpr; a small body is written out instead."""
     jaxpr = params["jaxpr"]
-    if len(jaxpr.eqns) <= _SMALL and not asks_for_layout(params):
+    if _size(jaxpr) <= _SMALL and not asks_for_layout(params):
         single = single_operation(jaxpr)
         if single is not None and single.primitive.name in rules and _converts_constants_alone(single, wanted, args):
             return _operation(single, wanted, args)
@@ -96,6 +96,11 @@ def _jit(primitive, wanted, args, params):
         return run_backward(run, jaxpr, wanted, staged, residuals, cotangents, avals)
 
     return results, staged.live, pull
+
+
+def _size(jaxpr) -> int:
+    """The number of its equations that compute something: a value that has a name is no more work."""
+    return sum(equation.primitive.name != "name" for equation in jaxpr.eqns)
 
 
 def _converts_constants_alone(single, wanted, args) -> bool:

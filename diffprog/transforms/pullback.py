@@ -13,6 +13,7 @@ from diffprog.jax_internals import (
     trace_to_jaxpr,
     typeof,
 )
+from diffprog.jax_internals.watching import unwatched
 from diffprog.tracer.backward import backward
 
 
@@ -104,7 +105,8 @@ def pullback_of_tape(places, inputs, in_avals, in_tree, out_avals, out_tree) -> 
 
     def send(cotangents):
         seeds = [(place, g) for place, g in zip(places, cotangents, strict=True) if place is not None]
-        found = iter(backward(seeds, nodes))
+        with unwatched():  # the operations of a backward pass are nobody's source
+            found = iter(backward(seeds, nodes))
         return [None if node is None else next(found) for node in inputs]
 
     return Pullback(send, in_avals, in_tree, out_avals, out_tree)

@@ -96,7 +96,7 @@ def test_only_the_star_and_the_question_mark_are_special(text):
     ("text", "message"),
     [
         ("hiden", "no value is selected by 'hiden': did you mean 'hidden'?"),
-        ("Dense_7", "did you mean 'MLP/Dense_0' or 'MLP/Block/Dense_0'"),
+        ("Dense_7", "did you mean 'MLP/Block/Dense_0' or 'MLP/Dense_0'"),
         ("dotgeneral", "did you mean 'dot_general'"),
         ("MLP/Dense_1/*", "did you mean 'MLP/Dense_0'"),
         ("model.py:33", "did you mean 'model.py:3"),

@@ -54,7 +54,7 @@ TRANSFORMS = {
     "dp.grad of jit": lambda f: dp.grad(jax.jit(f)),
     "dp.grad of vmap": lambda f: dp.grad(lambda w, x: jnp.sum(jax.vmap(f, (None, 0))(w, x))),
     "jvp": lambda f: lambda w, x: jax.jvp(lambda w: f(w, x), (w,), (w,)),
-    "second order": lambda f: dp.grad(lambda w, x: jnp.sum(jax.grad(f)(w, x) ** 2)),
+    "second order": lambda f: jax.grad(lambda w, x: jnp.sum(dp.grad(f)(w, x) ** 2)),
 }
 
 
