@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
-from diffprog.graph.draw.layers import Arrangement, Spot
+from diffprog.graph.draw.layers import Arrangement, Net, Spot
 
 ROUNDS = 6
 MEMBER_GAP, BEND_GAP = 22.0, 12.0
@@ -20,15 +20,15 @@ PADDING, HEADER = 14.0, 20.0
 
 @dataclass
 class Placed:
-    """Coordinates inside a group: middle of each spot, top and bottom of each layer, ports by their source's index."""
+    """Coordinates inside a group: middle of each spot, top and bottom of each layer, ports by the net outside."""
 
     width: float
     height: float
     x: dict[Spot, float]
     tops: list[float]
     bottoms: list[float]
-    entries: dict[int, float]
-    exits: dict[int, float]
+    entries: dict[Net, float]
+    exits: dict[Net, float]
 
 
 def place(arrangement: Arrangement, size: Callable, entry: Callable, exit: Callable) -> Placed:
@@ -49,7 +49,7 @@ def place(arrangement: Arrangement, size: Callable, entry: Callable, exit: Calla
     width = max((x[s] + sizes[s][0] / 2 for s in x), default=0.0) + PADDING
     tops, bottoms = _rows(layers, sizes, x, columns, PADDING if whole else HEADER)
     height = bottoms[-1] if not whole else bottoms[-1] + PADDING
-    at = lambda layer: {spot.net.source.index: x[spot] for spot in layer}
+    at = lambda layer: {spot.net: x[spot] for spot in layer}
     return Placed(width, height, x, tops, bottoms, at(layers[0]), at(layers[-1]))
 
 

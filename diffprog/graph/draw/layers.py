@@ -15,30 +15,34 @@ from diffprog.graph.draw.outline import Group, Outline
 from diffprog.graph.nodes import Edge, Node
 
 SWEEPS, EXCHANGES = 10, 8
+BUNDLE = 4  # results from one group to the same place that are one line; fewer can be followed one by one
 
 
 @dataclass(eq=False)
 class Net:
-    """One node's results as they are used in one group.
+    """What runs through one group together: a node's results, or a bundle of them on the same way.
 
     Attributes:
-      source: the node.
-      start: the member of the group that the node is or is in; None if it is outside and the line enters by a port.
+      start: the member of the group that the node is or is in; None if it is outside.
       ends: the members that use it, with the edges that lead there.
-      leaving: the edges to what is outside the group; if there are any, the line leaves by a port.
+      leaving: the edges to what is outside the group.
+      above, below: the net of the group around that comes in at a port of the upper border, if `start` is None, and
+        that goes on from a port of the lower one, if anything leaves.
     """
 
-    source: Node
     start: object
     ends: dict = field(default_factory=dict)
     leaving: list[Edge] = field(default_factory=list)
+    above: "Net | None" = None
+    below: "Net | None" = None
 
 
 @dataclass(eq=False)
 class Spot:
     """What takes a place in a layer: a member of the group, a port at its border ("in", "out"), or a trunk's bend.
 
-    `up` and `down` are the spots in the layers next to it that lines lead to, `incoming` and `outgoing` their nets.
+    The `net` of a port is that of the group around, since several may use it, and of a bend the group's own. `up` and
+    `down` are the spots in the layers next to it that lines lead to, `incoming` and `outgoing` their nets.
     """
 
     kind: str
@@ -58,19 +62,20 @@ class Arrangement:
 
     group: Group
     layers: list[list[Spot]]
-    nets: dict[int, Net]
+    nets: list[Net]
 
 
 def arrangements(tree: Outline, nodes: list[Node]) -> dict[Group, Arrangement]:
-    nets = _nets(tree, nodes)
+    nets = _bundled(tree, _nets(tree, nodes))
     return {group: _arrange(group, nets[group]) for group in tree.groups}
 
 
 def _nets(tree: Outline, nodes: list[Node]) -> dict[Group, dict[int, Net]]:
+    """The nets of each group by the index of the node whose results they carry."""
     found: dict[Group, dict[int, Net]] = {group: {} for group in tree.groups}
 
     def net(group, source, start) -> Net:
-        return found[group].setdefault(source.index, Net(source, start))
+        return found[group].setdefault(source.index, Net(start))
 
     for source in nodes:
         outer = dict(_chain(tree, source))
@@ -89,6 +94,34 @@ def _nets(tree: Outline, nodes: list[Node]) -> dict[Group, dict[int, Net]]:
     return found
 
 
+def _bundled(tree: Outline, found: dict[Group, dict[int, Net]]) -> dict[Group, list[Net]]:
+    """Many results that go the same way from one group are one line, as a loop's states that are stacked at the end.
+
+    From the outside in: what is a bundle outside comes in, or goes out, at one port.
+    """
+    nets: dict[Group, list[Net]] = {}
+    for group in tree.groups:
+        around = found[group.parent] if group.parent is not None else {}
+        ways: dict[tuple, list[int]] = {}
+        for index, net in found[group].items():
+            net.above = around[index] if net.start is None else None
+            net.below = around[index] if net.leaving else None
+            alone = index if isinstance(net.start, Node) else None
+            ways.setdefault((alone, net.start, net.above, frozenset(net.ends), net.below), []).append(index)
+        for way in ways.values():
+            if len(way) >= BUNDLE:
+                bundle = _together([found[group][index] for index in way])
+                found[group].update(dict.fromkeys(way, bundle))
+        nets[group] = list(dict.fromkeys(found[group].values()))
+    return nets
+
+
+def _together(nets: list[Net]) -> Net:
+    first, *_ = nets
+    ends = {end: [edge for net in nets for edge in net.ends[end]] for end in first.ends}
+    return Net(first.start, ends, [edge for net in nets for edge in net.leaving], first.above, first.below)
+
+
 def _chain(tree: Outline, node: Node) -> list[tuple[Group, object]]:
     """The groups around a node, the nearest first, each with its member that the node is or is in."""
     member, found = node, []
@@ -98,7 +131,7 @@ def _chain(tree: Outline, node: Node) -> list[tuple[Group, object]]:
     return found
 
 
-def _arrange(group: Group, nets: dict[int, Net]) -> Arrangement:
+def _arrange(group: Group, nets: list[Net]) -> Arrangement:
     ranks = _ranks(group, nets)
     depth = max(ranks.values(), default=0) + 1
     # Layer 0 is the upper border with the ports where lines enter; the last is the lower border.
@@ -110,11 +143,18 @@ def _arrange(group: Group, nets: dict[int, Net]) -> Arrangement:
         return made
 
     members = {child: spot("member", ranks[child] + 1, item=child) for child in group.children}
-    for net in nets.values():
-        start = members[net.start] if net.start is not None else spot("in", 0, net=net)
+    ports: dict[tuple[str, Net], Spot] = {}
+
+    def port(kind, layer, outside):
+        if (kind, outside) not in ports:
+            ports[kind, outside] = spot(kind, layer, net=outside)
+        return ports[kind, outside]
+
+    for net in nets:
+        start = members[net.start] if net.start is not None else port("in", 0, net.above)
         ends = [members[end] for end in net.ends]
         if net.leaving:
-            ends.append(spot("out", depth + 1, net=net))
+            ends.append(port("out", depth + 1, net.below))
         _trunk(net, start, ends, spot)
     return Arrangement(group, _ordered(layers), nets)
 
@@ -141,10 +181,10 @@ def _join(upper: Spot, lower: Spot, net: Net):
     lower.incoming.append(net)
 
 
-def _ranks(group: Group, nets: dict[int, Net]) -> dict:
+def _ranks(group: Group, nets: list[Net]) -> dict:
     """A rank for each member, 0 at the top: the longest path to it, then lowered where that shortens lines."""
     after: dict = {child: {} for child in group.children}
-    for net in nets.values():
+    for net in nets:
         if net.start is not None:
             after[net.start].update(net.ends)
     waiting, rank = dict.fromkeys(group.children, 0), dict.fromkeys(group.children, 0)
@@ -165,14 +205,14 @@ def _ranks(group: Group, nets: dict[int, Net]) -> dict:
     return _lowered(rank, ordered, after, nets)
 
 
-def _lowered(rank: dict, ordered: list, after: dict, nets: dict[int, Net]) -> dict:
+def _lowered(rank: dict, ordered: list, after: dict, nets: list[Net]) -> dict:
     """Down to what uses them go those with no more lines from above than below; parameters so come to their layer.
 
     What is made of nothing but such, for one use, moves as one: its lines do not grow.
     """
-    leaving = {net.start for net in nets.values() if net.leaving}
+    leaving = {net.start for net in nets if net.leaving}
     tied = dict.fromkeys(ordered, 0)
-    for net in nets.values():
+    for net in nets:
         if net.start is None:
             for end in net.ends:
                 tied[end] += 1

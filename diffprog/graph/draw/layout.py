@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from diffprog.graph.draw.coordinates import Placed, place
 from diffprog.graph.draw.figures import label
-from diffprog.graph.draw.layers import Arrangement, Net, Spot, arrangements
+from diffprog.graph.draw.layers import Arrangement, arrangements
 from diffprog.graph.draw.outline import BUDGET, Group, Outline, outline, shown
 from diffprog.graph.nodes import Edge, Node
 
@@ -25,16 +25,14 @@ class Box:
 
 @dataclass(eq=False)
 class Strand:
-    """A line from a node's results, from where it begins or branches to where it branches or ends.
+    """A line from a node's results, or a bundle of such, from where it begins or branches to where it branches or ends.
 
     Attributes:
-      source: the node whose result it carries.
       points: from one to the next it is straight where x stays, else a bend that is vertical at both ends.
       edges: those that run through it.
       ends: whether it ends at a box, with an arrow.
     """
 
-    source: Node
     points: list[Point]
     edges: list[Edge]
     ends: bool
@@ -62,10 +60,10 @@ def lay_out(tree: Outline, arranged: dict[Group, Arrangement], opened: set[Group
         return (placed[item].width, placed[item].height) if item in placed else label(item).size
 
     def entry(item, net):
-        return placed[item].entries[net.source.index] - placed[item].width / 2 if item in placed else 0.0
+        return placed[item].entries[net] - placed[item].width / 2 if item in placed else 0.0
 
     def exit(item, net):
-        return placed[item].exits[net.source.index] - placed[item].width / 2 if item in placed else 0.0
+        return placed[item].exits[net] - placed[item].width / 2 if item in placed else 0.0
 
     visible = [group for group in tree.groups if all(g in opened for g in group.above())]
     for group in reversed(visible):  # what is inside comes later in the list
@@ -97,35 +95,30 @@ class _Group:
             yield Box(spot.item, left + self.placed.x[spot] - width / 2, self._middle(spot) - height / 2, width, height)
 
     def strands(self):
-        trunks: dict[Net, list[Spot]] = {}
-        members: dict[object, Spot] = {}
-        for spot in (s for layer in self.arrangement.layers for s in layer):
-            if spot.kind == "member":
-                members[spot.item] = spot
-            else:
-                trunks.setdefault(spot.net, []).append(spot)
-        for net in self.arrangement.nets.values():
-            yield from self._of(net, trunks.get(net, []), members)
+        spots = [spot for layer in self.arrangement.layers for spot in layer]
+        members = {spot.item: spot for spot in spots if spot.kind == "member"}
+        others = {(spot.kind, spot.net, spot.layer): spot for spot in spots if spot.kind != "member"}
+        for net in self.arrangement.nets:
+            yield from self._of(net, members, others)
 
-    def _of(self, net, trunk, members):
+    def _of(self, net, members, others):
         """The trunk is followed layer by layer: it is cut where lines branch off."""
-        bends = {spot.layer: spot for spot in trunk if spot.kind == "bend"}
-        start = members[net.start] if net.start is not None else next(s for s in trunk if s.kind == "in")
+        start = members[net.start] if net.start is not None else others["in", net.above, 0]
         ends = [(members[end], edges) for end, edges in net.ends.items()]
         if net.leaving:
-            ends.append((next(s for s in trunk if s.kind == "out"), net.leaving))
+            ends.append((others["out", net.below, len(self.arrangement.layers) - 1], net.leaving))
         spot, points = start, [self._below(start, net)]
         while ends:
             here = [end for end in ends if end[0].layer == spot.layer + 1]
             further = [end for end in ends if end[0].layer > spot.layer + 1]
             if here and spot is not start and len(ends) > 1 and len(points) > 1:
-                yield Strand(net.source, points, [edge for _, edges in ends for edge in edges], False)
+                yield Strand(points, [edge for _, edges in ends for edge in edges], False)
                 points = points[-1:]
             for end, edges in here:
                 into_box = end.kind == "member" and not self.is_open(end.item)
-                yield Strand(net.source, points + self._turn(points[-1], spot, end, net), edges, into_box)
+                yield Strand(points + self._turn(points[-1], spot, end, net), edges, into_box)
             if further:
-                bend = bends[spot.layer + 1]
+                bend = others["bend", net, spot.layer + 1]
                 points = points + self._turn(points[-1], spot, bend, net)
                 points.append((points[-1][0], self.corner[1] + self.placed.bottoms[bend.layer]))
                 spot = bend

@@ -27,8 +27,10 @@ def page_data(
     nodes = shown_nodes(recording, everything)
     tree = outline(nodes)
     facts = Facts(recording)
-    page = _Page(facts, nodes, tree, step_size, _updated(nodes, update) if step_size is not None else set())
     arranged = arrangements(tree, nodes)
+    arranged = arrangements(tree, nodes)
+    updated = _updated(nodes, update) if step_size is not None else set()
+    page = _Page(facts, nodes, tree, arranged, step_size, updated)
     opened = tree.opened(open, budget)
     return {
         "title": recording.function,
@@ -60,10 +62,11 @@ def _updated(nodes: list[Node], update: str | list[str]) -> set[Node]:
 
 
 class _Page:
-    def __init__(self, facts: Facts, nodes: list[Node], tree: Outline, step_size: float | None, updated: set):
+    def __init__(self, facts: Facts, nodes: list[Node], tree: Outline, arranged: dict, step_size, updated: set):
         self.facts, self.tree, self.step_size, self.updated = facts, tree, step_size, updated
         self.position = {node: i for i, node in enumerate(nodes)}
         self.edges: list[Edge] = [e for node in nodes for e in node.incoming if e.source in self.position]
+        self.net_position = {net: i for one in arranged.values() for i, net in enumerate(one.nets)}
         self.edge_position = {edge: i for i, edge in enumerate(self.edges)}
         self.sources: list[dict] = []
         self.source_position: dict = {}
@@ -161,7 +164,7 @@ class _Page:
             "w": width,
             "h": height,
             "layers": [[self._spot(spot) for spot in layer] for layer in arrangement.layers],
-            "nets": [self._net(net) for net in arrangement.nets.values()],
+            "nets": [self._net(net) for net in arrangement.nets],
         }
 
     def _item(self, item) -> str:
@@ -170,15 +173,16 @@ class _Page:
     def _spot(self, spot) -> str:
         if spot.kind == "member":
             return self._item(spot.item)
-        return f"{spot.kind[0]}{self.position[spot.net.source]}"
+        return f"{spot.kind[0]}{self.net_position[spot.net]}"
 
     def _net(self, net) -> list:
-        """[the node, where its line begins ("" at the border), [[where it ends ("" too), its edges] ...]]."""
+        """[where it begins, or the net of the group around that it comes from, [[where it ends, its edges] ...]]; where
+        it ends too is a member or the number of a net of the group around."""
         ends = [(self._item(end), edges) for end, edges in net.ends.items()]
         if net.leaving:
-            ends.append(("", net.leaving))
+            ends.append((self.net_position[net.below], net.leaving))
         numbered = [[end, [self.edge_position[edge] for edge in edges]] for end, edges in ends]
-        return [self.position[net.source], "" if net.start is None else self._item(net.start), numbered]
+        return [self.net_position[net.above] if net.start is None else self._item(net.start), numbered]
 
 
 def _gradients(node: Node, backward: tuple[str, ...]) -> list[str]:

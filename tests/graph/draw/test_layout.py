@@ -10,13 +10,14 @@ from diffprog.graph.draw.coordinates import nearest
 from diffprog.graph.draw.layers import _crossed, _crossings, arrangements
 from diffprog.graph.draw.layout import layout
 from diffprog.graph.draw.outline import Group, outline
-from tests.graph.draw.synthetic import chain_rows, random_rows, recording
+from tests.graph.draw.synthetic import chain_rows, loop_rows, random_rows, recording
 
 GRAPHS = {
     "chain": chain_rows(3, 6),
     "random": random_rows(90, 1),
     "dense": random_rows(70, 2, width=30),
     "flat": random_rows(60, 3, paths=("",)),
+    "loop": loop_rows(9),
 }
 
 
@@ -147,6 +148,16 @@ def test_a_loop_is_a_straight_column():
     assert [box.item.name for box in boxes] == [f"scan[{i}]" for i in range(8)]
     middles = [box.x + box.width / 2 for box in boxes]
     assert max(abs(np.diff(middles))) < boxes[0].width / 2
+
+
+def test_many_results_on_one_way_are_one_line_and_all_their_edges_are_in_it():
+    r = recording([*loop_rows(9), ("sum", [39], "")])
+    drawing = layout(r, "rnn")
+    (bundle,) = [strand for strand in drawing.strands if strand.ends and len(strand.edges) == 9]
+    assert {edge.target.label for edge in bundle.edges} == {"stack"}
+    drawing = layout(r, "rnn/scan")
+    lines = [strand for strand in drawing.strands if any(edge.target.label == "stack" for edge in strand.edges)]
+    assert [len(strand.edges) for strand in lines if strand.ends] == [9]
 
 
 def test_an_empty_recording_has_a_layout():

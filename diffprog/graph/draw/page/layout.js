@@ -1,8 +1,9 @@
 // From the groups that are open to boxes and strands: layout.py once more.
-// graph: the page's data. Items are "n12" (a node) and "g3" (a group); a net is named by the node whose results it carries.
+// graph: the page's data. Items are "n12" (a node) and "g3" (a group); a net is the number of a group's bundle of lines.
 
-// Each group's layers as linked spots. What the data has: layers of "n12", "g3", and "b7", "i7", "o7" for the bends of net
-// 7 and its ports at the upper and lower border; nets: {7: [[item, [edges]], ...]} with "" for what is outside.
+// Each group's layers as linked spots. What the data has: layers of "n12", "g3", "b7" for a bend of the group's net 7, and
+// "i7", "o7" for the ports where net 7 of the group around comes in and goes out; nets: [start, [[end, [edges]] ...]],
+// where start and end are members, or numbers of nets of the group around.
 function arrange(group, index) {
   const layers = group.layers.map((layer, l) =>
     layer.map((code) => {
@@ -17,10 +18,11 @@ function arrange(group, index) {
     else if (s.kind === "bend") bends.set(`${s.net} ${s.layer}`, s);
     else ports.set(`${s.kind} ${s.net}`, s);
   }
-  const nets = group.nets.map(([net, start, ends]) => ({
+  const spotOf = (kind, at) => (typeof at === "string" ? members.get(at) : ports.get(`${kind} ${at}`));
+  const nets = group.nets.map(([start, ends], net) => ({
     net,
-    start: start ? members.get(start) : ports.get(`in ${net}`),
-    ends: ends.map(([item, edges]) => [item ? members.get(item) : ports.get(`out ${net}`), edges]),
+    start: spotOf("in", start),
+    ends: ends.map(([end, edges]) => [spotOf("out", end), edges]),
   }));
   const join = (upper, lower, net) => {
     upper.down.push([lower, net]);
@@ -104,12 +106,12 @@ function* strandsOf(context) {
       const here = ends.filter(([s]) => s.layer === spot.layer + 1);
       const further = ends.filter(([s]) => s.layer > spot.layer + 1);
       if (here.length && spot !== start && ends.length > 1 && points.length > 1) {
-        yield { source: net, points, edges: ends.flatMap(([, edges]) => edges), ends: false };
+        yield { points, edges: ends.flatMap(([, edges]) => edges), ends: false };
         points = points.slice(-1);
       }
       for (const [end, edges] of here) {
         const intoBox = end.kind === "member" && !placed.has(end.item);
-        yield { source: net, points: [...points, ...turn(context, points.at(-1), spot, end, net)], edges, ends: intoBox };
+        yield { points: [...points, ...turn(context, points.at(-1), spot, end, net)], edges, ends: intoBox };
       }
       if (further.length) {
         const bend = bends.get(`${net} ${spot.layer + 1}`);

@@ -59,7 +59,7 @@ function drawStrand(graph, strand) {
   const element = s("g", { class: "strand" }, s("path", { class: "line", d: curve(strand.points) }));
   if (strand.ends) element.append(s("path", { class: "tip", d: tip(strand.points.at(-1), mark) }));
   show(element, { mark, step });
-  const from = graph.nodes[strand.source], to = graph.nodes[edges[0].target];
+  const from = graph.nodes[edges[0].source], to = graph.nodes[edges[0].target];
   const many = edges.length > 1 ? ` and ${edges.length - 1} more` : "";
   const largest = edges.reduce((a, b) => ((b.size ?? -1) > (a.size ?? -1) ? b : a));
   const gradient = mark ? graph.meanings[mark] : largest.size === null ? "" : `|gradient| ${largest.size}`;

@@ -11,7 +11,7 @@ function stepsOf(graph, scene) {
   if (updated.length) steps.push({ phase: "update", item: null, nodes: updated });
 
   for (const one of scene.strands) {
-    one.from = graph.visible(one.strand.source, scene.boxes);
+    one.sources = one.strand.edges.map((i) => graph.visible(graph.edges[i].source, scene.boxes));
     one.targets = one.strand.edges.map((i) => graph.visible(graph.edges[i].target, scene.boxes));
   }
 
@@ -34,8 +34,8 @@ function runningOrder(graph, { boxes, strands }) {
   const after = new Map(items.map((item) => [item, new Set()]));
   const waiting = new Map(items.map((item) => [item, 0]));
   for (const { strand } of strands) {
-    const from = graph.visible(strand.source, boxes);
     for (const i of strand.edges) {
+      const from = graph.visible(graph.edges[i].source, boxes);
       const to = graph.visible(graph.edges[i].target, boxes);
       if (from !== to && !after.get(from).has(to)) {
         after.get(from).add(to);
@@ -71,13 +71,13 @@ function showTime(graph, scene, { steps, forward, backward }, time) {
     list.toggle("before", time < end);
     list.toggle("now", Boolean(now) && (now.item === item || (now.nodes ?? []).some((i) => graph.visible(i, scene.boxes) === item)));
   }
-  for (const { element, strand, from, targets } of scene.strands) {
+  for (const { element, strand, sources, targets } of scene.strands) {
     const list = element.classList;
-    list.toggle("pending", forward.get(from) > time);
+    list.toggle("pending", sources.every((from) => forward.get(from) > time));
     const returned = strand.edges.filter((_, i) => backward.get(targets[i]) <= time);
     list.toggle("plain", !returned.length);
     show(element, strongest(returned.map((i) => graph.edges[i])));
-    list.toggle("now", now?.phase === "forward" ? targets.includes(now.item) : now?.phase === "backward" ? from === now.item && targets.some((to) => backward.get(to) <= time) : false);
+    list.toggle("now", now?.phase === "forward" ? targets.includes(now.item) : now?.phase === "backward" ? sources.includes(now.item) && targets.some((to) => backward.get(to) <= time) : false);
   }
   return now;
 }
