@@ -11,10 +11,10 @@ from diffprog.graph.recording import Recording
 
 def note_variables(nodes: list[Node]):
     """Set the `variable` of the nodes whose value the program assigns to one."""
-    last: dict = {}  # (line, path) -> the last operation there, whose result the variable is
+    last: dict = {}  # (line, iteration of a loop) -> the last operation there, whose result the variable is
     for node in nodes:
         if node.source is not None and node.tap is None:
-            last[node.source.file, node.source.line, node.path] = node
+            last[node.source.file, node.source.line, node.iteration] = node
     for (file, line, _), node in last.items():
         node.variable = assigned_variable(file, line)
 
@@ -53,6 +53,6 @@ def assigned_variable(file: str, line: int) -> str | None:
         (statement,) = ast.parse(text).body
     except (SyntaxError, ValueError):
         return None
-    if isinstance(statement, ast.Assign) and len(statement.targets) == 1 and isinstance(statement.targets[0], ast.Name):
-        return statement.targets[0].id
-    return None
+    if not isinstance(statement, ast.Assign) or isinstance(statement.value, ast.Lambda) or len(statement.targets) != 1:
+        return None
+    return getattr(statement.targets[0], "id", None)
