@@ -198,8 +198,8 @@ class Recording:
         """
         return draw().html(self, path, **options)
 
-    def _repr_svg_(self) -> str:
-        return self.svg()
+    def _repr_html_(self) -> str:
+        return draw().embedded(self)
 
     def __repr__(self):
         gradients = "with gradients" if self.differentiated else "before backward"

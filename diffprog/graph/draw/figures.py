@@ -125,7 +125,10 @@ def _leaving(group: Group) -> str:
 
 
 def name_of(node: Node, most: int) -> str:
-    """Its label; of a long one of an input, the end, which tells parameters of one layer apart."""
+    """Its label, after the variable that it is, if any; of a long one of an input, the end, which tells parameters of
+    one layer apart."""
+    if node.variable is not None:
+        return cut(f"{node.variable} = {node.label}", most)
     if node.primitive == "input" and len(node.label) > most:
         return "…" + node.label[1 - most :]
     return cut(node.label, most)

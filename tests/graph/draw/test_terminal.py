@@ -13,7 +13,7 @@ def test_lines_have_the_numbers():
     assert lines[0].startswith(f"loss: {len(r.nodes)} nodes")
     for node in r.nodes:
         if node.primitive == "tanh":
-            (line,) = [line for line in lines if f"─ {node.index} tanh" in line]
+            (line,) = [line for line in lines if f"─ {node.index} " in line and "tanh" in line]
             assert f"f32[{node.shape[0]}]" in line
             assert f"{node.gradient_summary.norm:.4g}" in line
             assert "programs.py:" in line
