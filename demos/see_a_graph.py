@@ -16,7 +16,6 @@ from jax import lax
 
 import diffprog as dp
 from demos.command_line import launch
-from diffprog.graph import draw
 from diffprog.graph.draw.writing import write_text
 from diffprog.images import network_crop, read_image
 
@@ -90,11 +89,11 @@ UPDATED = {"mlp": "parameters*", "rnn": ["w", "u"], "nan": "*", "efficientnet": 
 
 def run(options):
     recording = EXAMPLES[options.example](options).backward()
-    print(draw.text(recording, options.open))
+    print(recording.text(open=options.open))
     out = Path(options.out)
-    write_text(out / "graph.svg", draw.svg(recording, options.open))
-    write_text(out / "graph.dot", draw.dot(recording))
-    draw.html(recording, out / "graph.html", open=options.open, step_size=options.step, update=UPDATED[options.example])
+    write_text(out / "graph.svg", recording.svg(open=options.open))
+    write_text(out / "graph.dot", recording.dot())
+    recording.html(out / "graph.html", open=options.open, step_size=options.step, update=UPDATED[options.example])
     print(f"\nwritten: {', '.join(str(out / name) for name in ('graph.svg', 'graph.dot', 'graph.html'))}")
 
 

@@ -83,18 +83,20 @@ class Label:
     type: str
     lines: tuple[str, ...] = ()
     small: bool = False
+    room: int = 0  # characters kept free behind the name
 
     @property
     def size(self) -> tuple[float, float]:
         """Width and height, in pixels, of the box around it."""
-        first = len(self.name) + (len(self.type) + 1 if self.type else 0)
+        first = len(self.name) + self.room + (len(self.type) + 1 if self.type else 0)
         width = max([first, *map(len, self.lines)]) * CHARACTER + (16 if self.small else 24)
         return width, LINE * (1 + len(self.lines)) + (6 if self.small else 11)
 
 
 def label(item: Node | Group) -> Label:
     if isinstance(item, Group):
-        return Label(cut(item.name, 34), "", (f"{item.size} nodes{_leaving(item)}".ljust(14),))
+        inside = f"{item.size} nodes{_leaving(item)}"
+        return Label(cut(item.name, 34), "", (inside.ljust(14),), room=3)  # for the sign that opens it
     types = ", ".join(type_text(aval) for aval in item.avals[:2]) + (", …" if len(item.avals) > 2 else "")
     value = brief(item.values[0]) if item.values else ""
     if is_small(item):

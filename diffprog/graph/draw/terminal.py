@@ -5,12 +5,14 @@ from collections.abc import Iterator
 from math import isnan
 
 from diffprog.graph.draw.facts import Facts
-from diffprog.graph.draw.figures import brief, cut, label, name_of, number, type_text
+from diffprog.graph.draw.figures import brief, cut, label, number, type_text
 from diffprog.graph.draw.outline import Group, Outline, outline, shown
 from diffprog.graph.nodes import Node
 
 LINES = 200
+WIDEST_NAME = 56
 TITLES = ("node", "from", "type", "value", "|∂|", "line", "")
+CUT_HERE = "\0"  # in a name: where it loses characters first; an input's end tells it from others
 LEAST = (32, 6, 10, 14, 8, 12, 6)  # to which the columns shrink, in characters
 GIVEN_UP = (5, 1, 3, 2)  # the columns that go, one after the other, where even that is too wide
 
@@ -49,8 +51,8 @@ def _rows(tree: Outline, opened: set[Group], facts: Facts) -> Iterator[tuple[str
             continue
         is_open = item in opened
         if not is_open:
-            inside = " ".join(label(item).lines).strip()
-            yield f"{name}{item.name}  ({inside})", "", "", "", _largest(item, facts), "", facts.badge_of(item)
+            inside, _, made = label(item).lines[0].strip().partition(" → ")
+            yield f"{name}{item.name}  ({inside})", "", made, "", _largest(item, facts), "", facts.badge_of(item)
         else:
             yield name + item.name, "", "", "", "", "", ""
             below = indent + ("   " if last else "│  ")
@@ -63,7 +65,7 @@ def _largest(group: Group, facts: Facts) -> str:
 
 
 def _name(node: Node) -> str:
-    return f"{node.index} {name_of(node, 30)}"
+    return f"{node.index} {CUT_HERE if node.primitive == 'input' else ''}{node.label}"
 
 
 def _columns(node: Node, facts: Facts) -> tuple[str, ...]:
@@ -82,7 +84,8 @@ def _table(rows: list[tuple[str, ...]], width: int) -> list[str]:
     """Aligned columns, two spaces apart, in at most `width` characters."""
     kept = [i for i in range(len(TITLES)) if i == 0 or any(row[i] for row in rows[1:])]
     given_up = [i for i in GIVEN_UP if i in kept]
-    widths = {i: max(len(row[i]) for row in rows) for i in kept}
+    widths = {i: max(len(row[i].replace(CUT_HERE, "")) for row in rows) for i in kept}
+    widths[0] = min(widths[0], WIDEST_NAME)
     least = lambda: sum(min(LEAST[i], widths[i]) + 2 for i in kept) - 2
     while least() > width and given_up:
         kept.remove(given_up.pop(0))
@@ -92,7 +95,15 @@ def _table(rows: list[tuple[str, ...]], width: int) -> list[str]:
         if widths[widest] <= 4:
             break
         widths[widest] -= 1 if excess < 8 else min(excess // 4, max(1, widths[widest] - LEAST[widest]))
-    return ["  ".join(cut(row[i], widths[i]).ljust(widths[i]) for i in kept).rstrip() for row in rows]
+    return ["  ".join(_fitted(row[i], widths[i]).ljust(widths[i]) for i in kept).rstrip() for row in rows]
+
+
+def _fitted(cell: str, width: int) -> str:
+    before, mark, after = cell.partition(CUT_HERE)
+    room = width - len(before) - 1
+    if not mark or len(before + after) <= width or room < 1:
+        return cut(before + after, width)
+    return f"{before}…{after[-room:]}"
 
 
 def _colored(line: str) -> str:

@@ -46,4 +46,12 @@ def test_closed_groups_say_how_much_is_inside():
     lines = text(r, open=1, width=100).split("\n")
     closed = [line for line in lines if "blocks." in line]
     assert [line[6:].split()[0] for line in closed] == ["blocks.0", "blocks.1", "blocks.2"]
-    assert all("≤ 1.031" in line and "nodes → f32[2])" in line for line in closed)
+    assert all("≤ 1.031" in line and "nodes)" in line and "f32[2]" in line for line in closed)
+
+
+def test_of_a_long_name_of_an_input_the_end_is_kept():
+    names = [f"parameters['encoder']['attention']['{name}']" for name in ("kernel", "bias")]
+    r = recording([(names[0], [], ""), (names[1], [], ""), ("add", [0, 1], "")])
+    lines = text(r, width=64).split("\n")
+    assert lines[2].startswith("├─ 0 …") and "['kernel']" in lines[2]
+    assert lines[3].startswith("├─ 1 …") and "['bias']" in lines[3]
