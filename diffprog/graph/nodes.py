@@ -146,7 +146,8 @@ class Node:
     def mark(self) -> str:
         """What a reader should notice first: "nan" (value or gradient is not finite somewhere), "blocked", "zero" (the
         gradient is zero everywhere), "unused" (no gradient arrived), or ""."""
-        summaries = [summarize(x) for x in (*self.values, *self.gradients)]
+        written_down = self.status == "constant" and not self.incoming  # an infinity, as the start of a maximum
+        summaries = [summarize(x) for x in (*(() if written_down else self.values), *self.gradients)]
         if any(s is not None and s.nonfinite > 0 for s in summaries):
             return "nan"
         if self.status == "blocked":
