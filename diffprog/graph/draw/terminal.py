@@ -65,7 +65,8 @@ def _largest(group: Group, facts: Facts) -> str:
 
 
 def _name(node: Node) -> str:
-    return f"{node.index} {CUT_HERE if node.primitive == 'input' else ''}{node.label}"
+    variable = f"{node.variable} = " if node.variable else ""
+    return f"{node.index} {CUT_HERE if node.primitive == 'input' else ''}{variable}{node.label}"
 
 
 def _columns(node: Node, facts: Facts) -> tuple[str, ...]:
