@@ -5,9 +5,9 @@ from html import escape
 from importlib.resources import files
 from pathlib import Path
 
+from diffprog.files import write_text
 from diffprog.graph.draw.outline import BUDGET
 from diffprog.graph.draw.page_data import page_data
-from diffprog.graph.draw.writing import write_text
 
 STYLES = ("drawing.css", "page.css")
 SCRIPTS = ("coordinates.js", "layout.js", "scene.js", "view.js", "panel.js", "walk.js", "main.js")

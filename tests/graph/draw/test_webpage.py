@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from diffprog.files import write_text
 from diffprog.graph.draw import html
 from diffprog.graph.draw.arrays import shown
 from diffprog.graph.draw.page_data import page_data
 from diffprog.graph.draw.webpage import script_json
-from diffprog.graph.draw.writing import write_text
 from diffprog.graph.summaries import summarize
 from tests.graph.draw import programs
 from tests.graph.draw.synthetic import recording
