@@ -22,6 +22,7 @@ from tqdm import tqdm
 import diffprog as dp
 from demos.command_line import load_function
 from demos.networks import NETWORKS
+from diffprog.files import write_text
 
 
 def parse(argv):
@@ -42,12 +43,6 @@ def parse(argv):
     if options.function and options.networks:
         parser.error("give either network names or --function, not both")
     return parser, options
-
-
-def write_json(path: pathlib.Path, reports):
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps([report.as_dict() for report in reports], indent=2) + "\n")
-    partial.replace(path)
 
 
 def main(argv=None):
@@ -77,7 +72,7 @@ def main(argv=None):
             worst = max(report.largest_relative for report in chosen)
             print(f"largest relative difference of a gradient from {other}: {worst:.1e}")
     if options.json:
-        write_json(options.json, reports)
+        write_text(options.json, json.dumps([report.as_dict() for report in reports], indent=2) + "\n")
         print(f"wrote {options.json}")
 
 

@@ -1,12 +1,12 @@
 """Image files to float32 arrays and back: RGB in [0, 1], height x width x 3, and sheets of captioned pictures."""
 
-import os
-import tempfile
 import warnings
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from diffprog.files import replacing
 
 LARGEST = 64_000_000  # pixels: beyond any camera's photograph, and a decoded copy still fits a laptop's memory
 
@@ -82,21 +82,12 @@ def to_bytes(image):
 def save_png(path, image):
     """Write (height, width, 3) or (height, width) in [0, 1] as an 8-bit PNG, rounded to nearest; returns the path.
 
-    The file appears whole or not at all: it is written beside its place under a temporary name, then renamed.
+    The file appears whole or not at all.
     """
     picture = Image.fromarray(to_bytes(image))
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            picture.save(file, format="PNG", optimize=True)
-        os.chmod(temporary, 0o644)  # mkstemp makes it private
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-    return path
+    with replacing(path) as file:
+        picture.save(file, format="PNG", optimize=True)
+    return Path(path)
 
 
 def resize(image, height, width, resample=Image.Resampling.BICUBIC):

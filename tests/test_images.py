@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffprog import images
+from diffprog import files, images
 from diffprog.images import ImageError
 
 COLOURS = np.array([[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [10, 20, 30]], [[255, 255, 255], [0, 0, 0]]], np.uint8)
@@ -44,7 +44,7 @@ def test_saving_rounds_to_nearest_and_refuses_what_is_no_image(tmp_path):
 def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
     path = images.save_png(tmp_path / "d.png", np.zeros((2, 2, 3)))
     before = path.read_bytes()
-    monkeypatch.setattr(images.os, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr(files.os, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
         images.save_png(path, np.ones((2, 2, 3)))
     assert path.read_bytes() == before

@@ -33,7 +33,7 @@ def diagnose(fun: Callable, *, memory: int = 2**30, max_nodes: int = 100_000) ->
     def diagnosed(*args, **kwargs) -> Diagnosis:
         recording = record(fun, memory=memory, max_nodes=max_nodes)(*args, **kwargs)
         notes = []
-        if jnp.shape(recording.output) != () or not isinstance(recording.output, jax.Array):
+        if not isinstance(recording.output, jax.Array) or recording.output.shape != ():
             notes.append("the function does not return a scalar: this is the gradient of the sum of its results")
         try:
             recording.backward(jax.tree.map(jnp.ones_like, recording.output))

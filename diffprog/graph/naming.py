@@ -3,9 +3,20 @@
 import ast
 import linecache
 from collections import Counter
+from functools import cache
 
 from diffprog.graph.nodes import Node
 from diffprog.graph.recording import Recording
+
+
+def note_variables(nodes: list[Node]):
+    """Set the `variable` of the nodes whose value the program assigns to one."""
+    last: dict = {}  # (line, iteration of a loop) -> the last operation there, whose result the variable is
+    for node in nodes:
+        if node.source is not None and node.tap is None:
+            last[node.source.file, node.source.line, node.iteration] = node
+    for (file, line, _), node in last.items():
+        node.variable = assigned_variable(file, line)
 
 
 def names(recording: Recording) -> dict[Node, str]:
@@ -14,18 +25,11 @@ def names(recording: Recording) -> dict[Node, str]:
     The output is called as the function is. Values that share a name are numbered: h#1, h#2.
     """
     wanted: dict[Node, str] = {}
-    assigned: dict = {}  # (line, path) -> the last operation there, whose result the variable is
     for node in recording.nodes:
-        if node.primitive in ("input", "constant"):
+        if node.primitive in ("input", "constant") or node.tap is not None:
             wanted[node] = node.label
-        elif node.tap is not None:
-            wanted[node] = node.label
-        elif node.source is not None:
-            assigned[node.source.file, node.source.line, node.path] = node
-    for (file, line, _), node in assigned.items():
-        variable = assigned_variable(file, line)
-        if variable is not None:
-            wanted[node] = variable + "".join(f"[{i}]" for i in node.iteration)
+        elif node.variable is not None:
+            wanted[node] = node.variable + "".join(f"[{i}]" for i in node.iteration)
     places = [place for place in recording.outputs if place is not None]
     if len(places) == 1:
         wanted.setdefault(places[0].node, recording.function if recording.function.isidentifier() else "L")
@@ -41,6 +45,7 @@ def names(recording: Recording) -> dict[Node, str]:
     return found
 
 
+@cache
 def assigned_variable(file: str, line: int) -> str | None:
     """The variable that a line assigns, if it assigns one."""
     text = linecache.getline(file, line).strip()
@@ -48,6 +53,6 @@ def assigned_variable(file: str, line: int) -> str | None:
         (statement,) = ast.parse(text).body
     except (SyntaxError, ValueError):
         return None
-    if isinstance(statement, ast.Assign) and len(statement.targets) == 1 and isinstance(statement.targets[0], ast.Name):
-        return statement.targets[0].id
-    return None
+    if not isinstance(statement, ast.Assign) or isinstance(statement.value, ast.Lambda) or len(statement.targets) != 1:
+        return None
+    return getattr(statement.targets[0], "id", None)

@@ -68,6 +68,7 @@ class Node:
       source: the user's line, None for inputs and where nothing is known.
       path: the modules and scopes around it, "MLP/Dense_0"; an iteration of a loop is "scan[3]"; "" at the top.
       iteration: index of the iteration in each loop around it, the outermost first.
+      variable: the variable that the source line assigns, if this is the value that it assigns; else None.
       tap: the name that `dp.tap` gave to it, or None.
       single: whether it has one result rather than a list of them.
       avals: type (shape and dtype) of each result.
@@ -95,6 +96,7 @@ class Node:
     values: list
     differentiable: list[bool]
     status: str
+    variable: str | None = None
     gradients: list = field(default_factory=list)
     incoming: list["Edge"] = field(default_factory=list)
     outgoing: list["Edge"] = field(default_factory=list)
@@ -144,7 +146,8 @@ class Node:
     def mark(self) -> str:
         """What a reader should notice first: "nan" (value or gradient is not finite somewhere), "blocked", "zero" (the
         gradient is zero everywhere), "unused" (no gradient arrived), or ""."""
-        summaries = [summarize(x) for x in (*self.values, *self.gradients)]
+        written_down = self.status == "constant" and not self.incoming  # an infinity, as the start of a maximum
+        summaries = [summarize(x) for x in (*(() if written_down else self.values), *self.gradients)]
         if any(s is not None and s.nonfinite > 0 for s in summaries):
             return "nan"
         if self.status == "blocked":

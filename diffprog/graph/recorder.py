@@ -16,7 +16,7 @@ from diffprog.graph.nodes import Edge, Node, Place
 from diffprog.graph.sources import current_source
 from diffprog.graph.summaries import summarize
 from diffprog.graph.taps import ModuleOutput
-from diffprog.jax_internals import Tracer, jaxpr_as_fun, set_current_trace, trace_to_jaxpr, typeof
+from diffprog.jax_internals import Tracer, bind_unchanged, jaxpr_as_fun, set_current_trace, trace_to_jaxpr, typeof
 from diffprog.jax_internals.scopes import as_path
 from diffprog.jax_internals.sources import scopes
 from diffprog.tracer import references
@@ -72,6 +72,8 @@ class Recorder(Tape):
       keeping: what is kept of arrays.
     """
 
+    transparent = frozenset()
+
     def __init__(self, parent, keeping: Keeping):
         super().__init__(parent)
         self.keeping = keeping
@@ -100,12 +102,25 @@ class Recorder(Tape):
         if primitive.name in references.PRIMITIVES:  # becomes pure operations, which come back here
             with self.called():
                 return super().process_primitive(primitive, args, params)
+        if primitive.name == "convert_element_type" and _converts_nothing(args[0], params):
+            return self._pass(primitive, args[0], params)
         write_out = written_out.get(primitive.name)
         if write_out is not None:
             results = write_out(self, args, params)
             if results is not None:
                 return results
         return self.keep_one(primitive, args, params)
+
+    def _pass(self, primitive, x, params):
+        """An identity of which no node is made: the result has the place of the argument."""
+        value, source = self.untraced(x)
+        result = bind_unchanged(primitive, self.parent, (value,), params)
+        if source is not None:
+            return Traced(self, result, *source)
+        place = self.place(value)
+        if isinstance(place, Place):
+            self._made(result, place)
+        return result
 
     def keep_one(self, primitive, args, params):
         """Record an operation as one node."""
@@ -285,6 +300,13 @@ class Recorder(Tape):
 
     def has_room_for(self, operations: int) -> bool:
         return len(self.nodes) + operations <= self.keeping.max_nodes
+
+
+def _converts_nothing(x, params) -> bool:
+    """Whether a conversion is to the type that is there already: libraries make many of these."""
+    if not isinstance(x, (jax.Array, Traced)) or params.get("sharding") is not None:
+        return False
+    return (x.aval.dtype, x.aval.weak_type) == (params["new_dtype"], params["weak_type"])
 
 
 class NotingTape(Tape):

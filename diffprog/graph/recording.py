@@ -1,5 +1,6 @@
 """One run of a program as a graph: every value, and after `backward` every gradient, to look up, to change, to draw."""
 
+import importlib
 from typing import Any
 
 import jax
@@ -176,9 +177,33 @@ class Recording:
           digits: significant ones.
           most: arrays of more elements than that are summarized.
         """
-        from diffprog.graph.explain import explain
+        return importlib.import_module("diffprog.graph.explain").explain(self, digits, most)
 
-        return explain(self, digits, most)
+    def text(self, **options) -> str:
+        """The graph as a tree for a terminal; options as of `diffprog.graph.draw.text`."""
+        return draw().text(self, **options)
+
+    def svg(self, **options) -> str:
+        """The graph as SVG text, for which no program has to be installed; options as of `diffprog.graph.draw.svg`."""
+        return draw().svg(self, **options)
+
+    def dot(self, **options) -> str:
+        """The graph as Graphviz text; options as of `diffprog.graph.draw.dot`."""
+        return draw().dot(self, **options)
+
+    def html(self, path=None, **options):
+        """A page to walk through the graph, one file without a network: written to `path`, or its text if that is None.
+
+        Options as of `diffprog.graph.draw.html`: with step_size=0.1 the walk ends with the update of the inputs.
+        """
+        return draw().html(self, path, **options)
+
+    def _repr_html_(self) -> str:
+        return draw().embedded(self)
+
+    def __repr__(self):
+        gradients = "with gradients" if self.differentiated else "before backward"
+        return f"<recording of {self.function}: {len(self.nodes)} nodes, {gradients}>"
 
     # ------------------------------------------------------------ running it again
 
@@ -221,6 +246,11 @@ class Recording:
             if not _close(x, y):
                 raise AssertionError(f"the graph, run again, gives {y} as result {i}; recorded was {x}")
         return self
+
+
+def draw():
+    """The drawings, which are loaded when something is drawn."""
+    return importlib.import_module("diffprog.graph.draw")
 
 
 def _close(x, y) -> bool:

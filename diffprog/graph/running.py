@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffprog.graph.modules import named_modules
+from diffprog.graph.naming import note_variables
 from diffprog.graph.nodes import Place
 from diffprog.graph.recorder import Keeping, Recorder
 from diffprog.graph.recording import Recording
@@ -66,6 +67,7 @@ class Record:
         places = [recorder.place(x) for x in results]
         output = out_tree.unflatten([jnp.asarray(recorder.untraced(x)[0]) for x in results])
         _name_constants(self._fun, recorder.nodes)
+        note_variables(recorder.nodes)
         name = getattr(self._fun, "__name__", type(self._fun).__name__)
         return Recording(name, output, [p if isinstance(p, Place) else None for p in places], recorder)
 

@@ -116,7 +116,7 @@ def select_one(given: str | Callable, sites: Iterable[Site]) -> Site:
 
 
 def _name(given, text):
-    fits = _pattern(text)
+    fits = pattern(text)
 
     def matches(site):
         if isinstance(site.tap, ModuleOutput):
@@ -129,18 +129,18 @@ def _name(given, text):
 
 
 def _tap(given, text):
-    fits = _pattern(text)
+    fits = pattern(text)
     is_tap = lambda site: site.tap is not None and not isinstance(site.tap, ModuleOutput)
     return Selector(given, lambda site: is_tap(site) and _fits_tap(fits, site.tap))
 
 
 def _primitive(given, text):
-    fits = _pattern(text)
+    fits = pattern(text)
     return Selector(given, lambda site: site.tap is None and (fits(site.primitive) or fits(site.label)))
 
 
 def _path(given, text):
-    fits, modules_too = _pattern(text), _last(text).strip("*") != ""
+    fits, modules_too = pattern(text), _last(text).strip("*") != ""
 
     def matches(site):
         if isinstance(site.tap, ModuleOutput):
@@ -168,7 +168,8 @@ def _line(given, text):
 _KINDS = {"tap": _tap, "primitive": _primitive, "path": _path, "line": _line}
 
 
-def _pattern(text) -> Callable[[str], bool]:
+def pattern(text) -> Callable[[str], bool]:
+    """Whether all of a name or path fits `*` and `?`."""
     parts = re.split(r"(\*+|\?)", text)
     regular = "".join(".*" if p.startswith("*") else "." if p == "?" else re.escape(p) for p in parts)
     compiled = re.compile(regular, re.DOTALL)

@@ -88,7 +88,10 @@ def _histogram(finite, low, high) -> tuple[int, ...]:
     """Counts in equal bins; of at most 100,000 elements evenly chosen, scaled up, since it is to be looked at."""
     every = -(-finite.size // 100_000)
     with np.errstate(all="ignore"):
-        if low == high or not np.isfinite(high - low):
+        per_unit = np.float64(_BINS) / (np.float64(high) - np.float64(low))
+        if low == high or not (np.isfinite(per_unit) and per_unit > 0):
             return (finite.size,)
-        counts, _ = np.histogram(finite[::every], bins=_BINS, range=(low, high))
+        # Not np.histogram: it refuses extremes so close that its bins' edges coincide.
+        bins = ((finite[::every].astype(np.float64) - low) * per_unit).astype(np.int64)
+    counts = np.bincount(np.minimum(bins, _BINS - 1), minlength=_BINS)
     return tuple(int(c) * every for c in counts)

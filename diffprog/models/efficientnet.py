@@ -5,6 +5,7 @@ Batch norms are folded into the convolutions before them, so each layer is one c
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -51,22 +52,46 @@ def layers(parameters, images, convolution="fast"):
     ("blocks.0" ...) are linear. convolution: "fast", or "native" for `conv_general_dilated` throughout.
     """
     convolve = CONVOLUTIONS[convolution]
-    x = (255 * images - 127) / 128
-    x = convolve.dense(x, parameters["stem"], 2)
-    yield "stem.pre", x
-    yield "stem", (x := relu6(x))
+    x = yield from _within("stem", _stem(images, parameters["stem"], convolve))
     for index, (block, weights) in enumerate(zip(BLOCKS, parameters["blocks"], strict=True)):
-        name, start = f"blocks.{index}", x
-        if block.expansion > 1:
-            yield f"{name}.expand.pre", (x := convolve.pointwise(x, weights["expand"]))
-            yield f"{name}.expand", (x := relu6(x))
-        yield f"{name}.depthwise.pre", (x := convolve.depthwise(x, weights["depthwise"], block.stride))
-        yield f"{name}.depthwise", (x := relu6(x))
-        x = convolve.pointwise(x, weights["project"])
-        yield name, (x := x + start if block.skips else x)
+        name = f"blocks.{index}"
+        x = yield from _within(name, _block(name, x, block, weights, convolve))
+    yield from _within("head", _head(x, parameters, convolve))
+
+
+def _stem(images, weights, convolve):
+    x = (255 * images - 127) / 128
+    yield "stem.pre", (x := convolve.dense(x, weights, 2))
+    yield "stem", relu6(x)
+
+
+def _block(name, x, block, weights, convolve):
+    start = x
+    if block.expansion > 1:
+        yield f"{name}.expand.pre", (x := convolve.pointwise(x, weights["expand"]))
+        yield f"{name}.expand", (x := relu6(x))
+    yield f"{name}.depthwise.pre", (x := convolve.depthwise(x, weights["depthwise"], block.stride))
+    yield f"{name}.depthwise", (x := relu6(x))
+    x = convolve.pointwise(x, weights["project"])
+    yield name, x + start if block.skips else x
+
+
+def _head(x, parameters, convolve):
     yield "head.pre", (x := convolve.pointwise(x, parameters["head"]))
     yield "head", (x := relu6(x))
     yield "logits", x.mean(axis=(1, 2)) @ parameters["logits"]["kernel"] + parameters["logits"]["bias"]
+
+
+def _within(scope, steps):
+    """The steps under a `jax.named_scope`, which is left whenever the generator waits; returns the last one's value."""
+    value = None
+    while True:
+        with jax.named_scope(scope):
+            step = next(steps, None)
+        if step is None:
+            return value
+        yield step
+        _, value = step
 
 
 def relu6(x):

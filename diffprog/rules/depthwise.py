@@ -11,6 +11,7 @@ nonnegative. With p = low padding and s = stride, along each spatial axis:
     y[i] = sum_a  x[s*i + a - p] * kernel[a]
 """
 
+from dataclasses import dataclass
 from functools import partial, reduce
 from itertools import product
 
@@ -18,6 +19,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from diffprog.jax_internals import SymbolicZero
 from diffprog.rules.derived import pullback_of
 
 
@@ -148,25 +150,42 @@ def _convolution(x, kernel, strides, padding):
     )
 
 
+@jax.tree_util.register_static
+@dataclass(frozen=True)
+class _Wanted:
+    """Which arguments have a gradient, as a residual without arrays."""
+
+    flags: tuple[bool, bool]
+
+
 def _depthwise_fwd(x, kernel, strides, padding):
+    wanted = _Wanted((x.perturbed, kernel.perturbed))
+    x, kernel = x.value, kernel.value
     # Not `depthwise_convolution`: forward mode over this, as in a Hessian times a vector, cannot enter a custom_vjp.
-    return _convolution(x, kernel, strides, padding), (x, kernel)
+    return _convolution(x, kernel, strides, padding), (x, kernel, wanted)
 
 
 def _depthwise_bwd(strides, padding, residuals, g):
+    x, kernel, wanted = residuals
+    if isinstance(g, SymbolicZero):
+        return None, None
+
     def shifted(g, x, kernel):
-        return (
-            input_cotangent(g, kernel, x.shape, strides, padding),
-            kernel_cotangent(g, x, kernel.shape, strides, padding),
-        )
+        to_x, to_kernel = wanted.flags
+        return [
+            *([input_cotangent(g, kernel, x.shape, strides, padding)] if to_x else []),
+            *([kernel_cotangent(g, x, kernel.shape, strides, padding)] if to_kernel else []),
+        ]
 
     def transposed(g, x, kernel):
-        return tuple(pullback_of(partial(native, strides=strides, padding=padding), (True, True), (x, kernel))(g))
+        pull = pullback_of(partial(native, strides=strides, padding=padding), wanted.flags, (x, kernel))
+        return [sent for sent, want in zip(pull(g), wanted.flags, strict=True) if want]
 
-    return lax.platform_dependent(g, *residuals, cpu=shifted, default=transposed)
+    found = iter(lax.platform_dependent(g, x, kernel, cpu=shifted, default=transposed))
+    return tuple(next(found) if want else None for want in wanted.flags)
 
 
-depthwise_convolution.defvjp(_depthwise_fwd, _depthwise_bwd)
+depthwise_convolution.defvjp(_depthwise_fwd, _depthwise_bwd, symbolic_zeros=True)
 
 
 def native(x, kernel, strides, padding):

@@ -74,7 +74,13 @@ class Traced(Tracer):
 
 
 class Tape(Trace):
-    """The trace that records; `parent` is the trace in which the operations really run."""
+    """The trace that records; `parent` is the trace in which the operations really run.
+
+    Attributes:
+      transparent: identities that leave no node: a value has the same place before and after.
+    """
+
+    transparent = frozenset({"name"})
 
     def __init__(self, parent):
         super().__init__()
@@ -128,6 +134,9 @@ class Tape(Trace):
         wanted = tuple(source is not None for source in sources)
         if not any(wanted):
             return bind_unchanged(primitive, self.parent, values, params)
+        if primitive.name in self.transparent:
+            (value,), (source,) = values, sources
+            return Traced(self, bind_unchanged(primitive, self.parent, (value,), params), *source)
         rule = rules.get(primitive.name)
         with set_current_trace(self.parent):
             if rule is None:

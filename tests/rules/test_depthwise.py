@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import diffprog as dp
 from diffprog.rules import depthwise
 
 CASES = [  # size, kernel, strides, padding
@@ -76,3 +77,13 @@ def test_custom_derivative_agrees_to_second_order(x64):
 
     for ours, theirs in zip(second(depthwise.depthwise_convolution), second(depthwise.native), strict=True):
         assert_close(ours, theirs)
+
+
+def test_a_cotangent_that_is_not_wanted_is_not_computed():
+    x, kernel = np.ones((1, 5, 5, 2), np.float32), np.ones((3, 3, 1, 2), np.float32)
+    run = lambda x, kernel: jnp.sum(depthwise.depthwise_convolution(x, kernel, (1, 1), ((1, 1), (1, 1))))
+    for grad in (jax.grad, dp.grad):
+        both = str(jax.make_jaxpr(grad(run, (0, 1)))(x, kernel))
+        one = str(jax.make_jaxpr(grad(run))(x, kernel))
+        assert "kernel_cotangent" in both and "kernel_cotangent" not in one
+        np.testing.assert_array_equal(grad(run)(x, kernel), grad(run, (0, 1))(x, kernel)[0])
