@@ -9,6 +9,7 @@ and the tuple of arrays or pytrees at which to do so.
 """
 
 import argparse
+import difflib
 
 import diffprog as dp
 from demos.command_line import load_function
@@ -31,7 +32,7 @@ def parse(argv):
 def show_list():
     print(f"{len(broken)} broken programs:")
     for program in broken.values():
-        print(f"  {program.name:<36} {program.kind:<10} {program.cause:<44} {program.after}")
+        print(f"  {program.name:<40} {program.kind:<10} {program.cause:<56} {program.after}".rstrip())
     print(f"\n{len(healthy)} healthy ones:")
     for program in healthy.values():
         print(f"  {program.name}")
@@ -42,12 +43,13 @@ def find(name: str):
     if ":" in name:
         return load_function(name)
     if name not in known:
-        import difflib
-
         near = difflib.get_close_matches(name, known, n=3)
         hint = f"did you mean {' or '.join(near)}?" if near else "--list shows them; one of yours is MODULE:NAME"
         raise ValueError(f"there is no program {name!r}: {hint}")
-    return known[name].make()
+    try:
+        return known[name].make()
+    except ImportError as error:
+        raise ValueError(f"{name} needs a library that is not installed: {error}") from None
 
 
 def main(argv=None):

@@ -50,7 +50,7 @@ def small_initialization():
 # ---------------------------------------------------------------- exploding
 
 
-@breaks("exploding", "exploding gradient", after="diffrax#280")
+@breaks("exploding", "exploding gradient")
 def chaotic_map():
     def final(x):
         return jax.lax.fori_loop(0, 60, lambda _, x: 3.9 * x * (1 - x), x)  # here
@@ -121,7 +121,7 @@ def relu_of_an_empty_row():
     return loss, (normal(3, 2), uniform(4, 3).at[2].set(0.0))
 
 
-@breaks("kink", "max with equal elements", after="jax#14840")
+@breaks("kink", "max with equal elements")
 def worst_of_equal_losses():
     def worst(w, x):
         losses = (x * w - 1) ** 2

@@ -242,7 +242,7 @@ def gradient_penalty():
     return penalty, (dense(3, 3) | {"head": jnp.zeros(3)}, normal(4, 3))
 
 
-@breaks("nan", "power of zero", after="jax#16076")
+@breaks("nan", "power of zero")
 def curvature_at_zero():
     def force_squared(x):
         energy = lambda x: jnp.sum(x**1.5)  # here

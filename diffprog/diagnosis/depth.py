@@ -88,8 +88,9 @@ def _finding(kind, paths, sign) -> Finding:
     compared = f"{'smaller' if sign < 0 else 'larger'} by {10**decades:.0e}, relative to the values,"
     title = f"{kind} gradient: {compared} on the way to {names}"
     breaks = f"breaks at {where(node)}" + (f" ({count} times, {10 ** by_line[worst]:.0e} in all)" if count > 1 else "")
+    labels = {step.node.label for step in steps if step.node.source == worst}
     lines = (f"|gradient| from the output back: {shape}", breaks)
-    return Finding(kind, f"{kind} gradient", node, title, lines, _fix(kind, {step.node.label for step in steps if step.node.source == worst}))
+    return Finding(kind, f"{kind} gradient", node, title, lines, _fix(kind, labels))
 
 
 def _fix(kind, labels: set[str]) -> str:

@@ -93,7 +93,8 @@ def _met(node, value, place) -> bool:
 
 # Operations whose result has elements that depend on other elements than their own.
 _MIXES = {"cholesky", "custom_jvp_call", "custom_vjp_call", "dot_general", "eigh", "fft", "gather", "rev", "sort"}
-_MIXES |= {"transpose", "triangular_solve", "custom_linear_solve", "lu", "qr", "svd", "cumsum", "cumlogsumexp", "cummax", "cummin", "cumprod"}
+_MIXES |= {"transpose", "triangular_solve", "custom_linear_solve", "lu", "qr", "svd", "cumsum"}
+_MIXES |= {"cumlogsumexp", "cummax", "cummin", "cumprod"}
 
 
 def _made_of_finite(place: Place) -> bool:

@@ -126,7 +126,7 @@ def _logarithm_of(node: Node) -> str | None:
         if above is None or not above.inputs:
             return None
         if above.primitive == "logistic":
-            return "take the logarithm of the logits instead: jax.nn.log_sigmoid(x), and of 1 - p jax.nn.log_sigmoid(-x)"
+            return "take the logarithm of the logits instead: jax.nn.log_sigmoid(x), or log_sigmoid(-x) for log(1 - p)"
         if above.primitive == "div" and is_exponential_sum(above.inputs[-1]):
             return "take the logarithm of the logits instead: jax.nn.log_softmax(x)"
         if is_exponential_sum(above):

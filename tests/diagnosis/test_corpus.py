@@ -1,9 +1,17 @@
-"""Broken programs are told by kind, cause and line; in healthy ones nothing is found."""
+"""Broken programs are told by kind, cause and line, in healthy ones nothing is found, and the advice mends."""
 
+import importlib.util
+import inspect
+import textwrap
+
+import jax
+import numpy as np
 import pytest
 
 import diffprog as dp
 from demos.diagnose import broken, healthy
+
+_NOT_A_SCALAR = "\nnote: the function does not return a scalar: this is the gradient of the sum of its results"
 
 
 @pytest.mark.parametrize("name", broken)
@@ -24,9 +32,75 @@ def test_healthy(name):
     fun, args = healthy[name].make()
     diagnosis = dp.diagnose(fun)(*args)
     assert diagnosis.healthy, str(diagnosis)
-    said = str(diagnosis).removesuffix("\nnote: the function does not return a scalar: this is the gradient of the sum of its results")
+    said = str(diagnosis).removesuffix(_NOT_A_SCALAR)
     assert said.startswith("nothing wrong") and len(said.splitlines()) == 1
 
 
 def test_the_corpus_is_large_enough():
     assert len(broken) >= 40 and len(healthy) >= 40
+
+
+# ---------------------------------------------------------------- what is advised, done
+
+MENDED = [
+    "masked_distance",
+    "norm_of_residual",
+    "pairwise_norms",
+    "masked_entropy",
+    "epsilon_added_too_late",
+    "gamma_of_black",
+    "angle_between_equal_rotations",
+    "reciprocal_in_the_dead_branch",
+    "rotation_by_no_angle",
+    "normalized_padding",
+    "entropy_of_a_certain_choice",
+    "cosine_of_an_empty_row",
+    "dirichlet_with_a_dead_class",
+]
+
+
+def run(text, path):
+    """The (function, arguments) that a program written into this file makes."""
+    path.write_text(text)
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.program()
+
+
+def apply(fix, text, line):
+    """Do to a line what the printed fix says: lines to put before it, and "old  ->  new" within it."""
+    lines = text.splitlines()
+    before = []
+    for advice in fix.splitlines()[1:]:
+        old, arrow, new = advice.partition("  ->  ")
+        if arrow:
+            assert lines[line - 1].count(old) == 1
+            lines[line - 1] = lines[line - 1].replace(old, new)
+        else:
+            before.append(lines[line - 1][: -len(lines[line - 1].lstrip())] + advice)
+    return "\n".join([*lines[: line - 1], *before, *lines[line - 1 :]]) + "\n"
+
+
+@pytest.mark.parametrize("name", MENDED)
+def test_the_printed_fix_mends(name, tmp_path):
+    made = inspect.getsource(broken[name].make)
+    header = "import jax\nimport jax.numpy as jnp\nfrom demos.programs.data import dense, normal, uniform\n"
+    text = header + "def program" + textwrap.dedent(made)[made.index("():") :].replace("  # here", "")
+    broken_fun, args = run(text, tmp_path / "as_written.py")
+    fun, diagnosis = broken_fun, dp.diagnose(broken_fun)(*args)
+    for attempt in range(3):  # what was hidden behind a NaN may show next
+        finding = diagnosis.findings[0]
+        assert finding.kind == "nan", str(diagnosis)
+        text = apply(finding.fix, text, finding.source.line)
+        fun, args = run(text, tmp_path / f"mended_{attempt}.py")
+        diagnosis = dp.diagnose(fun)(*args)
+        if not any(finding.kind == "nan" for finding in diagnosis.findings):
+            break
+    assert not any(finding.kind == "nan" for finding in diagnosis.findings), f"{diagnosis}\n{text}"
+    value, mended = broken_fun(*args), fun(*args)
+    assert np.isfinite(mended)
+    if np.isfinite(value):
+        np.testing.assert_allclose(mended, value, rtol=1e-6)
+    wanted = tuple(i for i, x in enumerate(args) if all(np.asarray(y).dtype.kind == "f" for y in jax.tree.leaves(x)))
+    assert all(np.all(np.isfinite(g)) for g in jax.tree.leaves(jax.grad(fun, wanted)(*args)))

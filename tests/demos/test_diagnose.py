@@ -1,0 +1,66 @@
+"""The command line: programs of the list, programs of one's own, and names that are wrong."""
+
+import pytest
+
+from demos import diagnose
+
+OWN = """\
+import jax.numpy as jnp
+
+def length(x):
+    return jnp.sqrt(jnp.vdot(x, x))
+
+def mine():
+    return length, (jnp.zeros(3),)
+
+def not_a_program():
+    return length
+"""
+
+
+@pytest.fixture
+def own_module(tmp_path, monkeypatch):
+    (tmp_path / "own_program.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+
+def refused(arguments, capsys):
+    with pytest.raises(SystemExit) as stop:
+        diagnose.main(arguments)
+    assert stop.value.code == 2
+    return capsys.readouterr().err.splitlines()[-1]
+
+
+def test_list(capsys):
+    diagnose.main(["--list"])
+    printed = capsys.readouterr().out
+    assert f"{len(diagnose.broken)} broken programs" in printed and f"{len(diagnose.healthy)} healthy" in printed
+    for name in diagnose.broken | diagnose.healthy:
+        assert f"  {name}" in printed
+    assert "jax#1052" in printed
+
+
+def test_a_program_of_the_list(capsys):
+    diagnose.main(["masked_distance", "forgotten_bias", "soft_attention"])
+    printed = capsys.readouterr().out
+    line = diagnose.broken["masked_distance"].line
+    assert f"born at nonfinite.py:{line}  distance = jnp.sqrt(squared)" in printed
+    assert "safe = jnp.where(squared > 0, squared, 1.0)" in printed
+    assert "no gradient: params['b']: never used" in printed
+    assert "nothing wrong: the gradient of attend is finite and reaches 3 inputs" in printed
+
+
+def test_a_program_of_ones_own(own_module, capsys):
+    diagnose.main(["own_program:mine", "--memory"])
+    printed = capsys.readouterr().out
+    assert "born at own_program.py:4  return jnp.sqrt(jnp.vdot(x, x))" in printed
+    assert "the backward pass keeps" in printed
+
+
+def test_wrong_names(own_module, capsys):
+    assert "did you mean masked_distance" in refused(["masked_distanc"], capsys)
+    assert "--list" in refused(["zzz"], capsys)
+    assert "cannot find own_program:missing" in refused(["own_program:missing"], capsys)
+    assert "must return (function, arguments)" in refused(["own_program:not_a_program"], capsys)
+    assert "name a program" in refused([], capsys)
