@@ -13,7 +13,17 @@ import difflib
 
 import diffprog as dp
 from demos.command_line import load_function
-from demos.programs import broken, depth, healthy, nonfinite, sound, sound_models, zero  # noqa: F401  (they fill the two tables)
+from demos.programs import (  # noqa: F401  (the modules fill the two tables)
+    broken,
+    depth,
+    healthy,
+    nonfinite,
+    sound,
+    sound_cuts,
+    sound_models,
+    zero,
+    zero_here,
+)
 
 
 def parse(argv):

@@ -47,6 +47,15 @@ def small_initialization():
     return lambda params, x: jnp.mean((Deep().apply(params, x) - 1) ** 2), (params, normal(4, 3))
 
 
+@breaks("vanishing", "vanishing gradient")
+def stack_of_small_layers():
+    def loss(stack, x):
+        x, _ = jax.lax.scan(lambda x, w: (jnp.tanh(x @ w), None), x, stack)  # here
+        return jnp.mean((x - 1) ** 2)
+
+    return loss, (normal(20, 3, 3, scale=0.15), normal(4, 3, seed=1))
+
+
 # ---------------------------------------------------------------- exploding
 
 

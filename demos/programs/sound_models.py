@@ -284,3 +284,35 @@ def scanned_layers():
         return jnp.mean(x**2)
 
     return loss, (normal(4, 3, 3, scale=0.5), uniform(4, 3))
+
+
+@works
+def residual_branches_that_start_at_zero():
+    def loss(params, x):
+        for block in params["blocks"]:
+            x = x + block["gamma"] * jnp.tanh(x @ block["w"])
+        return jnp.mean((x @ params["head"] - 1) ** 2)
+
+    blocks = [{"gamma": jnp.float32(0.0), "w": normal(3, 3, seed=i)} for i in range(2)]
+    return loss, ({"blocks": blocks, "head": normal(3)}, normal(4, 3, seed=2))
+
+
+@works
+def fit_that_has_converged():
+    def loss(w, x):
+        return jnp.mean((x @ w - x @ jnp.array([1.0, 2.0, 3.0])) ** 2)
+
+    return loss, (jnp.array([1.0, 2.0, 3.0]) + 1e-6, normal(8, 3))
+
+
+@works
+def optimal_transport():
+    def cost(x, y):
+        distances = jnp.sum((x[:, None] - y) ** 2, -1)
+        f, g = jnp.zeros(4), jnp.zeros(4)
+        for _ in range(4):
+            f = -jax.nn.logsumexp(g - distances, axis=1)
+            g = -jax.nn.logsumexp(f[:, None] - distances, axis=0)
+        return jnp.sum(f) + jnp.sum(g)
+
+    return cost, (normal(4, 3), normal(4, 3, seed=1))

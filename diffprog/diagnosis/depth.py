@@ -28,12 +28,12 @@ class Step(NamedTuple):
     gradient: float
 
 
-def profile(recording: Recording, node: Node) -> list[Step]:
-    """The size of the gradient along the path by which most of it came to an input, from the output back."""
-    return _path(node, {})
+def profile(node: Node, known: dict[Node, tuple[Edge | None, float]]) -> list[Step]:
+    """The size of the gradient along the path by which most of it came to an input, from the output back.
 
-
-def _path(node: Node, known: dict[Node, tuple[Edge, float]]) -> list[Step]:
+    Args:
+      known: per node the edge that brings most, and how much; is filled.
+    """
     steps = []
     while True:
         if node not in known:
@@ -53,23 +53,32 @@ def find(recording: Recording) -> list[Finding]:
     for node in recording.inputs:
         if not node.gradients or node.gradients[0] is None:
             continue
-        steps = [step for step in _path(node, known) if step.effect > 0 and step.gradient > 0]
+        steps = [step for step in profile(node, known) if step.effect > 0 and step.gradient > 0]
         if len(steps) < _LENGTH or steps[-1].node is not node:
             continue
         effects = np.log10([step.effect for step in steps])
-        if _is_gradual(effects[np.argmax(effects) :], -1):
+        gradients = np.log10([step.gradient for step in steps])
+        if _is_matter_of_depth(effects, gradients, -1):
             vanishing.append((effects.max() - effects[-1], steps))
-        elif _is_gradual(effects[np.argmin(effects) :], 1):
+        elif _is_matter_of_depth(effects, gradients, 1):
             exploding.append((effects[-1] - effects.min(), steps))
     found = [("vanishing", vanishing, -1), ("exploding", exploding, 1)]
     return [_finding(kind, paths, sign) for kind, paths, sign in found if paths]
 
 
-def _is_gradual(effects, sign) -> bool:
-    """Whether logarithms fall (-1) or rise (1) far, and not by a single step: that is a scale, or a cancellation."""
-    changes = sign * np.diff(effects)
-    total = changes.sum()
-    return total > _DECADES and total - changes.max() > _DECADES / 2
+def _is_matter_of_depth(effects, gradients, sign) -> bool:
+    """Whether the effects fall (-1) or rise (1) far, and they or the gradients do so step by step.
+
+    A single step is a scale, or a cancellation. Values that vanish with the gradients make a single step of effects.
+    """
+    start = np.argmax(-sign * effects)
+    effects, gradients = sign * effects[start:], sign * gradients[start:]
+    return effects[-1] - effects[0] > _DECADES and (_is_gradual(effects) or _is_gradual(gradients))
+
+
+def _is_gradual(logarithms) -> bool:
+    changes = np.diff(logarithms)
+    return changes.sum() - changes.max(initial=0) > _DECADES / 2
 
 
 def _finding(kind, paths, sign) -> Finding:
@@ -88,13 +97,17 @@ def _finding(kind, paths, sign) -> Finding:
     compared = f"{'smaller' if sign < 0 else 'larger'} by {10**decades:.0e}, relative to the values,"
     title = f"{kind} gradient: {compared} on the way to {names}"
     breaks = f"breaks at {where(node)}" + (f" ({count} times, {10 ** by_line[worst]:.0e} in all)" if count > 1 else "")
-    labels = {step.node.label for step in steps if step.node.source == worst}
+    by_label: dict = {}  # of those on that line
+    for change, step in zip(changes, steps[:-1], strict=True):
+        if step.node.source == worst:
+            by_label[step.node.label] = by_label.get(step.node.label, 0.0) + change
+    labels = {label for label, change in by_label.items() if change > by_line[worst] / 4}
     lines = (f"|gradient| from the output back: {shape}", breaks)
     return Finding(kind, f"{kind} gradient", node, title, lines, _fix(kind, labels))
 
 
 def _fix(kind, labels: set[str]) -> str:
-    """What to do, given what the operations on the line are."""
+    """What to do, given which operations on the line do it."""
     if kind == "exploding":
         return "normalize, initialize with smaller weights, clip the gradient, or go back through fewer iterations"
     flat = labels & {"tanh", "logistic", "sigmoid", "erf", "_softmax", "softmax"}

@@ -206,7 +206,7 @@ def _zero_here(node: Node, ends):
         return ("seed",), lambda names: Finding(
             "zero", "zero gradient", only, f"zero gradient: {names}", why, None, "here"
         )
-    reasons = [(edge.target, *_why_zero(edge)) for edge in culprits]
+    reasons = [(_to_blame(edge), *_why_zero(edge)) for edge in culprits]
     guilty, cause, _, remedy = reasons[0]
     if all(map(_moves_on, culprits)):
         return ("for now", guilty.source), lambda names: Finding("zero", cause, guilty, names, (), None, "for now")
@@ -216,7 +216,7 @@ def _zero_here(node: Node, ends):
         lines = [f"{cause}{detail} at {where(target)}" for target, cause, detail, _ in _distinct(reasons)[:5]]
         return Finding("zero", cause, guilty, title, tuple(lines), remedy, "here")
 
-    return tuple(edge.target for edge in culprits), make
+    return tuple(dict.fromkeys((node.source or node, cause) for node, cause, _, _ in reasons)), make
 
 
 def _moves_on(edge: Edge) -> bool:
@@ -270,11 +270,33 @@ _PICKS = {"gather", "dynamic_slice", "slice", "scatter", "dynamic_update_slice",
 _PICKS |= {"reduce_window_max", "select_and_gather_add", "sort", "top_k"}
 
 
+def _to_blame(edge: Edge) -> Node:
+    """The operation that made zeros of a gradient: its own, or a rectifier whose zeros it is multiplied with."""
+    return _rectifier_above(edge) or edge.target
+
+
+def _rectifier_above(edge: Edge) -> Node | None:
+    """Where an edge leads into a product with zeros: the rectifier that made them, if one did."""
+    node = edge.target
+    if node.primitive not in ("mul", "dot_general", "conv_general_dilated"):
+        return None
+    other = node.arguments[1 - edge.argument]
+    while isinstance(other, Place) and not np.any(array(other.node.values[other.output])):
+        if _rectifies(other.node):
+            return other.node
+        if other.node.primitive not in ("reshape", "broadcast_in_dim", "transpose", "squeeze", "convert_element_type"):
+            return None
+        other = other.node.arguments[0]
+    return None
+
+
 def _why_zero(edge: Edge) -> tuple[str, str, str]:
     """(cause, details, remedy) of an operation that turned a gradient into zeros."""
     node, name, label = edge.target, edge.target.primitive, edge.target.label
     x = array(edge.source.values[edge.output])
-    if label in ("relu", "relu6") or _is_rectifier(edge):
+    if (rectifier := _rectifier_above(edge)) is not None:
+        x = next((found for found in map(array, rectifier.inputs[0].values) if found is not None), None)
+    if rectifier is not None or _rectifies(node):
         share = "" if x is None else f", {np.mean(x <= 0):.0%} of {x.size} units not above zero"
         remedy = "lower the learning rate, initialize anew, or use a function with a slope below zero, as leaky_relu"
         return "dead ReLU", share, remedy
@@ -310,11 +332,12 @@ def _why_zero(edge: Edge) -> tuple[str, str, str]:
     return f"{label} sends zero", "", "check the values that go into it"
 
 
-def _is_rectifier(edge: Edge) -> bool:
-    if edge.target.primitive != "max":
-        return False
-    other = operand(edge.target, 1 - edge.argument)
-    return other is not None and not np.any(other)
+def _rectifies(node: Node) -> bool:
+    if node.label in ("relu", "relu6"):
+        return True
+    return node.primitive == "max" and any(
+        x is not None and not np.any(x) and not varies(node, i) for i, x in ((i, operand(node, i)) for i in (0, 1))
+    )
 
 
 def is_of_softmax(node: Node) -> bool:
