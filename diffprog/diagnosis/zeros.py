@@ -46,7 +46,9 @@ def _missing(node: Node, needed: set[Node]):
     on_purpose = all(block.primitive == "stop_gradient" for block in blocks)
     guilty = next((b for b in blocks if b.primitive != "stop_gradient"), blocks[0])
     cause, remedy = _why_blocked(guilty)
-    paths = [f"path {i}: {_why_blocked(b)[0]} at {where(b)}" for i, b in enumerate(blocks, 1)]
+    distinct = {(block.source or block, block.primitive): block for block in reversed(blocks)}  # the first iterations
+    cuts = sorted(distinct.values(), key=lambda block: block.index)
+    paths = [f"path {i}: {_why_blocked(block)[0]} at {where(block)}" for i, block in enumerate(cuts, 1)]
 
     def make(names):
         title = f"no gradient: {names}: {'every path' if len(blocks) > 1 else 'the only path'} to the output is cut"

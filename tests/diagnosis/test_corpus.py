@@ -36,6 +36,20 @@ def test_healthy(name):
     assert said.startswith("nothing wrong") and len(said.splitlines()) == 1
 
 
+def test_what_a_loop_repeats_is_said_once():
+    def spikes(w, x):
+        step = lambda v, i: (0.9 * v + w * i, (v > 1.0) * 1.0)
+        return jax.numpy.sum(jax.lax.scan(step, 0.0, x)[1])
+
+    def lengths(x):
+        return jax.lax.fori_loop(0, 4, lambda i, total: total + jax.numpy.sqrt(x[i]), 0.0)
+
+    (cut,) = dp.diagnose(spikes)(2.0, np.ones(4, np.float32)).findings
+    assert len(cut.details) == 1 and "iteration 1" in cut.details[0]  # what was there before depends on no input
+    (born,) = dp.diagnose(lengths)(np.zeros(4, np.float32)).findings
+    assert born.cause == "sqrt at zero" and born.details[-1] == "and 3 more times on this line"
+
+
 def test_the_corpus_is_large_enough():
     assert len(broken) >= 40 and len(healthy) >= 40
 
