@@ -108,6 +108,8 @@ class Writer:
             return getattr(self, f"_{name}")(eqn, indent)
         plain = name in _OPERATORS or name in _TAKE_NUMBERS
         operands = [self.read(v) if plain or not hasattr(v, "val") else _typed(v) for v in eqn.invars]
+        if name in ("copy", "name"):
+            return self.alias(eqn.outvars[0], operands[0])
         text = expression(eqn, operands)
         if text is None:
             text = self._operation(eqn, operands)
@@ -368,7 +370,5 @@ _writers: dict[str, Callable] = {
     "clamp": lambda eqn, p, low, x, high: f"lax.clamp({low}, {x}, {high})",
     "convert_element_type": _convert,
     "iota": lambda eqn, p: f"lax.broadcasted_iota({_dtype(p['dtype'])}, {_plain(p['shape'])}, {p['dimension']})",
-    "copy": lambda eqn, p, x: x,
-    "name": lambda eqn, p, x: x,
     "round": lambda eqn, p, x: f"jnp.round({x})" if "EVEN" in str(p["rounding_method"]) else None,
 }
