@@ -119,7 +119,13 @@ class _Traced:
             ]
 
         with keeping_sources():
-            self.jaxpr = trace_to_closed_jaxpr(run, [typeof(x) for x in values], "backward")
+            try:
+                self.jaxpr = trace_to_closed_jaxpr(run, [typeof(x) for x in values], "backward")
+            except jax.errors.ConcretizationTypeError as error:
+                reason = str(error).splitlines()[0]
+                raise TypeError(
+                    f"backward_source writes out what can be staged; this function decides by values ({reason})"
+                ) from None
 
 
 def _write(traced: _Traced, names: list[str], function: str) -> BackwardSource:

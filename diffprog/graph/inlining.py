@@ -76,14 +76,22 @@ def _while(recorder: Recorder, args, params):
         while True:
             with recorder.iteration("while", i):
                 (going,) = recorder.run(cond, [*cond_consts, *carry])
-                if not bool(going):
+                if not bool(jnp.any(going)):
                     return list(carry)
-                carry = recorder.run(body, [*body_consts, *carry])
+                after = recorder.run(body, [*body_consts, *carry])
+                carry = after if going.ndim == 0 else _where(recorder, going, after, carry)
             i += 1
             if not recorder.has_room_for(size):
                 _too_long(recorder, "while", None)
                 rest = [*cond_consts, *body_consts, *carry]
                 return recorder.keep_one(lax.while_p, rest, params)
+
+
+def _where(recorder: Recorder, going, after, before) -> list:
+    """Of loops that run side by side (`vmap`), those that have ended keep what they carry."""
+    with set_current_trace(recorder):
+        wide = [lax.broadcast_in_dim(going, x.shape, range(going.ndim)) for x in after]
+        return list(map(lax.select, wide, after, before))
 
 
 def _too_long(recorder, loop, length):

@@ -17,6 +17,8 @@ _LAX = {
     "logistic", "max", "min", "nextafter", "real", "rem", "rsqrt", "sign", "sin", "sinh", "sqrt", "square",
     "stop_gradient", "tan", "tanh",
 }  # fmt: skip
+# Besides operators, what is written with plain numbers among its operands; elsewhere these have their dtype.
+_TAKE_NUMBERS = {"select_n", "broadcast_in_dim", "dynamic_slice", "dynamic_update_slice", "convert_element_type"}
 _CALLS = ("jit", "closed_call", "core_closed_call", "remat2", "eval_jaxpr", "custom_jvp_call", "custom_vjp_call")
 
 
@@ -87,7 +89,7 @@ class Writer:
         alive = {v for v in wanted if not hasattr(v, "val")}
         used = []
         for eqn in reversed(body.eqns):
-            if eqn.effects or any(v in alive for v in eqn.outvars):
+            if any(v in alive for v in eqn.outvars):
                 used.append(eqn)
                 alive.update(v for v in eqn.invars if not hasattr(v, "val"))
         for eqn in reversed(used):
@@ -104,7 +106,10 @@ class Writer:
             return self._call(eqn, indent)
         if name in ("scan", "while", "cond"):
             return getattr(self, f"_{name}")(eqn, indent)
-        operands = [self.read(v) for v in eqn.invars]
+        plain = name in _OPERATORS or name in _TAKE_NUMBERS
+        operands = [self.read(v) if plain or not hasattr(v, "val") else _typed(v) for v in eqn.invars]
+        if name in ("copy", "name"):
+            return self.alias(eqn.outvars[0], operands[0])
         text = expression(eqn, operands)
         if text is None:
             text = self._operation(eqn, operands)
@@ -231,7 +236,7 @@ def expression(eqn, operands: list[str]) -> str | None:
     if name in _OPERATORS and not _is_boolean(eqn, name):
         return f"{_base(operands[0]) if name == 'pow' else operands[0]} {_OPERATORS[name]} {operands[1]}"
     if name in _LAX:
-        return _on_arrays(eqn, f"lax.{name}", operands)
+        return f"lax.{name}({', '.join(operands)})"
     write = _writers.get(name)
     return write(eqn, eqn.params, *operands) if write else None
 
@@ -243,12 +248,6 @@ def _base(text) -> str:
 def _is_boolean(eqn, name) -> bool:
     """`and` of whole numbers is Python's `&` too; a sum of truth values isn't `+`."""
     return name in ("add", "mul") and eqn.outvars[0].aval.dtype == bool
-
-
-def _on_arrays(eqn, function, operands) -> str:
-    """A call of a function that takes arrays alone, where numbers among the operands get their dtype."""
-    texts = [_typed(v) if hasattr(v, "val") else text for v, text in zip(eqn.invars, operands, strict=True)]
-    return f"{function}({', '.join(texts)})"
 
 
 def _reduction(function):
@@ -300,8 +299,7 @@ def _slice(eqn, params, x):
 
 
 def _pad(eqn, params, x, value):
-    scalar = _typed(eqn.invars[1]) if hasattr(eqn.invars[1], "val") else value
-    return f"lax.pad({x}, {scalar}, {_plain(params['padding_config'])})"
+    return f"lax.pad({x}, {value}, {_plain(params['padding_config'])})"
 
 
 def _select(eqn, params, which, *cases):
@@ -369,10 +367,8 @@ _writers: dict[str, Callable] = {
     "scatter": _scattering("scatter"),
     "scatter-add": _scattering("scatter_add"),
     "select_n": _select,
-    "clamp": lambda eqn, p, *xs: _on_arrays(eqn, "lax.clamp", xs),
+    "clamp": lambda eqn, p, low, x, high: f"lax.clamp({low}, {x}, {high})",
     "convert_element_type": _convert,
     "iota": lambda eqn, p: f"lax.broadcasted_iota({_dtype(p['dtype'])}, {_plain(p['shape'])}, {p['dimension']})",
-    "copy": lambda eqn, p, x: x,
-    "name": lambda eqn, p, x: x,
     "round": lambda eqn, p, x: f"jnp.round({x})" if "EVEN" in str(p["rounding_method"]) else None,
 }

@@ -218,7 +218,7 @@ class Recording:
         found: dict[Place, Any] = {}
         for node, again in zip(self.nodes, self._recorder.replays, strict=True):
             results = node.values
-            if again is not None:
+            if again is not None and node.avals:  # what has no result was done for its effect, once
                 values = [found[x] if isinstance(x, Place) else x for x in node.arguments]
                 results = again(*values)
             for i, result in enumerate(results):

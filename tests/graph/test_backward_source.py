@@ -57,6 +57,8 @@ PROGRAMS = {
     "whole numbers too": (lambda x, n: jnp.sum(x * n), X, jnp.arange(3)),
     "large constant": (lambda x: jnp.sum(x * jnp.arange(300.0).reshape(100, 3)), X),
     "second order": (lambda x: jnp.sum(dp.grad(lambda y: jnp.sum(jnp.sin(y) * y))(x)), X),
+    "random": (lambda x: jnp.sum(x * jax.random.normal(jax.random.key(0), (3,))), X),
+    "effect": (lambda x: (jax.debug.print("{}", x), jnp.sum(x * x))[1], X),
     "fixed loop": (lambda x: lax.fori_loop(0, 3, lambda i, y: jnp.sin(y) * x, x).sum(), X),
 }  # fmt: skip
 
@@ -102,3 +104,5 @@ def test_it_can_be_read():
 def test_misuse_is_explained():
     with pytest.raises(TypeError, match="real scalar"):
         dp.backward_source(lambda x: x)(X)
+    with pytest.raises(TypeError, match="decides by values"):
+        dp.backward_source(lambda x: x if x > 0 else -x)(1.0)

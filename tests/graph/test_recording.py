@@ -196,6 +196,48 @@ def test_checkpoint_vmap_and_gradients_within():
         recording.check()
 
 
+def repeated(y):
+    return lax.while_loop(lambda s: s < 2, lambda s: s * 1.5, jnp.abs(y) + 0.1)
+
+
+PROGRAMS = {
+    "keys in a scan": lambda x: lax.scan(
+        lambda c, key: (c + jax.random.normal(key, (3,)) * x, None), x, jax.random.split(jax.random.key(0), 3)
+    )[0].sum(),
+    "loops side by side": lambda x: jax.vmap(lambda y: lax.scan(lambda c, _: (c * y, c), y, length=3)[1])(x).sum(),
+    "complex": lambda x: jnp.abs(jnp.sum(jnp.exp(1j * x))) ** 2,
+    "solve": lambda x: jnp.linalg.solve(jnp.outer(x, x) + jnp.eye(3), x).sum(),
+    "conjugate gradients": lambda x: jax.scipy.sparse.linalg.cg(lambda v: v * 3 + x * jnp.dot(x, v), x)[0].sum(),
+    "Python's own decision": lambda x: x.sum() if x[0] > 0 else -x.sum(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_programs_of_every_kind(name):
+    recording = dp.record(PROGRAMS[name])(X).backward().check()
+    np.testing.assert_allclose(recording.inputs[0].gradient, jax.grad(PROGRAMS[name])(X), rtol=1e-4)
+
+
+def test_while_loops_side_by_side_end_one_by_one():
+    recording = dp.record(lambda x: jax.vmap(repeated)(x).sum())(X).backward().check()
+    each = [dp.record(repeated)(x).backward() for x in X]
+    np.testing.assert_allclose(recording.output, sum(r.output for r in each), rtol=1e-6)
+    np.testing.assert_allclose(recording.inputs[0].gradient, [r.inputs[0].gradient for r in each], rtol=1e-6)
+    assert len({len(r.nodes) for r in each}) > 1
+
+
+def test_effects_happen_once():
+    seen = []
+
+    def f(x):
+        jax.debug.callback(lambda y: seen.append(float(y)), x[0])
+        return jnp.sum(x)
+
+    dp.record(f)(X).backward().check()
+    jax.effects_barrier()
+    assert seen == [-1.0]
+
+
 def test_mutable_arrays():
     def f(x):
         ref = jax.new_ref(jnp.zeros(3))
