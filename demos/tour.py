@@ -198,9 +198,10 @@ def the_tape():
         return lax.add(lax.mul(a, b), lax.sin(a))
 
     recording = dp.record(program)(1.3).backward()
-    for i, node in enumerate(recording.nodes):
-        sources = ", ".join(f"v{j}" for j in node.inputs) or "-"
-        print(f"  v{i}  {node.operation:<8}from {sources:<8}value {node.value:8.5f}   gradient {node.gradient:8.5f}")
+    for node in recording.nodes:
+        sources = ", ".join(f"v{used.index}" for used in node.inputs) or "-"
+        numbers = f"value {node.value:8.5f}   gradient {node.gradient:8.5f}"
+        print(f"  v{node.index}  {node.primitive:<8}from {sources:<8}{numbers}")
     agree("dz/dx", 2 * 1.3 * (3 * 1.3 + math.cos(1.3**2)) + 3 * 1.3**2, recording.nodes[0].gradient)
 
 

@@ -20,7 +20,7 @@ ELSEWHERE = set(
     "igamma_grad_a fft reduce_window ragged_dot_general from_edtype to_edtype "
     "householder_product ormqr geqrf geqp3 hessenberg tridiagonal schur cholesky_update symmetric_product "
     "call_hi_primitive linear_call remat_opt compute_on fused_call xla_metadata_call "
-    "perturbed "  # tests/graph/test_probes.py
+    "perturbed name "  # tests/graph
     "accum_grad_in_ref run_state swap addupdate "
     "pure_callback io_callback buffer_callback ffi_call box_set log_extend "
     # tests/devices:
