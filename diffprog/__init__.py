@@ -3,11 +3,6 @@
 import importlib
 
 from diffprog.comparison import compare
-from diffprog.diagnosis import diagnose
-from diffprog.graph import backward_source, record
-from diffprog.graph.interpose import hook, intervene
-from diffprog.graph.probes import activations, grad_at
-from diffprog.graph.taps import tap
 from diffprog.rules import (  # noqa: F401  (they fill the table of rules)
     calls,
     checkpoint,
@@ -64,14 +59,27 @@ __all__ = [
     "while_loop_memory",
 ]
 
-_ON_USE = {"attack", "fit", "images", "models", "optimize", "visualize"}  # they load Optax, Pillow and tqdm
+_MODULES_ON_USE = {"attack", "fit", "images", "models", "optimize", "visualize"}  # they load Optax, Pillow and tqdm
+_ON_USE = {  # whoever only differentiates does not wait for these
+    "activations": "graph.probes",
+    "backward_source": "graph.backward_source",
+    "diagnose": "diagnosis",
+    "grad_at": "graph.probes",
+    "hook": "graph.interpose",
+    "intervene": "graph.interpose",
+    "record": "graph.running",
+    "tap": "graph.taps",
+}
 
 
 def __getattr__(name):
-    if name in _ON_USE:
+    if name in _MODULES_ON_USE:
         return importlib.import_module(f"diffprog.{name}")
+    if name in _ON_USE:
+        globals()[name] = getattr(importlib.import_module(f"diffprog.{_ON_USE[name]}"), name)
+        return globals()[name]
     raise AttributeError(f"module 'diffprog' has no attribute {name!r}")
 
 
 def __dir__():
-    return sorted({*globals(), *_ON_USE})
+    return sorted({*globals(), *_MODULES_ON_USE, *_ON_USE})

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 LATER = ["optax", "PIL", "tqdm", "matplotlib", "diffprog.visualize", "diffprog.attack", "diffprog.models"]
+LATER += ["diffprog.graph", "diffprog.diagnosis"]
 
 
 def run(program):
@@ -17,6 +18,7 @@ def test_nothing_heavy_is_loaded():
 def test_everything_is_there_when_asked_for():
     used = "dp.attack.pgd, dp.fit.mlp, dp.images.read_image, dp.models.load, dp.optimize.Descent, dp.visualize.render"
     assert run(f"import diffprog as dp; print(len([{used}]), set(dp.__all__) <= set(dir(dp)))") == "6 True"
+    assert run("import diffprog as dp; print(dp.record is dp.record, dp.tap.__name__)") == "True tap"
     assert (
         run("from diffprog import *; print(attack.__name__, visualize.__name__)")
         == "diffprog.attack diffprog.visualize"

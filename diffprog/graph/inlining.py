@@ -1,4 +1,4 @@
-"""Programs within programs, written out: `jit`, `checkpoint`, loops, branches."""
+"""Programs within programs, written out for a `Recorder`: `jit`, `checkpoint`, loops, branches."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from diffprog.graph.recorder import Recorder
 from diffprog.jax_internals import closed, concrete, scan_sizes, set_current_trace
 from diffprog.jax_internals.operations import count_operations
 from diffprog.rules.calls import split
@@ -25,14 +24,14 @@ def _writes_out(*names):
 
 
 @_writes_out("jit", "closed_call", "core_closed_call", "remat2", "eval_jaxpr", "custom_vmap_call", "remat_opt")
-def _call(recorder: Recorder, args, params):
+def _call(recorder, args, params):
     jaxpr = next(params[name] for name in ("jaxpr", "call_jaxpr", "call", "fwd_jaxpr") if name in params)
     with recorder.called():
         return recorder.run(closed(jaxpr), args)
 
 
 @_writes_out("cond")
-def _cond(recorder: Recorder, args, params):
+def _cond(recorder, args, params):
     """The branch that is taken."""
     index, *operands = args
     if params.get("branches_platforms") is not None:  # one program, written for each kind of device
@@ -43,7 +42,7 @@ def _cond(recorder: Recorder, args, params):
 
 
 @_writes_out("scan")
-def _scan(recorder: Recorder, args, params):
+def _scan(recorder, args, params):
     jaxpr, length = params["jaxpr"], params["length"]
     if not length or not recorder.has_room_for(length * count_operations(jaxpr)):
         if length:
@@ -64,7 +63,7 @@ def _scan(recorder: Recorder, args, params):
 
 
 @_writes_out("while")
-def _while(recorder: Recorder, args, params):
+def _while(recorder, args, params):
     """Iteration by iteration, as long as there is room; the rest of them is one node."""
     cond_consts, body_consts, carry = split(args, params["cond_nconsts"], params["body_nconsts"])
     cond, body = params["cond_jaxpr"], params["body_jaxpr"]
@@ -87,7 +86,7 @@ def _while(recorder: Recorder, args, params):
                 return recorder.keep_one(lax.while_p, rest, params)
 
 
-def _where(recorder: Recorder, going, after, before) -> list:
+def _where(recorder, going, after, before) -> list:
     """Of loops that run side by side (`vmap`), those that have ended keep what they carry."""
     with set_current_trace(recorder):
         wide = [lax.broadcast_in_dim(going, x.shape, range(going.ndim)) for x in after]

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import jax
 import numpy as np
 
+from diffprog.graph.inlining import written_out
 from diffprog.graph.nodes import Edge, Node, Place
 from diffprog.graph.sources import current_source
 from diffprog.graph.summaries import summarize
@@ -97,8 +98,6 @@ class Recorder(Tape):
     # ------------------------------------------------------------ operations
 
     def process_primitive(self, primitive, args, params, /):
-        from diffprog.graph.inlining import written_out
-
         if primitive.name in references.PRIMITIVES:  # becomes pure operations, which come back here
             with self.called():
                 return super().process_primitive(primitive, args, params)
