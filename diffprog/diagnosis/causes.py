@@ -171,7 +171,6 @@ def _largest_exponent(node) -> float:
         return 88.0
 
 
-_positive = lambda x: np.real(x) > 0
 _DOMAINS = {
     "log": [(lambda x: x != 0, "log of zero"), (lambda x: x > 0, "log of a negative number")],
     "log1p": [(lambda x: x > -1, "log1p at or below -1")],

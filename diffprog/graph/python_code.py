@@ -40,7 +40,7 @@ class Writer:
         self.named: dict[str, object] = {}
         self._name_of, self._comment_of = name_of, comment_of
         self._names: dict = {}
-        self._taken: set[str] = set()
+        self._taken: set[str] = {"jnp", "lax"}
         self._comment = None
 
     # ------------------------------------------------------------ names
@@ -206,7 +206,7 @@ def _literal(atom) -> str:
         return repr(bool(array))
     if array.dtype.kind in "iu":
         return repr(int(array))
-    if array.dtype.kind == "f":
+    if array.dtype.kind in "fV":  # V: bfloat16 and its like
         if not np.isfinite(array):
             return "jnp.nan" if np.isnan(array) else "jnp.inf" if array > 0 else "-jnp.inf"
         return repr(float(str(array)))  # the shortest text of its own type: 0.1, not 0.10000000149

@@ -11,9 +11,8 @@ from jax import lax
 from diffprog.graph import selectors
 from diffprog.graph.nodes import Edge, Node, Place
 from diffprog.graph.recorder import Recorder
-from diffprog.jax_internals import (
-    instantiate,
-)
+from diffprog.graph.summaries import Summary
+from diffprog.jax_internals import instantiate
 from diffprog.tracer import cotangents
 from diffprog.tracer.backward import backward
 
@@ -161,12 +160,23 @@ class Recording:
         return Place(chosen if isinstance(chosen, Node) else self[chosen], 0)
 
     def values(self, selector) -> Any:
-        """The values of the nodes that a selector means, stacked, as of the iterations of a loop: index first."""
-        return jnp.stack([node.value for node in self.select(selector)])
+        """The values of the nodes that a selector means, stacked, as of the iterations of a loop: index first.
+
+        Raises:
+          ValueError: they were not kept whole, or differ in shape.
+        """
+        return _stacked(selector, [node.value for node in self.select(selector)])
 
     def gradients(self, selector) -> Any:
-        """The gradients with respect to `values(selector)`, stacked in the same way."""
-        return jnp.stack([instantiate(n.avals[0]) if n.gradient is None else n.gradient for n in self.select(selector)])
+        """The gradients with respect to `values(selector)`, stacked in the same way; zero where none arrived.
+
+        Raises:
+          ValueError: `backward` was not run, or as for `values`.
+        """
+        if not self.differentiated or self._recorder.keeping.keep == "nothing":
+            raise ValueError("there are no gradients yet: run backward() first, of a recording that keeps them")
+        found = [instantiate(n.avals[0]) if n.gradient is None else n.gradient for n in self.select(selector)]
+        return _stacked(selector, found)
 
     # ------------------------------------------------------------ to read
 
@@ -246,6 +256,15 @@ class Recording:
             if not _close(x, y):
                 raise AssertionError(f"the graph, run again, gives {y} as result {i}; recorded was {x}")
         return self
+
+
+def _stacked(selector, arrays):
+    if any(x is None or isinstance(x, Summary) for x in arrays):
+        raise ValueError(f"what {selector!r} means was not kept whole: record it with keep='values', or more memory=")
+    shapes = sorted({np.shape(x) for x in arrays})
+    if len(shapes) > 1:
+        raise ValueError(f"what {selector!r} means has several shapes, {shapes}: select fewer, or use select()")
+    return jnp.stack(arrays)
 
 
 def draw():

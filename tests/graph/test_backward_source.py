@@ -86,6 +86,18 @@ def test_random_programs():
     for_each_loss(5, 1, run)
 
 
+def test_arguments_that_are_called_as_the_modules_of_the_text():
+    check(lambda jnp, lax: (jnp * lax).sum() * 2, X, X)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_half_precision(dtype):
+    f = lambda x: jnp.sum(jnp.tanh(x * 0.1) ** 2).astype(jnp.float32)
+    (found,) = dp.backward_source(f)(X.astype(dtype)).function()(X.astype(dtype))
+    assert found.dtype == dtype
+    np.testing.assert_array_equal(found, dp.grad(f)(X.astype(dtype)))
+
+
 def test_it_can_be_read():
     def loss(w, x):
         h = jnp.tanh(w * x)

@@ -342,6 +342,16 @@ def test_what_exceeds_the_memory_is_summarized_and_said():
     assert len(recording.notes) == 1 and "summaries" in recording.notes[0]
 
 
+def test_stacking_what_was_not_kept_is_explained():
+    f = lambda x: jnp.sum(jnp.sin(x))
+    with pytest.raises(ValueError, match="run backward"):
+        dp.record(f)(X).gradients("sin")
+    with pytest.raises(ValueError, match="not kept whole"):
+        dp.record(f, keep="summaries")(X).values("sin")
+    with pytest.raises(ValueError, match="several shapes"):
+        dp.record(f)(X).values("*")
+
+
 def test_memory_is_known_before_it_is_taken():
     def f(x):
         return lax.scan(lambda c, _: (jnp.sin(c), None), x, None, length=5)[0].sum()
