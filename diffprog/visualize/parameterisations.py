@@ -6,7 +6,8 @@ Visualization", section "Preconditioning and parameterization").
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import lru_cache
 
 import jax
 import jax.numpy as jnp
@@ -17,15 +18,31 @@ COLOURS = np.array([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]
 COLOURS /= np.linalg.norm(COLOURS, axis=0).max()
 
 
-class Parameterisation(NamedTuple):
-    """start: `start(key)` gives one picture's parameters; decode: these to an image (height, width, 3) in [0, 1]."""
+@dataclass(frozen=True, eq=False)
+class Parameterisation:
+    """How n pictures are written.
+
+    start: `start(keys)`, of n keys, gives the parameters of n pictures, whose axis comes first in every leaf that
+        belongs to one picture.
+    decode: the parameters to images (n, height, width, channels) in [0, 1].
+    encode: images to parameters that decode to them, or to the nearest images that can be written so; None where a
+        picture cannot be given.
+    """
 
     height: int
     width: int
+    channels: int
     start: Callable
     decode: Callable
+    encode: Callable | None = None
 
 
+def each(height, width, channels, start, decode, encode=None):
+    """A parameterisation from functions of one picture."""
+    return Parameterisation(height, width, channels, jax.vmap(start), jax.vmap(decode), encode and jax.vmap(encode))
+
+
+@lru_cache  # equal arguments give the same object, for which programs are compiled once
 def fourier(height, width=None, *, decay=1.0, cutoff=None, deviation=0.01, decorrelate=True):
     """Frequencies of equal standing in decorrelated colours, then a sigmoid (Olah et al. 2017; constants of Lucid).
 
@@ -46,7 +63,7 @@ def fourier(height, width=None, *, decay=1.0, cutoff=None, deviation=0.01, decor
         image = jnp.moveaxis(image, 0, -1) / 4  # Lucid's constant: it sets what Adam's step size means
         return jax.nn.sigmoid(image @ COLOURS.T if decorrelate else image)
 
-    return Parameterisation(height, width, start, decode)
+    return each(height, width, 3, start, decode)
 
 
 def _amplitudes(height, width, decay, cutoff):
@@ -57,8 +74,9 @@ def _amplitudes(height, width, decay, cutoff):
     return amplitudes.astype(np.float32)
 
 
+@lru_cache
 def pixels(height, width=None, *, deviation=0.01):
     """Plain pixels behind a sigmoid: the baseline, which mostly finds noise."""
     width = width or height
     start = lambda key: deviation * jax.random.normal(key, (height, width, 3))
-    return Parameterisation(height, width, start, jax.nn.sigmoid)
+    return each(height, width, 3, start, jax.nn.sigmoid)

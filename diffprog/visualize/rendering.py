@@ -43,13 +43,13 @@ def render(model, objective, *, key, image=None, shake=transforms.lucid, draws=1
     """
     objectives = [objective] if isinstance(objective, Objective) else list(objective)
     image = image or fourier(model.size)
-    side = min(image.height, image.width) + shake.growth
+    side = min(shake.size(image.height, image.width))
     if side < model.minimum:
         raise ValueError(f"{model.name} takes images of {model.minimum} pixels or more; found {side} after transforms")
     names = sorted(set().union(*(each.checked(model).layers for each in objectives)))
 
     def ascend(parameters, step):
-        pictures = _shaken(jax.vmap(image.decode)(parameters), shake, step.key, draws)
+        pictures = _shaken(image.decode(parameters), shake, step.key, draws)
         values = read(model, step.data, pictures, names, step.number < WARM_UP)
         scores = jnp.stack([
             jnp.mean(jnp.broadcast_to(each.score(model, _of_picture(values, index, draws)), draws))
@@ -58,12 +58,12 @@ def render(model, objective, *, key, image=None, shake=transforms.lucid, draws=1
         return jnp.sum(scores), scores
 
     beginning, loop = jax.random.split(key)
-    starts = jax.vmap(lambda index: image.start(jax.random.fold_in(beginning, index)))(jnp.arange(len(objectives)))
+    starts = image.start(jax.vmap(jax.random.fold_in, (None, 0))(beginning, jnp.arange(len(objectives))))
     descent = Descent(ascend, optax.adam(rate), maximise=True, has_aux=True, engine=engine)
     state, history = descent.run(
         descent.start(starts, key=loop), steps, data=model.parameters, block=16, progress=progress
     )
-    return Rendering(np.asarray(jax.jit(jax.vmap(image.decode))(state.parameters)), history.aux)
+    return Rendering(np.asarray(jax.jit(image.decode)(state.parameters)), history.aux)
 
 
 def _shaken(pictures, shake, key, draws):

@@ -5,6 +5,7 @@ multiplies the maps and samples the image *once*, bilinearly: a chain of any len
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -23,20 +24,26 @@ class Transform(NamedTuple):
     count: int
     matrix: Callable
 
+    def size(self, height, width):
+        """The height and width of the results, for images of such a size."""
+        return height + self.growth, width + self.growth
+
     def draw(self, key):
         """A random 3 x 3 map."""
         return self.matrix(jax.random.uniform(key, (self.count,)))
 
     def __call__(self, key, image):
         """One random result: (height, width, c) -> (height + growth, width + growth, c), differentiable."""
-        return sample(image, self.draw(key), image.shape[0] + self.growth, image.shape[1] + self.growth)
+        return sample(image, self.draw(key), *self.size(*image.shape[:2]))
 
 
+@lru_cache
 def pad(pixels):
     """A border of grey, `pixels` wide on each side: units cannot count on the picture's edge."""
     return Transform(2 * pixels, 0, lambda _: jnp.eye(3))
 
 
+@lru_cache
 def jitter(pixels):
     """Crop `pixels` off height and width, at a random place (a whole pixel, so that it does not blur)."""
 
@@ -46,6 +53,7 @@ def jitter(pixels):
     return Transform(-pixels, 2, matrix)
 
 
+@lru_cache
 def scale(low, high):
     """Enlarge about the centre by a factor drawn uniformly from [low, high]."""
 
@@ -56,6 +64,7 @@ def scale(low, high):
     return Transform(0, 1, matrix)
 
 
+@lru_cache
 def rotate(degrees):
     """Rotate about the centre by an angle drawn uniformly from [-degrees, degrees]."""
 
@@ -67,6 +76,7 @@ def rotate(degrees):
     return Transform(0, 1, matrix)
 
 
+@lru_cache
 def chain(*transforms):
     """The transforms one after the other, each drawn independently, as one transform."""
     ends = list(accumulate((transform.count for transform in transforms), initial=0))

@@ -41,7 +41,7 @@ def test_the_first_scores_are_the_objective_on_the_shaken_start():
     beginning, loop = jax.random.split(KEY)
     scores = []
     for index in range(2):
-        picture = image.decode(image.start(jax.random.fold_in(beginning, index)))
+        picture = image.decode(image.start(jax.random.fold_in(beginning, index)[None]))[0]
         own = jax.random.fold_in(jax.random.fold_in(loop, 0), index)
         shaken = jnp.stack([SHAKE(jax.random.fold_in(own, d), picture) for d in range(draws)])
         scores.append(MODEL.collect(MODEL.parameters, shaken, ("units",))["units"][..., 1].mean())
@@ -121,10 +121,10 @@ def test_a_texture_unit_of_the_real_network(network):
 
 def test_gradient_of_a_step_agrees_between_engines(network):
     image = fourier(64)
-    parameters = image.start(KEY)
+    parameters = image.start(KEY[None])
 
     def objective(parameters):
-        shaken = lucid(KEY, image.decode(parameters))[None]
+        shaken = lucid(KEY, image.decode(parameters)[0])[None]
         return channel("blocks.3", 11).score(network, read(network, network.parameters, shaken, ["blocks.3"], True))[0]
 
     steps = [jax.jit(value_and_grad(engine)(objective)) for engine in ENGINES]
