@@ -4,13 +4,13 @@
 """
 
 from diffprog.visualize.objectives import Objective, channel, direction, layer, logit, neuron
-from diffprog.visualize.parameterisations import Parameterisation, fourier, pixels
+from diffprog.visualize.parameterisations import COLOURS, Parameterisation, colours_of, fourier, pixels
 from diffprog.visualize.recipes import Recipe, recipe
 from diffprog.visualize.rendering import Rendering, render
 from diffprog.visualize.transforms import Transform, chain, gentle, jitter, lucid, pad, rotate, scale, still, wide
 
 __all__ = [
-    "Objective", "Parameterisation", "Recipe", "Rendering", "Transform", "chain", "channel", "direction", "fourier",
-    "gentle", "jitter", "layer", "logit", "lucid", "neuron", "pad", "pixels", "recipe", "render", "rotate", "scale",
-    "still", "wide",
+    "COLOURS", "Objective", "Parameterisation", "Recipe", "Rendering", "Transform", "chain", "channel", "colours_of",
+    "direction", "fourier", "gentle", "jitter", "layer", "logit", "lucid", "neuron", "pad", "pixels", "recipe",
+    "render", "rotate", "scale", "still", "wide",
 ]

@@ -6,7 +6,8 @@ from jax.test_util import check_grads
 from scipy import ndimage
 
 from diffprog.visualize import chain, gentle, jitter, lucid, pad, rotate, scale, still, wide
-from diffprog.visualize.transforms import FILL, Transform, sample
+from diffprog.visualize.transforms import Affine
+from diffprog.visualize.transforms.sampling import FILL, sample
 
 IMAGE = np.random.default_rng(0).uniform(size=(20, 24, 3)).astype(np.float32)
 KEYS = [jax.random.key(seed) for seed in range(30)]
@@ -72,7 +73,7 @@ def test_a_chain_multiplies_maps_of_independent_draws():
 
 def test_two_steps_in_one_sampling():
     """Padding, then a known shift: the border's grey shows where the shift reaches over the edge."""
-    shift = Transform(0, 0, lambda _: jnp.array([[1.0, 0, -2], [0, 1, 0], [0, 0, 1]]))
+    shift = Affine(0, 0, lambda _: jnp.array([[1.0, 0, -2], [0, 1, 0], [0, 0, 1]]))
     moved = np.asarray(chain(pad(1), shift)(KEYS[0], IMAGE))
     np.testing.assert_allclose(moved[:3], FILL, atol=1e-6)
     np.testing.assert_allclose(moved[3:, 1:-1], IMAGE[: moved.shape[0] - 3], atol=1e-5)
