@@ -94,8 +94,7 @@ class Descent:
         if steps < 0 or block < 1:
             raise ValueError(f"steps must be at least 0 and block at least 1; found steps={steps}, block={block}")
         histories = []
-        own = tqdm(total=steps, desc=progress, disable=progress is None) if not isinstance(progress, tqdm) else None
-        with own or nullcontext(progress) as bar:
+        with nullcontext(progress) if isinstance(progress, tqdm) else _bar(steps, progress) as bar:
             for first in range(0, max(steps, 1), block):
                 count = min(block, steps - first)
                 state, history = self._block(state, data, count, block)
@@ -140,6 +139,10 @@ class Descent:
         if self.project:
             parameters = self.project(parameters, step)
         return State(parameters, optimizer, kept, state.number + 1, state.key), History(value, aux)
+
+
+def _bar(steps, caption):
+    return tqdm(total=steps, desc=caption, disable=caption is None)
 
 
 def _strong(leaf):

@@ -129,7 +129,7 @@ class _Ascent:
         found = []
         for at in stops:
             before = int(state.number)
-            state, history = descent.run(state, at - before, data=self.data, block=BLOCK, progress=bar or _silent(),
+            state, history = descent.run(state, at - before, data=self.data, block=BLOCK, progress=bar,
                                          callback=self.look)
             found.append((state, history))
             if int(state.number) < at:
@@ -270,7 +270,3 @@ def _bar(progress, steps):
     if isinstance(progress, tqdm):
         return nullcontext(progress)
     return tqdm(total=steps, desc=progress, disable=progress is None)
-
-
-def _silent():
-    return tqdm(disable=True)
