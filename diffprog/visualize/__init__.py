@@ -25,14 +25,51 @@ from diffprog.visualize.objectives import (
 )
 from diffprog.visualize.parameterisations import COLOURS, Parameterisation, colours_of, fourier, pixels
 from diffprog.visualize.penalties import boundary_complexity, fine_detail, l1, l2, opacity, total_variation
+from diffprog.visualize.parameterisations import (
+    COLOURS,
+    Parameterisation,
+    alpha,
+    colours_of,
+    covariance_of,
+    cppn,
+    fourier,
+    maco,
+    masked,
+    natural,
+    pixels,
+    pyramid,
+    shared,
+    slope_of,
+    spectrum_of,
+)
 from diffprog.visualize.recipes import Recipe, recipe
 from diffprog.visualize.rendering import Rendering, render
-from diffprog.visualize.transforms import Transform, chain, gentle, jitter, lucid, pad, rotate, scale, still, wide
+from diffprog.visualize.transforms import (
+    Transform,
+    blend,
+    blur,
+    chain,
+    colour_shift,
+    crop,
+    flip,
+    gentle,
+    jitter,
+    lucid,
+    noise,
+    pad,
+    resize,
+    rotate,
+    scale,
+    still,
+    wide,
+)
 
 __all__ = [
-    "COLOURS", "Objective", "Parameterisation", "Recipe", "Rendering", "Transform", "alignment",
-    "boundary_complexity", "caricature", "chain", "channel", "colours_of", "cosine", "difference", "direction",
-    "direction_at", "diversity", "fine_detail", "fourier", "gentle", "interpolate", "jitter", "l1", "l2", "layer",
-    "log_probability", "logit", "lucid", "neuron", "objective", "opacity", "pad", "pixels", "recipe", "render",
-    "rotate", "scale", "still", "style_difference", "tensor_direction", "total_variation", "wide",
+    "COLOURS", "Objective", "Parameterisation", "Recipe", "Rendering", "Transform", "alignment", "alpha", "blend",
+    "blur", "boundary_complexity", "caricature", "chain", "channel", "colour_shift", "colours_of", "cosine",
+    "covariance_of", "cppn", "crop", "difference", "direction", "direction_at", "diversity", "fine_detail", "flip",
+    "fourier", "gentle", "interpolate", "jitter", "l1", "l2", "layer", "log_probability", "logit", "lucid", "maco",
+    "masked", "natural", "neuron", "noise", "objective", "opacity", "pad", "pixels", "pyramid", "recipe", "render",
+    "resize", "rotate", "scale", "shared", "slope_of", "spectrum_of", "still", "style_difference", "tensor_direction",
+    "total_variation", "wide",
 ]

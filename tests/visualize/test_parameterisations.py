@@ -29,8 +29,8 @@ def test_one_frequency_decodes_to_its_wave(height, width, decay, cutoff):
     amplitude = 1.5 * frequency**-decay * (np.exp(-((frequency / cutoff) ** 2)) if cutoff else 1)
     rows, columns = np.mgrid[:height, :width]
     wave = 2 * amplitude / np.sqrt(height * width) / 4 * np.cos(2 * np.pi * (u * rows / height + v * columns / width))
-    found = logits_of(jax.jit(image.decode)(parameters))[0]
-    np.testing.assert_allclose(found, wave[..., None] * COLOURS[:, 0], atol=1e-5)
+    decoded = jax.jit(image.decode)(parameters)[0]
+    np.testing.assert_allclose(logits_of(decoded), wave[..., None] * COLOURS[:, 0], atol=1e-5)
 
 
 def test_the_constant_term_counts_as_the_lowest_frequency():
@@ -52,8 +52,8 @@ def test_start_is_nearly_grey_with_lucids_contrast():
 def test_pixels_are_a_sigmoid():
     image = pixels(4, 6)
     parameters = jax.jit(image.start)(jax.random.split(jax.random.key(0), 1))
-    np.testing.assert_allclose(logits_of(jax.jit(image.decode)(parameters)), parameters, atol=1e-5)
-    assert parameters.shape == (1, 4, 6, 3)
+    np.testing.assert_allclose(logits_of(jax.jit(image.decode)(parameters)), np.moveaxis(parameters, 1, -1), atol=1e-5)
+    assert parameters.shape == (1, 3, 4, 6)
 
 
 WRITERS = [

@@ -27,14 +27,21 @@ def matrix_of(colours, channels):
     return matrix
 
 
-def to_image(independent, matrix):
-    """Independent colours (..., c), any real numbers, to colours in (0, 1)."""
-    return jax.nn.sigmoid(independent @ matrix.T)
+def to_image(planes, matrix):
+    """Independent colours (c, height, width), any real numbers, to an image (height, width, c) in (0, 1)."""
+    return jax.nn.sigmoid(mixed(planes, matrix))
+
+
+def mixed(planes, matrix):
+    """The colours (height, width, c) before the sigmoid. As sums of planes: a product of so small a matrix is slow."""
+    rows = [[(share, plane) for share, plane in zip(row.tolist(), planes, strict=True) if share] for row in matrix]
+    return jnp.stack([sum(share * plane for share, plane in row) for row in rows], axis=-1)
 
 
 def from_image(image, matrix, margin=MARGIN):
-    """The independent colours of an image in [0, 1], whose values are first drawn `margin` away from 0 and 1."""
-    return logits(image, margin) @ np.linalg.inv(matrix.astype(np.float64)).T.astype(np.float32)
+    """The independent colours (c, height, width) of an image, whose values are first drawn `margin` from 0 and 1."""
+    planes = jnp.moveaxis(logits(image, margin), -1, 0)
+    return jnp.moveaxis(mixed(planes, np.linalg.inv(matrix.astype(np.float64))), -1, 0)
 
 
 def logits(image, margin):

@@ -27,11 +27,11 @@ def fourier(height, width=None, *, channels=3, colours=True, decay=1.0, cutoff=N
         return deviation * jax.random.normal(key, (2, channels, *scale.shape))
 
     def decode(parameters):
-        return to_image(image_of(jax.lax.complex(*(parameters * scale)), height, width), matrix)
+        return to_image(planes_of(jax.lax.complex(*(parameters * scale)), height, width), matrix)
 
     def encode(image):
-        waves = jnp.fft.rfft2(from_image(image, matrix), axes=(0, 1), norm="ortho")
-        waves = jnp.moveaxis(waves, -1, 0) * np.where(reachable, 1 / np.where(reachable, scale, 1), 0)
+        waves = jnp.fft.rfft2(from_image(image, matrix), norm="ortho")
+        waves = waves * np.where(reachable, 1 / np.where(reachable, scale, 1), 0)
         return jnp.stack([waves.real, waves.imag])
 
     return each(height, width, channels, start, decode, encode)
@@ -54,6 +54,6 @@ def amplitudes(height, width, decay, cutoff):
     return (lowpass / at_least_lowest(frequency, height, width) ** decay).astype(np.float32)
 
 
-def image_of(waves, height, width):
-    """Coefficients of `rfft2` (c, height, width // 2 + 1) to an image (height, width, c) of real numbers."""
-    return jnp.moveaxis(jnp.fft.irfft2(waves, s=(height, width), norm="ortho"), 0, -1)
+def planes_of(waves, height, width):
+    """Coefficients of `rfft2` (c, height, width // 2 + 1) to real numbers (c, height, width)."""
+    return jnp.fft.irfft2(waves, s=(height, width), norm="ortho")

@@ -15,7 +15,7 @@ def pixels(height, width=None, *, channels=3, colours=False, deviation=0.01):
     width, matrix = width or height, matrix_of(colours, channels)
     return each(
         height, width, channels,
-        start=lambda key: deviation * jax.random.normal(key, (height, width, channels)),
-        decode=lambda parameters: to_image(parameters, matrix),
+        start=lambda key: deviation * jax.random.normal(key, (channels, height, width)),
+        decode=lambda planes: to_image(planes, matrix),
         encode=lambda image: from_image(image, matrix),
     )

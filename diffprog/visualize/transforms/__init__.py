@@ -4,7 +4,11 @@ A transform is called as `shake(key, image)`, image (height, width, c), and is d
 tells what becomes of a height and a width. `chain` puts transforms one after the other.
 """
 
-from diffprog.visualize.transforms.affine import Affine, jitter, pad, rotate, scale
+from diffprog.visualize.transforms.affine import Affine, flip, jitter, pad, rotate, scale
 from diffprog.visualize.transforms.chains import Transform, chain, gentle, lucid, still, wide
+from diffprog.visualize.transforms.filters import Filter, blend, blur, colour_shift, crop, noise, resize
 
-__all__ = ["Affine", "Transform", "chain", "gentle", "jitter", "lucid", "pad", "rotate", "scale", "still", "wide"]
+__all__ = [
+    "Affine", "Filter", "Transform", "blend", "blur", "chain", "colour_shift", "crop", "flip", "gentle", "jitter",
+    "lucid", "noise", "pad", "resize", "rotate", "scale", "still", "wide",
+]

@@ -7,6 +7,7 @@ multiplies the maps and samples the image *once*, bilinearly: a chain of any len
 from collections.abc import Callable
 from functools import lru_cache
 from itertools import accumulate
+from math import cos, prod, radians, sin
 from typing import NamedTuple
 
 import jax
@@ -18,11 +19,13 @@ from diffprog.visualize.transforms.sampling import sample
 class Affine(NamedTuple):
     """growth: pixels added to height and to width. count: how many random numbers it takes.
     matrix: `matrix(numbers)`, of that many uniform numbers in [0, 1), is the 3 x 3 map from positions
-    (row, column, 1) in the result to positions in the image, both counted from the centre."""
+    (row, column, 1) in the result to positions in the image, both counted from the centre.
+    reach: the farthest that a pixel of the image, one wide, comes to spread in the result, along rows or columns."""
 
     growth: int
     count: int
     matrix: Callable
+    reach: float = 1.0
 
     def size(self, height, width):
         """The height and width of the results, for images of such a size."""
@@ -34,7 +37,7 @@ class Affine(NamedTuple):
 
     def __call__(self, key, image):
         """One random result: (height, width, c) -> (height + growth, width + growth, c), differentiable."""
-        return sample(image, self.draw(key), *self.size(*image.shape[:2]))
+        return sample(image, self.draw(key), *self.size(*image.shape[:2]), self.reach)
 
 
 @lru_cache
@@ -61,7 +64,7 @@ def scale(low, high):
         shrink = 1 / (low + (high - low) * numbers[0])
         return jnp.diag(jnp.stack([shrink, shrink, jnp.ones(())]))
 
-    return Affine(0, 1, matrix)
+    return Affine(0, 1, matrix, high)
 
 
 @lru_cache
@@ -73,7 +76,7 @@ def rotate(degrees):
         cosine, sine, zero, one = jnp.cos(angle), jnp.sin(angle), jnp.zeros(()), jnp.ones(())
         return jnp.stack([cosine, sine, zero, -sine, cosine, zero, zero, zero, one]).reshape(3, 3)
 
-    return Affine(0, 1, matrix)
+    return Affine(0, 1, matrix, cos(radians(min(degrees, 45))) + sin(radians(min(degrees, 45))))
 
 
 @lru_cache
@@ -92,4 +95,4 @@ def combined(*motions):
             product = product @ motion.matrix(numbers[end - motion.count : end])
         return product
 
-    return Affine(sum(motion.growth for motion in motions), ends[-1], matrix)
+    return Affine(sum(m.growth for m in motions), ends[-1], matrix, prod(m.reach for m in motions))
