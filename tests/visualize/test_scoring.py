@@ -216,8 +216,12 @@ def test_a_record_is_a_row_and_plain_data(scored):
 
 def test_measures_of_other_objectives_or_sizes_are_refused(scored):
     _, rendering, natural, objectives, how = scored
-    with pytest.raises(ValueError, match=r"natural examples of 'two .* are no measure for 'units:1'"):
-        score(MODEL, objectives[0], rendering, natural, **how)
+    with pytest.raises(ValueError, match=r"of 'units:2' are needed; found none among those of units:1, two \+ 3"):
+        score(MODEL, channel("units", 2), rendering, natural, **how)
+    twice = natural._replace(objectives=("units:1", "units:1"))
+    with pytest.raises(ValueError, match="found several among"):
+        score(MODEL, objectives[0], rendering, twice, **how)
+    assert score(MODEL, objectives[0], rendering, twice, **how, number=0).quantile >= 0
     larger = Rendering(np.zeros((3, 24, 24, 3), np.float32), rendering.scores)
     with pytest.raises(ValueError, match="40 x 40 pixels are no measure for a picture of 24 x 24"):
         score(MODEL, objectives[1], larger, natural, **how)

@@ -62,7 +62,7 @@ class Scores:
                 for name, value in data.items()}
 
     def __str__(self):
-        transfer = " ".join(f"{found.rank}:{found.probability:.2f}" for found in self.transfer)
+        transfer = " ".join(f"{found.rank:g}:{found.probability:.2f}" for found in self.transfer)
         return "".join(_cell(getattr(self, name), width, form) for _, name, width, form in COLUMNS) + f"  {transfer}"
 
 
@@ -80,31 +80,31 @@ def _cell(value, width, form):
     return f"{'-' if math.isnan(value) else format(value, form):>{width}}"
 
 
-def score(model, objective, rendering, natural, *, key, shake, at=0, seconds_per_step=math.nan, layers=None,
-          siblings=(), networks=(), label=None):
+def score(model, objective, rendering, natural, *, key, shake, at=0, number=None,
+          seconds_per_step=math.nan, layers=None, siblings=(), networks=(), label=None):
     """The `Scores` of a rendered picture.
 
     rendering:        whose picture number `at` shows `objective`.
-    natural:          `top_crops` of a list of objectives in which `objective` is number `at`, at the picture's size.
-    key, shake:       the rendering's; see `responses.robust_ratio` for how fresh draws come from the same key.
+    natural:          `top_crops` of a list of objectives that holds `objective`, at the picture's size.
+    key, shake:       of the transforms under which it is measured again (`responses.robust_ratio`): the rendering's
+                      key, from which fresh draws come, and, to compare renderings, the same transforms for all.
+    number:           of the objective in that list; needed only if several in it have its name.
     seconds_per_step: of the rendering, compilation not counted, for `seconds`.
     layers:           through which the picture's path is followed; else up to eight of those with positions, evenly
                       spread up to the objective's deepest layer. The last one is the layer of `seed_stability`.
     siblings:         pictures (k, height, width, 3) of the objective from other keys, for `seed_stability`.
     networks, label:  networks to which to show the picture of the class `label`.
 
-    Raises ValueError for layers that the model lacks, and where `natural` is of another objective or size.
+    Raises ValueError for layers that the model lacks, and where `natural` is of other objectives or another size.
     """
-    if natural.objectives[at] != objective.name:
-        raise ValueError(f"natural examples of {natural.objectives[at]!r} are no measure for {objective.name!r}; "
-                         "give `at`, the objective's number among them")
+    number = _number(natural.objectives, objective.name) if number is None else number
     image = np.asarray(rendering.images[at], np.float32)
-    top, others = natural.pictures[at], natural.others[at]
+    top, others = natural.pictures[number], natural.others[number]
     if image.shape != top.shape[1:]:
         raise ValueError(f"natural crops of {top.shape[1]} x {top.shape[2]} pixels are no measure for a picture of "
                          f"{image.shape[0]} x {image.shape[1]}; give `top_crops` the picture's size")
     activation = float(scorer(model, [objective])(image[None])[0, 0])
-    maximum = float(natural.maximum[at])
+    maximum = float(natural.maximum[number])
     crops, of_unit = np.concatenate([top, others]), np.stack([image, *siblings])
     layers = model.checked_layers(layers) if layers is not None else path_layers(model, objective)
     found, start = responses.features(model, np.concatenate([of_unit, crops]), layers), len(of_unit)
@@ -115,7 +115,7 @@ def score(model, objective, rendering, natural, *, key, shake, at=0, seconds_per
     return Scores(
         activation=activation,
         natural_ratio=activation / maximum if maximum > 0 else math.nan,
-        quantile=float(np.mean(natural.scores[at] <= activation)),
+        quantile=float(np.mean(natural.scores[number] <= activation)),
         robust_ratio=responses.robust_ratio(model, objective, image, shake, key),
         path_similarity=responses.along_path(path.values()).normalised,
         slope=pictures.spectral_slope(image),
@@ -138,6 +138,14 @@ def until(scores, level):
     """
     reached = np.flatnonzero(np.asarray(scores) >= level)
     return float(reached[0]) if len(reached) else math.nan
+
+
+def _number(names, name):
+    if names.count(name) != 1:
+        found = "several" if name in names else "none"
+        raise ValueError(f"natural examples of {name!r} are needed; found {found} among those of {', '.join(names)}: "
+                         "give `number`, or examples of this objective")
+    return names.index(name)
 
 
 def path_layers(model, objective):
