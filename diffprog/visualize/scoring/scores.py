@@ -15,8 +15,8 @@ SHOWN = 8  # layers through which a picture's path is followed, unless named
 class Scores:
     """Numbers on one picture of one objective; nan where one cannot be given. `str()` is a row under `HEADER`.
 
-    activation: the objective's score of the picture, untransformed.
-    natural_ratio: that over the highest score of the natural crops; nan unless that is positive.
+    activation: the objective's score of the picture, untransformed. natural_maximum: the highest of the natural crops.
+    natural_ratio: the one over the other; nan unless the maximum is positive.
     quantile: the part of the natural crops that score at most as much.
     robust_ratio: the mean score under fresh transforms over the activation (`responses.robust_ratio`).
     path: {layer: likeness to the top natural crops} (`responses.Likeness.normalised`), and path_similarity, that of
@@ -30,6 +30,7 @@ class Scores:
     """
 
     activation: float
+    natural_maximum: float
     natural_ratio: float
     quantile: float
     robust_ratio: float
@@ -114,6 +115,7 @@ def score(model, objective, rendering, natural, *, key, shake, at=0, number=None
     steps = until(rendering.scores[:, at], maximum)
     return Scores(
         activation=activation,
+        natural_maximum=maximum,
         natural_ratio=activation / maximum if maximum > 0 else math.nan,
         quantile=float(np.mean(natural.scores[number] <= activation)),
         robust_ratio=responses.robust_ratio(model, objective, image, shake, key),
