@@ -1,8 +1,9 @@
-"""EfficientNet-Lite0 (Tan and Le 2019; the Lite variant of 2020 drops squeeze-and-excite and takes ReLU6).
+"""EfficientNet-Lite (Tan and Le 2019; the Lite variants of 2020 drop squeeze-and-excite and take ReLU6).
 
 Batch norms are folded into the convolutions before them, so each layer is one convolution and one bias.
 """
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -29,7 +30,7 @@ class Block(NamedTuple):
         return self.stride == 1 and self.inputs == self.outputs
 
 
-STAGES = (  # repeats, then the first block of the stage; the others have stride 1 and as many inputs as outputs
+STAGES = (  # of Lite0: repeats, then the first block; the others have stride 1 and as many inputs as outputs
     (1, Block(3, 1, 1, 32, 16)),
     (2, Block(3, 2, 6, 16, 24)),
     (2, Block(5, 2, 6, 24, 40)),
@@ -38,22 +39,41 @@ STAGES = (  # repeats, then the first block of the stage; the others have stride
     (4, Block(5, 2, 6, 112, 192)),
     (1, Block(3, 1, 6, 192, 320)),
 )
-BLOCKS = tuple(
-    first if repeat == 0 else first._replace(stride=1, inputs=first.outputs)
-    for repeats, first in STAGES
-    for repeat in range(repeats)
-)
 
 
-def layers(parameters, images, convolution="fast"):
+def blocks(width=1.0, depth=1.0):
+    """The blocks of the variant whose stages are `width` times as wide and `depth` times as deep as Lite0's.
+
+    The first and last stage are never repeated, and stem and head keep their widths: this is what makes it Lite.
+    """
+    chain, inputs = [], STAGES[0][1].inputs
+    for repeats, first in STAGES:
+        outputs = _multiple_of_eight(width * first.outputs)
+        for repeat in range(math.ceil(depth * repeats) if repeats > 1 else 1):
+            chain.append(first._replace(stride=1 if repeat else first.stride, inputs=inputs, outputs=outputs))
+            inputs = outputs
+    return tuple(chain)
+
+
+def _multiple_of_eight(channels):
+    """The nearest one, or the next if that is more than a tenth too few."""
+    nearest = max(8, int(channels + 4) // 8 * 8)
+    return nearest + 8 if nearest < 0.9 * channels else nearest
+
+
+BLOCKS = blocks()  # of Lite0
+
+
+def layers(parameters, images, chain=BLOCKS, convolution="fast"):
     """The network as a generator of (name, value), from "stem.pre" to "logits".
 
     images: (n, height, width, 3) in [0, 1]. A name that ends in ".pre" is the value before a ReLU6; block outputs
-    ("blocks.0" ...) are linear. convolution: "fast", or "native" for `conv_general_dilated` throughout.
+    ("blocks.0" ...) are linear. chain: the blocks. convolution: "fast", or "native" for `conv_general_dilated`
+    throughout.
     """
     convolve = CONVOLUTIONS[convolution]
     x = yield from _within("stem", _stem(images, parameters["stem"], convolve))
-    for index, (block, weights) in enumerate(zip(BLOCKS, parameters["blocks"], strict=True)):
+    for index, (block, weights) in enumerate(zip(chain, parameters["blocks"], strict=True)):
         name = f"blocks.{index}"
         x = yield from _within(name, _block(name, x, block, weights, convolve))
     yield from _within("head", _head(x, parameters, convolve))
@@ -140,13 +160,13 @@ CONVOLUTIONS = {
 # From the weights file's names and layout to ours.
 
 
-def parameters_from(state):
+def parameters_from(state, chain=BLOCKS):
     """Parameters for `layers` from the state dict of the PyTorch package: OIHW kernels and separate batch norms."""
     block = lambda index, kind: (f"_blocks.{index}._{kind}_conv", f"_blocks.{index}._bn{NORMS[kind]}")
-    kinds = lambda index: ["expand", "depthwise", "project"][BLOCKS[index].expansion == 1 :]
+    kinds = lambda index: ["expand", "depthwise", "project"][chain[index].expansion == 1 :]
     return {
         "stem": _folded(state, "_conv_stem", "_bn0"),
-        "blocks": [{kind: _folded(state, *block(i, kind)) for kind in kinds(i)} for i in range(len(BLOCKS))],
+        "blocks": [{kind: _folded(state, *block(i, kind)) for kind in kinds(i)} for i in range(len(chain))],
         "head": _folded(state, "_conv_head", "_bn1"),
         "logits": {"kernel": jnp.asarray(state["_fc.weight"].T), "bias": jnp.asarray(state["_fc.bias"])},
     }

@@ -23,8 +23,6 @@ from diffprog.visualize.objectives import (
     logit,
     neuron,
 )
-from diffprog.visualize.parameterisations import COLOURS, Parameterisation, colours_of, fourier, pixels
-from diffprog.visualize.penalties import boundary_complexity, fine_detail, l1, l2, opacity, total_variation
 from diffprog.visualize.parameterisations import (
     COLOURS,
     Parameterisation,
@@ -42,6 +40,7 @@ from diffprog.visualize.parameterisations import (
     slope_of,
     spectrum_of,
 )
+from diffprog.visualize.penalties import boundary_complexity, fine_detail, l1, l2, opacity, total_variation
 from diffprog.visualize.recipes import Recipe, recipe
 from diffprog.visualize.rendering import Rendering, render
 from diffprog.visualize.transforms import (

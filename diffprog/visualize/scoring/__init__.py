@@ -1,0 +1,25 @@
+"""Is a picture any good? Numbers that can be compared between recipes, units and tools.
+
+    natural = top_crops(model, objective, "my/photographs", size=128)
+    print(score(model, objective, rendering, natural, key=key, shake=shake))
+"""
+
+from diffprog.visualize.scoring.pictures import colour_distance, high_frequency_share, spectral_slope
+from diffprog.visualize.scoring.responses import (
+    Likeness,
+    Transfer,
+    along_path,
+    features,
+    mean_similarity,
+    path_similarity,
+    robust_ratio,
+    seed_stability,
+    transfer,
+)
+from diffprog.visualize.scoring.scores import HEADER, Scores, score, until
+
+__all__ = [
+    "HEADER", "Likeness", "Scores", "Transfer", "along_path", "colour_distance", "features", "high_frequency_share",
+    "mean_similarity", "path_similarity", "robust_ratio", "score", "seed_stability", "spectral_slope", "transfer",
+    "until",
+]
