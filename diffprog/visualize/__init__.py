@@ -12,6 +12,8 @@ from diffprog.visualize.comparisons import (
     style_difference,
     tensor_direction,
 )
+from diffprog.visualize.dream import Dream, dream, guide
+from diffprog.visualize.dream_video import dream_video
 from diffprog.visualize.objective import Objective, objective
 from diffprog.visualize.objectives import (
     channel,
@@ -64,11 +66,11 @@ from diffprog.visualize.transforms import (
 )
 
 __all__ = [
-    "COLOURS", "Objective", "Parameterisation", "Recipe", "Rendering", "Transform", "alignment", "alpha", "blend",
-    "blur", "boundary_complexity", "caricature", "chain", "channel", "colour_shift", "colours_of", "cosine",
-    "covariance_of", "cppn", "crop", "difference", "direction", "direction_at", "diversity", "fine_detail", "flip",
-    "fourier", "gentle", "interpolate", "jitter", "l1", "l2", "layer", "log_probability", "logit", "lucid", "maco",
-    "masked", "natural", "neuron", "noise", "objective", "opacity", "pad", "pixels", "pyramid", "recipe", "render",
-    "resize", "rotate", "scale", "shared", "slope_of", "spectrum_of", "still", "style_difference", "tensor_direction",
-    "total_variation", "wide",
+    "COLOURS", "Dream", "Objective", "Parameterisation", "Recipe", "Rendering", "Transform", "alignment", "alpha",
+    "blend", "blur", "boundary_complexity", "caricature", "chain", "channel", "colour_shift", "colours_of", "cosine",
+    "covariance_of", "cppn", "crop", "difference", "direction", "direction_at", "diversity", "dream", "dream_video",
+    "fine_detail", "flip", "fourier", "gentle", "guide", "interpolate", "jitter", "l1", "l2", "layer",
+    "log_probability", "logit", "lucid", "maco", "masked", "natural", "neuron", "noise", "objective", "opacity",
+    "pad", "pixels", "pyramid", "recipe", "render", "resize", "rotate", "scale", "shared", "slope_of", "spectrum_of",
+    "still", "style_difference", "tensor_direction", "total_variation", "wide",
 ]
