@@ -50,7 +50,7 @@ def write_gallery(folder, cards, *, title="Feature visualization", about=""):
         raise ValueError(f"a gallery needs a card for each unit, and one only; found {found}")
     page = Template(_read("page.html")).substitute(  # one pass: what is filled in is never searched
         title=escape(title), about=escape(about), style=_read("page.css"), code=_read("page.js"),
-        sorts="".join(_option(name) for name in dict.fromkeys(name for card in cards for name in card.scores)),
+        sorts="".join(map(_option, dict.fromkeys(name for card in cards for name in _known(card)))),
         cards="\n".join(_card(card, number) for number, card in enumerate(cards)),
     )  # fmt: skip
     folder = Path(folder)
@@ -69,7 +69,7 @@ def _card(card, number):
     facts = {name: getattr(card, name) for name in ("layer", "channel", "recipe", "seed", "steps")}
     facts = {name: str(value) for name, value in facts.items() if value not in (None, "")}
     words = " ".join([card.unit, card.caption, *(f"{name} {value}" for name, value in facts.items())])
-    known = {name: value for name, value in card.scores.items() if not math.isnan(value)}
+    known = _known(card)
     sorts = " ".join(f'data-{_slug(name)}="{value}"' for name, value in known.items())
     main = [name for name in MAIN if name in known] or list(known)[:3]
     parts = [
@@ -84,6 +84,10 @@ def _card(card, number):
     ]
     return (f'<li class="card" data-number="{number}" data-unit="{escape(card.unit)}" data-words="{escape(words)}" '
             f"{sorts}>{''.join(parts)}</li>")
+
+
+def _known(card):
+    return {name: value for name, value in card.scores.items() if not math.isnan(value)}
 
 
 def _natural(card):
@@ -110,7 +114,7 @@ def _option(name):
 
 def _meaning(name):
     """A score's label, and what it says if it is one of ours."""
-    return MEANINGS.get(name, (name.replace("_", " "), ""))
+    return MEANINGS.get(name, (name, ""))
 
 
 def _slug(name):
@@ -129,7 +133,7 @@ def _image(picture, alt, most=None):
     if most is not None:
         image.thumbnail((most, most), Image.Resampling.LANCZOS)
     file = io.BytesIO()
-    image.save(file, format="JPEG", quality=92, subsampling=0)
+    image.save(file, format="JPEG", quality=92 if most is None else 85, subsampling=0)
     data = base64.b64encode(file.getvalue()).decode()
     return (f'<img src="data:image/jpeg;base64,{data}" alt="{escape(alt)}" width="{image.width}" '
             f'height="{image.height}" loading="lazy" decoding="async">')
