@@ -28,7 +28,7 @@ class RunningSite:
     def __init__(self, operation: Operation):
         self._operation = operation
         self.primitive, self.params = operation.primitive.name, operation.params
-        self.label = _label(operation)
+        self.label = operation.function or operation.primitive.name
         self.path = operation.path
         self.tap = operation.params["name"] if self.primitive == "name" else None
         self.single = not operation.primitive.multiple_results
@@ -50,13 +50,6 @@ class RunningSite:
     def _one(self, name):
         found = [getattr(typeof(x), name, None) for x in self.values]
         return found[0] if self.single else found
-
-
-def _label(operation):
-    """The primitive, or the name of a function with a derivative of its own."""
-    functions = operation.params.get("subfuns", ())
-    info = getattr(functions[0], "debug_info", None) if functions else None
-    return info.func_name if info is not None else operation.primitive.name
 
 
 class Probe:

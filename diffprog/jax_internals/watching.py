@@ -37,13 +37,14 @@ class Operation:
     """An operation that has just run.
 
     Attributes:
-      primitive, params: what ran, with the arguments of `bind`.
+      primitive, args, params: what ran, with the arguments of `bind`.
       results: what it returned: one value, or a list.
       scopes: names of the scopes around it, also of those around the staged functions that it is in.
       caller: the frame of Python that called it.
     """
 
     primitive: Any
+    args: tuple
     params: dict
     results: Any
     scopes: tuple[str, ...]
@@ -52,6 +53,13 @@ class Operation:
     @property
     def path(self) -> str:
         return as_path(self.scopes)
+
+    @property
+    def function(self) -> str | None:
+        """The name of a function that has a derivative of its own, None for other operations."""
+        functions = self.params.get("subfuns", ())
+        info = getattr(functions[0], "debug_info", None) if functions else None
+        return info and info.func_name
 
     @cached_property
     def user_line(self) -> tuple[str, int, str] | None:
@@ -156,7 +164,7 @@ def _watched_bind(primitive, *args, **params):
         if primitive is jit_p:
             _state.calls = next(_calls)
         elif not _is_replayed():
-            operation = Operation(primitive, params, results, _state.scopes, sys._getframe(1))
+            operation = Operation(primitive, args, params, results, _state.scopes, sys._getframe(1))
             for i in reversed(range(len(watchers))):
                 _state.set(watchers[:i])
                 operation.results = watchers[i].act(operation)

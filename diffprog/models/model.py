@@ -22,6 +22,7 @@ class Model:
         network's first act.
     labels: the classes' names in the order of the logits.
     size: the side of the square images that the network was trained for; minimum: the least side it accepts.
+    channels: of the images, 3 for RGB.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Model:
     labels: tuple[str, ...] = field(repr=False)
     size: int
     minimum: int
+    channels: int = 3
 
     def apply(self, parameters, images):
         """Logits (n, classes) of images (n, height, width, 3): plain JAX, unchecked, for grad, jit and vmap."""
@@ -63,13 +65,14 @@ class Model:
 
     def collect(self, parameters, images, names):
         """`activations` in plain JAX, unchecked and uncompiled, as `apply` is to `__call__`."""
+        asked = {self.layer_name(name): name for name in names}
         found = {}
         for name, value in self.network(parameters, images):
-            if name in names:
+            if name in asked:
                 found[name] = value
-            if len(found) == len(names):
+            if len(found) == len(asked):
                 break
-        return {name: found[name] for name in names}
+        return {asked[name]: found[name] for name in asked}
 
     @cached_property
     def layers(self):
@@ -78,7 +81,7 @@ class Model:
 
     def layers_at(self, height, width=None):
         """`layers` for images of another size."""
-        images = jax.ShapeDtypeStruct((1, height, width or height, 3), jnp.float32)
+        images = jax.ShapeDtypeStruct((1, height, width or height, self.channels), jnp.float32)
         names = []
 
         def values(parameters, images):
@@ -103,21 +106,34 @@ class Model:
     def checked_layers(self, names):
         """The names as a tuple; ValueError with the near misses if one is no layer."""
         for name in names:
-            if name not in self.layers:
-                raise ValueError(f"{self.name} has no layer {name!r}; {suggest(str(name), list(self.layers))}")
+            self.layer_name(name)
         return tuple(dict.fromkeys(names))
 
+    def layer_name(self, name):
+        """The full name of a layer, of which the last part is enough where only one layer has it.
+
+        Raises ValueError with the near misses if there is no such layer, or more than one.
+        """
+        if name in self.layers:
+            return name
+        ends = [layer for layer in self.layers if layer.endswith(f"/{name}")]
+        if len(ends) == 1:
+            return ends[0]
+        found = f"has {len(ends)} layers" if ends else "has no layer"
+        raise ValueError(f"{self.name} {found} {name!r}; {suggest(str(name), ends or list(self.layers))}")
+
     def checked(self, images):
-        """The images as a float32 array; ValueError if they are not (n, height, width, 3) in [0, 1]."""
+        """The images as a float32 array; ValueError if they are not (n, height, width, channels) in [0, 1]."""
         known = not isinstance(images, Tracer)
         images = np.asarray(images) if known else images
         shape, dtype = images.shape, images.dtype
         if not jnp.issubdtype(dtype, jnp.floating):
             hint = "divide bytes by 255" if dtype == np.uint8 else "convert them"
             raise ValueError(f"images must be float32 in [0, 1]; found {dtype}{_range(images)}: {hint}")
-        if len(shape) != 4 or shape[-1] != 3:
-            hint = "add a batch axis with images[None]" if len(shape) == 3 and shape[-1] == 3 else "channels come last"
-            raise ValueError(f"images must have shape (n, height, width, 3); found {shape}: {hint}")
+        if len(shape) != 4 or shape[-1] != self.channels:
+            single = len(shape) == 3 and shape[-1] == self.channels
+            hint = "add a batch axis with images[None]" if single else "channels come last"
+            raise ValueError(f"images must have shape (n, height, width, {self.channels}); found {shape}: {hint}")
         if min(shape[1:3]) < self.minimum:
             found = f"{shape[1]} x {shape[2]}"
             raise ValueError(f"images must be {self.minimum} pixels or more; found {found}: enlarge them")

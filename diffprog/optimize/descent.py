@@ -11,6 +11,7 @@ loop: its number, its random key and the caller's data. So full batch, mini-batc
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, NamedTuple
@@ -79,21 +80,21 @@ class Descent:
         parameters, kept = jax.tree.map(_strong, (parameters, kept))
         return State(parameters, jax.tree.map(_strong, self.optimizer.init(parameters)), kept, jnp.int32(0), key)
 
-    def run(self, state: State, steps: int, *, data=None, block: int = 50, progress: str | None = None,
+    def run(self, state: State, steps: int, *, data=None, block: int = 50, progress: str | tqdm | None = None,
             callback: Callable | None = None) -> tuple[State, History]:
         """Take `steps` steps from `state`; return the new state and what was measured on the way.
 
-        block:     steps per call of compiled code: how often the bar moves and `callback` runs, nothing else.
-        progress:  a caption, which switches on a progress bar showing the objective.
+        block:     steps per call of compiled code: how often the bar moves and `callback` runs, nothing else. Runs of
+                   any length share the code of one `block`.
+        progress:  a caption, which switches on a progress bar showing the objective; or a bar of yours, to be advanced.
         callback:  `callback(state, history)` after each block, with that block's history; a true answer ends the run.
 
         Two runs of m and n steps, the second from the first's state, give the bits of one run of m + n.
         """
         if steps < 0 or block < 1:
             raise ValueError(f"steps must be at least 0 and block at least 1; found steps={steps}, block={block}")
-        block = max(1, min(block, steps))
         histories = []
-        with tqdm(total=steps, desc=progress, disable=progress is None) as bar:
+        with nullcontext(progress) if isinstance(progress, tqdm) else _bar(steps, progress) as bar:
             for first in range(0, max(steps, 1), block):
                 count = min(block, steps - first)
                 state, history = self._block(state, data, count, block)
@@ -138,6 +139,10 @@ class Descent:
         if self.project:
             parameters = self.project(parameters, step)
         return State(parameters, optimizer, kept, state.number + 1, state.key), History(value, aux)
+
+
+def _bar(steps, caption):
+    return tqdm(total=steps, desc=caption, disable=caption is None)
 
 
 def _strong(leaf):

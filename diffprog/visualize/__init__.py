@@ -3,16 +3,74 @@
     render(model, channel("blocks.8", 28), key=jax.random.key(0)).images[0]
 """
 
-from diffprog.visualize.natural import NaturalExamples, top_crops
-from diffprog.visualize.objectives import Objective, channel, direction, layer, logit, neuron
-from diffprog.visualize.parameterisations import Parameterisation, fourier, pixels
+from diffprog.visualize.comparisons import (
+    alignment,
+    caricature,
+    difference,
+    diversity,
+    interpolate,
+    style_difference,
+    tensor_direction,
+)
+from diffprog.visualize.dream import Dream, dream, guide
+from diffprog.visualize.dream_video import dream_video
+from diffprog.visualize.objective import Objective, objective
+from diffprog.visualize.objectives import (
+    channel,
+    cosine,
+    direction,
+    direction_at,
+    layer,
+    log_probability,
+    logit,
+    neuron,
+)
+from diffprog.visualize.parameterisations import (
+    COLOURS,
+    Parameterisation,
+    alpha,
+    colours_of,
+    covariance_of,
+    cppn,
+    fourier,
+    maco,
+    masked,
+    natural,
+    pixels,
+    pyramid,
+    shared,
+    slope_of,
+    spectrum_of,
+)
+from diffprog.visualize.penalties import boundary_complexity, fine_detail, l1, l2, opacity, total_variation
 from diffprog.visualize.recipes import Recipe, recipe
 from diffprog.visualize.rendering import Rendering, render
-from diffprog.visualize.scoring import Scores, score
-from diffprog.visualize.transforms import Transform, chain, gentle, jitter, lucid, pad, rotate, scale, still, wide
+from diffprog.visualize.transforms import (
+    Transform,
+    blend,
+    blur,
+    chain,
+    colour_shift,
+    crop,
+    flip,
+    gentle,
+    jitter,
+    lucid,
+    noise,
+    pad,
+    resize,
+    rotate,
+    scale,
+    still,
+    wide,
+)
 
 __all__ = [
-    "NaturalExamples", "Objective", "Parameterisation", "Recipe", "Rendering", "Scores", "Transform", "chain",
-    "channel", "direction", "fourier", "gentle", "jitter", "layer", "logit", "lucid", "neuron", "pad", "pixels",
-    "recipe", "render", "rotate", "scale", "score", "still", "top_crops", "wide",
+    "COLOURS", "Dream", "Objective", "Parameterisation", "Recipe", "Rendering", "Transform", "alignment", "alpha",
+    "blend", "blur", "boundary_complexity", "caricature", "chain", "channel", "colour_shift", "colours_of", "cosine",
+    "covariance_of", "cppn", "crop", "difference", "direction", "direction_at", "diversity", "dream", "dream_video",
+    "fine_detail", "flip", "fourier", "gentle", "guide", "interpolate", "jitter", "l1", "l2", "layer",
+    "log_probability", "logit", "lucid", "maco", "masked", "natural", "neuron", "noise", "objective", "opacity",
+    "pad", "pixels", "pyramid", "recipe", "render", "resize", "rotate", "scale", "shared", "slope_of", "spectrum_of",
+    "still", "style_difference", "tensor_direction", "total_variation", "wide",
 ]

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from diffprog import images as files
 from diffprog.files import replacing
 from diffprog.visualize.measuring import BATCH, scorer
-from diffprog.visualize.objectives import Objective
+from diffprog.visualize.objective import Objective
 
 OVERLAP = 0.25  # of two crops of one image that are both shown, at most this part of the smaller lies in the larger
 RULE = 1  # of how crops are cut and measured; a cache made by another rule is made anew

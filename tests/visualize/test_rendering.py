@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,8 +9,22 @@ import pytest
 
 from diffprog import models
 from diffprog.optimize import ENGINES, value_and_grad
-from diffprog.visualize import chain, channel, fourier, layer, logit, pixels, recipe, render
-from diffprog.visualize.rendering import read
+from diffprog.visualize import (
+    chain,
+    channel,
+    difference,
+    fourier,
+    layer,
+    logit,
+    objective,
+    pixels,
+    recipe,
+    render,
+    rendering,
+    total_variation,
+)
+from diffprog.visualize.ascent import program
+from diffprog.visualize.reviving import reviving
 from diffprog.visualize.transforms import jitter, lucid, pad, rotate, still, wide
 from tests.visualize import small
 
@@ -45,18 +63,18 @@ def test_the_first_scores_are_the_objective_on_the_shaken_start():
         own = jax.random.fold_in(jax.random.fold_in(loop, 0), index)
         shaken = jnp.stack([SHAKE(jax.random.fold_in(own, d), picture) for d in range(draws)])
         scores.append(MODEL.collect(MODEL.parameters, shaken, ("units",))["units"][..., 1].mean())
-    rendering = draw([channel("units", 1)] * 2, draws=draws, steps=1)
-    np.testing.assert_allclose(rendering.scores[0], scores, rtol=1e-4)
+    drawn = draw([channel("units", 1)] * 2, draws=draws, steps=1)
+    np.testing.assert_allclose(drawn.scores[0], scores, rtol=1e-4)
 
 
 def test_ascent_reaches_the_known_optimum():
     """Unit 1 is linear in a pixel's colour until it saturates, so the best picture saturates each colour by sign."""
-    rendering = draw(channel("units.pre", 1), steps=200, shake=still, image=pixels(12), rate=0.5)
+    drawn = draw(channel("units.pre", 1), steps=200, shake=still, image=pixels(12), rate=0.5)
     weights = MODEL.parameters["kernel"][:, 1]
-    np.testing.assert_allclose(rendering.images[0], np.broadcast_to(weights > 0, (12, 12, 3)), atol=0.02)
+    np.testing.assert_allclose(drawn.images[0], np.broadcast_to(weights > 0, (12, 12, 3)), atol=0.02)
     best = np.abs(weights).sum() / 2 + small.BIAS[1]
-    assert 0.98 * best < rendering.scores[-1, 0] <= best
-    assert rendering.scores[0, 0] < 0.2 * best
+    assert 0.98 * best < drawn.scores[-1, 0] <= best
+    assert drawn.scores[0, 0] < 0.2 * best
 
 
 def test_negation_descends():
@@ -65,19 +83,71 @@ def test_negation_descends():
     assert down.scores[-1, 0] > down.scores[0, 0] > -up.scores[-1, 0]
 
 
-def test_a_dead_unit_is_revived():
-    dead = draw(channel("units", 2), image=pixels(12), shake=still, steps=60, rate=0.3)
-    assert dead.scores[0, 0] == 0  # no gradient of its own
-    assert dead.scores[-1, 0] > 0.5
+def test_all_channels_of_a_layer_share_one_program(monkeypatch):
+    used = []
+    monkeypatch.setattr(rendering, "program", lambda *how, **revive: used.append(program(*how, **revive)) or used[-1])
+    for first in (0, 2):
+        draw([channel("units.pre", first), 2 * channel("units.pre", first + 1)], numbers=[first, first + 1])
+    assert len(set(map(id, used))) == 1
+    assert used[0]._block._cache_size() == 1
 
 
-def test_reviving_changes_gradients_and_not_values():
-    images = np.random.default_rng(0).uniform(0.4, 0.6, size=(2, 8, 8, 3)).astype(np.float32)
-    total = lambda x, revive: read(MODEL, MODEL.parameters, x, ["units"], revive)["units"][..., 2].sum()
-    for revive, slope in ((True, MODEL.parameters["kernel"][:, 2]), (False, np.zeros(3))):
-        value, gradient = jax.value_and_grad(total)(images, revive)
-        assert value == 0
-        np.testing.assert_allclose(gradient, np.broadcast_to(slope, images.shape), rtol=1e-6)
+def test_numbers_take_the_place_of_places():
+    both = draw([channel("units", 1), layer("units")])
+    second = draw(layer("units"), numbers=[1])
+    np.testing.assert_allclose(both.images[1], second.images[0], atol=1e-5)
+
+
+def test_snapshots_are_what_fewer_steps_give():
+    drawn = draw(channel("units", 1), steps=24, snapshots=(0, 5, 20, 24, 99))
+    assert sorted(drawn.snapshots) == [0, 5, 20, 24]
+    np.testing.assert_array_equal(drawn.snapshots[24], drawn.images)
+    for at in (5, 20):
+        np.testing.assert_array_equal(drawn.snapshots[at], draw(channel("units", 1), steps=at).images)
+    key = jax.random.fold_in(jax.random.split(KEY)[0], 0)
+    np.testing.assert_allclose(drawn.snapshots[0], fourier(12).decode(fourier(12).start(key[None])), atol=1e-6)
+
+
+def test_pictures_stop_at_their_levels():
+    targets = [channel("units", 1), channel("units", 0)]
+    free = draw(targets, steps=64, shake=still)
+    levels = [free.scores[9, 0] - 1e-4, free.scores.max() + 100]
+    stopped = draw(targets, steps=64, shake=still, until=levels)
+    np.testing.assert_array_equal(stopped.reached, [9, -1])
+    np.testing.assert_allclose(stopped.images[0], draw(targets, steps=9, shake=still).images[0], atol=1e-5)
+    np.testing.assert_allclose(stopped.images[1], free.images[1], atol=1e-4)
+    early = draw(targets, steps=64, shake=still, until=-1e9)
+    np.testing.assert_array_equal(early.reached, [0, 0])
+    assert len(early.scores) < 64
+
+
+def test_the_history_of_the_parts_adds_up():
+    drawn = draw([2 * channel("units", 1) - 3 * total_variation() + 1, layer("units")])
+    first = drawn.parts[0]
+    total = 2 * first["units:1"] - 3 * first["total variation"] + 1
+    np.testing.assert_allclose(drawn.scores[:, 0], total, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(drawn.scores[:, 1], drawn.parts[1]["units"], rtol=1e-6)
+
+
+def test_pictures_start_from_a_photograph():
+    photograph = np.random.default_rng(5).uniform(0.1, 0.9, size=(12, 12, 3)).astype(np.float32)
+    drawn = draw(channel("units", 1), start=photograph, snapshots=[0])
+    np.testing.assert_allclose(drawn.snapshots[0][0], photograph, atol=1e-4)
+    close = draw(channel("units", 1) - 400 * difference("image", photograph), start=photograph)
+    apart = lambda images: np.abs(images[0] - photograph).mean()
+    assert apart(close.images) < 0.5 * apart(drawn.images)
+
+
+def test_eight_devices_draw_the_same_pictures(tmp_path):
+    """In a process of its own: the number of virtual devices is fixed when JAX starts."""
+    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    found = []
+    for count, settings in ((1, os.environ), (8, environment)):
+        path = tmp_path / f"{count}.npy"
+        subprocess.run([sys.executable, "-m", "tests.visualize.many_devices", str(path)], env=settings, check=True)
+        found.append(np.load(path))
+    assert found[0].shape == (8, 12, 12, 3)
+    np.testing.assert_allclose(found[0], found[1], atol=1e-5)
 
 
 def test_engines_agree():
@@ -93,6 +163,26 @@ def test_bad_arguments_are_refused_before_work():
         draw(channel("units", 0), shake=jitter(8))
     with pytest.raises(ValueError, match="engine 'torch' is not known"):
         draw(channel("units", 0), engine="torch")
+    for options, message in (
+        ({"steps": 0}, "steps must be a whole number of at least 1; found 0"),
+        ({"draws": 1.5}, "draws must be a whole number of at least 1; found 1.5"),
+        ({"until": [1, 2]}, "until must be a number, or one for each of 1 pictures"),
+        ({"numbers": [-1]}, "numbers must be 1 whole numbers, not negative"),
+        ({"start": np.zeros((3, 3, 3))}, r"start must be one picture \(12, 12, 3\) or 1 of them; found shape"),
+        ({"start": np.full((12, 12, 3), 2.0)}, r"start must be in \[0, 1\]; found 2 .. 2"),
+        ({"image": fourier(12, channels=1)}, "small takes images of 3 channels; found 1"),
+        ({"count": 0}, "count must be a whole number of at least 1; found 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            draw(channel("units", 0), **options)
+    with pytest.raises(ValueError, match=r"takes an objective .* or a list of objectives; found \[\]"):
+        draw([])
+
+
+def test_what_is_not_finite_is_refused_with_its_step():
+    broken = objective(lambda values: jnp.log(0.0 * values["units"].mean((1, 2, 3)) - 1), ["units"], "mine")
+    with pytest.raises(ValueError, match="mine is nan at step 0; expected a finite number"):
+        draw([channel("units", 0), broken])
 
 
 @pytest.fixture(scope="module")
@@ -103,20 +193,20 @@ def network():
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_dead_unit_of_the_real_network_is_revived(network, engine):
     target = channel("head", 5)  # zero on the grey start: without help its picture stays grey
-    rendering = render(network, target, key=KEY, image=fourier(64), shake=still, steps=48, engine=engine)
-    assert rendering.scores[0, 0] == 0
-    assert rendering.scores[-1, 0] > 3
-    assert rendering.images.std() > 0.05
+    drawn = render(network, target, key=KEY, image=fourier(64), shake=still, steps=48, engine=engine)
+    assert drawn.scores[0, 0] == 0 and drawn.revived[0]
+    assert drawn.scores[-1, 0] > 3
+    assert drawn.images.std() > 0.05
 
 
 def test_a_texture_unit_of_the_real_network(network):
     """Fifty steps take it far beyond what noise does, and a second run repeats the bits."""
     target = channel("blocks.5", 11)
-    rendering, again = (render(network, target, key=KEY, image=fourier(64), shake=wide, steps=50) for _ in range(2))
-    np.testing.assert_array_equal(rendering.images, again.images)
+    drawn, again = (render(network, target, key=KEY, image=fourier(64), shake=wide, steps=50) for _ in range(2))
+    np.testing.assert_array_equal(drawn.images, again.images)
     noise = np.random.default_rng(0).uniform(size=(1, 64, 64, 3)).astype(np.float32)
     measured = lambda images: np.asarray(network.activations(images, "blocks.5")["blocks.5"])[..., 11].mean()
-    assert measured(rendering.images) > 20 > 3 * abs(measured(noise))
+    assert measured(drawn.images) > 20 > 3 * abs(measured(noise))
 
 
 def test_gradient_of_a_step_agrees_between_engines(network):
@@ -125,7 +215,8 @@ def test_gradient_of_a_step_agrees_between_engines(network):
 
     def objective(parameters):
         shaken = lucid(KEY, image.decode(parameters)[0])[None]
-        return channel("blocks.3", 11).score(network, read(network, network.parameters, shaken, ["blocks.3"], True))[0]
+        values = reviving(network.collect)(network.parameters, shaken, ["blocks.3"])
+        return channel("blocks.3", 11).score(network, values)[0]
 
     steps = [jax.jit(value_and_grad(engine)(objective)) for engine in ENGINES]
     (ours, gradient), (theirs, expected) = (step(parameters) for step in steps)

@@ -2,20 +2,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.test_util import check_grads
 from scipy import ndimage
 
+from diffprog.optimize import value_and_grad
 from diffprog.visualize import chain, gentle, jitter, lucid, pad, rotate, scale, still, wide
-from diffprog.visualize.transforms import FILL, Transform, sample
+from diffprog.visualize.transforms import Affine
+from diffprog.visualize.transforms.sampling import FILL
 
 IMAGE = np.random.default_rng(0).uniform(size=(20, 24, 3)).astype(np.float32)
-KEYS = [jax.random.key(seed) for seed in range(30)]
+KEYS = jax.random.split(jax.random.key(0), 30)
+
+
+def drawn(transform, key, image):
+    return np.asarray(jax.jit(lambda key, image: transform(key, image))(key, image))
 
 
 def test_no_motion_copies_and_padding_adds_grey():
-    np.testing.assert_allclose(still(KEYS[0], IMAGE), IMAGE, atol=1e-6)
+    np.testing.assert_allclose(drawn(still, KEYS[0], IMAGE), IMAGE, atol=1e-6)
     expected = np.pad(IMAGE, ((3, 3), (3, 3), (0, 0)), constant_values=FILL)
-    np.testing.assert_allclose(pad(3)(KEYS[0], IMAGE), expected, atol=1e-6)
+    np.testing.assert_allclose(drawn(pad(3), KEYS[0], IMAGE), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("pixels", [4, 5])
@@ -27,8 +32,8 @@ def test_jitter_crops_at_every_whole_place(pixels):
         for left in range(pixels + 1)
     }
     found = set()
-    for key in jax.random.split(jax.random.key(0), 60):
-        moved = np.asarray(jitter(pixels)(key, IMAGE))
+    keys = jax.random.split(jax.random.key(0), 60)
+    for moved in np.asarray(jax.jit(jax.vmap(lambda key: jitter(pixels)(key, IMAGE)))(keys)):
         matches = [place for place, crop in crops.items() if np.allclose(moved, crop, atol=1e-5)]
         assert len(matches) == 1
         found |= set(matches)
@@ -45,7 +50,7 @@ def test_one_sampling_agrees_with_scipy(transform):
         offset = centre_in + matrix[:2, 2] - matrix[:2, :2] @ centre_out
         padded = np.pad(image.astype(np.float64), ((30, 30), (30, 30), (0, 0)), constant_values=FILL)
         plane = lambda c: ndimage.affine_transform(padded[..., c], matrix[:2, :2], offset + 30, shape, order=1)
-        np.testing.assert_allclose(transform(key, image), np.stack([plane(c) for c in range(3)], -1), atol=1e-4)
+        np.testing.assert_allclose(drawn(transform, key, image), np.stack([plane(c) for c in range(3)], -1), atol=1e-4)
 
 
 def test_draws_fill_their_ranges():
@@ -72,14 +77,19 @@ def test_a_chain_multiplies_maps_of_independent_draws():
 
 def test_two_steps_in_one_sampling():
     """Padding, then a known shift: the border's grey shows where the shift reaches over the edge."""
-    shift = Transform(0, 0, lambda _: jnp.array([[1.0, 0, -2], [0, 1, 0], [0, 0, 1]]))
-    moved = np.asarray(chain(pad(1), shift)(KEYS[0], IMAGE))
+    shift = Affine(0, 0, lambda _: jnp.array([[1.0, 0, -2], [0, 1, 0], [0, 0, 1]]))
+    moved = drawn(chain(pad(1), shift), KEYS[0], IMAGE)
     np.testing.assert_allclose(moved[:3], FILL, atol=1e-6)
     np.testing.assert_allclose(moved[3:, 1:-1], IMAGE[: moved.shape[0] - 3], atol=1e-5)
 
 
-def test_sampling_is_differentiable():
-    matrix = wide.draw(KEYS[0])
-    with jax.enable_x64(True):
-        small = jnp.asarray(IMAGE[:5, :6], jnp.float64)
-        check_grads(lambda image: sample(image, matrix, 7, 6), (small,), order=1, modes=["rev"])
+@pytest.mark.parametrize("motion", [lucid, wide, rotate(180), chain(scale(0.4, 2.5), rotate(30)), jitter(3)])
+def test_the_gradient_of_a_sampling_is_its_transpose(motion):
+    """<w, S x> = <S^T w, x>, although S^T is a gather of its own: whatever the map, at the edges too."""
+    weights = np.random.default_rng(1).normal(size=(*motion.size(20, 24), 3)).astype(np.float32)
+    seen = jax.jit(lambda image, key: jnp.sum(weights * (motion(key, image) - FILL)))
+    back = jax.jit(value_and_grad("diffprog")(seen))
+    for key in KEYS[:8]:
+        value, gradient = back(jnp.asarray(IMAGE), key)
+        np.testing.assert_allclose(value, np.sum(gradient * (IMAGE - FILL)), rtol=1e-3, atol=2e-3)
+        np.testing.assert_allclose(np.sum(gradient * IMAGE**2), seen(IMAGE**2 + FILL, key), rtol=1e-3, atol=2e-3)

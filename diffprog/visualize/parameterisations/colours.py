@@ -1,0 +1,83 @@
+"""Colours in coordinates in which those of photographs vary independently, and the way from there to [0, 1]."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+# A square root of the covariance of colours in ImageNet, rows R, G, B (Lucid), scaled so that its longest column is 1.
+COLOURS = np.array([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]], np.float32)
+COLOURS /= np.linalg.norm(COLOURS, axis=0).max()
+
+MARGIN = 0.01  # a picture that is encoded keeps this distance from black and white, whose logits are infinite
+
+
+def matrix_of(colours, channels):
+    """The (channels, channels) matrix that an argument `colours` of a parameterisation stands for.
+
+    True is `COLOURS` where there are three channels and no mixing where there are not, False is no mixing; else a
+    matrix. Raises ValueError for a matrix of another shape, or one that cannot be inverted.
+    """
+    if isinstance(colours, bool):
+        return COLOURS if colours and channels == 3 else np.eye(channels, dtype=np.float32)
+    matrix = np.asarray(colours, np.float32)
+    if matrix.shape != (channels, channels):
+        raise ValueError(f"colours for {channels} channels need shape {(channels, channels)}; found {matrix.shape}")
+    if not np.linalg.cond(matrix) < 1e5:  # written so that a NaN is refused
+        raise ValueError("colours must be a matrix that can be inverted; do some channels always agree?")
+    return matrix
+
+
+def to_image(planes, matrix):
+    """Independent colours (c, height, width), any real numbers, to an image (height, width, c) in (0, 1)."""
+    return jax.nn.sigmoid(mixed(planes, matrix))
+
+
+def mixed(planes, matrix):
+    """The colours (height, width, c) before the sigmoid. As sums of planes: a product of so small a matrix is slow."""
+    rows = [[(share, plane) for share, plane in zip(row.tolist(), planes, strict=True) if share] for row in matrix]
+    return jnp.stack([sum(share * plane for share, plane in row) for row in rows], axis=-1)
+
+
+def from_image(image, matrix, margin=MARGIN):
+    """The independent colours (c, height, width) of an image, whose values are first drawn `margin` from 0 and 1."""
+    planes = jnp.moveaxis(logits(image, margin), -1, 0)
+    return jnp.moveaxis(mixed(planes, np.linalg.inv(matrix.astype(np.float64))), -1, 0)
+
+
+def logits(image, margin):
+    """The inverse of the sigmoid, for values in [margin, 1 - margin]; others are drawn there."""
+    image = jnp.clip(image, margin, 1 - margin)
+    return jnp.log(image) - jnp.log1p(-image)
+
+
+def covariance_of(images):
+    """The covariance (c, c) of the colours of all pixels of `images`, about each image's own mean.
+
+    images: arrays (height, width, c), or a batch (n, height, width, c); every image counts the same.
+    """
+    pixels = [np.reshape(image, (-1, np.shape(image)[-1])) for image in checked(images)]
+    return np.mean([np.cov(colours.T, bias=True) for colours in pixels], axis=0)
+
+
+def checked(images):
+    """The images; ValueError unless there is at least one and each is (height, width, channels)."""
+    shapes = [np.shape(image) for image in images]
+    if not shapes or any(len(shape) != 3 for shape in shapes):
+        found = next((shape for shape in shapes if len(shape) != 3), "none")
+        raise ValueError(f"images must be a list of arrays (height, width, channels); found {found}")
+    return images
+
+
+def colours_of(images):
+    """A matrix for the argument `colours` of a parameterisation, from images of your own: float32 (c, c).
+
+    It is the square root U sqrt(S) of their covariance U S U^T, largest variance first, divided by the length of its
+    longest column: coordinates that vary independently and alike become colours that vary together as those of the
+    images do. `COLOURS` is the same of ImageNet. Raises ValueError if there is no image or no variation.
+    """
+    variances, axes = np.linalg.eigh(covariance_of(images))
+    if not variances[-1] > 0:
+        raise ValueError("the images have a single colour; give images whose colours vary")
+    axes = axes * np.where(axes.sum(axis=0) < 0, -1, 1)  # an eigenvector's sign is arbitrary: more is brighter
+    root = (axes * np.sqrt(np.maximum(variances, 0)))[:, ::-1]
+    return (root / np.linalg.norm(root, axis=0).max()).astype(np.float32)

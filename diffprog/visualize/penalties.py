@@ -1,0 +1,119 @@
+"""What a picture should have little of: measures of the picture itself, to be subtracted from an objective.
+
+`channel("blocks.5", 11) - 0.1 * total_variation()`. Each measures what it says and is never negative.
+"""
+
+from functools import cache
+
+import jax
+import jax.numpy as jnp
+
+from diffprog.visualize.objective import PICTURE, of_term
+from diffprog.visualize.objectives import over_positions
+
+
+def total_variation():
+    """The mean absolute difference of neighbouring pixels, down plus across (anisotropic; Rudin et al. 1992)."""
+    return of_term("total variation", (PICTURE,), _total_variation)
+
+
+def _total_variation(values):
+    image = values[PICTURE]
+    across = jnp.abs(jnp.diff(image, axis=2))
+    down = jnp.abs(jnp.diff(image, axis=1))
+    return over_positions(down) + over_positions(across)
+
+
+def l1(constant=0.5):
+    """The mean absolute distance of the picture's values from `constant`."""
+    return of_term(f"L1 from {constant:g}", (PICTURE,), _l1_from(float(constant)))
+
+
+@cache
+def _l1_from(constant):
+    return lambda values: over_positions(jnp.abs(values[PICTURE] - constant))
+
+
+def l2(constant=0.5):
+    """The root mean square distance of the picture's values from `constant`."""
+    return of_term(f"L2 from {constant:g}", (PICTURE,), _l2_from(float(constant)))
+
+
+@cache
+def _l2_from(constant):
+    return lambda values: jnp.sqrt(over_positions((values[PICTURE] - constant) ** 2) + 1e-12)
+
+
+def fine_detail(deviation=1.0):
+    """The mean square difference between the picture and itself blurred (Gaussian, `deviation` in pixels).
+
+    Lucid's blur penalty: what a blur removes is penalised, and what it leaves is not.
+    """
+    if not deviation > 0:
+        raise ValueError(f"a blur has a deviation above 0 pixels; found {deviation}")
+    return of_term("fine detail", (PICTURE,), _fine_detail_of(float(deviation)))
+
+
+@cache
+def _fine_detail_of(deviation):
+    def measure(values):
+        image = values[PICTURE]
+        # The blurred picture is what to move towards, not a way to make the difference small.
+        return over_positions((image - jax.lax.stop_gradient(blurred(image, deviation))) ** 2)
+
+    return measure
+
+
+def boundary_complexity(width=20, colour=0.5, weight=0.8):
+    """Variation within `width` pixels of the edge, and distance there from `colour`: it keeps a picture off its edge.
+
+    The mean over that border of (picture - blurred picture)^2 + weight * (picture - colour)^2, after Lucid's
+    `penalize_boundary_complexity`, which sums and blurs with a box of 5 pixels; here a Gaussian of 1.5.
+    """
+    if not (isinstance(width, int) and width >= 1):
+        raise ValueError(f"a border is 1 pixel wide or more; found {width}")
+    return of_term("boundary complexity", (PICTURE,), _boundary_of(width, float(colour), float(weight)))
+
+
+@cache
+def _boundary_of(width, colour, weight):
+    def measure(values):
+        image = values[PICTURE]
+        height, breadth = image.shape[1:3]
+        rows, columns = jnp.arange(height)[:, None], jnp.arange(breadth)[None]
+        inside = (rows >= width) & (rows < height - width) & (columns >= width) & (columns < breadth - width)
+        border = 1 - inside[None, :, :, None]
+        each = (image - blurred(image, 1.5)) ** 2 + weight * (image - colour) ** 2
+        return jnp.sum(each * border, axis=(1, 2, 3)) / (jnp.sum(border) * image.shape[-1])
+
+    return measure
+
+
+def opacity():
+    """The mean of a picture's fourth channel: subtract it, and only what matters stays visible."""
+
+    def numbers(model, shapes):
+        if shapes[PICTURE][-1] != 4:
+            raise ValueError(f"opacity needs pictures with a fourth channel; found {shapes[PICTURE][-1]} channels")
+        return ()
+
+    return of_term("opacity", (PICTURE,), _opacity, numbers)
+
+
+def _opacity(values):
+    return over_positions(values[PICTURE][..., 3])
+
+
+def blurred(images, deviation):
+    """(n, height, width, c) under a Gaussian of `deviation` pixels, cut off at three of them; the edge is repeated."""
+    reach = max(1, round(3 * deviation))
+    offsets = jnp.arange(-reach, reach + 1)
+    weights = jnp.exp(-(offsets**2) / (2 * deviation**2))
+    weights = weights / jnp.sum(weights)
+    for axis in (1, 2):
+        padding = [(reach, reach) if i == axis else (0, 0) for i in range(4)]
+        padded = jnp.pad(images, padding, mode="edge")
+        size = images.shape[axis]
+        shifted = (jax.lax.slice_in_dim(padded, i, i + size, axis=axis) for i in range(2 * reach + 1))
+        images = sum(weight * shift for weight, shift in zip(weights, shifted, strict=True))
+    return images

@@ -1,0 +1,14 @@
+"""Small random changes of the picture, so that what is found does not hang on single pixels (Olah et al. 2017).
+
+A transform is called as `shake(key, image)`, image (height, width, c), and is drawn anew for every key; its `size`
+tells what becomes of a height and a width. `chain` puts transforms one after the other.
+"""
+
+from diffprog.visualize.transforms.affine import Affine, flip, jitter, pad, rotate, scale
+from diffprog.visualize.transforms.chains import Transform, chain, gentle, lucid, still, wide
+from diffprog.visualize.transforms.filters import Filter, blend, blur, colour_shift, crop, noise, resize
+
+__all__ = [
+    "Affine", "Filter", "Transform", "blend", "blur", "chain", "colour_shift", "crop", "flip", "gentle", "jitter",
+    "lucid", "noise", "pad", "resize", "rotate", "scale", "still", "wide",
+]

@@ -1,0 +1,77 @@
+"""An image seen through an affine map, and the gradient of that.
+
+The gradient is a scatter: each position of the result adds to four pixels of the image. Scatters are slow on CPUs: 32
+ms for eight images of 224 pixels, where the sampling itself takes 3 ms. But the map can be inverted: the positions of
+the result that read a pixel lie in a small square around one place, and are gathered from there in 7 ms.
+"""
+
+from functools import partial
+from math import ceil
+
+import jax
+import jax.numpy as jnp
+
+FILL = 0.5  # grey beyond the picture's edge
+
+
+def sample(image, matrix, height, width, reach):
+    """Bilinear values of an image (h, w, c) at the positions `matrix` @ (row, column, 1), counted from the centres.
+
+    Beyond the edge the image goes on as grey, faded in over one pixel. Differentiable in the image, and not in the
+    matrix, for which `reach` must be a bound: the largest sum of the sizes of a row of the inverse of its 2 x 2 part.
+    """
+    return FILL + _sample(jnp.asarray(image) - FILL, matrix, (height, width), image.shape[:2], reach)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def _sample(image, matrix, size, shape, reach):
+    y, x = _mapped(matrix[:2, :2], matrix[:2, 2], size, shape)
+    weight = lambda row, column: _hat(row - y) * _hat(column - x)
+    return _weighted(image, jnp.floor(y), jnp.floor(x), 2, weight)
+
+
+def _forward(image, matrix, size, shape, reach):
+    return _sample(image, matrix, size, shape, reach), matrix
+
+
+def _backward(size, shape, reach, matrix, cotangent):
+    (a, b), (c, d) = linear = matrix[:2, :2]
+    inverse = jnp.stack([d, -b, -c, a]).reshape(2, 2) / (a * d - b * c)
+    y, x = _mapped(inverse, -inverse @ matrix[:2, 2], shape, size)
+
+    def weight(row, column):  # what the position (row, column) of the result, when it was sampled, gave to the pixel
+        (down_y, right_y), (down_x, right_x) = linear
+        down, right = row - y, column - x
+        return _hat(down_y * down + right_y * right) * _hat(down_x * down + right_x * right)
+
+    gradient = _weighted(cotangent, jnp.ceil(y - reach), jnp.ceil(x - reach), ceil(2 * reach), weight)
+    return gradient, jnp.zeros_like(matrix)
+
+
+_sample.defvjp(_forward, _backward)
+
+
+def _mapped(linear, shift, size, shape):
+    """Where an affine map takes the places of a grid of `size` in one of `shape`: two arrays, rows and columns."""
+    rows = jnp.arange(size[0], dtype=jnp.float32)[:, None] - (size[0] - 1) / 2
+    columns = jnp.arange(size[1], dtype=jnp.float32)[None] - (size[1] - 1) / 2
+    return tuple(
+        linear[axis, 0] * rows + linear[axis, 1] * columns + shift[axis] + (shape[axis] - 1) / 2 for axis in (0, 1)
+    )
+
+
+def _hat(distance):
+    return jnp.maximum(1 - jnp.abs(distance), 0)
+
+
+def _weighted(image, top, left, count, weight):
+    """The sum of weight(row, column) * image over `count` rows from `top` and columns from `left`; zero outside."""
+    height, width, channels = image.shape
+    flat = jnp.reshape(image, (-1, channels))
+
+    def share(row, column):
+        inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+        index = jnp.where(inside, row * width + column, 0).astype(jnp.int32)
+        return jnp.where(inside, weight(row, column), 0)[..., None] * flat.at[index].get(mode="promise_in_bounds")
+
+    return sum(share(top + down, left + right) for down in range(count) for right in range(count))
