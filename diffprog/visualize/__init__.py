@@ -14,6 +14,7 @@ from diffprog.visualize.comparisons import (
 )
 from diffprog.visualize.dream import Dream, dream, guide
 from diffprog.visualize.dream_video import dream_video
+from diffprog.visualize.natural_examples import NaturalExamples, top_crops
 from diffprog.visualize.objective import Objective, objective
 from diffprog.visualize.objectives import (
     channel,
@@ -45,6 +46,7 @@ from diffprog.visualize.parameterisations import (
 from diffprog.visualize.penalties import boundary_complexity, fine_detail, l1, l2, opacity, total_variation
 from diffprog.visualize.recipes import Recipe, recipe
 from diffprog.visualize.rendering import Rendering, render
+from diffprog.visualize.scoring import Scores, score
 from diffprog.visualize.transforms import (
     Transform,
     blend,
@@ -66,11 +68,12 @@ from diffprog.visualize.transforms import (
 )
 
 __all__ = [
-    "COLOURS", "Dream", "Objective", "Parameterisation", "Recipe", "Rendering", "Transform", "alignment", "alpha",
-    "blend", "blur", "boundary_complexity", "caricature", "chain", "channel", "colour_shift", "colours_of", "cosine",
-    "covariance_of", "cppn", "crop", "difference", "direction", "direction_at", "diversity", "dream", "dream_video",
-    "fine_detail", "flip", "fourier", "gentle", "guide", "interpolate", "jitter", "l1", "l2", "layer",
-    "log_probability", "logit", "lucid", "maco", "masked", "natural", "neuron", "noise", "objective", "opacity",
-    "pad", "pixels", "pyramid", "recipe", "render", "resize", "rotate", "scale", "shared", "slope_of", "spectrum_of",
-    "still", "style_difference", "tensor_direction", "total_variation", "wide",
+    "COLOURS", "Dream", "NaturalExamples", "Objective", "Parameterisation", "Recipe", "Rendering", "Scores",
+    "Transform", "alignment", "alpha", "blend", "blur", "boundary_complexity", "caricature", "chain", "channel",
+    "colour_shift", "colours_of", "cosine", "covariance_of", "cppn", "crop", "difference", "direction",
+    "direction_at", "diversity", "dream", "dream_video", "fine_detail", "flip", "fourier", "gentle", "guide",
+    "interpolate", "jitter", "l1", "l2", "layer", "log_probability", "logit", "lucid", "maco", "masked", "natural",
+    "neuron", "noise", "objective", "opacity", "pad", "pixels", "pyramid", "recipe", "render", "resize", "rotate",
+    "scale", "score", "shared", "slope_of", "spectrum_of", "still", "style_difference", "tensor_direction",
+    "top_crops", "total_variation", "wide",
 ]

@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 
 import jax
 import numpy as np
@@ -170,7 +171,7 @@ def scored():
     natural = top_crops(MODEL, objectives, photographs, count=4, size=40)
     made = np.stack([noise(-1, 40, 40, seed) * np.array([1, 0.8, 0.5]) for seed in range(3)]).astype(np.float32)
     climb = np.linspace(0, 2 * natural.maximum, 8)
-    rendering = Rendering(made, climb)
+    rendering = Rendering(made, climb, (), {}, None, None)
     how = dict(key=KEY, shake=SHAKE, at=1, seconds_per_step=0.5, siblings=rendering.images[2:], networks=[MODEL],
                label="two")
     return score(MODEL, objectives[1], rendering, natural, **how), rendering, natural, objectives, how
@@ -222,6 +223,6 @@ def test_measures_of_other_objectives_or_sizes_are_refused(scored):
     with pytest.raises(ValueError, match="found several among"):
         score(MODEL, objectives[0], rendering, twice, **how)
     assert score(MODEL, objectives[0], rendering, twice, **how, number=0).quantile >= 0
-    larger = Rendering(np.zeros((3, 24, 24, 3), np.float32), rendering.scores)
+    larger = replace(rendering, images=np.zeros((3, 24, 24, 3), np.float32))
     with pytest.raises(ValueError, match="40 x 40 pixels are no measure for a picture of 24 x 24"):
         score(MODEL, objectives[1], larger, natural, **how)

@@ -18,10 +18,11 @@ from diffprog.visualize.gallery.curves import curves
 
 THUMBNAIL = 112  # pixels: sides of natural examples on the page
 
+MAIN = ("natural_ratio", "robust_ratio", "path_similarity")  # shown on small cards; of other scores, the first three
 MEANINGS = {  # what is said of the scores that diffprog itself gives
     "activation": ("activation", "the objective's score of this picture"),
     "natural_maximum": ("natural maximum", "the highest score of any natural crop"),
-    "natural_ratio": ("of natural maximum", "activation over the highest score of any natural crop"),
+    "natural_ratio": ("over natural maximum", "activation over the highest score of any natural crop"),
     "quantile": ("quantile", "the part of the natural crops that score at most as much"),
     "robust_ratio": ("robust", "mean score under fresh random transforms, over the activation: 1 is best"),
     "path_similarity": ("path", "likeness to natural examples through the layers: 1 is as alike as these are"),
@@ -49,7 +50,7 @@ def write_gallery(folder, cards, *, title="Feature visualization", about=""):
         raise ValueError(f"a gallery needs a card for each unit, and one only; found {found}")
     page = Template(_read("page.html")).substitute(  # one pass: what is filled in is never searched
         title=escape(title), about=escape(about), style=_read("page.css"), code=_read("page.js"),
-        sorts="".join(_option(name) for name in dict.fromkeys(name for card in cards for name in card.scores)),
+        sorts="".join(map(_option, dict.fromkeys(name for card in cards for name in _known(card)))),
         cards="\n".join(_card(card, number) for number, card in enumerate(cards)),
     )  # fmt: skip
     folder = Path(folder)
@@ -68,20 +69,25 @@ def _card(card, number):
     facts = {name: getattr(card, name) for name in ("layer", "channel", "recipe", "seed", "steps")}
     facts = {name: str(value) for name, value in facts.items() if value not in (None, "")}
     words = " ".join([card.unit, card.caption, *(f"{name} {value}" for name, value in facts.items())])
-    known = {name: value for name, value in card.scores.items() if not math.isnan(value)}
-    sorts = " ".join(f'data-{_slug(name)}="{value!r}"' for name, value in known.items())
+    known = _known(card)
+    sorts = " ".join(f'data-{_slug(name)}="{value}"' for name, value in known.items())
+    main = [name for name in MAIN if name in known] or list(known)[:3]
     parts = [
         f'<button class="picture" aria-label="Enlarge {escape(card.unit)}">{_image(card.picture, card.unit)}</button>',
         f"<h2>{_breakable(card.unit)}</h2>",
         f'<p class="caption">{escape(card.caption)}</p>' if card.caption else "",
         _natural(card),
         curves(card),
-        _table("scores", {_label(name): (_figure(value), _meaning(name)) for name, value in card.scores.items()}),
-        _table("facts", {name: (value, "") for name, value in facts.items()}),
+        _table("scores", [(*_meaning(name), f"{value:.3g}", name in main) for name, value in known.items()]),
+        _table("settings", [(name, "", value, False) for name, value in facts.items()]),
         _neighbours(card),
     ]
     return (f'<li class="card" data-number="{number}" data-unit="{escape(card.unit)}" data-words="{escape(words)}" '
             f"{sorts}>{''.join(parts)}</li>")
+
+
+def _known(card):
+    return {name: value for name, value in card.scores.items() if not math.isnan(value)}
 
 
 def _natural(card):
@@ -96,27 +102,19 @@ def _neighbours(card):
 
 
 def _table(kind, rows):
-    """{label: (text, meaning)} as a list of definitions."""
-    pair = lambda label, text, meaning: (f'<div title="{escape(meaning)}"><dt>{escape(label)}</dt>'
-                                         f"<dd>{escape(text)}</dd></div>")
-    shown = "".join(pair(label, *row) for label, row in rows.items())
+    """(label, meaning, text, whether it is a main one) as a list of definitions."""
+    shown = "".join(f'<div title="{escape(meaning)}"{" class=main" if main else ""}><dt>{escape(label)}</dt>'
+                    f"<dd>{escape(text)}</dd></div>" for label, meaning, text, main in rows)
     return f'<h3>{kind.capitalize()}</h3><dl class="{kind}">{shown}</dl>' if shown else ""
 
 
 def _option(name):
-    return f'<option value="{_slug(name)}">{escape(_label(name))}</option>'
-
-
-def _label(name):
-    return MEANINGS[name][0] if name in MEANINGS else name.replace("_", " ")
+    return f'<option value="{_slug(name)}">{escape(_meaning(name)[0])}</option>'
 
 
 def _meaning(name):
-    return MEANINGS[name][1] if name in MEANINGS else ""
-
-
-def _figure(value):
-    return "-" if math.isnan(value) else f"{value:.3g}"
+    """A score's label, and what it says if it is one of ours."""
+    return MEANINGS.get(name, (name, ""))
 
 
 def _slug(name):
@@ -135,7 +133,7 @@ def _image(picture, alt, most=None):
     if most is not None:
         image.thumbnail((most, most), Image.Resampling.LANCZOS)
     file = io.BytesIO()
-    image.save(file, format="JPEG", quality=92, subsampling=0)
+    image.save(file, format="JPEG", quality=92 if most is None else 85, subsampling=0)
     data = base64.b64encode(file.getvalue()).decode()
     return (f'<img src="data:image/jpeg;base64,{data}" alt="{escape(alt)}" width="{image.width}" '
             f'height="{image.height}" loading="lazy" decoding="async">')

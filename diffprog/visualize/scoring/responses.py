@@ -83,7 +83,7 @@ class Likeness(NamedTuple):
         return (self.picture - self.other) / scale if scale >= MARGIN else float("nan")
 
 
-MARGIN = 0.02
+MARGIN = 0.05
 
 
 def path_similarity(picture, top, other):

@@ -1,8 +1,9 @@
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from diffprog import images as files
-from diffprog.visualize import Objective, channel, logit, natural, top_crops
+from diffprog.visualize import channel, diversity, logit, natural_examples, objective, top_crops
 from diffprog.visualize.measuring import in_batches, scorer
 from tests.visualize import small
 
@@ -57,17 +58,17 @@ def test_shown_crops_hardly_overlap_and_no_image_crowds_out_the_others(found):
 
 
 def test_crops_cover_the_image_and_are_never_enlarged_more_than_twofold():
-    crops = natural._crops(0, "x", 40, 60, 32, (1.0, 0.5, 0.2))
+    crops = natural_examples._crops(0, "x", 40, 60, 32, (1.0, 0.5, 0.2))
     assert {crop.side for crop in crops} == {40, 20}  # 8 would have to be enlarged fourfold
     assert [(crop.top, crop.left) for crop in crops if crop.side == 40] == [(0, 0), (0, 20)]
     seen = np.zeros((40, 60))
     for crop in crops[2:]:
         seen[crop.top : crop.top + 20, crop.left : crop.left + 20] += 1
-    assert seen.min() >= 1 and {crop.side for crop in natural._crops(0, "x", 10, 12, 64, (1.0, 0.5))} == {10}
+    assert seen.min() >= 1 and {crop.side for crop in natural_examples._crops(0, "x", 10, 12, 64, (1.0, 0.5))} == {10}
 
 
 def test_results_do_not_depend_on_how_images_fall_into_batches(found, photographs, monkeypatch):
-    monkeypatch.setattr(natural, "BATCH", 5)
+    monkeypatch.setattr(natural_examples, "BATCH", 5)
     again = top_crops(MODEL, OBJECTIVES, photographs, count=4, scales=(1.0, 0.5))
     np.testing.assert_allclose(again.scores, found.scores, rtol=1e-5, atol=1e-6)
     images = np.arange(7.0).reshape(7, 1)
@@ -93,8 +94,8 @@ def test_a_folder_is_searched_and_what_cannot_be_read_is_named(tmp_path, photogr
 
 def test_a_cache_serves_only_the_same_question(tmp_path, photographs, found, monkeypatch):
     calls = []
-    measure = natural._scores
-    monkeypatch.setattr(natural, "_scores", lambda *how: calls.append(1) or measure(*how))
+    measure = natural_examples._scores
+    monkeypatch.setattr(natural_examples, "_scores", lambda *how: calls.append(1) or measure(*how))
     ask = lambda model=MODEL, objectives=tuple(OBJECTIVES), images=photographs: top_crops(
         model, objectives, images, count=4, scales=(1.0, 0.5), cache=tmp_path / "scores.npz"
     )
@@ -114,7 +115,7 @@ def test_a_cache_serves_only_the_same_question(tmp_path, photographs, found, mon
 
 def test_neighbours_are_the_units_that_like_the_same_crops():
     scores = np.array([[0, 1, 2, 3.0], [3, 2, 1, 0], [0, 2, 4, 7], [5, 5, 5, 5], [0, 0, 1, 0]])
-    units = natural.NaturalExamples(tuple("abcde"), (), scores, (), (), (), ())
+    units = natural_examples.NaturalExamples(tuple("abcde"), (), scores, (), (), (), ())
     alike = np.corrcoef(np.delete(scores, 3, 0))  # a, b, c, e: of d, which is constant, nothing can be said
     assert alike[0, 2] > alike[0, 3] > 0 and alike[3, 0] > alike[3, 2] > 0 and alike[1].max() == 1
     assert [list(row) for row in units.neighbours(2)] == [[2, 4], [], [0, 4], [], [0, 2]]
@@ -132,16 +133,17 @@ def test_unusable_input_is_refused_in_one_sentence(tmp_path, photographs):
         top_crops(MODEL, OBJECTIVES, photographs, scales=(1.5,))
     with pytest.raises(ValueError, match="units has channels 0 to 3; found 4"):
         top_crops(MODEL, channel("units", 4), photographs)
-    with pytest.raises(ValueError, match=r"units:0.* is nan on a crop of image 0"):
-        top_crops(MODEL, channel("units", 0) * float("nan"), photographs)
+    strange = objective(lambda values: jnp.sqrt(-1 - values["units"].mean((1, 2, 3))), "units", "strange")
+    with pytest.raises(ValueError, match="strange is nan on a crop of image 0"):
+        top_crops(MODEL, strange, photographs)
+    with pytest.raises(ValueError, match=r"diversity.* compares pictures with each other"):
+        top_crops(MODEL, channel("units", 0) - diversity("units"), photographs)
 
 
 def test_the_picture_itself_may_be_read():
-    class Known(Objective):
-        checked = lambda self, model: self
-
-    red = Known("red", frozenset(["image"]), lambda model, values: values["image"][..., 0].mean((1, 2)))
-    both = Known("both", frozenset(["image", "units"]), lambda model, values: red.score(model, values))
+    red = objective(lambda values: values["image"][..., 0].mean((1, 2)), "image")
+    both = objective(lambda values: values["image"][..., 0].mean((1, 2)) + 0 * values["units"][:, 0, 0, 0],
+                     ["image", "units"])  # fmt: skip
     images = np.random.default_rng(0).uniform(size=(3, 12, 12, 3)).astype(np.float32)
     for objectives in ([red], [red, both]):
         expected = np.tile(images[..., 0].mean((1, 2)), (len(objectives), 1))
