@@ -17,6 +17,7 @@ from diffprog.visualize.dream import Dream, dream, guide
 from diffprog.visualize.dream_video import dream_video
 from diffprog.visualize.facets import Facet, facet, facets
 from diffprog.visualize.grids import Grid, activation_grid
+from diffprog.visualize.jobs import render_all
 from diffprog.visualize.natural_examples import NaturalExamples, top_crops
 from diffprog.visualize.objective import Objective, objective
 from diffprog.visualize.objectives import (
@@ -47,7 +48,7 @@ from diffprog.visualize.parameterisations import (
     spectrum_of,
 )
 from diffprog.visualize.penalties import boundary_complexity, fine_detail, l1, l2, opacity, total_variation
-from diffprog.visualize.recipes import Recipe, recipe
+from diffprog.visualize.recipes import RECIPES, Recipe, accentuate, recipe
 from diffprog.visualize.rendering import Rendering, render
 from diffprog.visualize.scoring import Scores, score
 from diffprog.visualize.transforms import (
@@ -71,12 +72,82 @@ from diffprog.visualize.transforms import (
 )
 
 __all__ = [
-    "Atlas", "COLOURS", "Dream", "Facet", "Grid", "NaturalExamples", "Objective", "Parameterisation", "Recipe",
-    "Rendering", "Scores", "Transform", "activation_atlas", "activation_grid", "alignment", "alpha", "blend", "blur",
-    "boundary_complexity", "caricature", "chain", "channel", "colour_shift", "colours_of", "cosine", "covariance_of",
-    "cppn", "crop", "difference", "direction", "direction_at", "diversity", "dream", "dream_video", "facet", "facets",
-    "fine_detail", "flip", "fourier", "gentle", "guide", "interpolate", "jitter", "l1", "l2", "layer",
-    "log_probability", "logit", "lucid", "maco", "masked", "natural", "neuron", "noise", "objective", "opacity",
-    "pad", "pixels", "pyramid", "recipe", "render", "resize", "rotate", "scale", "score", "shared", "slope_of",
-    "spectrum_of", "still", "style_difference", "tensor_direction", "top_crops", "total_variation", "tsne", "wide",
+    "COLOURS",
+    "RECIPES",
+    "Atlas",
+    "Dream",
+    "Facet",
+    "Grid",
+    "NaturalExamples",
+    "Objective",
+    "Parameterisation",
+    "Recipe",
+    "Rendering",
+    "Scores",
+    "Transform",
+    "accentuate",
+    "activation_atlas",
+    "activation_grid",
+    "alignment",
+    "alpha",
+    "blend",
+    "blur",
+    "boundary_complexity",
+    "caricature",
+    "chain",
+    "channel",
+    "colour_shift",
+    "colours_of",
+    "cosine",
+    "covariance_of",
+    "cppn",
+    "crop",
+    "difference",
+    "direction",
+    "direction_at",
+    "diversity",
+    "dream",
+    "dream_video",
+    "facet",
+    "facets",
+    "fine_detail",
+    "flip",
+    "fourier",
+    "gentle",
+    "guide",
+    "interpolate",
+    "jitter",
+    "l1",
+    "l2",
+    "layer",
+    "log_probability",
+    "logit",
+    "lucid",
+    "maco",
+    "masked",
+    "natural",
+    "neuron",
+    "noise",
+    "objective",
+    "opacity",
+    "pad",
+    "pixels",
+    "pyramid",
+    "recipe",
+    "render",
+    "render_all",
+    "resize",
+    "rotate",
+    "scale",
+    "score",
+    "shared",
+    "slope_of",
+    "spectrum_of",
+    "still",
+    "style_difference",
+    "tensor_direction",
+    "top_crops",
+    "total_variation",
+    "tsne",
+    "wide",
 ]
