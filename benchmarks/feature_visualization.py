@@ -9,16 +9,14 @@ compilation where `render` compiles anew.
 
 import argparse
 import time
-from dataclasses import fields
 from pathlib import Path
 
 import jax
-import numpy as np
 
 from benchmarks.timing import write_json
 from diffprog import models
-from diffprog.visualize import Recipe, Scores, channel, logit, lucid, pixels, recipe, render, score, still, top_crops
-from diffprog.visualize.scoring import HEADER, Transfer
+from diffprog.visualize import Recipe, channel, logit, lucid, pixels, recipe, render, score, still, top_crops
+from diffprog.visualize.scoring import HEADER, medians
 
 UNITS = (
     "blocks.1:3", "blocks.3:15", "blocks.5:11", "blocks.5:2", "blocks.8:3",
@@ -51,17 +49,6 @@ def measure(model, networks, unit, how, natural, number, options):
     is_class = ":" not in unit
     return score(model, target, rendering, natural, key=key, shake=lucid, number=number, seconds_per_step=seconds,
                  siblings=rendering.images[1:], networks=networks if is_class else (), label=unit if is_class else None)
-
-
-def medians(rows):
-    """`Scores` of medians, each over the pictures that have the number."""
-    median = lambda values: float(np.median(known)) if (known := [v for v in values if not np.isnan(v)]) else np.nan
-    plain = {field.name: median([getattr(row, field.name) for row in rows]) for field in fields(Scores)
-             if field.type is float}
-    elsewhere = zip(*(row.transfer for row in rows if row.transfer), strict=True)
-    transfer = [Transfer(of_one[0].network, median([each.rank for each in of_one]),
-                         median([each.probability for each in of_one])) for of_one in elsewhere]
-    return Scores(**plain, transfer=tuple(transfer))
 
 
 def main(arguments=None):

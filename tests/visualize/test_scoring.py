@@ -14,11 +14,13 @@ from diffprog.visualize.scoring import (
     HEADER,
     Likeness,
     Scores,
+    Transfer,
     along_path,
     colour_distance,
     features,
     high_frequency_share,
     mean_similarity,
+    medians,
     path_similarity,
     responses,
     robust_ratio,
@@ -213,6 +215,15 @@ def test_a_record_is_a_row_and_plain_data(scored):
     assert data["transfer"] == [found.transfer[0]._asdict()]
     assert found.numbers()["rank in small"] == found.transfer[0].rank
     assert "  -" in str(unknown)
+
+
+def test_medians_are_over_the_pictures_that_have_the_number(scored):
+    rows = [replace(scored[0], slope=slope, seconds=seconds, transfer=transfer) for slope, seconds, transfer in [
+        (-1.0, math.nan, (Transfer("a", 4, 0.2),)), (-3.0, math.nan, ()), (-1.5, math.nan, (Transfer("a", 1, 0.8),)),
+    ]]  # fmt: skip
+    found = medians(rows)
+    assert found.slope == -1.5 and math.isnan(found.seconds) and found.activation == scored[0].activation
+    assert found.transfer == (Transfer("a", 2.5, 0.5),) and str(found).endswith("2.5:0.50")
 
 
 def test_measures_of_other_objectives_or_sizes_are_refused(scored):

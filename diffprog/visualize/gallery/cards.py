@@ -44,10 +44,12 @@ def save_card(folder, card):
     """Write `<name>.png`, its natural examples `<name>.natural<n>.png`, and then `<name>.json`, whole or not at all.
 
     The name is the unit's, with "_" for what a file name should not hold. A unit whose JSON file is there is complete.
-    Returns the path of the JSON file.
+    Returns the path of the JSON file. Raises ValueError if it is there already, and of another unit.
     """
-    folder = Path(folder)
     name = re.sub(r"[^\w.-]+", "_", card.unit)
+    folder, path = Path(folder), Path(folder, f"{name}.json")
+    if path.is_file() and (before := _read(path).unit) != card.unit:
+        raise ValueError(f"{path} is the card of {before!r}; save {card.unit!r} in another folder")
     files.save_png(folder / f"{name}.png", card.picture)
     natural = [files.save_png(folder / f"{name}.natural{number}.png", picture).name
                for number, picture in enumerate(card.natural)]
@@ -55,7 +57,7 @@ def save_card(folder, card):
     data |= {"natural": natural, "history": _plain(card.history), "neighbours": list(card.neighbours),
              "parts": {key: _plain(values) for key, values in card.parts.items()},
              "scores": dict(zip(card.scores, _plain(card.scores.values()), strict=True))}
-    return write_text(folder / f"{name}.json", json.dumps(data, allow_nan=False, indent=1) + "\n")
+    return write_text(path, json.dumps(data, allow_nan=False, indent=1) + "\n")
 
 
 def _plain(numbers):

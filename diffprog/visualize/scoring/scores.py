@@ -1,7 +1,7 @@
 """All scores of one picture, in a record."""
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 
 import numpy as np
 
@@ -131,6 +131,22 @@ def score(model, objective, rendering, natural, *, key, shake, at=0, number=None
         path={layer: likeness.normalised for layer, likeness in path.items()},
         transfer=tuple(responses.transfer(networks, label, image)) if networks else (),
     )
+
+
+def medians(rows):
+    """`Scores` of the medians over several pictures, each over those that have the number; without a path."""
+    plain = {each.name: _median([getattr(row, each.name) for row in rows]) for each in fields(Scores)
+             if each.type is float}
+    networks = dict.fromkeys(found.network for row in rows for found in row.transfer)
+    found = {name: [each for row in rows for each in row.transfer if each.network == name] for name in networks}
+    transfer = (responses.Transfer(name, _median([each.rank for each in some]), _median([p.probability for p in some]))
+                for name, some in found.items())
+    return Scores(**plain, transfer=tuple(transfer))
+
+
+def _median(values):
+    values = [value for value in values if not math.isnan(value)]
+    return float(np.median(values)) if values else math.nan
 
 
 def until(scores, level):
