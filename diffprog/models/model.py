@@ -94,7 +94,12 @@ class Model:
 
     def label_index(self, name):
         """The index of the logit of a class, by name ("volcano"), synonym or number; ValueError lists near misses."""
-        return class_index(self.labels, name)
+        if self.labels:
+            return class_index(self.labels, name)
+        count = self.layers.get("logits", (0,))[-1]
+        if isinstance(name, int) and 0 <= name < count:
+            return name
+        raise ValueError(f"{self.name} has no names for its {count} classes; found {name!r}: give a number")
 
     def top(self, images, count=5):
         """The most probable classes of each image: a list of [(label, index, probability), ...], best first."""

@@ -94,7 +94,9 @@ def together(models: Mapping[str, Model]) -> Model:
 
 
 def _name_of(function):
-    name = getattr(function, "__name__", None) or type(function).__name__
+    owner = getattr(function, "__self__", None)  # of a bound method: the module
+    kind = type(function if owner is None else owner).__name__
+    name = kind if owner is not None else getattr(function, "__name__", kind)
     return name if name.isidentifier() else "network"
 
 

@@ -6,7 +6,7 @@ After Mordvintsev, Olah and Tyka 2015, "Inceptionism": gradient ascent on the ph
 (octaves), on a picture that is rolled about in each step, by steps of equal strength.
 """
 
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 import jax
@@ -17,7 +17,8 @@ from PIL import Image
 
 from diffprog.optimize import Descent
 from diffprog.visualize.dream_tiles import tiled
-from diffprog.visualize.objective import Objective
+from diffprog.visualize.objective import PICTURE, fingerprint, of_term
+from diffprog.visualize.plan import measure, plan
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # of red, green and blue (ITU-R BT.601)
 STRENGTHS = {"mean": lambda gradient: jnp.mean(jnp.abs(gradient)), "std": jnp.std}
@@ -52,23 +53,30 @@ def dream(model, objective, photograph, *, key, octaves=4, scale=1.4, steps=20, 
                gradient is the whole picture's; any seam that a smaller overlap leaves is moved about by the jitter.
     progress:  a caption, which switches on a progress bar for each octave.
 
-    One program is compiled for each octave's size, and found again for the next photograph of that size and the same
-    `objective` (the same object). Equal arguments give equal bits. Raises ValueError for an unknown layer, channel or
-    class, for arguments out of range, and for a photograph whose smallest octave is too small for the network.
+    One program is compiled for each octave's size, and found again for the next photograph of that size, for another
+    channel of the same layer and for another guide of that size. Equal arguments give equal bits. Raises ValueError for
+    an unknown layer, channel or class, for arguments out of range, and for a photograph whose smallest octave is too
+    small for the network.
     """
     photograph = checked_photograph(model, photograph)
     sizes = octave_sizes(model, photograph.shape[:2], octaves, scale)
     mask = _checked_mask(mask, photograph.shape[:2])
-    loop = _loop(model, objective.checked(model), *_checked_ascent(steps, rate, jitter, smooth, normalise),
-                 keep_colours, *_checked_tile(model, tile, overlap), engine)
+    _check_ascent(steps, rate, jitter, smooth, normalise)
+    _check_tile(model, tile, overlap)
+    plans = [_plan(model, objective.checked(model), size, tile) for size in sizes]
+    loop = _loop(model, plans[0].layout, rate, jitter, smooth, normalise, keep_colours, tile, overlap, engine)
     detail = np.zeros((*sizes[0], 3), np.float32)
     pictures, scores = [], []
     for number, size in enumerate(sizes):
         base, shown = resized(photograph, size).clip(0, 1), resized(mask, size).clip(0, 1)
         start = (base + resized(detail, size)).clip(0, 1)
         caption = progress and f"{progress}: octave {number + 1} of {octaves}, {size[0]} x {size[1]}"
-        state, history = loop.run(loop.start(start, key=jax.random.fold_in(key, number)), steps,
-                                  data=(model.parameters, base, shown), block=10, progress=caption)
+        data = model.parameters, plans[number].numbers, base, shown
+        state = loop.start(start, key=jax.random.fold_in(key, number))
+        state, history = loop.run(state, steps, data=data, block=10, progress=caption)
+        if not np.isfinite(history.value).all():
+            found = f"{history.value[-1]} for a picture of {size[0]} x {size[1]}"
+            raise ValueError(f"{objective.name} is {found}; expected a finite number: are the network's parameters?")
         detail = np.asarray(state.parameters) - base
         pictures.append(np.asarray(_shown(state.parameters, base, shown, keep_colours)))
         scores.append(history.value)
@@ -80,25 +88,38 @@ def guide(model, layer, image):
     values in that layer (the guided dream of Mordvintsev et al. 2015). `image`: (height, width, 3) in [0, 1]."""
     values = np.asarray(model.activations(checked_photograph(model, image)[None], layer)[layer])
     examples = values.reshape(-1, values.shape[-1])
+    numbers = lambda model, shapes: (examples,)
+    return of_term(f"guided in {layer}", (layer,), _guided_in(layer), numbers, key=(fingerprint(examples),))
 
-    def score(_, values):
-        dots = values[layer].reshape(len(values[layer]), -1, examples.shape[1]) @ examples.T
+
+@cache
+def _guided_in(layer):
+    def best_matches(values, examples):
+        dots = values[layer].reshape(len(values[layer]), -1, examples.shape[-1]) @ examples.T
         return jnp.mean(jnp.max(dots, axis=-1), axis=1)
 
-    return Objective(f"guided in {layer}", frozenset([layer]), score)
+    return best_matches
 
 
-@lru_cache(maxsize=8)  # of equal arguments, so that a video's frames share their programs
-def _loop(model, objective, rate, jitter, smooth, normalise, keep_colours, tile, overlap, engine):
-    """Ascent by steps of equal strength; its data are (parameters, photograph, mask)."""
-    names = tuple(sorted(objective.layers - {"image"}))
+def _plan(model, objective, size, tile):
+    """What of the objective is compiled and what is data, for a picture of `size` seen in windows."""
+    window = min(size[0], tile), min(size[1], tile)
+    at_size = model.layers_at(*window)
+    shapes = {name: at_size[model.layer_name(name)] for name in objective.layers - {PICTURE}}
+    return plan([objective], model, shapes | {PICTURE: (*window, 3)})
+
+
+@lru_cache(maxsize=16)  # found again for the next photograph, and for each frame of a film
+def _loop(model, layout, rate, jitter, smooth, normalise, keep_colours, tile, overlap, engine):
+    """Ascent by steps of equal strength; its data are (network's parameters, objective's numbers, photograph, mask)."""
+    names = tuple(sorted({name for group in layout for _, layers, _ in group.terms for name in layers} - {PICTURE}))
 
     def ascend(picture, step):
-        parameters, base, mask = step.data
+        parameters, numbers, base, mask = step.data
 
         def score(image):
-            values = model.collect(parameters, image[None], names)
-            return jnp.mean(objective.score(model, {**values, "image": image[None]}))
+            values = model.collect(parameters, image[None], names) | {PICTURE: image[None]}
+            return measure(layout, numbers, values, 1)[0][0]
 
         shift = jax.random.randint(step.key, (2,), -jitter, jitter + 1)
         return tiled(score, jnp.roll(_shown(picture, base, mask, keep_colours), shift, (0, 1)), tile, overlap)
@@ -114,13 +135,13 @@ def _loop(model, objective, rate, jitter, smooth, normalise, keep_colours, tile,
 def _shown(picture, base, mask, keep_colours):
     """What of the dream is let through: the network sees just what the user will.
 
-    The mask stays out of the gradient: it would weigh in the strength by which a step is divided.
+    Mask and clipping stay out of the gradient: the mask would weigh in the strength by which a step is divided, and a
+    pixel at the end of its range could never return.
     """
-    change = picture - base
+    still, change = jax.lax.stop_gradient, picture - base
     if keep_colours:
         change = jnp.repeat((change @ LUMA)[..., None], 3, axis=-1)
-    masked = change * mask[..., None]
-    return jnp.clip(base + change + jax.lax.stop_gradient(masked - change), 0, 1)
+    return still(jnp.clip(base + mask[..., None] * change, 0, 1)) + (change - still(change))
 
 
 def blurred(image, deviation):
@@ -177,7 +198,7 @@ def _checked_mask(mask, size):
     return mask
 
 
-def _checked_ascent(steps, rate, jitter, smooth, normalise):
+def _check_ascent(steps, rate, jitter, smooth, normalise):
     if normalise not in STRENGTHS:
         raise ValueError(f"a gradient is normalised by 'mean' or 'std'; found {normalise!r}")
     if steps < 1 or rate <= 0 or jitter < 0 or smooth < 0:
@@ -185,13 +206,11 @@ def _checked_ascent(steps, rate, jitter, smooth, normalise):
             "steps must be at least 1, rate above 0, jitter and smooth at least 0; "
             f"found steps={steps}, rate={rate}, jitter={jitter}, smooth={smooth}"
         )
-    return rate, jitter, smooth, normalise
 
 
-def _checked_tile(model, tile, overlap):
+def _check_tile(model, tile, overlap):
     if overlap < 0 or tile < model.minimum or tile <= 2 * overlap:
         raise ValueError(
             f"a tile has {model.minimum} pixels or more for {model.name}, and more than twice the overlap; "
             f"found tile={tile}, overlap={overlap}"
         )
-    return tile, overlap

@@ -84,6 +84,9 @@ class Objective:
     def __repr__(self):
         return f"Objective({self.name})"
 
+    def __hash__(self):
+        return hash((frozenset(self.weights.items()), self.constant))
+
     def __add__(self, other):
         other = _objective(other)
         if other is None:

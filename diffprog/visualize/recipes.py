@@ -1,28 +1,107 @@
-"""Settings that were found to look good, for whoever does not want to choose."""
+"""Settings that go well together, by name.
 
+    render(model, objective, key=key, **recipe(model, objective, "maco").options)
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
 from typing import NamedTuple
 
-from diffprog.visualize.parameterisations import Parameterisation, fourier
-from diffprog.visualize.transforms import Transform, lucid, wide
+import numpy as np
+import optax
+
+from diffprog.models.labels import suggest
+from diffprog.visualize.comparisons import difference
+from diffprog.visualize.objective import PICTURE
+from diffprog.visualize.parameterisations import Parameterisation, fourier, maco
+from diffprog.visualize.rendering import render
+from diffprog.visualize.transforms import Transform, chain, crop, jitter, lucid, noise, pad, rotate, scale, wide
 
 
 class Recipe(NamedTuple):
-    """Arguments of `render`, which go well together."""
+    """Arguments of `render`."""
 
     image: Parameterisation
     shake: Transform
     steps: int
+    draws: int = 1
+    rate: float = 0.05
+    optimizer: optax.GradientTransformation | None = None
+
+    @property
+    def options(self):
+        """As keyword arguments."""
+        return self._asdict()
 
 
-def recipe(model, objective, size=None):
-    """A picture and transforms that suit the depth of the layers that an objective reads; `size` overrides its side.
+def recipe(model, objective, name="default", size=None):
+    """The recipe of that name for an objective; `size` overrides the side of its pictures.
 
-    Shallow units repeat a small pattern, which a small picture shows best. Deep ones and classes need the network's
-    own size; there a gentle low-pass and wider transforms keep out the fine noise that they also respond to, and a
-    slightly steeper spectrum favours whole shapes.
+    "default":  ours for small convolutional networks, by the depth of the layers that are read (`_default`).
+    "lucid":    the defaults of Lucid's `render_vis`: 128 pixels, 512 steps.
+    "distill":  that of the article's pictures (Olah et al. 2017, "Feature Visualization", footnote): 2,560 steps.
+    "maco":     magnitude-constrained (Fel et al. 2023): phases only, seen in random crops with noise.
+
+    Raises ValueError for another name, with the near misses.
     """
-    shapes = [model.layers[name] for name in model.checked_layers(sorted(objective.layers))]
+    if name not in RECIPES:
+        raise ValueError(f"there is no recipe {name!r}; {suggest(str(name), list(RECIPES))}")
+    return RECIPES[name](model, objective, size)
+
+
+def _default(model, objective, size):
+    """Shallow units repeat a small pattern, which a small picture shows best. Deep ones and classes need the network's
+    own size; there a gentle low-pass and wider transforms keep out the fine noise that they also respond to, and a
+    slightly steeper spectrum favours whole shapes. Chosen for EfficientNet-Lite0 by `benchmarks.feature_visualization`
+    and by looking."""
+    names = model.checked_layers(sorted(objective.layers - {PICTURE}))
+    shapes = [model.layers[model.layer_name(name)] for name in names]
     stride = max((model.size // (shape[0] if len(shape) == 3 else 1) for shape in shapes), default=1)
     if stride >= 32:
-        return Recipe(fourier(size or model.size, decay=1.12, cutoff=0.25), wide, 256)
-    return Recipe(fourier(size or (160 if stride == 16 else 128)), lucid, 256)
+        return Recipe(fourier(size or model.size, channels=model.channels, decay=1.12, cutoff=0.25), wide, 256)
+    side = size or min(160 if stride == 16 else 128, model.size)
+    return Recipe(fourier(side, channels=model.channels), lucid, 256)
+
+
+def _lucid(model, objective, size):
+    return Recipe(fourier(size or 128, channels=model.channels), lucid, 512)
+
+
+_DISTILL = chain(pad(16), jitter(16), scale(0.95, 1.05), rotate(5), jitter(8), jitter(8))
+
+
+def _distill(model, objective, size):
+    """Jitters of 16 and of 8 pixels take away 24 of the 32 that were padded; one more crops the rest."""
+    return Recipe(fourier(size or model.size, channels=model.channels), _DISTILL, 2560)
+
+
+@lru_cache
+def _nadam(rate):
+    return optax.nadam(rate)
+
+
+def _maco(model, objective, size):
+    shake = chain(crop(model.size), noise(0.08, 0.04))
+    return Recipe(maco(size or 2 * model.size), shake, 256, draws=8, optimizer=_nadam(1.0))
+
+
+RECIPES: dict[str, Callable] = {"default": _default, "lucid": _lucid, "distill": _distill, "maco": _maco}
+
+
+def accentuate(model, objective, photograph, *, key, layer=None, strength=1.0, steps=128, rate=0.05, **options):
+    """What a unit sees in a photograph, brought out: the photograph, moved until the unit responds more, and held where
+    it is by its activations in a lower layer (after Hamblin et al. 2024, "Feature accentuation").
+
+    photograph: (height, width, 3) in [0, 1], of the size at which the network is to see it.
+    layer:      the lower layer; the picture itself unless given.
+    strength:   of the hold, in units of the mean square of the layer's values there.
+    options:    of `render`.
+    """
+    layer = layer or PICTURE
+    photograph = np.asarray(photograph, np.float32)
+    target = photograph if layer == PICTURE else np.asarray(model.activations(photograph[None], layer)[layer][0])
+    scale_of = max(float(np.mean((target - target.mean()) ** 2)), 1e-12)
+    held = objective - strength / scale_of * difference(layer, target)
+    height, width = photograph.shape[:2]
+    options = {"image": fourier(height, width), "shake": lucid, **options}
+    return render(model, held, key=key, start=photograph, steps=steps, rate=rate, **options)

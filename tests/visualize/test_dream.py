@@ -140,6 +140,13 @@ def test_octave_sizes_shrink_from_the_photographs_own():
     assert octave_sizes(MODEL, (40, 60), 3, 1.5) == [(18, 27), (27, 40), (40, 60)]
 
 
+def test_what_is_not_finite_is_refused():
+    broken = {**MODEL.parameters, "second": np.full_like(MODEL.parameters["second"], np.nan)}
+    model = Model("broken", MODEL.network, broken, MODEL.labels, MODEL.size, MODEL.minimum)
+    with pytest.raises(ValueError, match="second is nan for a picture of 20 x 28; expected a finite number"):
+        dream(model, GOAL, PHOTOGRAPH, key=KEY, octaves=1, steps=1)
+
+
 def test_bad_arguments_are_refused_before_work():
     with pytest.raises(ValueError, match="8 pixels or more, but the smallest of 4 octaves of 20 x 28 is 7 x 10"):
         dreamt(octaves=4)

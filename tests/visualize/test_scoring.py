@@ -235,5 +235,5 @@ def test_measures_of_other_objectives_or_sizes_are_refused(scored):
         score(MODEL, objectives[0], rendering, twice, **how)
     assert score(MODEL, objectives[0], rendering, twice, **how, number=0).quantile >= 0
     larger = replace(rendering, images=np.zeros((3, 24, 24, 3), np.float32))
-    with pytest.raises(ValueError, match="40 x 40 pixels are no measure for a picture of 24 x 24"):
+    with pytest.raises(ValueError, match=r"shape \(40, 40, 3\) are no measure for a picture of shape \(24, 24, 3\)"):
         score(MODEL, objectives[1], larger, natural, **how)

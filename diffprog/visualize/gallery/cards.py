@@ -23,6 +23,7 @@ class Card:
     scores: {name: number}, in the order in which they are shown; nan for one that is not known. `Scores.numbers()`.
     natural: pictures like the first one, the unit's top natural examples.
     neighbours: names of the units that are most like it, best first, as by `NaturalExamples.neighbours`.
+    mark: of the settings that it was drawn with, to tell whether it is still what is asked for.
     """
 
     unit: str
@@ -38,18 +39,20 @@ class Card:
     scores: Mapping[str, float] = field(default_factory=dict)
     natural: Sequence[np.ndarray] = ()
     neighbours: Sequence[str] = ()
+    mark: str = ""
+
+
+def card_path(folder, unit):
+    """Where the card of a unit is kept: `<name>.json`, its name with "_" for what a file name should not hold."""
+    return Path(folder) / (re.sub(r"[^\w.-]+", "_", unit) + ".json")
 
 
 def save_card(folder, card):
     """Write `<name>.png`, its natural examples `<name>.natural<n>.png`, and then `<name>.json`, whole or not at all.
 
-    The name is the unit's, with "_" for what a file name should not hold. A unit whose JSON file is there is complete.
-    Returns the path of the JSON file. Raises ValueError if it is there already, and of another unit.
+    A unit whose JSON file is there is complete. Returns the path of the JSON file, `card_path`.
     """
-    name = re.sub(r"[^\w.-]+", "_", card.unit)
-    folder, path = Path(folder), Path(folder, f"{name}.json")
-    if path.is_file() and (before := _read(path).unit) != card.unit:
-        raise ValueError(f"{path} is the card of {before!r}; save {card.unit!r} in another folder")
+    folder, name = Path(folder), card_path(folder, card.unit).stem
     files.save_png(folder / f"{name}.png", card.picture)
     natural = [files.save_png(folder / f"{name}.natural{number}.png", picture).name
                for number, picture in enumerate(card.natural)]
@@ -57,7 +60,7 @@ def save_card(folder, card):
     data |= {"natural": natural, "history": _plain(card.history), "neighbours": list(card.neighbours),
              "parts": {key: _plain(values) for key, values in card.parts.items()},
              "scores": dict(zip(card.scores, _plain(card.scores.values()), strict=True))}
-    return write_text(path, json.dumps(data, allow_nan=False, indent=1) + "\n")
+    return write_text(card_path(folder, card.unit), json.dumps(data, allow_nan=False, indent=1) + "\n")
 
 
 def _plain(numbers):
@@ -115,7 +118,7 @@ _named = lambda kind: lambda value: isinstance(value, dict) and all(map(kind, va
 FIELDS = {
     "unit": _text, "layer": _text, "channel": _whole, "caption": _text, "recipe": _text, "seed": _whole,
     "steps": _whole, "history": _list_of(_number), "parts": _named(_list_of(_number)), "scores": _named(_number),
-    "natural": _list_of(_text), "neighbours": _list_of(_text),
+    "natural": _list_of(_text), "neighbours": _list_of(_text), "mark": _text,
 }  # fmt: skip
 
 

@@ -50,7 +50,7 @@ def alpha(image):
 
     Shake it by a chain that begins with `blend()`, which puts it before random backgrounds: only what the unit needs
     will stay opaque, if the objective also asks for little of it (Mordvintsev et al. 2018, "Differentiable image
-    parameterizations", section "Preconditioning: transparency"). Encoding takes images with that channel.
+    parameterizations"). Encoding takes images with that channel.
     """
     opacity = fourier(image.height, image.width, channels=1)
 

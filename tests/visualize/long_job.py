@@ -1,0 +1,15 @@
+"""Forty pictures, two at a time: `python -m tests.visualize.long_job FOLDER`, to be killed."""
+
+import sys
+
+from diffprog.visualize import channel, render_all
+from tests.visualize import small
+
+
+def run(folder):
+    units = {f"{10 * factor + index}": factor * channel("units", index) for factor in range(1, 11) for index in range(4)}
+    render_all(small.model(), units, folder, name="lucid", size=12, steps=5, batch=2)
+
+
+if __name__ == "__main__":
+    run(sys.argv[1])
