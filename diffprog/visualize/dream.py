@@ -76,7 +76,7 @@ def dream(model, objective, photograph, *, key, octaves=4, scale=1.4, steps=20, 
         state, history = loop.run(state, steps, data=data, block=10, progress=caption)
         if not np.isfinite(history.value).all():
             found = f"{history.value[-1]} for a picture of {size[0]} x {size[1]}"
-            raise ValueError(f"{objective.name} is {found}; expected a finite number: are the network's parameters?")
+            raise ValueError(f"{objective.name} is {found}; expected a finite number: look at the objective and at the network's parameters")
         detail = np.asarray(state.parameters) - base
         pictures.append(np.asarray(_shown(state.parameters, base, shown, keep_colours)))
         scores.append(history.value)

@@ -36,7 +36,7 @@ def each(height, width, channels, start, decode, encode=None):
 
 
 def normal(key, shape):
-    """`jax.random.normal`, bit for bit. Drawn in one row, it compiles for a CPU ten times faster or more: XLA is slow for odd shapes."""
+    """`jax.random.normal`, bit for bit. Drawn in one row: XLA for CPUs may take seconds to compile several axes."""
     return jax.random.normal(key, (math.prod(shape),)).reshape(shape)
 
 
