@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from PIL import Image
+from tqdm import tqdm
 
 from diffprog.optimize import Descent
 from diffprog.visualize.dream_tiles import tiled
@@ -51,7 +52,7 @@ def dream(model, objective, photograph, *, key, octaves=4, scale=1.4, steps=20, 
                `overlap` is how far a window sees beyond the part that it changes. With windows and overlap that are
                multiples of the network's stride, and an overlap that covers twice what a unit sees to one side, the
                gradient is the whole picture's; any seam that a smaller overlap leaves is moved about by the jitter.
-    progress:  a caption, which switches on a progress bar for each octave.
+    progress:  a caption, which switches on a progress bar with the time left.
 
     One program is compiled for each octave's size, and found again for the next photograph of that size, for another
     channel of the same layer and for another guide of that size. Equal arguments give equal bits. Raises ValueError for
@@ -67,19 +68,17 @@ def dream(model, objective, photograph, *, key, octaves=4, scale=1.4, steps=20, 
     loop = _loop(model, plans[0].layout, rate, jitter, smooth, normalise, keep_colours, tile, overlap, engine)
     detail = np.zeros((*sizes[0], 3), np.float32)
     pictures, scores = [], []
-    for number, size in enumerate(sizes):
-        base, shown = resized(photograph, size).clip(0, 1), resized(mask, size).clip(0, 1)
-        start = (base + resized(detail, size)).clip(0, 1)
-        caption = progress and f"{progress}: octave {number + 1} of {octaves}, {size[0]} x {size[1]}"
-        data = model.parameters, plans[number].numbers, base, shown
-        state = loop.start(start, key=jax.random.fold_in(key, number))
-        state, history = loop.run(state, steps, data=data, block=10, progress=caption)
-        if not np.isfinite(history.value).all():
-            found = f"{history.value[-1]} for a picture of {size[0]} x {size[1]}"
-            raise ValueError(f"{objective.name} is {found}; expected a finite number: are the network's parameters?")
-        detail = np.asarray(state.parameters) - base
-        pictures.append(np.asarray(_shown(state.parameters, base, shown, keep_colours)))
-        scores.append(history.value)
+    with tqdm(total=octaves * steps, desc=progress, disable=progress is None) as bar:
+        for number, size in enumerate(sizes):
+            base, shown = resized(photograph, size).clip(0, 1), resized(mask, size).clip(0, 1)
+            start = (base + resized(detail, size)).clip(0, 1)
+            state = loop.start(start, key=jax.random.fold_in(key, number))
+            data = model.parameters, plans[number].numbers, base, shown
+            state, history = loop.run(state, steps, data=data, block=10, progress=bar)
+            _check_finite(objective, history.value, size)
+            detail = np.asarray(state.parameters) - base
+            pictures.append(np.asarray(_shown(state.parameters, base, shown, keep_colours)))
+            scores.append(history.value)
     return Dream(pictures[-1], tuple(pictures), np.stack(scores))
 
 
@@ -205,6 +204,14 @@ def _check_ascent(steps, rate, jitter, smooth, normalise):
         raise ValueError(
             "steps must be at least 1, rate above 0, jitter and smooth at least 0; "
             f"found steps={steps}, rate={rate}, jitter={jitter}, smooth={smooth}"
+        )
+
+
+def _check_finite(objective, scores, size):
+    if not np.isfinite(scores).all():
+        raise ValueError(
+            f"{objective.name} is {scores[-1]} for a picture of {size[0]} x {size[1]}; expected a finite number: "
+            "look at the objective and at the network's parameters"
         )
 
 

@@ -71,9 +71,11 @@ def zoomed(image, zoom, rotate):
 def _description(model, objective, photograph, key, **options):
     """What a frame depends on, as text: JSON, arrays by their digest."""
     digest = lambda array: sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+    unit = lambda term: sha256(repr(term.key).encode()).hexdigest()
     told = lambda value: digest(value) if isinstance(value, np.ndarray) else value
+    terms = [(term.name, unit(term), weight) for term, weight in objective.weights.items()]
     told_options = {name: told(value) for name, value in options.items()}
-    described = {"network": model.name, "objective": objective.name, "photograph": digest(photograph),
+    described = {"network": model.name, "objective": terms, "photograph": digest(photograph),
                  "size": photograph.shape[:2], "key": np.asarray(jax.random.key_data(key)).tolist(), **told_options}
     return json.dumps(described, indent=2, default=str) + "\n"
 

@@ -5,7 +5,7 @@ import pytest
 from jax import lax
 
 from diffprog.models import Model
-from diffprog.visualize import layer
+from diffprog.visualize import layer, objective
 from diffprog.visualize.dream import blurred, dream, guide, octave_sizes, resized
 from diffprog.visualize.dream_tiles import tiled, windows
 
@@ -115,12 +115,12 @@ def test_a_mask_and_colours_hold_exactly():
 
 def test_a_guide_scores_the_best_match():
     other = RANDOM.uniform(0, 1, (9, 12, 3)).astype(np.float32)
-    objective = guide(MODEL, "second", other)
+    guided = guide(MODEL, "second", other)
     here, there = (np.asarray(MODEL.activations(x[None], "second")["second"])[0] for x in (PHOTOGRAPH, other))
     best = [max(np.dot(value, match) for match in there.reshape(-1, 4)) for value in here.reshape(-1, 4)]
-    found = objective.score(MODEL, {"second": jnp.asarray(here[None])})
+    found = guided.score(MODEL, {"second": jnp.asarray(here[None])})
     np.testing.assert_allclose(found, [np.mean(best)], rtol=1e-5)
-    rising = dreamt(objective, jitter=0).scores[0]
+    rising = dreamt(guided, jitter=0).scores[0]
     assert rising[-1] > rising[0]
 
 
@@ -141,10 +141,9 @@ def test_octave_sizes_shrink_from_the_photographs_own():
 
 
 def test_what_is_not_finite_is_refused():
-    broken = {**MODEL.parameters, "second": np.full_like(MODEL.parameters["second"], np.nan)}
-    model = Model("broken", MODEL.network, broken, MODEL.labels, MODEL.size, MODEL.minimum)
-    with pytest.raises(ValueError, match="second is nan for a picture of 20 x 28; expected a finite number"):
-        dream(model, GOAL, PHOTOGRAPH, key=KEY, octaves=1, steps=1)
+    broken = objective(lambda values: jnp.nan * values["image"].mean((1, 2, 3)), ["image"], "broken")
+    with pytest.raises(ValueError, match="broken is nan for a picture of 20 x 28; expected a finite number"):
+        dreamt(broken)
 
 
 def test_bad_arguments_are_refused_before_work():

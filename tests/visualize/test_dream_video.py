@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from diffprog.images import read_image
-from diffprog.visualize import layer
+from diffprog.visualize import channel, layer
 from diffprog.visualize.dream import dream
 from diffprog.visualize.dream_video import dream_video, zoomed
 from tests.visualize import small
@@ -48,6 +48,8 @@ def test_an_interrupted_film_goes_on(tmp_path):
     assert (tmp_path / "broken.webp").read_bytes() == (tmp_path / "whole.webp").read_bytes()
     with pytest.raises(ValueError, match="holds frames of another film"):
         film(tmp_path / "broken.webp", zoom=1.2)
+    with pytest.raises(ValueError, match="holds frames of another film"):
+        dream_video(MODEL, channel("units", 1), PHOTOGRAPH, tmp_path / "broken.webp", key=KEY, frames=3, **OPTIONS)
 
 
 def test_zooming_keeps_the_centre_and_reflects_beyond_the_edge():

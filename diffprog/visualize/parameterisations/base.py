@@ -1,6 +1,7 @@
 """What every parameterisation is: a way to start, to decode and, where it can be, to encode pictures."""
 
 import inspect
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, wraps
@@ -32,6 +33,11 @@ class Parameterisation:
 def each(height, width, channels, start, decode, encode=None):
     """A parameterisation from functions of one picture."""
     return Parameterisation(height, width, channels, jax.vmap(start), jax.vmap(decode), encode and jax.vmap(encode))
+
+
+def normal(key, shape):
+    """`jax.random.normal`, bit for bit. Drawn in one row: XLA for CPUs may take seconds to compile several axes."""
+    return jax.random.normal(key, (math.prod(shape),)).reshape(shape)
 
 
 def remembered(factory):

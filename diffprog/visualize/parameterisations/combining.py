@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffprog.visualize.parameterisations.base import Parameterisation, remembered
+from diffprog.visualize.parameterisations.base import Parameterisation, normal, remembered
 from diffprog.visualize.parameterisations.colours import logits, matrix_of, mixed
 from diffprog.visualize.parameterisations.fourier import fourier
 from diffprog.visualize.parameterisations.pyramid import resized
@@ -29,7 +29,7 @@ def shared(image, factors=(2, 4, 8), *, deviation=0.01):
 
     def parts(key):
         keys = jax.random.split(key, len(sizes))
-        return [deviation * jax.random.normal(k, size) for k, size in zip(keys, sizes, strict=True)]
+        return [deviation * normal(k, size) for k, size in zip(keys, sizes, strict=True)]
 
     def start(keys):
         return {"own": image.start(keys), "shared": parts(jax.random.fold_in(keys[0], 1))}

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffprog.visualize.parameterisations.base import each, remembered
+from diffprog.visualize.parameterisations.base import each, normal, remembered
 from diffprog.visualize.parameterisations.colours import from_image, matrix_of, to_image
 
 
@@ -24,7 +24,7 @@ def fourier(height, width=None, *, channels=3, colours=True, decay=1.0, cutoff=N
     reachable = scale > 1e-6 * scale.max()  # a low-pass may remove a frequency altogether
 
     def start(key):
-        return deviation * jax.random.normal(key, (2, channels, *scale.shape))
+        return deviation * normal(key, (2, channels, *scale.shape))
 
     def decode(parameters):
         return to_image(planes_of(jax.lax.complex(*(parameters * scale)), height, width), matrix)

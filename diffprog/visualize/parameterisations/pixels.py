@@ -1,8 +1,6 @@
 """Pictures as pixels."""
 
-import jax
-
-from diffprog.visualize.parameterisations.base import each, remembered
+from diffprog.visualize.parameterisations.base import each, normal, remembered
 from diffprog.visualize.parameterisations.colours import from_image, matrix_of, to_image
 
 
@@ -15,7 +13,7 @@ def pixels(height, width=None, *, channels=3, colours=False, deviation=0.01):
     width, matrix = width or height, matrix_of(colours, channels)
     return each(
         height, width, channels,
-        start=lambda key: deviation * jax.random.normal(key, (channels, height, width)),
+        start=lambda key: deviation * normal(key, (channels, height, width)),
         decode=lambda planes: to_image(planes, matrix),
         encode=lambda image: from_image(image, matrix),
     )

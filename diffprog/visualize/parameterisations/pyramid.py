@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import jax
 
-from diffprog.visualize.parameterisations.base import each, remembered
+from diffprog.visualize.parameterisations.base import each, normal, remembered
 from diffprog.visualize.parameterisations.colours import from_image, matrix_of, to_image
 
 
@@ -22,7 +22,7 @@ def pyramid(height, width=None, *, channels=3, colours=True, levels=4, deviation
 
     def start(key):
         keys = jax.random.split(key, levels)
-        return [deviation * jax.random.normal(k, (channels, *size)) for k, size in zip(keys, sizes, strict=True)]
+        return [deviation * normal(k, (channels, *size)) for k, size in zip(keys, sizes, strict=True)]
 
     def decode(parameters):
         picture = parameters[-1]
