@@ -3,31 +3,27 @@
 What the columns say stands in `diffprog.visualize.scoring.Scores`; robust is under the same transforms (`lucid`) for
 all recipes. Natural examples come from the four photographs in assets/ unless a folder is given. That is few: the
 natural maximum is then a low bar, and the top crops of a unit have little in common, so that the path is often without
-a scale ("-"). Give --images FOLDER with some hundreds for numbers to publish. Seconds are per picture, and count
-compilation where `render` compiles anew.
+a scale ("-"). Give --images FOLDER with some hundreds for numbers to publish. Seconds are per picture, without
+compilation. The recipe "pixels" is a baseline: plain pixels without transforms.
 """
 
 import argparse
 import time
-from dataclasses import fields
 from pathlib import Path
 
 import jax
-import numpy as np
 
 from benchmarks.timing import write_json
 from diffprog import models
-from diffprog.visualize import Recipe, Scores, channel, logit, lucid, pixels, recipe, render, score, still, top_crops
-from diffprog.visualize.scoring import HEADER, Transfer
+from diffprog.visualize import Recipe, channel, logit, lucid, pixels, recipe, recipes, render, score, still, top_crops
+from diffprog.visualize.scoring import HEADER, medians
 
 UNITS = (
     "blocks.1:3", "blocks.3:15", "blocks.5:11", "blocks.5:2", "blocks.8:3",
     "blocks.10:15", "blocks.12:11", "blocks.14:18", "volcano", "starfish",
 )  # fmt: skip
-RECIPES = {  # name -> (model, objective) to a `Recipe`
-    "default": recipe,
-    "pixels": lambda model, objective: Recipe(pixels(recipe(model, objective).image.height), still, 256),  # a baseline
-}
+RECIPES = (*recipes.RECIPES, "pixels")
+SHORT = ("default", "lucid", "maco", "pixels")  # without those that take thousands of steps
 ASSETS = Path(__file__).parents[1] / "assets"
 PHOTOGRAPHS = [ASSETS / name for name in ("astronaut.jpg", "chelsea.png", "coffee.jpg", "rocket.jpg")]
 ELSEWHERE = ("efficientnet_lite1", "efficientnet_lite2")  # networks that are shown the pictures of classes
@@ -39,11 +35,17 @@ def objective(unit):
     return channel(layer, int(index)) if separator else logit(unit)
 
 
+def chosen(model, target, name):
+    """The `Recipe` of that name; "pixels" is the baseline, plain pixels held still."""
+    if name == "pixels":
+        return Recipe(pixels(recipe(model, target).image.height), still, 256)
+    return recipe(model, target, name)
+
+
 def measure(model, networks, unit, how, natural, number, options):
     """The `Scores` of one unit by one recipe."""
     key, target = jax.random.key(options.seed), objective(unit)
-    drawn = lambda steps: render(model, [target] * options.pictures, key=key, image=how.image, shake=how.shake,
-                                 steps=steps)
+    drawn = lambda steps: render(model, target, count=options.pictures, key=key, **how.options | {"steps": steps})
     drawn(WARM_UP)  # so that compilation is not counted, as far as it is kept
     start = time.perf_counter()
     rendering = drawn(options.steps or how.steps)
@@ -51,17 +53,6 @@ def measure(model, networks, unit, how, natural, number, options):
     is_class = ":" not in unit
     return score(model, target, rendering, natural, key=key, shake=lucid, number=number, seconds_per_step=seconds,
                  siblings=rendering.images[1:], networks=networks if is_class else (), label=unit if is_class else None)
-
-
-def medians(rows):
-    """`Scores` of medians, each over the pictures that have the number."""
-    median = lambda values: float(np.median(known)) if (known := [v for v in values if not np.isnan(v)]) else np.nan
-    plain = {field.name: median([getattr(row, field.name) for row in rows]) for field in fields(Scores)
-             if field.type is float}
-    elsewhere = zip(*(row.transfer for row in rows if row.transfer), strict=True)
-    transfer = [Transfer(of_one[0].network, median([each.rank for each in of_one]),
-                         median([each.probability for each in of_one])) for of_one in elsewhere]
-    return Scores(**plain, transfer=tuple(transfer))
 
 
 def main(arguments=None):
@@ -77,7 +68,7 @@ def main(arguments=None):
         print(f"\n{name:<14}{HEADER}")
         rows = []
         for number, (unit, target) in enumerate(zip(options.units, targets, strict=True)):
-            how = RECIPES[name](model, target)
+            how = chosen(model, target, name)
             size = how.image.height
             if size not in natural:
                 natural[size] = top_crops(model, targets, photographs, size=size)
@@ -95,7 +86,8 @@ def main(arguments=None):
 def parser():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--units", nargs="+", default=UNITS, metavar="UNIT", help="layer:channel, or a class")
-    parser.add_argument("--recipes", nargs="+", default=list(RECIPES), metavar="NAME", help=" ".join(RECIPES))
+    parser.add_argument("--recipes", nargs="+", default=SHORT, metavar="NAME",
+                        help=f"of {' '.join(RECIPES)} ({' '.join(SHORT)})")
     parser.add_argument("--steps", type=int, help="instead of each recipe's own")
     parser.add_argument("--pictures", type=int, default=2, help="of each unit, for the stability over seeds (2)")
     parser.add_argument("--seed", type=int, default=0)

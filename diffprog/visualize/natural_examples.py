@@ -238,3 +238,11 @@ def _cached(path, score, objectives, sources, crops, size, measure):
     with replacing(path) as file:
         np.savez(file, asked=asked, probe=probe, scores=scores)
     return scores
+
+
+def every_crop(photographs, size, scales=(1.0, 0.6, 0.36)):
+    """All square crops of images, as `top_crops` takes and cuts them: a list of arrays (size, size, 3) in [0, 1]."""
+    sources, _ = _sources(photographs)
+    crops = [crop for number, source in enumerate(sources)
+             for crop in _crops(number, source.name, *source.shape, size, scales)]
+    return [pixels for _, pixels in _each_crop(sources, crops, size)]

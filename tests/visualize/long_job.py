@@ -7,7 +7,8 @@ from tests.visualize import small
 
 
 def run(folder):
-    units = {f"{10 * factor + index}": factor * channel("units", index) for factor in range(1, 11) for index in range(4)}
+    places = [(factor, index) for factor in range(1, 11) for index in range(4)]
+    units = {f"{factor}-{index}": factor * channel("units", index) for factor, index in places}
     render_all(small.model(), units, folder, name="lucid", size=12, steps=5, batch=2)
 
 

@@ -14,11 +14,13 @@ from diffprog.visualize.scoring import (
     HEADER,
     Likeness,
     Scores,
+    Transfer,
     along_path,
     colour_distance,
     features,
     high_frequency_share,
     mean_similarity,
+    medians,
     path_similarity,
     responses,
     robust_ratio,
@@ -215,6 +217,15 @@ def test_a_record_is_a_row_and_plain_data(scored):
     assert "  -" in str(unknown)
 
 
+def test_medians_are_over_the_pictures_that_have_the_number(scored):
+    rows = [replace(scored[0], slope=slope, seconds=seconds, transfer=transfer) for slope, seconds, transfer in [
+        (-1.0, math.nan, (Transfer("a", 4, 0.2),)), (-3.0, math.nan, ()), (-1.5, math.nan, (Transfer("a", 1, 0.8),)),
+    ]]  # fmt: skip
+    found = medians(rows)
+    assert found.slope == -1.5 and math.isnan(found.seconds) and found.activation == scored[0].activation
+    assert found.transfer == (Transfer("a", 2.5, 0.5),) and str(found).endswith("2.5:0.50")
+
+
 def test_measures_of_other_objectives_or_sizes_are_refused(scored):
     _, rendering, natural, objectives, how = scored
     with pytest.raises(ValueError, match=r"of 'units:2' are needed; found none among those of units:1, two \+ 3"):
@@ -224,5 +235,5 @@ def test_measures_of_other_objectives_or_sizes_are_refused(scored):
         score(MODEL, objectives[0], rendering, twice, **how)
     assert score(MODEL, objectives[0], rendering, twice, **how, number=0).quantile >= 0
     larger = replace(rendering, images=np.zeros((3, 24, 24, 3), np.float32))
-    with pytest.raises(ValueError, match="40 x 40 pixels are no measure for a picture of 24 x 24"):
+    with pytest.raises(ValueError, match=r"shape \(40, 40, 3\) are no measure for a picture of shape \(24, 24, 3\)"):
         score(MODEL, objectives[1], larger, natural, **how)

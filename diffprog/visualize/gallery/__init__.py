@@ -4,6 +4,7 @@
 """
 
 from diffprog.visualize.gallery.cards import Card, read_cards, save_card
+from diffprog.visualize.gallery.completing import complete
 from diffprog.visualize.gallery.writing import gallery_from, write_gallery
 
-__all__ = ["Card", "gallery_from", "read_cards", "save_card", "write_gallery"]
+__all__ = ["Card", "complete", "gallery_from", "read_cards", "save_card", "write_gallery"]

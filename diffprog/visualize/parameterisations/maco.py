@@ -21,9 +21,10 @@ def maco(height, width=None, *, colours=True, spectrum=None):
 
     As published: the magnitudes are those of photographs in decorrelated colours, a sigmoid follows, and steps are long
     (Nadam with a rate of 1). Other than in the authors' code: phases start uniform on the circle, not normal; the
-    magnitudes are in the units of what goes into the sigmoid, so that the picture need not be standardised to have the
-    contrast of photographs; and waves along the columns, whose coefficients come in pairs, are given one phase each, so
-    that their magnitude, too, is exact. (A constant's phase is a sign: there the cosine stands.)
+    magnitudes are the same in all directions, and in the units of what goes into the sigmoid, so that the picture need
+    not be standardised to have the contrast of photographs; and waves along the columns, whose coefficients come in
+    pairs, are given one phase each, so that their magnitude, too, is exact. (A constant's phase is a sign: there the
+    cosine stands.)
 
     Encoding keeps a photograph's phases and gives it the magnitudes.
     """

@@ -16,10 +16,10 @@ from diffprog.visualize.scoring.responses import (
     seed_stability,
     transfer,
 )
-from diffprog.visualize.scoring.scores import HEADER, Scores, score, until
+from diffprog.visualize.scoring.scores import HEADER, Scores, medians, score, until
 
 __all__ = [
     "HEADER", "Likeness", "Scores", "Transfer", "along_path", "colour_distance", "features", "high_frequency_share",
-    "mean_similarity", "path_similarity", "robust_ratio", "score", "seed_stability", "spectral_slope", "transfer",
-    "until",
+    "mean_similarity", "medians", "path_similarity", "robust_ratio", "score", "seed_stability", "spectral_slope",
+    "transfer", "until",
 ]

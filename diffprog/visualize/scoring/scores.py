@@ -1,11 +1,12 @@
 """All scores of one picture, in a record."""
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 
 import numpy as np
 
 from diffprog.visualize.measuring import scorer
+from diffprog.visualize.objective import PICTURE
 from diffprog.visualize.scoring import pictures, responses
 
 SHOWN = 8  # layers through which a picture's path is followed, unless named
@@ -70,8 +71,8 @@ class Scores:
 COLUMNS = (  # heading, field, width, format
     ("activation", "activation", 11, ".3g"), ("/natural", "natural_ratio", 9, ".2f"),
     ("quantile", "quantile", 9, ".3f"), ("robust", "robust_ratio", 7, ".2f"), ("path", "path_similarity", 7, ".2f"),
-    ("slope", "slope", 7, ".2f"), ("natural", "natural_slope", 8, ".2f"), ("high f", "high_frequency", 7, ".3f"),
-    ("natural", "natural_high_frequency", 8, ".3f"), ("colour", "colour_distance", 7, ".3f"),
+    ("slope", "slope", 7, ".2f"), ("(natural)", "natural_slope", 10, ".2f"), ("high f", "high_frequency", 7, ".3f"),
+    ("(natural)", "natural_high_frequency", 10, ".3f"), ("colour", "colour_distance", 7, ".3f"),
     ("seeds", "seed_stability", 6, ".2f"), ("steps", "steps", 6, ".0f"), ("seconds", "seconds", 8, ".1f"),
 )  # fmt: skip
 HEADER = "".join(f"{heading:>{width}}" for heading, _, width, _ in COLUMNS) + "  rank:probability elsewhere"
@@ -102,8 +103,8 @@ def score(model, objective, rendering, natural, *, key, shake, at=0, number=None
     image = np.asarray(rendering.images[at], np.float32)
     top, others = natural.pictures[number], natural.others[number]
     if image.shape != top.shape[1:]:
-        raise ValueError(f"natural crops of {top.shape[1]} x {top.shape[2]} pixels are no measure for a picture of "
-                         f"{image.shape[0]} x {image.shape[1]}; give `top_crops` the picture's size")
+        raise ValueError(f"natural crops of shape {top.shape[1:]} are no measure for a picture of shape {image.shape}; "
+                         "give `top_crops` the picture's size")
     activation = float(scorer(model, [objective])(image[None])[0, 0])
     maximum = float(natural.maximum[number])
     crops, of_unit = np.concatenate([top, others]), np.stack([image, *siblings])
@@ -121,9 +122,9 @@ def score(model, objective, rendering, natural, *, key, shake, at=0, number=None
         robust_ratio=responses.robust_ratio(model, objective, image, shake, key),
         path_similarity=responses.along_path(path.values()).normalised,
         slope=pictures.spectral_slope(image),
-        natural_slope=_mean([pictures.spectral_slope(crop) for crop in crops]),
+        natural_slope=_of_known(np.mean, [pictures.spectral_slope(crop) for crop in crops]),
         high_frequency=pictures.high_frequency_share(image),
-        natural_high_frequency=_mean([pictures.high_frequency_share(crop) for crop in crops]),
+        natural_high_frequency=_of_known(np.mean, [pictures.high_frequency_share(crop) for crop in crops]),
         colour_distance=pictures.colour_distance(image, crops),
         seed_stability=responses.seed_stability(last[:start], last[start:]),
         steps=steps,
@@ -131,6 +132,19 @@ def score(model, objective, rendering, natural, *, key, shake, at=0, number=None
         path={layer: likeness.normalised for layer, likeness in path.items()},
         transfer=tuple(responses.transfer(networks, label, image)) if networks else (),
     )
+
+
+def medians(rows):
+    """`Scores` of the medians over several pictures, each over those that have the number; without a path."""
+    plain = {each.name: _of_known(np.median, [getattr(row, each.name) for row in rows]) for each in fields(Scores)
+             if each.type is float}
+    by_network = {}
+    for found in (found for row in rows for found in row.transfer):
+        by_network.setdefault(found.network, []).append(found)
+    median = lambda some, of: _of_known(np.median, [getattr(found, of) for found in some])
+    transfer = (responses.Transfer(name, median(some, "rank"), median(some, "probability"))
+                for name, some in by_network.items())
+    return Scores(**plain, transfer=tuple(transfer))
 
 
 def until(scores, level):
@@ -153,12 +167,13 @@ def _number(names, name):
 def path_layers(model, objective):
     """At most `SHOWN` layers with positions, evenly spread from the first to the objective's deepest layer."""
     order = list(model.layers)
-    deepest = max((order.index(name) for name in objective.layers if name in order), default=len(order) - 1)
+    read = [order.index(model.layer_name(name)) for name in objective.layers - {PICTURE}]
+    deepest = max(read, default=len(order) - 1)
     spatial = [name for name in order[: deepest + 1] if len(model.layers[name]) == 3] or order[:1]
     chosen = np.unique(np.linspace(0, len(spatial) - 1, min(SHOWN, len(spatial))).round().astype(int))
     return tuple(spatial[number] for number in chosen)
 
 
-def _mean(values):
+def _of_known(statistic, values):
     values = [value for value in values if not math.isnan(value)]
-    return float(np.mean(values)) if values else math.nan
+    return float(statistic(values)) if values else math.nan
