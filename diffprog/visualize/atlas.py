@@ -45,7 +45,7 @@ def tsne(vectors):
 
 
 def activation_atlas(model, images, layer, *, key, grid=(8, 8), per_image=1, least=1, layout=tsne, side=64,
-                     cosine_power=2, steps=96, rate=0.05, batch=16, engine="diffprog", progress=None):
+                     cosine_power=2, steps=96, rate=0.08, batch=16, engine="diffprog", progress=None):
     """Draw the mean activation vector of each cell of a plane in which similar vectors are neighbours.
 
     images:    arrays (height, width, 3) in [0, 1], of any sizes that the network takes.

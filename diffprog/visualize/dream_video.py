@@ -24,7 +24,8 @@ def dream_video(model, objective, photograph, path, *, key, folder=None, frames=
     folder: where finished frames are kept as PNG, `path` without its suffix unless given. Run again after an
             interruption, the film goes on after the last finished frame, and is the one that would have been.
     frames: how many; each is dreamt from the one before, enlarged by `zoom` about the centre (below 1: the picture
-            recedes and is continued by its reflection) and turned by `rotate` degrees, anticlockwise.
+            recedes and is continued by its reflection), turned by `rotate` degrees, anticlockwise, and brought back to
+            the contrast of the first.
     speed:  frames per second.
     progress: a caption, which switches on a progress bar with the time left.
     options: of `dream`, for every frame; a mask stays where it is.
@@ -46,10 +47,18 @@ def dream_video(model, objective, photograph, path, *, key, folder=None, frames=
     files = [folder / f"{number:05d}.png" for number in range(frames)]
     for number, file in enumerate(tqdm(files, desc=progress, disable=progress is None, unit="frame")):
         if not file.exists():
-            start = picture if number == 0 else zoomed(read_image(files[number - 1]), zoom, rotate)
+            if number > 0:
+                picture = steadied(zoomed(read_image(files[number - 1]), zoom, rotate), read_image(files[0]))
             own = jax.random.fold_in(key, number)
-            save_png(file, dream(model, objective, start, key=own, **options).image)
+            save_png(file, dream(model, objective, picture, key=own, **options).image)
     return _save(path, files, speed)
+
+
+def steadied(image, first):
+    """The image with each colour's mean and deviation in `first`: dream upon dream, contrast would run away."""
+    over = dict(axis=(0, 1), keepdims=True)
+    relative = (image - image.mean(**over)) / np.maximum(image.std(**over), 1e-3)
+    return (first.mean(**over) + first.std(**over) * relative).clip(0, 1)
 
 
 def zoomed(image, zoom, rotate):

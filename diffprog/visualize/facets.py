@@ -55,8 +55,11 @@ def facets(model, objective, images, layer, count, *, key, top=None):
         raise ValueError(f"a number of facets is from 2 to the number of images, here {len(best)}; found {count}")
     values = pooled(model, [images[number] for number in best], layer)
     cluster = k_means(values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12), count, key)
+    sizes = np.bincount(cluster, minlength=count)
+    if not sizes.all():
+        raise ValueError(f"{layer} has the same values for so many images that {count} facets cannot be told apart")
     found = []
-    for number in np.argsort(-np.bincount(cluster, minlength=count), kind="stable"):
+    for number in np.argsort(-sizes, kind="stable"):
         weights, bias = probe(values[cluster == number], values[cluster != number])
         found.append(Facet(direction(layer, weights) + bias, best[cluster == number]))
     return found

@@ -19,8 +19,8 @@ MARGIN = 8  # pixels of an icon's border, mostly without a shape of their own, t
 
 
 class Grid(NamedTuple):
-    """picture: (height, width, 3), the icons side by side. icons: (rows, columns, side, side, 3), white where a cell
-    is empty. vectors: (rows, columns, channels), what was drawn; NaN where a cell is empty."""
+    """picture: (height, width, 3), the icons side by side. icons: (rows, columns, side, side, 3), white where a vector
+    is zero. vectors: (rows, columns, channels), what was drawn."""
 
     picture: np.ndarray
     icons: np.ndarray
@@ -33,14 +33,15 @@ class Grid(NamedTuple):
 
 
 def activation_grid(model, photograph, layer, *, key, cells=None, sized=False, side=64, cosine_power=2, steps=96,
-                    rate=0.05, batch=16, engine="diffprog", progress=None):
+                    rate=0.08, batch=16, engine="diffprog", progress=None):
     """A small picture for each position of a layer, of the direction in which its activation vector points there.
 
     photograph: (height, width, 3) in [0, 1], of any size that the network takes.
     cells:   (rows, columns) of a coarser grid, whose cells stand for the mean of the positions in them; one cell for
              each position unless given.
     sized:   draw an icon the smaller, the shorter its vector is against the longest.
-    side:    of an icon in pixels, as shown; it is drawn 8 pixels larger on each side.
+    side:    of an icon in pixels, as shown; it is drawn 8 pixels larger on each side, which must be enough for the
+             network.
     cosine_power: how strictly an icon is to be of its vector's direction and of nothing else (see `direction`).
     batch:   how many icons are drawn at a time, by one compiled program. It changes speed and memory, not the icons.
     progress: a caption, which switches on a progress bar with the time left.
@@ -52,12 +53,12 @@ def activation_grid(model, photograph, layer, *, key, cells=None, sized=False, s
     vectors = block_means(values, layer, cells)
     drawn = icons(model, layer, vectors, key=key, side=side, cosine_power=cosine_power, steps=steps, rate=rate,
                   batch=batch, engine=engine, progress=progress)
-    grid = Grid(drawn, drawn, vectors)
-    shown = shrunk(drawn, grid.magnitudes / np.nanmax(grid.magnitudes)) if sized else drawn
-    return grid._replace(picture=assembled(shown))
+    lengths = np.linalg.norm(vectors, axis=-1)
+    shown = shrunk(drawn, lengths / max(lengths.max(), 1e-12)) if sized else drawn
+    return Grid(assembled(shown), drawn, vectors)
 
 
-def icons(model, layer, vectors, *, key, side=64, cosine_power=2, steps=96, rate=0.05, batch=16, engine="diffprog",
+def icons(model, layer, vectors, *, key, side=64, cosine_power=2, steps=96, rate=0.08, batch=16, engine="diffprog",
           progress=None):
     """A picture (side, side, 3) of each direction in an array (..., channels): (..., side, side, 3).
 
@@ -106,7 +107,7 @@ def shrunk(icons, shares):
     found = np.ones_like(icons)
     side = icons.shape[2]
     for place in np.ndindex(shares.shape):
-        size = 0 if np.isnan(shares[place]) else round(side * float(shares[place]))
+        size = round(side * float(shares[place]))
         if size:
             start = (side - size) // 2
             found[place][start : start + size, start : start + size] = resized(icons[place], (size, size)).clip(0, 1)

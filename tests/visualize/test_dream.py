@@ -5,8 +5,8 @@ import pytest
 from jax import lax
 
 from diffprog.models import Model
-from diffprog.visualize import layer, objective
-from diffprog.visualize.dream import blurred, dream, guide, octave_sizes, resized
+from diffprog.visualize import channel, layer, objective
+from diffprog.visualize.dream import _loop, blurred, dream, guide, octave_sizes, resized
 from diffprog.visualize.dream_tiles import tiled, windows
 
 RANDOM = np.random.default_rng(0)
@@ -122,6 +122,15 @@ def test_a_guide_scores_the_best_match():
     np.testing.assert_allclose(found, [np.mean(best)], rtol=1e-5)
     rising = dreamt(guided, jitter=0).scores[0]
     assert rising[-1] > rising[0]
+
+
+def test_programs_are_found_again():
+    """For another photograph and another channel; a program is compiled once for each loop and size."""
+    dreamt(channel("second", 0))
+    made = _loop.cache_info().misses
+    first, second = (dreamt(channel("second", index), PHOTOGRAPH[::-1]) for index in (1, 2))
+    assert _loop.cache_info().misses == made
+    assert np.abs(first.image - second.image).max() > 0.01  # though each is of its own channel
 
 
 def test_smoothing_is_three_gaussians():

@@ -6,7 +6,7 @@ from PIL import Image
 from diffprog.images import read_image
 from diffprog.visualize import channel, layer
 from diffprog.visualize.dream import dream
-from diffprog.visualize.dream_video import dream_video, zoomed
+from diffprog.visualize.dream_video import dream_video, steadied, zoomed
 from tests.visualize import small
 
 MODEL = small.model()
@@ -33,7 +33,7 @@ def test_a_film_has_its_frames(tmp_path, suffix):
 def test_each_frame_is_a_dream_of_the_one_before(tmp_path):
     film(tmp_path / "film.webp", frames=2, zoom=1.1)
     first, second = (read_image(tmp_path / "film" / f"0000{number}.png") for number in (0, 1))
-    for number, start, found in ((0, PHOTOGRAPH, first), (1, zoomed(first, 1.1, 0), second)):
+    for number, start, found in ((0, PHOTOGRAPH, first), (1, steadied(zoomed(first, 1.1, 0), first), second)):
         expected = dream(MODEL, GOAL, start, key=jax.random.fold_in(KEY, number), **OPTIONS).image
         np.testing.assert_allclose(found, expected, atol=0.51 / 255)
 
@@ -64,6 +64,14 @@ def test_zooming_keeps_the_centre_and_reflects_beyond_the_edge():
     np.testing.assert_array_equal(np.argwhere(zoomed(turned, 1, 90)[..., 0] > 0.5), [[0, 4]])
     half = zoomed(image, 0.5, 0)
     np.testing.assert_allclose(half[:2], half[2:4][::-1], atol=1e-6)
+
+
+def test_contrast_comes_back():
+    image, first = (np.random.default_rng(2).normal(0.5, spread, (20, 20, 3)).clip(0, 1) for spread in (0.2, 0.05))
+    found = steadied(image, first)
+    np.testing.assert_allclose(found.mean((0, 1)), first.mean((0, 1)), atol=1e-6)
+    np.testing.assert_allclose(found.std((0, 1)), first.std((0, 1)), atol=1e-6)
+    np.testing.assert_allclose(np.corrcoef(found[..., 0].ravel(), image[..., 0].ravel())[0, 1], 1)
 
 
 def test_bad_arguments_are_refused_before_work(tmp_path):

@@ -82,3 +82,5 @@ def test_bad_arguments_are_refused():
         facet(MODEL, "units", RED, RED)
     with pytest.raises(ValueError, match="here 4; found 5"):
         facets(MODEL, channel("units", 0), RED, "units", 5, key=KEY)
+    with pytest.raises(ValueError, match="so many images that 3 facets cannot be told apart"):
+        facets(MODEL, channel("units", 0), [RED[0], RED[0], GREEN[0]], "units", 3, key=KEY)

@@ -49,7 +49,7 @@ def test_a_grid_draws_the_photographs_vectors():
 
 
 def test_icons_shrink_by_their_share():
-    found = shrunk(np.zeros((1, 4, 8, 8, 3), np.float32), np.array([[1, 0.5, 0, np.nan]]))
+    found = shrunk(np.zeros((1, 4, 8, 8, 3), np.float32), np.array([[1, 0.5, 0, 0.01]]))
     assert (found == 0).sum(axis=(2, 3, 4)).tolist() == [[8 * 8 * 3, 4 * 4 * 3, 0, 0]]
     assert np.all(found[0, 1, 2:6, 2:6] == 0)  # in the middle
 
