@@ -59,7 +59,8 @@ class Objective:
     def checked(self, model):
         """Itself; ValueError if `model` lacks a layer, a channel or a class that it names. Nothing is computed."""
         names = model.checked_layers(sorted(self.layers - {PICTURE}))
-        self.measured(model, {name: model.layers[model.layer_name(name)] for name in names} | {PICTURE: picture_shape(model)})
+        shapes = {name: model.layers[model.layer_name(name)] for name in names}
+        self.measured(model, shapes | {PICTURE: (model.size, model.size, model.channels)})
         return self
 
     def measured(self, model, shapes):
@@ -143,10 +144,6 @@ def objective(function, layers, name=None):
     if not names:
         raise ValueError('an objective reads at least one layer, or "image"; found none')
     return of_term(name or getattr(function, "__name__", "objective"), names, function)
-
-
-def picture_shape(model):
-    return (model.size, model.size, getattr(model, "channels", 3))
 
 
 def fingerprint(array):
