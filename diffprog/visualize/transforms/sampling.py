@@ -1,8 +1,9 @@
 """An image seen through an affine map, and the gradient of that.
 
-The gradient is a scatter: each position of the result adds to four pixels of the image. Scatters are slow on CPUs: 32
-ms for eight images of 224 pixels, where the sampling itself takes 3 ms. But the map can be inverted: the positions of
-the result that read a pixel lie in a small square around one place, and are gathered from there in 7 ms.
+The gradient is a scatter: each position of the result adds to four pixels of the image. Scatters are slow on CPUs. But
+the map can be inverted: the positions of the result that read a pixel lie in a small square around one place, and are
+gathered from there. For eight pictures of 224 pixels on two cores, written in frequencies and shaken by `lucid`, value
+and gradient of both took 82 to 90 ms with the scatter and take 39 to 42 ms so.
 """
 
 from functools import partial
