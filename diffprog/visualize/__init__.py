@@ -72,7 +72,7 @@ from diffprog.visualize.transforms import (
 )
 
 __all__ = [
-    "Atlas", "COLOURS", "Dream", "Facet", "Grid", "NaturalExamples", "Objective", "Parameterisation", "RECIPES",
+    "COLOURS", "RECIPES", "Atlas", "Dream", "Facet", "Grid", "NaturalExamples", "Objective", "Parameterisation",
     "Recipe", "Rendering", "Scores", "Transform", "accentuate", "activation_atlas", "activation_grid", "alignment",
     "alpha", "blend", "blur", "boundary_complexity", "caricature", "chain", "channel", "colour_shift", "colours_of",
     "cosine", "covariance_of", "cppn", "crop", "difference", "direction", "direction_at", "diversity", "dream",

@@ -59,7 +59,7 @@ class Objective:
     def checked(self, model):
         """Itself; ValueError if `model` lacks a layer, a channel or a class that it names. Nothing is computed."""
         names = model.checked_layers(sorted(self.layers - {PICTURE}))
-        self.measured(model, {name: model.layers[name] for name in names} | {PICTURE: picture_shape(model)})
+        self.measured(model, {name: model.layers[model.layer_name(name)] for name in names} | {PICTURE: picture_shape(model)})
         return self
 
     def measured(self, model, shapes):

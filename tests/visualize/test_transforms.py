@@ -77,7 +77,7 @@ def test_a_chain_multiplies_maps_of_independent_draws():
 
 def test_two_steps_in_one_sampling():
     """Padding, then a known shift: the border's grey shows where the shift reaches over the edge."""
-    shift = Affine(0, 0, lambda _: jnp.array([[1.0, 0, -2], [0, 1, 0], [0, 0, 1]]))
+    shift = Affine(0, 0, lambda _: jnp.array([[1.0, 0, -2], [0, 1, 0], [0, 0, 1]]), 1)
     moved = drawn(chain(pad(1), shift), KEYS[0], IMAGE)
     np.testing.assert_allclose(moved[:3], FILL, atol=1e-6)
     np.testing.assert_allclose(moved[3:, 1:-1], IMAGE[: moved.shape[0] - 3], atol=1e-5)

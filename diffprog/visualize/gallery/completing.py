@@ -29,6 +29,7 @@ def complete(model, objectives, folder, photographs, *, count=6, networks=(), pr
         same = [card for card in cards if card.picture.shape[0] == size]
         natural = top_crops(model, [objectives[card.unit] for card in same], photographs, count=count, size=size,
                             progress=progress and f"{progress}: natural examples at {size} pixels")
+        neighbours = natural.neighbours()
         caption = progress and f"{progress}: scores"
         for number, card in enumerate(tqdm(same, desc=caption, disable=progress is None, unit="picture")):
             label = card.unit if set(objectives[card.unit].layers) == {"logits"} and card.channel is None else None
@@ -37,5 +38,5 @@ def complete(model, objectives, folder, photographs, *, count=6, networks=(), pr
                           shake=lucid, number=number, networks=networks if label else (), label=label)
             save_card(folder, replace(
                 card, scores=found.numbers(), natural=list(natural.pictures[number]),
-                neighbours=[same[other].unit for other in natural.neighbours()[number]],
+                neighbours=[same[other].unit for other in neighbours[number]],
             ))

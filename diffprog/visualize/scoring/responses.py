@@ -1,5 +1,6 @@
 """What networks make of a picture: robustness, transfer to other networks, likeness to natural images on the way."""
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import jax
@@ -21,10 +22,16 @@ def robust_ratio(model, objective, image, shake, key, draws=64):
     the picture as it is isn't positive.
     """
     keys = jax.random.split(jax.random.fold_in(key, FRESH), draws)
-    shaken = jax.jit(jax.vmap(shake, (0, None)))(keys, jnp.asarray(image))
+    shaken = _copies(shake)(keys, jnp.asarray(image))
     score = scorer(model, [objective])
     alone, moved = score(np.asarray(image)[None])[0, 0], score(np.asarray(shaken))[0]
     return float(moved.mean() / alone) if alone > 0 else float("nan")
+
+
+@lru_cache(maxsize=32)
+def _copies(shake):
+    """A picture under one draw for each key, compiled once for each transform."""
+    return jax.jit(jax.vmap(shake, (0, None)))
 
 
 class Transfer(NamedTuple):

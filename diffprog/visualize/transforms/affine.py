@@ -20,12 +20,13 @@ class Affine(NamedTuple):
     """growth: pixels added to height and to width. count: how many random numbers it takes.
     matrix: `matrix(numbers)`, of that many uniform numbers in [0, 1), is the 3 x 3 map from positions
     (row, column, 1) in the result to positions in the image, both counted from the centre.
-    reach: the farthest that a pixel of the image, one wide, comes to spread in the result, along rows or columns."""
+    reach: from how far, in pixels of the result, a pixel of the image is read at most: a bound on the sums of sizes in
+    the rows of the inverse of the map's 2 x 2 part, 1 for shifts. Were it too small, gradients would be wrong."""
 
     growth: int
     count: int
     matrix: Callable
-    reach: float = 1.0
+    reach: float
 
     def size(self, height, width):
         """The height and width of the results, for images of such a size."""
@@ -43,7 +44,7 @@ class Affine(NamedTuple):
 @lru_cache
 def pad(pixels):
     """A border of grey, `pixels` wide on each side: units cannot count on the picture's edge."""
-    return Affine(2 * pixels, 0, lambda _: jnp.eye(3))
+    return Affine(2 * pixels, 0, lambda _: jnp.eye(3), 1)
 
 
 @lru_cache
@@ -53,7 +54,7 @@ def jitter(pixels):
     def matrix(numbers):
         return jnp.eye(3).at[:2, 2].set(jnp.floor(numbers * (pixels + 1)) - pixels / 2)
 
-    return Affine(-pixels, 2, matrix)
+    return Affine(-pixels, 2, matrix, 1)
 
 
 @lru_cache
@@ -82,7 +83,7 @@ def rotate(degrees):
 @lru_cache
 def flip():
     """Mirror left and right in half of the draws."""
-    return Affine(0, 1, lambda numbers: jnp.diag(jnp.ones(3).at[1].set(jnp.where(numbers[0] < 0.5, -1, 1))))
+    return Affine(0, 1, lambda numbers: jnp.diag(jnp.ones(3).at[1].set(jnp.where(numbers[0] < 0.5, -1, 1))), 1)
 
 
 def combined(*motions):

@@ -17,8 +17,8 @@ FILL = 0.5  # grey beyond the picture's edge
 def sample(image, matrix, height, width, reach):
     """Bilinear values of an image (h, w, c) at the positions `matrix` @ (row, column, 1), counted from the centres.
 
-    Beyond the edge the image goes on as grey, faded in over one pixel. Differentiable in the image, and not in the
-    matrix, for which `reach` must be a bound: the largest sum of the sizes of a row of the inverse of its 2 x 2 part.
+    Beyond the edge the image goes on as grey, faded in over one pixel. Differentiable in the image, not in the matrix,
+    for which `reach` is the bound that `Affine` describes.
     """
     return FILL + _sample(jnp.asarray(image) - FILL, matrix, (height, width), image.shape[:2], reach)
 
@@ -74,4 +74,6 @@ def _weighted(image, top, left, count, weight):
         index = jnp.where(inside, row * width + column, 0).astype(jnp.int32)
         return jnp.where(inside, weight(row, column), 0)[..., None] * flat.at[index].get(mode="promise_in_bounds")
 
-    return sum(share(top + down, left + right) for down in range(count) for right in range(count))
+    # A loop, because XLA would otherwise compute the image anew for every share, and the shares for every use of them
+    row = lambda down, total: total + sum(share(top + down, left + right) for right in range(count))
+    return jax.lax.fori_loop(0, count, row, jnp.zeros((*top.shape, channels), image.dtype))
