@@ -26,8 +26,8 @@ STRENGTHS = {"mean": lambda gradient: jnp.mean(jnp.abs(gradient)), "std": jnp.st
 
 
 class Dream(NamedTuple):
-    """image: (height, width, 3) in [0, 1]. octaves: the picture at the end of each octave, from small to large, the
-    last of which is `image`. scores: (octaves, steps), the objective before each step, as rolled."""
+    """image: (height, width, channels) in [0, 1]. octaves: the picture at the end of each octave, from small to large,
+    the last of which is `image`. scores: (octaves, steps), the objective before each step, as rolled."""
 
     image: np.ndarray
     octaves: tuple[np.ndarray, ...]
@@ -37,7 +37,7 @@ class Dream(NamedTuple):
 def dream(model, objective, photograph, *, key, octaves=4, scale=1.4, steps=20, rate=0.008, jitter=32,
           normalise="mean", smooth=0.5, mask=None, keep_colours=False, tile=512, overlap=64, engine="diffprog",
           progress=None):
-    """The photograph, (height, width, 3) in [0, 1], changed so that `objective` rises.
+    """The photograph, (height, width, channels) in [0, 1], changed so that `objective` rises.
 
     octaves:   how many sizes, each `scale` times the one before; the last is the photograph's own. What was dreamt at
                one size is enlarged and added to the photograph at the next, which so keeps its own fine detail.
@@ -47,7 +47,7 @@ def dream(model, objective, photograph, *, key, octaves=4, scale=1.4, steps=20, 
     normalise: what makes steps equally strong: the gradient is divided by its "mean" absolute value or by its "std".
     smooth:    the standard deviation, in pixels, around which the gradient is blurred; 0 for sharp.
     mask:      (height, width) in [0, 1]: where the photograph may change, and how much of the change shows.
-    keep_colours: change luminance only.
+    keep_colours: change luminance only, of red, green and blue.
     tile:      a picture with a longer side is seen in windows of this side, one at a time, so that memory is bounded;
                `overlap` is how far a window sees beyond the part that it changes. With windows and overlap that are
                multiples of the network's stride, and an overlap that covers twice what a unit sees to one side, the
@@ -63,10 +63,12 @@ def dream(model, objective, photograph, *, key, octaves=4, scale=1.4, steps=20, 
     sizes = octave_sizes(model, photograph.shape[:2], octaves, scale)
     mask = _checked_mask(mask, photograph.shape[:2])
     _check_ascent(steps, rate, jitter, smooth, normalise)
+    if keep_colours and model.channels != 3:
+        raise ValueError(f"colours are of red, green and blue; {model.name} takes images of {model.channels} channels")
     _check_tile(model, tile, overlap)
     plans = [_plan(model, objective.checked(model), size, tile) for size in sizes]
     loop = _loop(model, plans[0].layout, rate, jitter, smooth, normalise, keep_colours, tile, overlap, engine)
-    detail = np.zeros((*sizes[0], 3), np.float32)
+    detail = np.zeros((*sizes[0], model.channels), np.float32)
     pictures, scores = [], []
     with tqdm(total=octaves * steps, desc=progress, disable=progress is None) as bar:
         for number, size in enumerate(sizes):
@@ -105,7 +107,7 @@ def _plan(model, objective, size, tile):
     window = min(size[0], tile), min(size[1], tile)
     at_size = model.layers_at(*window)
     shapes = {name: at_size[model.layer_name(name)] for name in objective.layers - {PICTURE}}
-    return plan([objective], model, shapes | {PICTURE: (*window, 3)})
+    return plan([objective], model, shapes | {PICTURE: (*window, model.channels)})
 
 
 @lru_cache(maxsize=16)  # found again for the next photograph, and for each frame of a film
@@ -181,9 +183,9 @@ def octave_sizes(model, size, octaves, scale):
 
 
 def checked_photograph(model, photograph):
-    """A float32 array (height, width, 3) in [0, 1], or ValueError."""
+    """A float32 array (height, width, channels) in [0, 1], or ValueError."""
     if np.ndim(photograph) != 3:
-        raise ValueError(f"a photograph has shape (height, width, 3); found {np.shape(photograph)}")
+        raise ValueError(f"a photograph has shape (height, width, {model.channels}); found {np.shape(photograph)}")
     return np.asarray(model.checked(np.asarray(photograph)[None])[0])
 
 

@@ -92,10 +92,10 @@ def _description(model, objective, photograph, key, **options):
 def _claim(folder, description):
     """Mark the folder as this film's, or see that it is."""
     note = folder / "film.json"
-    if not note.exists():
-        write_text(note, description)
-    elif note.read_text(encoding="utf-8") != description:
+    same = note.exists() and note.read_text(encoding="utf-8") == description
+    if not same and any(folder.glob("*.png")):
         raise ValueError(f"{folder} holds frames of another film: give another folder, or remove this one")
+    write_text(note, description)
 
 
 def _save(path, files, speed):

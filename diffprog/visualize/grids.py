@@ -68,9 +68,9 @@ def icons(model, layer, vectors, *, key, side=64, cosine_power=2, steps=96, rate
         raise ValueError(f"batch and side must be at least 1; found batch={batch}, side={side}")
     flat = vectors.reshape(-1, vectors.shape[-1])
     numbers = np.flatnonzero(np.isfinite(flat).all(axis=1) & flat.any(axis=1))
-    found = np.ones((len(flat), side, side, 3), np.float32)
+    found = np.ones((len(flat), side, side, model.channels), np.float32)
     batch = min(batch, max(len(numbers), 1))
-    image = fourier(side + 2 * MARGIN)
+    image = fourier(side + 2 * MARGIN, channels=model.channels)
     with tqdm(total=steps * -(-len(numbers) // batch), desc=progress, disable=progress is None) as bar:
         for first in range(0, len(numbers), batch):
             some = numbers[first : first + batch]
@@ -79,7 +79,7 @@ def icons(model, layer, vectors, *, key, side=64, cosine_power=2, steps=96, rate
             rendering = render(model, goals, key=key, image=image, shake=SMALL, steps=steps, rate=rate,
                                numbers=full, engine=engine, progress=bar)
             found[some] = rendering.images[: len(some), MARGIN:-MARGIN, MARGIN:-MARGIN]
-    return found.reshape(*vectors.shape[:-1], side, side, 3)
+    return found.reshape(*vectors.shape[:-1], *found.shape[1:])
 
 
 def block_means(values, layer, cells=None):

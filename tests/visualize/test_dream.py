@@ -124,6 +124,19 @@ def test_a_guide_scores_the_best_match():
     assert rising[-1] > rising[0]
 
 
+def test_a_photograph_has_the_channels_of_its_network():
+    """One step on a network of one channel, whose score is the mean of all pixels: all of them move by the rate."""
+
+    def network(parameters, images):
+        yield "logits", images.mean((1, 2))
+
+    model = Model("grey", network, {}, ("grey",), size=16, minimum=8, channels=1)
+    found = dream(model, channel("logits", 0), PHOTOGRAPH[..., :1], key=KEY, octaves=2, steps=1, smooth=0, rate=0.01)
+    np.testing.assert_allclose(found.image, PHOTOGRAPH[..., :1] + 0.02, atol=1e-6)
+    with pytest.raises(ValueError, match="grey takes images of 1 channels"):
+        dream(model, channel("logits", 0), PHOTOGRAPH[..., :1], key=KEY, octaves=2, keep_colours=True)
+
+
 def test_programs_are_found_again():
     """For another photograph and another channel; a program is compiled once for each loop and size."""
     dreamt(channel("second", 0))

@@ -80,3 +80,9 @@ def test_bad_arguments_are_refused_before_work(tmp_path):
     with pytest.raises(ValueError, match=r"zoom in \[0.5, 2\] .*; found frames=3, zoom=3"):
         film(tmp_path / "film.gif", zoom=3)
     assert not list(tmp_path.iterdir())
+    with pytest.raises(ValueError, match="8 pixels or more, but the smallest of 9 octaves"):
+        film(tmp_path / "film.gif", octaves=9)
+    assert film(tmp_path / "film.gif").exists()  # what was refused left no claim on its folder
+    (tmp_path / "film" / "film.json").unlink()
+    with pytest.raises(ValueError, match="holds frames of another film"):  # or somebody's pictures
+        film(tmp_path / "film.gif")
