@@ -156,12 +156,12 @@ def test_what_was_measured_of_photographs():
 def test_shared_parts_move_every_picture():
     image = shared(pixels(8, 12), factors=(4, 2))
     parameters, pictures = written(image)
-    assert [part.shape for part in parameters["shared"]] == [(3, 2, 3), (3, 4, 6)]
+    assert [part.shape for part in parameters["shared"]] == [(1, 3, 2, 3), (1, 3, 4, 6)]
     own = jax.jit(pixels(8, 12).decode)(parameters["own"])
     differences = logits_of(pictures) - logits_of(own)
     np.testing.assert_allclose(differences - differences[:1], 0, atol=1e-5)
-    parameters["shared"] = [np.zeros((3, 2, 3), np.float32), np.zeros((3, 4, 6), np.float32)]
-    parameters["shared"][0][0] = 0.7  # of the first independent colour, everywhere
+    parameters["shared"] = [np.zeros((1, 3, 2, 3), np.float32), np.zeros((1, 3, 4, 6), np.float32)]
+    parameters["shared"][0][0, 0] = 0.7  # of the first independent colour, everywhere
     moved = logits_of(jax.jit(image.decode)(parameters)) - logits_of(own)
     np.testing.assert_allclose(moved, np.broadcast_to(0.7 * COLOURS[:, 0], moved.shape), atol=1e-5)
 

@@ -25,7 +25,8 @@ def shared(image, factors=(2, 4, 8), *, deviation=0.01):
     depends on the batch that it is drawn in.
     """
     matrix = matrix_of(True, image.channels)
-    sizes = [(image.channels, -(-image.height // factor), -(-image.width // factor)) for factor in factors]
+    # A first axis of one: no part is taken for a row per picture.
+    sizes = [(1, image.channels, -(-image.height // factor), -(-image.width // factor)) for factor in factors]
 
     def parts(key):
         keys = jax.random.split(key, len(sizes))
@@ -35,7 +36,7 @@ def shared(image, factors=(2, 4, 8), *, deviation=0.01):
         return {"own": image.start(keys), "shared": parts(jax.random.fold_in(keys[0], 1))}
 
     def decode(parameters):
-        common = sum(resized(part, image.height, image.width) for part in parameters["shared"])
+        common = sum(resized(part[0], image.height, image.width) for part in parameters["shared"])
         return jax.nn.sigmoid(logits(image.decode(parameters["own"]), NEARLY) + mixed(common, matrix))
 
     def encode(images):
