@@ -15,7 +15,7 @@ from diffprog.visualize.comparisons import difference
 from diffprog.visualize.objective import PICTURE
 from diffprog.visualize.parameterisations import Parameterisation, fourier, maco
 from diffprog.visualize.rendering import render
-from diffprog.visualize.transforms import Transform, chain, crop, jitter, lucid, noise, pad, rotate, scale, wide
+from diffprog.visualize.transforms import Transform, chain, crop, jitter, lucid, noise, pad, rotate, scale
 
 
 class Recipe(NamedTuple):
@@ -51,16 +51,22 @@ def recipe(model, objective, name="default", size=None):
 
 def _default(model, objective, size):
     """Shallow units repeat a small pattern, which a small picture shows best. Deep ones and classes need the network's
-    own size; there a gentle low-pass and wider transforms keep out the fine noise that they also respond to, and a
-    slightly steeper spectrum favours whole shapes. Chosen for EfficientNet-Lite0 by `benchmarks.feature_visualization`
-    and by looking."""
+    own size; there random crops, as in MACO but of frequencies that are free, show whole objects where small motions
+    show textures, and a slightly steeper spectrum and a gentle low-pass keep out fine noise. Chosen for
+    EfficientNet-Lite0 by `benchmarks.feature_visualization` and by looking."""
     names = model.checked_layers(sorted(objective.layers - {PICTURE}))
     shapes = [model.layers[model.layer_name(name)] for name in names]
     stride = max((model.size // (shape[0] if len(shape) == 3 else 1) for shape in shapes), default=1)
     if stride >= 32:
-        return Recipe(fourier(size or model.size, channels=model.channels, decay=1.12, cutoff=0.25), wide, 256)
+        image = fourier(size or model.size, channels=model.channels, decay=1.2, cutoff=0.3)
+        return Recipe(image, chain(crop(_crop_side(model), 0.3, 0.65), noise(0.05)), 96, draws=6)
     side = size or min(160 if stride == 16 else 128, model.size)
     return Recipe(fourier(side, channels=model.channels), lucid, 256)
+
+
+def _crop_side(model):
+    """Two thirds of the network's size: what is lost in detail is won in draws."""
+    return max(2 * model.size // 3, model.minimum)
 
 
 def _lucid(model, objective, size):
@@ -81,9 +87,8 @@ def _nadam(rate):
 
 
 def _maco(model, objective, size):
-    """Published are crops of 5 to 50 percent; those of a quarter and more show whole objects, and cost less. The network
-    is shown crops of two thirds of its size."""
-    shake = chain(crop(max(2 * model.size // 3, model.minimum), 0.25, 0.6), noise(0.08, 0.04))
+    """Published are crops of 5 to 50 percent; those of a quarter and more show whole objects, and cost less."""
+    shake = chain(crop(_crop_side(model), 0.25, 0.6), noise(0.08, 0.04))
     return Recipe(maco(size or model.size), shake, 96, draws=8, optimizer=_nadam(1.0))
 
 

@@ -10,7 +10,7 @@ import pytest
 from diffprog import images
 from diffprog.visualize.gallery import Card, gallery_from, read_cards, save_card, write_gallery
 from diffprog.visualize.gallery.curves import HEIGHT, WIDTH, curves
-from tests.graph.draw import browser
+from tests import browser
 
 HOSTILE = 'a</script><img src=x onerror="boom()">&"\''
 
@@ -104,39 +104,14 @@ def test_curves_go_through_the_values():
 in_browser = pytest.mark.skipif(browser.why_not() is not None, reason=str(browser.why_not()))
 
 
-@pytest.fixture(scope="module")
-def chromium():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        # No sandbox: as root, in a container, Chromium has none.
-        launched = playwright.chromium.launch(executable_path=browser.executable(), args=["--no-sandbox"])
-        yield launched
-        launched.close()
-
-
 @pytest.fixture
-def show(chromium, tmp_path):
-    """The gallery's page, with no network; what the console says is an error at the end."""
-    said, asked, contexts = [], [], []
+def show(visit, tmp_path):
+    """The gallery's page."""
 
     def open_page(width=1280, height=800, fragment="", **options):
-        path = write_gallery(tmp_path, cards(), **options)
-        context = chromium.new_context(viewport={"width": width, "height": height}, offline=True)
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(5000)
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("request", lambda request: asked.append(request.url))
-        page.goto(path.as_uri() + fragment)
-        return page
+        return visit(write_gallery(tmp_path, cards(), **options).as_uri() + fragment, width, height)
 
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert said == []
-    assert all(url.startswith(("file:", "data:")) for url in asked)
+    return open_page
 
 
 def units(page):

@@ -221,6 +221,10 @@ def test_gradient_of_a_step_agrees_between_engines(network):
 
 def test_recipes_suit_the_depth(network):
     shallow, deep = recipe(network, channel("blocks.2", 0)), recipe(network, logit("volcano") - channel("blocks.2", 0))
-    assert (shallow.image.height, shallow.shake) == (128, lucid)
-    assert (deep.image.height, deep.shake) == (224, wide)
+    assert (shallow.image, shallow.shake, shallow.draws) == (fourier(128), lucid, 1)
+    assert (deep.image.height, deep.shake.size(224, 224), deep.draws) == (224, (149, 149), 6)
     assert recipe(network, logit("volcano"), size=96).image.height == 96
+    distill = recipe(network, logit("volcano"), "distill")
+    assert (distill.steps, distill.shake.size(224, 224)) == (2560, (224, 224))
+    with pytest.raises(ValueError, match="there is no recipe 'macaw'; did you mean 'maco'"):
+        recipe(network, logit("volcano"), "macaw")
