@@ -102,16 +102,15 @@ class _Ascent:
         beginning, loop = jax.random.split(key)
         first = min(WARM_UP, self.steps)
         stops = sorted({*self.snapshots, first, self.steps} - {0})
-        state = start = self.start(beginning, loop, photographs)
-        found = self.through(program(self.setting, revive=False), start, [at for at in stops if at <= first], bar)
-        dead = self.dead(np.concatenate([h.aux[0] for _, h in found]), self.parts([h for _, h in found]))
+        early, late = [at for at in stops if at <= first], [at for at in stops if at > first]
+        start = self.start(beginning, loop, photographs)
+        found = self.through(program(self.setting, revive=False), start, early, bar)
+        dead = self.dead(first, self.parts([history for _, history in found]))
         if dead.any():
-            lively = self.through(program(self.setting, revive=True), start, [at for at in stops if at <= first], None)
+            lively = self.through(program(self.setting, revive=True), start, early, None)
             found = [self.merged(dead, yes, no) for yes, no in zip(lively, found, strict=True)]
-        state = found[-1][0]
-        if int(state.number) == first:
-            rest = [at for at in stops if at > first]
-            found += self.through(program(self.setting, revive=False), state, rest, bar)
+        if not self.finished(found[-1][0]):
+            found += self.through(program(self.setting, revive=False), found[-1][0], late, bar)
         return self.rendering(start, found, dead)
 
     def start(self, key, loop, photographs):
@@ -125,19 +124,23 @@ class _Ascent:
         return spread(state, setting.count)
 
     def through(self, descent, state, stops, bar):
-        """(state, history) at each stop, up to the one before which all pictures have come to their levels."""
+        """(state, history) at each stop, up to the one at which all pictures have come to their levels."""
         found = []
         for at in stops:
             before = int(state.number)
             state, history = descent.run(state, at - before, data=self.data, block=BLOCK, progress=bar,
                                          callback=self.look)
             found.append((state, history))
-            if int(state.number) < at:
+            if self.finished(state):
                 break
         return found
 
+    def finished(self, state):
+        """Whether all have come to their levels. Not in the first steps: a picture may yet begin anew."""
+        return self.setting.stops and int(state.number) >= WARM_UP and bool(np.all(np.asarray(state.kept.reached) >= 0))
+
     def look(self, state, history):
-        """After a block: refuse what is not finite; say whether all levels are reached."""
+        """After a block: refuse what is not finite; say whether it is the last."""
         scores = history.aux[0]
         if not np.isfinite(scores).all():
             row, picture = np.argwhere(~np.isfinite(scores))[0]
@@ -146,20 +149,20 @@ class _Ascent:
                 f"{self.objectives[picture].name} is {scores[row, picture]} at step {step}; expected a finite number: "
                 "a smaller rate may help, or the network's own values are not finite for such pictures"
             )
-        return state.kept is not None and bool(np.all(np.asarray(state.kept.reached) >= 0))
+        return self.finished(state)
 
     def parts(self, histories):
         rows = [np.concatenate(each) for each in zip(*(history.aux[1] for history in histories), strict=True)]
         return parts_by_picture(self.objectives, self.setting.layout, rows)
 
-    def dead(self, scores, parts):
-        """Of which pictures the network's layers said the very same in every step."""
+    def dead(self, steps, parts):
+        """Of which pictures the network's layers said the very same in each of the first steps."""
 
         def same(objective, histories):
             read = [t for t in objective.weights if not t.joint and set(t.layers) != {PICTURE}]
             return bool(read) and all(np.ptp(histories[term.name]) == 0 for term in read)
 
-        return np.array([same(*each) for each in zip(self.objectives, parts, strict=True)]) & (len(scores) > 1)
+        return np.array([same(*each) for each in zip(self.objectives, parts, strict=True)]) & (steps > 1)
 
     def merged(self, pictures, yes, no):
         """(state, history) with the marked pictures from one ascent and the others from the other."""

@@ -224,7 +224,3 @@ def test_recipes_suit_the_depth(network):
     assert (shallow.image, shallow.shake, shallow.draws) == (fourier(128), lucid, 1)
     assert (deep.image.height, deep.shake.size(224, 224), deep.draws) == (224, (149, 149), 6)
     assert recipe(network, logit("volcano"), size=96).image.height == 96
-    distill = recipe(network, logit("volcano"), "distill")
-    assert (distill.steps, distill.shake.size(224, 224)) == (2560, (224, 224))
-    with pytest.raises(ValueError, match="there is no recipe 'macaw'; did you mean 'maco'"):
-        recipe(network, logit("volcano"), "macaw")

@@ -61,3 +61,15 @@ def test_a_dead_unit_is_revived_beside_a_penalty():
     assert drawn.revived[0] and drawn.parts[0]["units:2"][-1] > 0.5
 
 
+
+
+def test_a_revived_picture_stops_at_its_level_too():
+    how = {"key": jax.random.key(0), "image": pixels(12), "shake": still, "rate": 0.3, "steps": 64}
+    free = render(MODEL, channel("units", 2), **how)
+    step = int(np.argmax(free.scores[:, 0] > 0.05))
+    assert step > 0
+    stopped = render(MODEL, channel("units", 2), until=0.05, snapshots=(2, step), **how)
+    assert (stopped.reached[0], stopped.revived[0]) == (step, True)
+    np.testing.assert_allclose(stopped.images, stopped.snapshots[step], atol=1e-6)
+    shorter = render(MODEL, channel("units", 2), **how | {"steps": step})
+    np.testing.assert_allclose(stopped.images, shorter.images, atol=1e-5)
