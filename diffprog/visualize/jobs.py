@@ -38,9 +38,8 @@ def render_all(model, objectives, folder, *, seed=0, name="default", size=None, 
     missing = [unit for unit in objectives if not _finished(paths[unit], marks[unit])]
     with tqdm(total=len(objectives), initial=len(objectives) - len(missing), desc=progress, unit="picture",
               disable=progress is None) as bar:
-        for units in _batches(missing, objectives, chosen, batch):
+        for units, filled in _batches(missing, objectives, chosen, batch):
             how = chosen[units[0]].options | ({"steps": steps} if steps else {}) | options
-            filled = units + [units[-1]] * (batch - len(units) if len(missing) > batch else 0)  # one shape, one program
             drawn = render(model, [objectives[unit] for unit in filled], key=jax.random.key(seed),
                            numbers=np.zeros(len(filled), int), **how)
             for place, unit in enumerate(units):
@@ -55,19 +54,23 @@ def render_all(model, objectives, folder, *, seed=0, name="default", size=None, 
 
 
 def _batches(units, objectives, recipes, size):
-    """Units with the same recipe and kind of objective, `size` at a time."""
+    """Units with the same recipe and kind of objective, at most `size` at a time; and the same again, where the last
+    unit fills up a batch that would be shorter than the others of its kind: one shape, one program."""
     kinds = {}
     for unit in units:
         terms = tuple((term.measure, term.layers) for term in objectives[unit].weights)
         kinds.setdefault((recipes[unit], terms), []).append(unit)
-    return [same[first : first + size] for same in kinds.values() for first in range(0, len(same), size)]
+    for same in kinds.values():
+        for first in range(0, len(same), size):
+            some = same[first : first + size]
+            yield some, some + some[-1:] * (min(size, len(same)) - len(some))
 
 
 def _mark(model, objective, name, how, seed, steps, options):
     """What a picture depends on, as a digest."""
     terms = [(term.name, term.layers, _digest(term.key), weight) for term, weight in objective.weights.items()]
     settings = {option: _plain(option, value) for option, value in sorted(options.items()) if option != "engine"}
-    size = (how.image.height, how.image.width, how.image.channels)
+    size = (how.image.height, how.image.width, how.image.channels, how.draws, how.rate)
     return _digest((model.name, terms, objective.constant, name, size, seed, steps or how.steps, settings))
 
 

@@ -73,6 +73,12 @@ def parts_by_picture(objectives, layout, history):
     found = [{} for _ in objectives]
     for group, terms in zip(layout, history, strict=True):
         for row, picture in enumerate(group.pictures):
-            for column, term in enumerate(objectives[picture].weights):
-                found[picture][term.name] = terms[:, row, column]
+            found[picture] = dict(zip(term_names(objectives[picture]), terms[:, row].T, strict=True))
     return tuple(found)
+
+
+def term_names(objective):
+    """The names of an objective's terms; of several with one name, two directions say, the second is "name #2"."""
+    names = [term.name for term in objective.weights]
+    earlier = [names[:place].count(name) for place, name in enumerate(names)]
+    return [f"{name} #{count + 1}" if count else name for name, count in zip(names, earlier, strict=True)]

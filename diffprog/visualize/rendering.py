@@ -18,7 +18,7 @@ from diffprog.visualize import transforms
 from diffprog.visualize.ascent import Data, Kept, Setting, adam, choose, decoder, program
 from diffprog.visualize.objective import PICTURE, Objective
 from diffprog.visualize.parameterisations import fourier
-from diffprog.visualize.plan import parts_by_picture, plan
+from diffprog.visualize.plan import parts_by_picture, plan, term_names
 from diffprog.visualize.sharding import spread
 
 WARM_UP = 16  # steps in which units that are dead at the start may get a gradient, as in Lucid
@@ -159,8 +159,9 @@ class _Ascent:
         """Of which pictures the network's layers said the very same in each of the first steps."""
 
         def same(objective, histories):
-            read = [t for t in objective.weights if not t.joint and set(t.layers) != {PICTURE}]
-            return bool(read) and all(np.ptp(histories[term.name]) == 0 for term in read)
+            named = zip(term_names(objective), objective.weights, strict=True)
+            read = [name for name, term in named if not term.joint and set(term.layers) != {PICTURE}]
+            return bool(read) and all(np.ptp(histories[name]) == 0 for name in read)
 
         return np.array([same(*each) for each in zip(self.objectives, parts, strict=True)]) & (steps > 1)
 

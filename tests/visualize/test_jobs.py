@@ -56,7 +56,7 @@ def test_what_is_finished_is_not_drawn_again(tmp_path, monkeypatch):
         "units_1.json", "units_1.png", "units_2.json", "units_2.png"
     }  # fmt: skip
     render_all(MODEL, UNITS, tmp_path, **HOW, seed=1)  # other settings: all anew
-    assert drawn == [2, 2, 2, 2]
+    assert drawn == [2, 2, 2, 1]
 
 
 def test_a_job_that_is_killed_leaves_whole_files_and_goes_on(tmp_path):

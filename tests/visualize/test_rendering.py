@@ -13,6 +13,7 @@ from diffprog.visualize import (
     chain,
     channel,
     difference,
+    direction,
     fourier,
     layer,
     logit,
@@ -122,11 +123,15 @@ def test_pictures_stop_at_their_levels():
 
 
 def test_the_history_of_the_parts_adds_up():
-    drawn = draw([2 * channel("units", 1) - 3 * total_variation() + 1, layer("units")])
+    vectors = np.eye(4)
+    drawn = draw([2 * channel("units", 1) - 3 * total_variation() + 1, layer("units"),
+                  direction("units", vectors[0]) + direction("units", vectors[1])])
     first = drawn.parts[0]
     total = 2 * first["units:1"] - 3 * first["total variation"] + 1
     np.testing.assert_allclose(drawn.scores[:, 0], total, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(drawn.scores[:, 1], drawn.parts[1]["units"], rtol=1e-6)
+    assert list(drawn.parts[2]) == ["direction in units", "direction in units #2"]
+    np.testing.assert_allclose(drawn.scores[:, 2], sum(drawn.parts[2].values()), rtol=1e-5, atol=1e-6)
 
 
 def test_pictures_start_from_a_photograph():
