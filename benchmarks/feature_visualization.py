@@ -15,14 +15,14 @@ import jax
 
 from benchmarks.timing import write_json
 from diffprog import models
-from diffprog.visualize import Recipe, channel, logit, lucid, pixels, recipe, recipes, render, score, still, top_crops
+from diffprog.visualize import Recipe, channel, logit, lucid, pixels, recipe, render, score, still, top_crops
 from diffprog.visualize.scoring import HEADER, medians
 
 UNITS = (
     "blocks.1:3", "blocks.3:15", "blocks.5:11", "blocks.5:2", "blocks.8:3",
     "blocks.10:15", "blocks.12:11", "blocks.14:18", "volcano", "starfish",
 )  # fmt: skip
-RECIPES = (*recipes.RECIPES, "pixels")
+RECIPES = ("default", "lucid", "distill", "maco", "pixels")
 SHORT = ("default", "lucid", "maco", "pixels")  # without those that take thousands of steps
 ASSETS = Path(__file__).parents[1] / "assets"
 PHOTOGRAPHS = [ASSETS / name for name in ("astronaut.jpg", "chelsea.png", "coffee.jpg", "rocket.jpg")]

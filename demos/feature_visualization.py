@@ -179,7 +179,7 @@ def draw_caricature(options):
     seen = images.network_crop(images.read_image(options.photograph), options.size or model.size)
     for name in options.layers:
         target = caricature(model, seen, name)
-        how = recipe(model, target, options.recipe, options.size or model.size).options
+        how = recipe(model, target, "caricature", options.size).options
         drawn = render(model, target, key=jax.random.key(options.seed), engine=options.engine,
                        progress=name, **how | ({"steps": options.steps} if options.steps else {}))
         pictures.append(drawn.images[0])

@@ -106,7 +106,6 @@ def _caricature(own):
     _photograph(own, "out/caricature.png", "side of the pictures in pixels (the network's)")
     own.add_argument("--layers", nargs="+", default=("blocks.2", "blocks.4", "blocks.7", "blocks.10", "blocks.14"),
                      metavar="LAYER", help="from shallow to deep (%(default)s)")
-    own.add_argument("--recipe", choices=list(RECIPES), default="default", help="settings by name (%(default)s)")
 
 
 def _accentuate(own):

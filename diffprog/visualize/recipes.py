@@ -41,6 +41,7 @@ def recipe(model, objective, name="default", size=None):
     "lucid":    the defaults of Lucid's `render_vis`: 128 pixels, 512 steps.
     "distill":  that of the article's pictures (Olah et al. 2017, "Feature Visualization", footnote): 2,560 steps.
     "maco":     magnitude-constrained (Fel et al. 2023): phases only, seen in random crops with noise.
+    "caricature": for `caricature` and `tensor_direction`, in which places matter: small motions at the network's size.
 
     Raises ValueError for another name, with the near misses.
     """
@@ -92,7 +93,14 @@ def _maco(model, objective, size):
     return Recipe(maco(size or model.size), shake, 96, draws=8, optimizer=_nadam(1.0))
 
 
-RECIPES: dict[str, Callable] = {"default": _default, "lucid": _lucid, "distill": _distill, "maco": _maco}
+def _caricature(model, objective, size):
+    """Lucid's recipe of that name takes 512 steps; half of them do for pictures to look at."""
+    return Recipe(fourier(size or model.size, channels=model.channels), lucid, 256)
+
+
+RECIPES: dict[str, Callable] = {
+    "default": _default, "lucid": _lucid, "distill": _distill, "maco": _maco, "caricature": _caricature,
+}  # fmt: skip
 
 
 def accentuate(model, objective, photograph, *, key, layer=None, strength=1.0, steps=128, rate=0.05, **options):
