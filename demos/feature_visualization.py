@@ -96,8 +96,8 @@ def units_of(options, model):
     return {unit: objective(model, unit) for unit in options.units}
 
 
-def save_sheet(path, pictures, captions, columns=5, **how):
-    print(images.save_png(path, images.contact_sheet(pictures, captions, columns=min(len(pictures), columns), **how)))
+def save_sheet(path, pictures, captions, columns=5):
+    print(images.save_png(path, images.contact_sheet(pictures, captions, columns=min(len(pictures), columns))))
 
 
 def photograph(model, options):
