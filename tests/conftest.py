@@ -1,30 +1,12 @@
-"""What all tests share: quick compilation, and a browser for pages."""
+"""A browser for pages, wherever they are tested; see `tests.browser` for where there is none."""
 
-import jax
 import pytest
 
 from tests import browser
 
-QUICK = {"diagnosis", "graph", "random_programs", "rules", "transforms", "visualize"}
-
-
-@pytest.fixture(autouse=True)
-def quick_to_compile(request):
-    """Small programs are compiled without most of XLA's optimizations, which takes two thirds of the time or less.
-
-    Their values are the same to rounding. What is drawn or attacked with a real network, and all in the other folders,
-    is compiled as users do.
-    """
-    folder = request.path.relative_to(request.config.rootpath).parts[1]
-    unoptimized = folder in QUICK and "network" not in request.fixturenames
-    jax.config.update("jax_disable_most_optimizations", unoptimized)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
 
 @pytest.fixture(scope="module")
 def chromium():
-    """Chromium, launched; see `tests.browser` for where there is none."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
