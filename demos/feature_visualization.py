@@ -48,6 +48,7 @@ from diffprog.visualize import (
     top_crops,
 )
 from diffprog.visualize.natural_examples import every_crop
+from diffprog.visualize.objectives import class_of
 from diffprog.visualize.scoring import HEADER
 
 SHEET = (
@@ -228,9 +229,9 @@ def show_scores(options):
         size = drawn.images.shape[1]
         if size not in natural:
             natural[size] = top_crops(model, list(objectives.values()), options.images, size=size, progress="natural")
-        label = unit if target.layers == {"logits"} and ":" not in unit and "+" not in unit else None
+        label = class_of(target)
         found = score(model, target, drawn, natural[size], key=key, shake=lucid, number=number,
-                      siblings=drawn.images[1:], networks=networks if label else (), label=label)
+                      siblings=drawn.images[1:], networks=networks if label is not None else (), label=label)
         print(f"{unit:<16}{found}", flush=True)
 
 

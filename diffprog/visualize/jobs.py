@@ -43,14 +43,21 @@ def render_all(model, objectives, folder, *, seed=0, name="default", size=None, 
             drawn = render(model, [objectives[unit] for unit in filled], key=jax.random.key(seed),
                            numbers=np.zeros(len(filled), int), **how)
             for place, unit in enumerate(units):
-                layer, _, channel = unit.rpartition(":")
+                layer, channel = _place(objectives[unit])
                 save_card(folder, Card(
-                    unit, drawn.images[place], layer=layer, channel=int(channel) if channel.isdigit() else None,
-                    recipe=name, seed=seed, steps=len(drawn.scores), history=drawn.scores[:, place],
+                    unit, drawn.images[place], layer=layer, channel=channel, recipe=name, seed=seed,
+                    steps=len(drawn.scores), history=drawn.scores[:, place],
                     parts=drawn.parts[place] if len(drawn.parts[place]) > 1 else {}, mark=marks[unit],
                 ))
             bar.update(len(units))
     return list(paths.values())
+
+
+def _place(objective):
+    """The layers that an objective reads, and its channel if it is one channel's or neuron's."""
+    keys = [term.key[:1] for term in objective.weights]
+    channel = keys[0][0] if len(keys) == 1 and keys[0] and isinstance(keys[0][0], int) else None
+    return ", ".join(sorted(objective.layers)), channel
 
 
 def _batches(units, objectives, recipes, size):

@@ -105,6 +105,13 @@ def _log_probability_of(layer):
     return lambda values, index: jax.nn.log_softmax(values[layer])[:, index]
 
 
+def class_of(objective):
+    """The class that an objective names, as it was given, if it is the logit or log-probability of one; else None."""
+    term, *others = objective.weights or [None]
+    kinds = (_logit_of(term.layers[0]), _log_probability_of(term.layers[0])) if term else ()
+    return term.key[0] if not others and term and term.measure in kinds else None
+
+
 # ---------------------------------------------------------------- numbers, for a given model
 
 

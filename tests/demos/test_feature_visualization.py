@@ -150,6 +150,11 @@ def test_the_other_commands_write_what_they_say(tiny, tmp_path, capsys):
         run([name, *arguments, *quick, "--out", str(out)])
         assert capsys.readouterr().out.strip() == str(out)
         assert images.read_image(out).std() > 0.01
+    run(["gallery", "two+units:1", "two", "--images", str(photograph.parent), "--size", "12", *quick,
+         "--out", str(tmp_path / "page")])  # fmt: skip
+    cards = {card.unit: card for card in read_cards(tmp_path / "page")}
+    assert "rank in small" in cards["two"].scores and "rank in small" not in cards["two+units:1"].scores
+    capsys.readouterr()
     run(["score", "units:1", "two", "--images", str(photograph.parent), "--size", "12", *quick])
     rows = capsys.readouterr().out.splitlines()
     assert rows[0].split()[:3] == ["unit", "activation", "/natural"]

@@ -32,6 +32,7 @@ def test_every_unit_is_drawn_as_it_is_alone(tmp_path):
     cards = {card.unit: card for card in read_cards(tmp_path)}
     assert (cards["units:3"].layer, cards["units:3"].channel, cards["units:3"].recipe) == ("units", 3, "lucid")
     assert set(cards["two"].parts) == {"two", "units"}
+    assert (cards["two"].layer, cards["two"].channel) == ("logits, units", None)
 
 
 def small_recipe(objective):

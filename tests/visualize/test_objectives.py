@@ -18,6 +18,7 @@ from diffprog.visualize import (
     objective,
     total_variation,
 )
+from diffprog.visualize.objectives import class_of
 from tests.visualize import small
 
 MODEL = small.model()
@@ -141,3 +142,13 @@ def test_nonsense_is_refused_where_it_is_written():
     ):
         with pytest.raises(ValueError, match=message):
             wrong()
+
+
+def test_the_class_of_an_objective():
+    assert class_of(logit("two")) == class_of(2 * log_probability("two")) == "two"
+    assert class_of(logit(1)) == 1
+    others = (
+        channel("logits", 1), layer("units"), 0 * logit(1),
+        logit("two") + logit("one"), logit("two") - total_variation(),
+    )  # fmt: skip
+    assert [class_of(each) for each in others] == [None] * 5

@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from diffprog.visualize.gallery.cards import card_path, read_cards, save_card
 from diffprog.visualize.natural_examples import top_crops
+from diffprog.visualize.objectives import class_of
 from diffprog.visualize.scoring import score
 from diffprog.visualize.transforms import lucid
 
@@ -32,10 +33,10 @@ def complete(model, objectives, folder, photographs, *, count=6, networks=(), pr
         neighbours = natural.neighbours()
         caption = progress and f"{progress}: scores"
         for number, card in enumerate(tqdm(same, desc=caption, disable=progress is None, unit="picture")):
-            label = card.unit if set(objectives[card.unit].layers) == {"logits"} and card.channel is None else None
+            label = class_of(objectives[card.unit])
             drawn = SimpleNamespace(images=card.picture[None], scores=np.reshape(card.history, (-1, 1)))
             found = score(model, objectives[card.unit], drawn, natural, key=jax.random.key(card.seed or 0),
-                          shake=lucid, number=number, networks=networks if label else (), label=label)
+                          shake=lucid, number=number, networks=networks if label is not None else (), label=label)
             save_card(folder, replace(
                 card, scores=found.numbers(), natural=list(natural.pictures[number]),
                 neighbours=[same[other].unit for other in neighbours[number]],
