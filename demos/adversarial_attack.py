@@ -69,6 +69,8 @@ def run(options):
     result = pgd(model, photograph[None], [label], key=jax.random.key(options.seed), norm=norm,
                  epsilon=float(Fraction(epsilon)), steps=options.steps, targeted=targeted, engine=options.engine,
                  progress="attacking")
+    if targeted and result.already[0]:
+        raise ValueError(f"{options.image} is classified as {options.target} already: choose another --target")
     adversarial = result.images[0]
     saved = save_png(options.out.with_name(f"{options.out.stem}_image.png"), adversarial)
     reread = read_image(saved)
@@ -76,7 +78,7 @@ def run(options):
     tops = model.top(np.stack([photograph, noise, adversarial, reread]), 3)
     top_photograph, _, top_adversarial, top_reread = tops
     survives = (top_reread[0][1] == label) == targeted
-    size, size_reread = result.norms[0], norm.measure((reread - photograph)[None])[0]
+    size, size_reread = result.distances[options.norm][0], norm.measure((reread - photograph)[None])[0]
 
     print(f"photograph    {describe(top_photograph)}")
     print(f"perturbed     {describe(top_adversarial)}")

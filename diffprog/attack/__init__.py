@@ -1,7 +1,24 @@
-"""Adversarial perturbations: descent on a network's input, inside a ball around it."""
+"""Adversarial perturbations: searches on a network's input, whose budgets hold and whose verdicts can be trusted."""
 
-from diffprog.attack.gradient import Result, fgsm, pgd
-from diffprog.attack.losses import cross_entropy, margin
-from diffprog.attack.norms import Norm, l2, linf
+from diffprog.attack.gradient import bim, fgsm, pgd
+from diffprog.attack.losses import cross_entropy, dlr, margin
+from diffprog.attack.method import Randomised
+from diffprog.attack.norms import NORMS, Norm, l0, l1, l2, linf
+from diffprog.attack.result import AttackResult
 
-__all__ = ["Norm", "Result", "cross_entropy", "fgsm", "l2", "linf", "margin", "pgd"]
+__all__ = [
+    "NORMS",
+    "AttackResult",
+    "Norm",
+    "Randomised",
+    "bim",
+    "cross_entropy",
+    "dlr",
+    "fgsm",
+    "l0",
+    "l1",
+    "l2",
+    "linf",
+    "margin",
+    "pgd",
+]

@@ -1,22 +1,49 @@
 """What may enter an attack, checked once. Each message says what was found, what was expected and what to do."""
 
+import jax
 import numpy as np
 
 from diffprog.attack.norms import Norm
 
 
-def checked_images(images):
-    """Images as a float32 NumPy array [n, ...] in [0, 1]."""
+def checked_images(images, bounds=(0.0, 1.0)):
+    """Images as a float32 NumPy array [n, ...] within the bounds."""
     images = np.asarray(images)
-    if not np.issubdtype(images.dtype, np.floating):
-        raise ValueError(f"images must be float32 in [0, 1]; found {images.dtype}: divide 8-bit images by 255")
+    low, high = checked_bounds(bounds)
+    if not jax.numpy.issubdtype(images.dtype, np.floating):
+        raise ValueError(f"images must be float32 in [{low:g}, {high:g}]; found {images.dtype}: "
+                         "divide 8-bit images by 255")
     if images.ndim < 2 or images.size == 0:
         raise ValueError(f"images must have a leading batch axis; found shape {images.shape}: "
                          "add one with images[None]")
-    if not np.all((images >= 0) & (images <= 1)):  # also refuses NaN
-        raise ValueError(f"images must be in [0, 1]; found {images.min():.4g} .. {images.max():.4g}: "
+    if not np.all((images >= low) & (images <= high)):  # also refuses NaN
+        raise ValueError(f"images must be in [{low:g}, {high:g}]; found {images.min():.4g} .. {images.max():.4g}: "
                          "are they already normalised?")
-    return images.astype(np.float32)
+    return np.clip(images.astype(np.float32), np.float32(low), np.float32(high))
+
+
+def checked_bounds(bounds):
+    low, high = bounds
+    if not (np.isfinite(low) and np.isfinite(high) and low < high):
+        raise ValueError(f"bounds must be (lowest, highest) value of a pixel; found {bounds!r}: try (0, 1)")
+    return float(low), float(high)
+
+
+def checked_box(images, mask, bounds):
+    """The lowest and the highest value of every element: the bounds, and the image itself where it must not change."""
+    low, high = (np.full_like(images, bound) for bound in checked_bounds(bounds))
+    if mask is None:
+        return low, high
+    mask = np.asarray(mask)
+    if mask.dtype != bool:
+        raise ValueError(f"mask must be of booleans, true where a change is allowed; found {mask.dtype}: "
+                         "compare it with a threshold")
+    try:
+        mask = np.broadcast_to(mask, images.shape)
+    except ValueError:
+        raise ValueError(f"mask must have the shape of the images, {images.shape}, or of one, or sizes of 1; "
+                         f"found {mask.shape}: add axes with mask[..., None]") from None
+    return np.where(mask, low, images), np.where(mask, high, images)
 
 
 def checked_labels(labels, count):
@@ -31,16 +58,17 @@ def checked_labels(labels, count):
 
 
 def checked_logits(logits, labels):
-    """What the model makes of the images themselves: finite logits [n, classes] with every label among the classes."""
+    """What the model makes of the images themselves: logits [n, classes] with every label among the classes."""
     logits = np.asarray(logits)
     if logits.ndim != 2 or len(logits) != len(labels) or logits.shape[1] < 2:
         raise ValueError(f"model must return logits of shape ({len(labels)}, classes); found {logits.shape}: "
                          "keep the batch axis and one column per class")
-    if not np.all(np.isfinite(logits)):
-        image = np.argmin(np.isfinite(logits).all(axis=1))
-        raise ValueError(f"model must return finite logits; found NaN or infinity for image {image}: "
+    finite = np.isfinite(logits).all(axis=1)
+    if not finite.any():
+        raise ValueError(f"model must return finite logits; found NaN or infinity for each of {len(logits)} images: "
                          "mend the model before attacking it")
-    if np.all(logits >= 0) and np.allclose(logits.sum(axis=1), 1, atol=1e-5):
+    known = logits[finite]
+    if np.all(known >= 0) and np.allclose(known.sum(axis=1), 1, atol=1e-5):
         raise ValueError("model returns probabilities, which sum to 1; an attack needs logits: leave out the softmax")
     if labels.min() < 0 or labels.max() >= logits.shape[1]:
         raise ValueError(f"labels must be in 0 .. {logits.shape[1] - 1}, the model's classes; "
@@ -48,22 +76,66 @@ def checked_logits(logits, labels):
     return logits
 
 
-def checked_targets(labels, predictions):
-    """Targets that differ from what the model says already."""
-    there = np.flatnonzero(labels == predictions)
-    if there.size:
-        raise ValueError(f"image {there[0]} is classified as its target, class {labels[there[0]]}, already: "
-                         "choose another target or leave the image out")
+def checked_numbers(numbers, count):
+    """The images' numbers in their data set."""
+    numbers = np.arange(count) if numbers is None else np.asarray(numbers)
+    if numbers.shape != (count,) or not np.issubdtype(numbers.dtype, np.integer):
+        raise ValueError(f"numbers must be integers of shape ({count},), one per image; found {numbers.dtype} "
+                         f"{numbers.shape}: leave them out for 0 .. {count - 1}")
+    return numbers.astype(np.uint32)
 
 
-def checked_search(norm, epsilon, steps, step_size):
-    """The geometry and the lengths of a search."""
-    if not isinstance(norm, Norm):
-        raise ValueError(f"norm must be a Norm such as linf or l2; found {norm!r}: import it from diffprog.attack")
-    if not (np.isscalar(epsilon) and np.isfinite(epsilon) and epsilon > 0):
-        raise ValueError(f"epsilon must be a positive number; found {epsilon!r}: "
+def checked_key(key):
+    """The key; a fixed one for an attack that draws nothing."""
+    if key is None:
+        return jax.random.key(0)
+    if not jax.dtypes.issubdtype(getattr(key, "dtype", None), jax.dtypes.prng_key):
+        raise ValueError(f"key must be a JAX random key; found {key!s:.60}: make one with jax.random.key(0)")
+    return key
+
+
+def checked_budgets(epsilon, count):
+    """Budgets [K, count] in float64, and whether several were asked for at once."""
+    try:
+        budgets = np.asarray(epsilon, np.float64)
+    except (TypeError, ValueError):
+        budgets = np.array(np.nan)
+    if not np.all(budgets > 0):
+        raise ValueError(f"epsilon must be a positive number; found {epsilon!s:.60}: "
                          "images are in [0, 1], so try 8 / 255")
-    if steps < 1:
-        raise ValueError(f"steps must be at least 1; found {steps}: one step with no random start is fgsm")
-    if not (np.isfinite(step_size) and step_size > 0):
-        raise ValueError(f"step_size must be positive; found {step_size!r}: leave it out for epsilon / 4")
+    several = budgets.ndim == 2
+    if budgets.shape not in ((), (count,)) and not (several and len(budgets) and budgets.shape[1] in (1, count)):
+        raise ValueError(f"epsilon must be a number, one per image ({count},), or several budgets (K, 1) or "
+                         f"(K, {count}); found shape {budgets.shape}: add an axis with epsilon[:, None]")
+    if several and np.any(np.diff(budgets, axis=0) <= 0):
+        raise ValueError(f"budgets must increase; found {budgets[:, 0].tolist()} for image 0: sort them")
+    return np.broadcast_to(budgets, (len(budgets) if several else 1, count)), several
+
+
+def checked_norm(norm, allowed):
+    """One of the norms that an attack is defined for."""
+    if not isinstance(norm, Norm) or norm not in allowed:
+        found = norm.name if isinstance(norm, Norm) else repr(norm)
+        raise ValueError(f"norm must be one of {', '.join(each.name for each in allowed)}, Norms of diffprog.attack; "
+                         f"found {found}: choose one or another attack")
+    return norm
+
+
+def checked_counts(**counts):
+    """Numbers of steps and the like: at least 1."""
+    for name, count in counts.items():
+        if not (isinstance(count, int | np.integer) and count >= 1):
+            raise ValueError(f"{name} must be a whole number of at least 1; found {count!r}: give one, or leave it out")
+
+
+def checked_positive(**numbers):
+    """Lengths and weights: finite and above zero."""
+    for name, number in numbers.items():
+        if not (np.isscalar(number) and np.isfinite(number) and number > 0):
+            raise ValueError(f"{name} must be a positive number; found {number!r}: leave it out for the default")
+
+
+def float32_at_most(epsilon):
+    """The largest float32 that is not above `epsilon`: float32(8 / 255) itself is."""
+    nearest = np.asarray(epsilon, np.float64).astype(np.float32)
+    return np.where(nearest.astype(np.float64) <= epsilon, nearest, np.nextafter(nearest, np.float32(0)))

@@ -1,4 +1,9 @@
-"""What an attack raises: one number per image, larger where the network is surer that the label is wrong."""
+"""What an attack raises: one number per image, larger where the network is surer that the label is wrong.
+
+Each is `(logits [n, classes], labels int [n]) -> [n]`; `targeted_dlr` takes the rivals too.
+"""
+
+from functools import lru_cache
 
 import jax.numpy as jnp
 import optax
@@ -16,4 +21,38 @@ def margin(logits, labels):
     """
     is_label = jnp.arange(logits.shape[-1]) == labels[:, None]
     others = jnp.max(jnp.where(is_label, -jnp.inf, logits), axis=-1)
-    return others - jnp.sum(jnp.where(is_label, logits, 0), axis=-1)
+    return others - at(logits, labels)
+
+
+def dlr(logits, labels):
+    """The difference of logits ratio of Croce & Hein (2020b, eq. 6): the margin over the lead of the largest logit on
+    the third, so that neither an offset nor a scale of the logits matters. With two classes it is the margin."""
+    if logits.shape[-1] < 3:
+        return margin(logits, labels)
+    ordered = jnp.sort(logits, axis=-1)
+    return margin(logits, labels) / (ordered[:, -1] - ordered[:, -3] + 1e-12)
+
+
+def targeted_dlr(logits, labels, rivals):
+    """The targeted ratio (Croce & Hein 2020b, eq. 7), to be raised: the rival's lead on the label, over the lead of the
+    largest logit on the mean of the third and fourth. With three classes the third alone, with two the lead itself."""
+    lead = at(logits, rivals) - at(logits, labels)
+    if logits.shape[-1] < 3:
+        return lead
+    ordered = jnp.sort(logits, axis=-1)
+    third = ordered[:, -3] if logits.shape[-1] == 3 else (ordered[:, -3] + ordered[:, -4]) / 2
+    return lead / (ordered[:, -1] - third + 1e-12)
+
+
+def at(logits, labels):
+    """The logit of each image's label, without a gather: its gradient is then no scatter."""
+    return jnp.sum(jnp.where(jnp.arange(logits.shape[-1]) == labels[:, None], logits, 0), axis=-1)
+
+
+@lru_cache
+def of_label(loss):
+    """A loss of (logits, labels) as a search calls it: with the rivals, which it does not read."""
+    return lambda logits, labels, rivals: loss(logits, labels)
+
+
+label_margin = of_label(margin)

@@ -18,7 +18,7 @@ def attack(**options):
     return pgd(options.pop("model"), options.pop("images"), options.pop("labels"), **options)
 
 
-NAN_MODEL = lambda x: model(x).at[1, 0].set(jnp.nan)
+NAN_MODEL = lambda x: model(x).at[:, 0].set(jnp.nan)
 
 
 @pytest.mark.parametrize(("options", "sentence"), [
@@ -32,16 +32,15 @@ NAN_MODEL = lambda x: model(x).at[1, 0].set(jnp.nan)
     ({"labels": LABELS[:2]}, r"labels must have shape \(3,\).*; found \(2,\)"),
     ({"labels": LABELS + 1}, "labels must be in 0 .. 2, the model's classes; found 1 .. 3"),
     ({"labels": LABELS - 1}, "labels must be in 0 .. 2, the model's classes; found -1 .. 1"),
-    ({"targeted": True}, "image 1 is classified as its target, class 1, already: choose another target"),
     ({"model": lambda x: jax.nn.softmax(model(x))}, "model returns probabilities, which sum to 1; an attack"),
-    ({"model": NAN_MODEL}, "model must return finite logits; found NaN or infinity for image 1"),
+    ({"model": NAN_MODEL}, "model must return finite logits; found NaN or infinity for each of 3 images"),
     ({"model": lambda x: model(x)[0]}, r"model must return logits of shape \(3, classes\); found \(3,\)"),
     ({"epsilon": 0.0}, "epsilon must be a positive number; found 0.0"),
     ({"epsilon": float("nan")}, "epsilon must be a positive number; found nan"),
     ({"epsilon": -0.1}, "epsilon must be a positive number; found -0.1"),
-    ({"steps": 0}, "steps must be at least 1; found 0"),
-    ({"step_size": -1.0}, "step_size must be positive; found -1.0"),
-    ({"norm": "linf"}, "norm must be a Norm such as linf or l2; found 'linf'"),
+    ({"steps": 0}, "steps must be a whole number of at least 1; found 0"),
+    ({"step_size": -1.0}, "step_size must be a positive number; found -1.0"),
+    ({"norm": "linf"}, "norm must be one of linf, l2, l1, Norms of diffprog.attack; found 'linf'"),
     ({"engine": "torch"}, "engine 'torch' is not known"),
 ])
 def test_bad_input_gets_one_sentence(options, sentence):

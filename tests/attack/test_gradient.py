@@ -3,8 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffprog.attack import cross_entropy, fgsm, l2, linf, margin, pgd
-from diffprog.attack.gradient import Candidates, _better
+from diffprog.attack import cross_entropy, fgsm, l2, linf, margin, pgd, search
+from diffprog.attack.method import Candidate, larger, smaller
 from diffprog.optimize import ENGINES
 
 KEY = jax.random.key(11)
@@ -79,12 +79,12 @@ def test_fgsm_is_the_sign_of_the_gradient(engine):
     rng = np.random.default_rng(8)
     weights = rng.normal(size=(10, 4))
     images = rng.uniform(0.2, 0.8, size=(5, 10)).astype(np.float32)
-    labels = np.array([0, 1, 2, 3, 0])
     exponentials = np.exp(images @ weights)
+    labels = exponentials.argmax(axis=1)
     residual = exponentials / exponentials.sum(axis=1, keepdims=True) - np.eye(4)[labels]
     result = fgsm(lambda x: x @ jnp.float32(weights), images, labels, epsilon=0.05, engine=engine)
     np.testing.assert_allclose(result.images, images + 0.05 * np.sign(residual @ weights.T), atol=1.2e-7)
-    np.testing.assert_allclose(result.norms, 0.05, rtol=1e-5)
+    np.testing.assert_allclose(result.distances["linf"], 0.05, rtol=1e-5)
     np.testing.assert_array_equal(result.success, result.after != labels)
 
 
@@ -106,12 +106,16 @@ def test_more_steps_never_undo_a_success_nor_lower_the_loss(norm):
 
 
 def test_a_success_beats_a_failure_of_larger_loss():
-    old = Candidates(jnp.zeros((4, 1)), jnp.array([2.0, 2.0, 1.0, 1.0]), jnp.array([False, True, True, False]))
-    new = Candidates(jnp.ones((4, 1)), jnp.array([1.0, 3.0, 2.0, jnp.nan]), jnp.array([True, False, True, False]))
-    best = _better(old, new)
-    np.testing.assert_array_equal(best.images[:, 0], [1, 0, 1, 0])
-    np.testing.assert_array_equal(best.value, [1, 2, 2, 1])
-    np.testing.assert_array_equal(best.hit, [True, True, True, False])
+    old = Candidate(None, jnp.array([2.0, 2.0, 1.0, 1.0]), jnp.array([False, True, True, False]), None)
+    new = Candidate(None, jnp.array([1.0, 3.0, 2.0, jnp.nan]), jnp.array([True, False, True, False]), None)
+    np.testing.assert_array_equal(larger(old, new), [True, False, True, False])
+
+
+def test_a_smaller_success_beats_a_larger_one_and_every_failure():
+    size = jnp.array([2.0, 2.0, 1.0, jnp.inf])
+    old = Candidate(None, None, jnp.array([True, True, True, False]), size)
+    new = Candidate(None, None, jnp.array([True, False, True, False]), jnp.array([1.0, 1.0, 1.5, 0.5]))
+    np.testing.assert_array_equal(smaller(old, new), [True, False, False, False])
 
 
 @pytest.mark.parametrize("targeted", [False, True])
@@ -123,7 +127,7 @@ def test_no_image_depends_on_its_batch(norm, targeted):
     together = pgd(model, images, wanted, **options)
     assert 0 < together.success.sum() < len(images)
     for image in range(len(images)):
-        alone = pgd(model, images[[image]], wanted[[image]], first=image, **options)
+        alone = pgd(model, images[[image]], wanted[[image]], numbers=np.array([image]), **options)
         np.testing.assert_allclose(alone.images[0], together.images[image], atol=2e-6)
         for field in ("success", "before", "after", "first_success"):
             assert getattr(alone, field)[0] == getattr(together, field)[image], field
@@ -136,18 +140,21 @@ def test_result_tells_the_truth():
     result = pgd(model, images, wrong, key=KEY, norm=linf, epsilon=0.05, engine="jax")
     np.testing.assert_array_equal(result.before, labels)
     np.testing.assert_array_equal(result.after, np.asarray(model(result.images)).argmax(axis=1))
-    np.testing.assert_array_equal(result.success, result.after != wrong)
+    np.testing.assert_array_equal(result.already, np.arange(len(images)) == 0)
+    np.testing.assert_array_equal(result.success, (result.after != wrong) & ~result.already)
     np.testing.assert_array_equal(result.first_success >= 0, result.success)
-    assert result.success[0] and result.first_success[0] == 0
-    np.testing.assert_array_equal(result.norms, np.abs(result.images.astype(np.float64) - images).max(axis=1))
-    assert result.norms.max() <= 0.05 and result.images.dtype == np.float32
+    np.testing.assert_array_equal(result.images[0], images[0])
+    largest = np.abs(result.images.astype(np.float64) - images).max(axis=1)
+    np.testing.assert_array_equal(result.distances["linf"], largest)
+    assert result.distances["linf"].max() <= 0.05 and result.images.dtype == np.float32
 
 
 def test_first_success_counts_updates():
     """One pixel, from 0.5 - start to beyond 0.8, in steps of 0.1: the count follows from the random start alone."""
     result = pgd(lambda x: jnp.stack([jnp.zeros(len(x)), x[:, 0] - 0.8], axis=-1), np.full((9, 1), 0.5, np.float32),
                  np.ones(9, int), key=KEY, epsilon=0.4, step_size=0.1, steps=10, targeted=True, engine="jax")
-    noise = [float(linf.uniform(jax.random.fold_in(KEY, image), (1,), 0.4)[0]) for image in range(9)]
+    keys = search._folded(search._keys(KEY, "pgd", np.arange(9)), 1)
+    noise = [float(linf.uniform(key, (1,), 0.4)[0]) for key in keys]
     expected = [max(0, int(np.ceil((0.3 - shift) / 0.1))) for shift in noise]
     np.testing.assert_array_equal(result.first_success, expected)
     assert len(set(expected)) > 2
@@ -171,16 +178,17 @@ def test_engines_agree(norm):
 
 
 def test_a_model_compiles_once_and_need_not_be_hashable():
-    _, images, labels = network()
+    _, images, _ = network()
+    labels = images[:, :5].argmax(axis=1)
     traces = []
 
     def model(x):
         traces.append(1)
         return x[:, :5]
 
-    pgd(model, images, labels % 5, key=KEY, engine="jax")
+    pgd(model, images, labels, key=KEY, engine="jax")
     count = len(traces)
-    pgd(model, images[::-1], labels % 5, key=KEY, epsilon=0.1, step_size=0.01, steps=60, engine="jax")
+    pgd(model, images[::-1], labels[::-1], key=KEY, epsilon=0.1, step_size=0.01, steps=60, engine="jax")
     assert len(traces) == count
 
     class Unhashable(list):

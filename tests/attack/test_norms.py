@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from diffprog.attack import l2, linf
-from diffprog.attack.norms import shift_towards_zero
+from diffprog.attack.norms.norm import shift_towards_zero
 
 NORMS = pytest.mark.parametrize("norm", [linf, l2], ids=lambda norm: norm.name)
 project = {norm.name: jax.jit(norm.project) for norm in (linf, l2)}

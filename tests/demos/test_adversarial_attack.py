@@ -58,7 +58,7 @@ def test_a_failure_is_called_one(tmp_path, capsys):
     (["{folder}/cut.png"], "cut.png: cannot be read"),
     (["--target", "ostritch"], "no class is called 'ostritch'; did you mean 'ostrich'"),
     (["--target", "1000"], "class 1000 does not exist"),
-    (["--target", "tiger cat"], "image 0 is classified as its target, class 282, already"),
+    (["--target", "tiger cat"], "is classified as tiger cat already"),
     (["--epsilon", "4/0"], "expected a positive number such as 0.02 or 4/255; found '4/0'"),
     (["--epsilon", "-1"], "expected a positive number"),
     (["--steps", "0"], "expected a whole number of at least 1; found '0'"),

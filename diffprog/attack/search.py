@@ -1,0 +1,117 @@
+"""Every attack goes this way: what comes in is checked, searched for by the one loop, and judged as it goes out."""
+
+import zlib
+from collections.abc import Callable, Sequence
+from typing import Any, TypedDict
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from diffprog.attack import border
+from diffprog.attack.loop import Loop, Trace
+from diffprog.attack.method import Example, Method, Oracle, Randomised, smaller
+from diffprog.attack.result import AttackResult, as_8bit, distances, monotone
+
+
+class Options(TypedDict, total=False):
+    """What every attack takes besides its own arguments.
+
+    targeted:   labels are the classes to reach, not to leave.
+    criterion:  `(logits [n, classes], labels [n]) -> bool [n]`: what counts as a success instead.
+    mask:       bool, of the shape of the images, of one image, or with a size of 1 where it does not vary: what may
+                change.
+    bounds:     (lowest, highest) value of a pixel, (0, 1) unless given.
+    restarts:   searches from fresh random starts; after the first, of the images that are still standing. The best of
+                an image is kept.
+    early_stop: an image's search ends with its first success. Without it (the default), a search within a budget goes
+                on to the highest loss.
+    batch:      rows of a compiled batch; the number of images unless given. More images wait in a queue. Results are
+                equal bit for bit wherever `batch` is, whatever else shares it, and equal to rounding otherwise.
+    numbers:    int [n], the images' numbers in their data set, 0 .. n-1 unless given: an image's random draws come from
+                the key, the attack's name and this number.
+    devices:    over which the rows of a batch are divided; their number must divide `batch`.
+    engine:     whose gradients, "diffprog" or "jax".
+    progress:   a caption, which switches on a progress bar.
+    """
+
+    targeted: bool
+    criterion: Callable | None
+    mask: Any
+    bounds: tuple[float, float]
+    restarts: int
+    early_stop: bool
+    batch: int | None
+    numbers: Any
+    devices: Sequence[jax.Device] | None
+    engine: str
+    progress: str | None
+
+
+def search(model: Callable | Randomised, images, labels, method: Method, *, steps: int, key=None, epsilon=np.inf,
+           given=None, rivals=None, skip=None, targeted=False, criterion=None, mask=None, bounds=(0.0, 1.0), restarts=1,
+           early_stop=False, batch=None, numbers=None, devices=None, engine="diffprog",
+           progress=None) -> AttackResult:  # fmt: skip
+    """Run `method` on every image for `steps` steps; what is not said here is in `Options`.
+
+    epsilon: a number, or one per image [n], or several budgets at once, increasing: [K, n] or [K, 1]. Then every field
+        of the result has an axis K in front, and what succeeds within a budget succeeds within every larger one.
+    given:   a pytree of numbers for `method`: another value is no other program.
+    rivals:  int [n], for losses of two classes.
+    skip:    bool [n], images not to be attacked: they come back as they are, as failures.
+    """
+    images = border.checked_images(images, bounds)
+    count = len(images)
+    labels = border.checked_labels(labels, count)
+    budgets, several = border.checked_budgets(epsilon, count)
+    border.checked_counts(steps=steps, restarts=restarts)
+    lower, upper = border.checked_box(images, mask, bounds)
+    keys = _keys(border.checked_key(key), method.name, border.checked_numbers(numbers, count))
+    loop = Loop(method, Oracle(model, bool(targeted), criterion, engine), batch or count, devices)
+
+    original = border.checked_logits(loop.logits(images, _folded(keys, 0)), labels)
+    valid = np.isfinite(original).all(axis=1)
+    already = np.asarray(loop.oracle.verdict(original, labels))
+    standing = valid & ~already & ~(np.zeros(count, bool) if skip is None else np.asarray(skip, bool))
+
+    of = np.tile(np.arange(count), len(budgets))  # which image a row of the result belongs to
+    radius = border.float32_at_most(budgets.reshape(-1))
+    rivals = labels if rivals is None else border.checked_labels(rivals, count)
+    trace = Trace(images[of], method)
+    with tqdm(total=0, desc=progress, disable=progress is None, unit="step") as bar:
+        for restart in range(restarts):
+            drawn = _folded(keys, 1 + restart)
+
+            def example(rows, drawn=drawn):
+                at = of[rows]
+                return Example(images[at], labels[at], rivals[at], radius[rows], lower[at], upper[at], drawn[at])
+
+            queue = np.flatnonzero(standing[of] & ((method.better is smaller) | ~trace.hit))
+            loop.run(example, queue, trace, jax.tree.map(jnp.asarray, given), steps, early_stop, bar)
+
+    last = _folded(keys, 1 + restarts)[of]
+    logits = loop.logits(trace.images, last)
+    valid_after = np.isfinite(logits).all(axis=1)
+    held = loop.logits(as_8bit(trace.images, bounds), last)
+    result = AttackResult(
+        images=trace.images,
+        success=standing[of] & np.asarray(loop.oracle.verdict(logits, labels[of])),
+        success_8bit=standing[of] & np.asarray(loop.oracle.verdict(held, labels[of])),
+        already=already[of], invalid=~valid_after | ~valid[of], distances=distances(trace.images, images[of]),
+        epsilon=budgets.reshape(-1), before=np.where(valid, original.argmax(axis=1), -1)[of],
+        after=np.where(valid_after, logits.argmax(axis=1), -1), first_success=trace.first, steps=trace.steps,
+        queries=trace.queries, gradients=trace.gradients, attack=method.name,
+    )  # fmt: skip
+    return monotone(result, len(budgets)) if several else result
+
+
+def _keys(key, name, numbers):
+    """A key per image, from the attack's name and the image's number."""
+    key = jax.random.fold_in(key, zlib.crc32(name.encode()))
+    return jax.vmap(lambda number: jax.random.fold_in(key, number))(jnp.asarray(numbers))
+
+
+@jax.jit
+def _folded(keys, number):
+    return jax.vmap(lambda key: jax.random.fold_in(key, number))(keys)
