@@ -5,12 +5,14 @@ from diffprog.attack.losses import cross_entropy, dlr, margin
 from diffprog.attack.method import Randomised
 from diffprog.attack.norms import NORMS, Norm, l0, l1, l2, linf
 from diffprog.attack.result import AttackResult
+from diffprog.attack.training import adversarial
 
 __all__ = [
     "NORMS",
     "AttackResult",
     "Norm",
     "Randomised",
+    "adversarial",
     "bim",
     "cross_entropy",
     "dlr",
