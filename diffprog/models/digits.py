@@ -10,7 +10,7 @@ from diffprog.models.model import Model
 
 PATH = Path(__file__).resolve().parents[2] / "assets" / "digits_networks.npz"
 NETWORKS = ("digits", "digits_robust")
-SIZES = (64, 128, 64, 10)
+SIZES = (64, 64, 10)
 
 
 def layers(parameters, images):

