@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from diffprog.attack.method import Candidate, Example, Method, Oracle
+from diffprog.attack.method import Candidate, Example, Method, Oracle, smaller
 
 BLOCKS = 20  # a search is looked at so often: to move the bar, and to give finished rows to images that wait
 
@@ -128,7 +128,8 @@ def _programs(method: Method, oracle: Oracle, impl: str) -> Programs:
         return examples._replace(key=jax.random.wrap_key_data(examples.key, impl=impl))
 
     def candidate(examples, points, value, hit):
-        size = jax.vmap(method.norm.size)(points - examples.image)
+        seek = method.better is smaller
+        size = jax.vmap(method.norm.size)(points - examples.image) if seek else jnp.zeros(len(points))
         return Candidate(points, value, hit, size)
 
     def admit(rows, examples, given, fresh, resting):

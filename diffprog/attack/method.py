@@ -126,11 +126,10 @@ class Oracle(NamedTuple):
 
     def hit(self, logits, examples, clear=CLEAR):
         """Where the attack has what it wants. A logit that is not finite is never a success."""
-        finite = jnp.isfinite(logits).all(axis=-1)
         if self.criterion is not None:
-            return finite & self.criterion(logits, examples.label)
+            return jnp.isfinite(logits).all(axis=-1) & self.criterion(logits, examples.label)
         lead = label_margin(logits, examples.label, examples.label) * (-1 if self.targeted else 1)
-        return finite & (lead > clear * jnp.max(jnp.abs(logits), axis=-1))
+        return lead > clear * jnp.max(jnp.abs(logits), axis=-1)  # false where that is NaN or infinite
 
     def verdict(self, logits, labels):
         """`hit` of the plain prediction, as a user computes it: NumPy arrays in and out."""
