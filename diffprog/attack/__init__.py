@@ -5,9 +5,11 @@ from diffprog.attack.losses import cross_entropy, dlr, margin
 from diffprog.attack.method import Randomised
 from diffprog.attack.norms import NORMS, Norm, l0, l1, l2, linf
 from diffprog.attack.result import AttackResult
+from diffprog.attack.survival import DISTORTIONS, survival
 from diffprog.attack.training import adversarial
 
 __all__ = [
+    "DISTORTIONS",
     "NORMS",
     "AttackResult",
     "Norm",
@@ -23,4 +25,5 @@ __all__ = [
     "linf",
     "margin",
     "pgd",
+    "survival",
 ]

@@ -32,7 +32,7 @@ def test_the_networks_that_come_with_the_package():
     """Accuracies on the 357 digits that they were not trained on, as `demos/train_digits.py` printed them."""
     _, test = load_digits()
     images = test.inputs.reshape(-1, 8, 8, 1)
-    for name, clean, robust in (("digits", 0.994, 0.070), ("digits_robust", 0.986, 0.739)):
+    for name, clean, robust in (("digits", 0.986, 0.048), ("digits_robust", 0.983, 0.675)):
         model = load(name)
         found = pgd(model, images, test.labels, key=jax.random.key(0), epsilon=0.15, early_stop=True)
         # Another processor rounds otherwise, which may turn one of 357.
