@@ -1,5 +1,6 @@
 """Adversarial perturbations: searches on a network's input, whose budgets hold and whose verdicts can be trusted."""
 
+from diffprog.attack.apgd import apgd, apgd_targeted
 from diffprog.attack.gradient import bim, fgsm, pgd
 from diffprog.attack.losses import cross_entropy, dlr, margin
 from diffprog.attack.method import Randomised
@@ -11,6 +12,8 @@ __all__ = [
     "AttackResult",
     "Norm",
     "Randomised",
+    "apgd",
+    "apgd_targeted",
     "bim",
     "cross_entropy",
     "dlr",
