@@ -1,6 +1,7 @@
 """Adversarial perturbations: searches on a network's input, whose budgets hold and whose verdicts can be trusted."""
 
 from diffprog.attack.apgd import apgd, apgd_targeted
+from diffprog.attack.fab import fab
 from diffprog.attack.gradient import bim, fgsm, pgd
 from diffprog.attack.losses import cross_entropy, dlr, margin
 from diffprog.attack.method import Randomised
@@ -17,6 +18,7 @@ __all__ = [
     "bim",
     "cross_entropy",
     "dlr",
+    "fab",
     "fgsm",
     "l0",
     "l1",
