@@ -7,6 +7,7 @@ from diffprog.attack.losses import cross_entropy, dlr, margin
 from diffprog.attack.method import Randomised
 from diffprog.attack.norms import NORMS, Norm, l0, l1, l2, linf
 from diffprog.attack.result import AttackResult
+from diffprog.attack.square import square
 
 __all__ = [
     "NORMS",
@@ -26,4 +27,5 @@ __all__ = [
     "linf",
     "margin",
     "pgd",
+    "square",
 ]
