@@ -1,6 +1,7 @@
 """Adversarial perturbations: searches on a network's input, whose budgets hold and whose verdicts can be trusted."""
 
 from diffprog.attack.apgd import apgd, apgd_targeted
+from diffprog.attack.autoattack import autoattack
 from diffprog.attack.fab import fab
 from diffprog.attack.gradient import bim, fgsm, pgd
 from diffprog.attack.losses import cross_entropy, dlr, margin
@@ -16,6 +17,7 @@ __all__ = [
     "Randomised",
     "apgd",
     "apgd_targeted",
+    "autoattack",
     "bim",
     "cross_entropy",
     "dlr",
