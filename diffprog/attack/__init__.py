@@ -1,10 +1,14 @@
 """Adversarial perturbations: searches on a network's input, whose budgets hold and whose verdicts can be trusted."""
 
+from diffprog.attack.apgd import apgd, apgd_targeted
+from diffprog.attack.autoattack import autoattack
+from diffprog.attack.fab import fab
 from diffprog.attack.gradient import bim, fgsm, pgd
 from diffprog.attack.losses import cross_entropy, dlr, margin
 from diffprog.attack.method import Randomised
 from diffprog.attack.norms import NORMS, Norm, l0, l1, l2, linf
 from diffprog.attack.result import AttackResult
+from diffprog.attack.square import square
 from diffprog.attack.survival import DISTORTIONS, survival
 from diffprog.attack.training import adversarial
 
@@ -15,9 +19,13 @@ __all__ = [
     "Norm",
     "Randomised",
     "adversarial",
+    "apgd",
+    "apgd_targeted",
+    "autoattack",
     "bim",
     "cross_entropy",
     "dlr",
+    "fab",
     "fgsm",
     "l0",
     "l1",
@@ -25,5 +33,6 @@ __all__ = [
     "linf",
     "margin",
     "pgd",
+    "square",
     "survival",
 ]

@@ -121,6 +121,12 @@ def checked_norm(norm, allowed):
     return norm
 
 
+def checked_choice(choice, allowed, name):
+    """One of the words that an argument knows."""
+    if choice not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}; found {choice!r}: choose one of them")
+
+
 def checked_counts(**counts):
     """Numbers of steps and the like: at least 1."""
     for name, count in counts.items():
