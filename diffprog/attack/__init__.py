@@ -1,10 +1,13 @@
 """Adversarial perturbations: searches on a network's input, whose budgets hold and whose verdicts can be trusted."""
 
 from diffprog.attack.gradient import bim, fgsm, pgd
+from diffprog.attack.hop_skip_jump import hop_skip_jump
 from diffprog.attack.losses import cross_entropy, dlr, margin
 from diffprog.attack.method import Randomised
 from diffprog.attack.norms import NORMS, Norm, l0, l1, l2, linf
 from diffprog.attack.result import AttackResult
+from diffprog.attack.spsa import nes, spsa
+from diffprog.attack.targets import least_likely, random_targets, second_likely
 from diffprog.attack.training import adversarial
 
 __all__ = [
@@ -17,10 +20,16 @@ __all__ = [
     "cross_entropy",
     "dlr",
     "fgsm",
+    "hop_skip_jump",
     "l0",
     "l1",
     "l2",
+    "least_likely",
     "linf",
     "margin",
+    "nes",
     "pgd",
+    "random_targets",
+    "second_likely",
+    "spsa",
 ]
