@@ -21,6 +21,7 @@ class Example(NamedTuple):
     lower: jax.Array  # float32 [...], the box: the bounds of pixels, and the image itself where a mask forbids a change
     upper: jax.Array
     key: jax.Array  # of this image in this attack: its number, the attack's name and the restart are folded in
+    extra: Any = None  # what a special method is given of an image besides
 
 
 class View(NamedTuple):

@@ -52,14 +52,15 @@ class Options(TypedDict, total=False):
 
 
 def search(model: Callable | Randomised, images, labels, method: Method, *, steps: int, key=None, epsilon=np.inf,
-           given=None, rivals=None, skip=None, targeted=False, criterion=None, mask=None, bounds=(0.0, 1.0), restarts=1,
-           early_stop=False, batch=None, numbers=None, devices=None, engine="diffprog",
+           given=None, extra=None, rivals=None, skip=None, targeted=False, criterion=None, mask=None, bounds=(0.0, 1.0),
+           restarts=1, early_stop=False, batch=None, numbers=None, devices=None, engine="diffprog",
            progress=None) -> AttackResult:  # fmt: skip
     """Run `method` on every image for `steps` steps; what is not said here is in `Options`.
 
     epsilon: a number, or one per image [n], or several budgets at once, increasing: [K, n] or [K, 1]. Then every field
         of the result has an axis K in front, and what succeeds within a budget succeeds within every larger one.
     given:   a pytree of numbers for `method`: another value is no other program.
+    extra:   a pytree of arrays [n, ...], one row per image, for `method`.
     rivals:  int [n], for losses of two classes, or [m, n]: a search after each other, in every restart, of the images
              that are still standing; or a function (logits [n, classes], labels [n]) -> such an array.
     """
@@ -93,7 +94,8 @@ def search(model: Callable | Randomised, images, labels, method: Method, *, step
 
             def example(rows, keys=keys, rival=rival):
                 at = of[rows]
-                return Example(images[at], labels[at], rival[at], radius[rows], lower[at], upper[at], keys[at])
+                own = jax.tree.map(lambda leaf: leaf[at], extra)
+                return Example(images[at], labels[at], rival[at], radius[rows], lower[at], upper[at], keys[at], own)
 
             queue = np.flatnonzero(standing & ((method.better is smaller) | ~trace.hit))
             loop.run(example, queue, trace, jax.tree.map(jnp.asarray, given), steps, early_stop, bar)
