@@ -6,6 +6,7 @@ from diffprog.attack.fab import fab
 from diffprog.attack.gradient import bim, fgsm, pgd
 from diffprog.attack.losses import cross_entropy, dlr, margin
 from diffprog.attack.method import Randomised
+from diffprog.attack.momentum import di_fgsm, mi_fgsm, ni_fgsm, ti_fgsm, vmi_fgsm
 from diffprog.attack.norms import NORMS, Norm, l0, l1, l2, linf
 from diffprog.attack.result import AttackResult
 from diffprog.attack.square import square
@@ -20,6 +21,7 @@ __all__ = [
     "autoattack",
     "bim",
     "cross_entropy",
+    "di_fgsm",
     "dlr",
     "fab",
     "fgsm",
@@ -28,6 +30,10 @@ __all__ = [
     "l2",
     "linf",
     "margin",
+    "mi_fgsm",
+    "ni_fgsm",
     "pgd",
     "square",
+    "ti_fgsm",
+    "vmi_fgsm",
 ]
