@@ -10,12 +10,16 @@ from diffprog.attack.momentum import di_fgsm, mi_fgsm, ni_fgsm, ti_fgsm, vmi_fgs
 from diffprog.attack.norms import NORMS, Norm, l0, l1, l2, linf
 from diffprog.attack.result import AttackResult
 from diffprog.attack.square import square
+from diffprog.attack.survival import DISTORTIONS, survival
+from diffprog.attack.training import adversarial
 
 __all__ = [
+    "DISTORTIONS",
     "NORMS",
     "AttackResult",
     "Norm",
     "Randomised",
+    "adversarial",
     "apgd",
     "apgd_targeted",
     "autoattack",
@@ -34,6 +38,7 @@ __all__ = [
     "ni_fgsm",
     "pgd",
     "square",
+    "survival",
     "ti_fgsm",
     "vmi_fgsm",
 ]

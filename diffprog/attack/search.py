@@ -69,39 +69,42 @@ def search(model: Callable | Randomised, images, labels, method: Method, *, step
     budgets, several = border.checked_budgets(epsilon, count)
     border.checked_counts(steps=steps, restarts=restarts)
     lower, upper = border.checked_box(images, mask, bounds)
-    keys = _keys(border.checked_key(key), method.name, border.checked_numbers(numbers, count))
-    loop = Loop(method, Oracle(model, bool(targeted), criterion, engine), batch or count, devices)
+    key = border.checked_key(key)
+    numbers = border.checked_numbers(numbers, count)
+    loop = Loop(method, Oracle(model, bool(targeted), criterion, engine), batch or count, devices,
+                str(jax.random.key_impl(key)))
+    name = np.uint32(zlib.crc32(method.name.encode()))
+    folded = lambda salts: np.asarray(_keys(key, name, numbers, np.asarray(salts)))
 
-    original = border.checked_logits(loop.logits(images, _folded(keys, 0)), labels)
+    original = border.checked_logits(loop.logits(images, folded([0])[0]), labels)
     valid = np.isfinite(original).all(axis=1)
-    already = np.asarray(loop.oracle.verdict(original, labels))
+    already = loop.oracle.verdict(original, labels)
     standing = (valid & ~already & ~np.broadcast_to(False if skip is None else skip, budgets.shape)).reshape(-1)
 
     of = np.tile(np.arange(count), len(budgets))  # which image a row of the result belongs to
     radius = border.float32_at_most(budgets.reshape(-1))
     rivals = labels if rivals is None else rivals(original, labels) if callable(rivals) else np.asarray(rivals)
     rivals = [border.checked_labels(each, count) for each in np.atleast_2d(rivals)]
-    searches = restarts * len(rivals)
+    *drawn, last_look = folded(range(1, restarts * len(rivals) + 2))
     trace = Trace(images[of], method)
     with tqdm(total=0, desc=progress, disable=progress is None, unit="step") as bar:
-        for number in range(searches):
-            drawn, rival = _folded(keys, 1 + number), rivals[number % len(rivals)]
+        for number, keys in enumerate(drawn):
+            rival = rivals[number % len(rivals)]
 
-            def example(rows, drawn=drawn, rival=rival):
+            def example(rows, keys=keys, rival=rival):
                 at = of[rows]
-                return Example(images[at], labels[at], rival[at], radius[rows], lower[at], upper[at], drawn[at])
+                return Example(images[at], labels[at], rival[at], radius[rows], lower[at], upper[at], keys[at])
 
             queue = np.flatnonzero(standing & ((method.better is smaller) | ~trace.hit))
             loop.run(example, queue, trace, jax.tree.map(jnp.asarray, given), steps, early_stop, bar)
 
-    last = _folded(keys, 1 + searches)[of]
-    logits = loop.logits(trace.images, last)
+    logits = loop.logits(trace.images, last_look[of])
     valid_after = np.isfinite(logits).all(axis=1)
-    held = loop.logits(as_8bit(trace.images, bounds), last)
+    rounded = loop.logits(as_8bit(trace.images, bounds), last_look[of])
     result = AttackResult(
         images=trace.images,
-        success=standing & np.asarray(loop.oracle.verdict(logits, labels[of])),
-        success_8bit=standing & np.asarray(loop.oracle.verdict(held, labels[of])),
+        success=standing & loop.oracle.verdict(logits, labels[of]),
+        success_8bit=standing & loop.oracle.verdict(rounded, labels[of]),
         already=already[of], invalid=~valid_after | ~valid[of], distances=distances(trace.images, images[of]),
         epsilon=budgets.reshape(-1), before=np.where(valid, original.argmax(axis=1), -1)[of],
         after=np.where(valid_after, logits.argmax(axis=1), -1), first_success=trace.first, steps=trace.steps,
@@ -110,12 +113,9 @@ def search(model: Callable | Randomised, images, labels, method: Method, *, step
     return monotone(result, len(budgets)) if several else result
 
 
-def _keys(key, name, numbers):
-    """A key per image, from the attack's name and the image's number."""
-    key = jax.random.fold_in(key, zlib.crc32(name.encode()))
-    return jax.vmap(lambda number: jax.random.fold_in(key, number))(jnp.asarray(numbers))
-
-
 @jax.jit
-def _folded(keys, number):
-    return jax.vmap(lambda key: jax.random.fold_in(key, number))(keys)
+def _keys(key, name, numbers, salts):
+    """The bits of keys [salts, n, ...] from an attack's name, the images' numbers, and what each key is for."""
+    named = jax.random.fold_in(key, name)
+    each = lambda salt, number: jax.random.key_data(jax.random.fold_in(jax.random.fold_in(named, number), salt))
+    return jax.vmap(jax.vmap(each, (None, 0)), (0, None))(salts, numbers)
