@@ -7,6 +7,7 @@ from diffprog.attack.gradient import bim, fgsm, pgd
 from diffprog.attack.hop_skip_jump import hop_skip_jump
 from diffprog.attack.losses import cross_entropy, dlr, margin
 from diffprog.attack.method import Randomised
+from diffprog.attack.momentum import di_fgsm, mi_fgsm, ni_fgsm, ti_fgsm, vmi_fgsm
 from diffprog.attack.norms import NORMS, Norm, l0, l1, l2, linf
 from diffprog.attack.result import AttackResult
 from diffprog.attack.spsa import nes, spsa
@@ -27,6 +28,7 @@ __all__ = [
     "autoattack",
     "bim",
     "cross_entropy",
+    "di_fgsm",
     "dlr",
     "fab",
     "fgsm",
@@ -37,11 +39,15 @@ __all__ = [
     "least_likely",
     "linf",
     "margin",
+    "mi_fgsm",
     "nes",
+    "ni_fgsm",
     "pgd",
     "random_targets",
     "second_likely",
     "spsa",
     "square",
     "survival",
+    "ti_fgsm",
+    "vmi_fgsm",
 ]

@@ -22,6 +22,13 @@ def checked_images(images, bounds=(0.0, 1.0)):
     return np.clip(images.astype(np.float32), np.float32(low), np.float32(high))
 
 
+def checked_pictures(images):
+    """Images whose pixels have neighbours."""
+    if np.ndim(images) != 4:
+        raise ValueError("images must be [n, height, width, channels] for this attack; "
+                         f"found shape {np.shape(images)}: reshape them, and let the model undo it")
+
+
 def checked_bounds(bounds):
     low, high = bounds
     if not (np.isfinite(low) and np.isfinite(high) and low < high):
