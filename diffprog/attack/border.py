@@ -22,6 +22,13 @@ def checked_images(images, bounds=(0.0, 1.0)):
     return np.clip(images.astype(np.float32), np.float32(low), np.float32(high))
 
 
+def checked_pictures(images):
+    """Images that have a height, a width and channels."""
+    if images.ndim != 4:
+        raise ValueError(f"images must have shape (n, height, width, channels) for this attack; found {images.shape}: "
+                         "reshape them, with an axis of size 1 for grey")
+
+
 def checked_bounds(bounds):
     low, high = bounds
     if not (np.isfinite(low) and np.isfinite(high) and low < high):
