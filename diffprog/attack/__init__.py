@@ -5,11 +5,14 @@ from diffprog.attack.autoattack import autoattack
 from diffprog.attack.fab import fab
 from diffprog.attack.gradient import bim, fgsm, pgd
 from diffprog.attack.hop_skip_jump import hop_skip_jump
+from diffprog.attack.lines import blended, contrast_reduction, gaussian_blur, salt_and_pepper
 from diffprog.attack.losses import cross_entropy, dlr, margin
 from diffprog.attack.method import Randomised
 from diffprog.attack.momentum import di_fgsm, mi_fgsm, ni_fgsm, ti_fgsm, vmi_fgsm
+from diffprog.attack.noise import additive_noise
 from diffprog.attack.norms import NORMS, Norm, l0, l1, l2, linf
 from diffprog.attack.result import AttackResult
+from diffprog.attack.spatial import spatial
 from diffprog.attack.spsa import nes, spsa
 from diffprog.attack.square import square
 from diffprog.attack.survival import DISTORTIONS, survival
@@ -22,16 +25,20 @@ __all__ = [
     "AttackResult",
     "Norm",
     "Randomised",
+    "additive_noise",
     "adversarial",
     "apgd",
     "apgd_targeted",
     "autoattack",
     "bim",
+    "blended",
+    "contrast_reduction",
     "cross_entropy",
     "di_fgsm",
     "dlr",
     "fab",
     "fgsm",
+    "gaussian_blur",
     "hop_skip_jump",
     "l0",
     "l1",
@@ -44,7 +51,9 @@ __all__ = [
     "ni_fgsm",
     "pgd",
     "random_targets",
+    "salt_and_pepper",
     "second_likely",
+    "spatial",
     "spsa",
     "square",
     "survival",

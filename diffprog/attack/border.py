@@ -23,10 +23,10 @@ def checked_images(images, bounds=(0.0, 1.0)):
 
 
 def checked_pictures(images):
-    """Images whose pixels have neighbours."""
+    """Images that have a height, a width and channels."""
     if np.ndim(images) != 4:
-        raise ValueError("images must be [n, height, width, channels] for this attack; "
-                         f"found shape {np.shape(images)}: reshape them, and let the model undo it")
+        raise ValueError("images must have shape (n, height, width, channels) for this attack; "
+                         f"found {np.shape(images)}: reshape them, with an axis of size 1 for grey")
 
 
 def checked_bounds(bounds):

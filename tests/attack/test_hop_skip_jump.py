@@ -8,6 +8,7 @@ import pytest
 
 from diffprog.attack import hop_skip_jump, l2, linf
 
+pytestmark = pytest.mark.usefixtures("quick_to_compile")
 KEY = jax.random.key(5)
 SIZE = 16
 NORMS = pytest.mark.parametrize("norm", [l2, linf], ids=lambda norm: norm.name)

@@ -9,6 +9,7 @@ from diffprog.attack.losses import of_label
 from diffprog.attack.method import Example, Oracle
 from diffprog.attack.probes import by_differences, summed
 
+pytestmark = pytest.mark.usefixtures("quick_to_compile")
 KEY = jax.random.key(3)
 
 

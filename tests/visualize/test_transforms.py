@@ -7,7 +7,7 @@ from scipy import ndimage
 from diffprog.optimize import value_and_grad
 from diffprog.visualize import chain, gentle, jitter, lucid, pad, rotate, scale, still, wide
 from diffprog.visualize.transforms import Affine
-from diffprog.visualize.transforms.sampling import FILL
+from diffprog.visualize.transforms.affine import FILL
 
 IMAGE = np.random.default_rng(0).uniform(size=(20, 24, 3)).astype(np.float32)
 KEYS = jax.random.split(jax.random.key(0), 30)

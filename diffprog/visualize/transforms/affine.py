@@ -13,7 +13,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from diffprog.visualize.transforms.sampling import sample
+from diffprog.sampling import sample
+
+FILL = 0.5  # grey beyond the picture's edge
 
 
 class Affine(NamedTuple):
@@ -38,7 +40,7 @@ class Affine(NamedTuple):
 
     def __call__(self, key, image):
         """One random result: (height, width, c) -> (height + growth, width + growth, c), differentiable."""
-        return sample(image, self.draw(key), *self.size(*image.shape[:2]), self.reach)
+        return sample(image, self.draw(key), *self.size(*image.shape[:2]), self.reach, FILL)
 
 
 @lru_cache

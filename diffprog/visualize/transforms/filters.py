@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from diffprog.sampling import blurred
 from diffprog.visualize.parameterisations.colours import logits
 from diffprog.visualize.parameterisations.fourier import fourier
 
@@ -72,18 +73,7 @@ def blur(low, high):
     radius = ceil(3 * high)
 
     def apply(key, image):
-        deviation = jnp.maximum(jax.random.uniform(key, minval=low, maxval=high), 1e-3)
-        weights = jax.nn.softmax(-((jnp.arange(-radius, radius + 1) / deviation) ** 2) / 2)
-        for axis in (0, 1):
-            image = _along(image, weights, axis)
-        return image
-
-    def _along(image, weights, axis):
-        size = image.shape[axis]
-        around = [(radius, radius) if axis == each else (0, 0) for each in range(3)]
-        longer = jnp.pad(image, around, mode="edge")
-        shifted = (jax.lax.slice_in_dim(longer, k, k + size, axis=axis) for k in range(2 * radius + 1))
-        return sum(weight * part for weight, part in zip(weights, shifted, strict=True))
+        return blurred(image, jax.random.uniform(key, minval=low, maxval=high), radius)
 
     return Filter(apply)
 
