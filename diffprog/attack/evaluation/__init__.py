@@ -5,7 +5,7 @@
     print(evaluation)
 """
 
-from diffprog.attack.evaluation.checks import Caution
+from diffprog.attack.evaluation.caution import Caution
 from diffprog.attack.evaluation.evaluation import Evaluation
 from diffprog.attack.evaluation.running import evaluate
 

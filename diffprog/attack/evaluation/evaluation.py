@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from diffprog.attack.evaluation.checks import Caution
+from diffprog.attack.evaluation.caution import Caution
 from diffprog.attack.evaluation.hardest import Hard
 from diffprog.attack.evaluation.outcome import Outcome
 

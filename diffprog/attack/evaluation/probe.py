@@ -1,4 +1,4 @@
-"""A model is asked a few questions about the first batch, before it is attacked: see `checks`."""
+"""A model is asked a few questions about the first batch, before it is attacked: see `model_checks`."""
 
 from typing import NamedTuple
 
@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffprog.attack.losses import cross_entropy, label_margin
 from diffprog.attack.looks import by_gradient
 from diffprog.attack.loop import Loop
+from diffprog.attack.losses import cross_entropy, label_margin
 from diffprog.attack.method import Example, Oracle, Randomised
 
 

@@ -49,7 +49,8 @@ def evaluate(model: Callable | Randomised, images, labels=None, *, attacks: dict
     border.checked_counts(batch=batch, most_hard=most_hard)
     norm, key = border.checked_norm(norm, tuple(NORMS.values())), border.checked_key(key)
     epsilons = checked_epsilons(epsilons)
-    common = {"key": key, "batch": batch, "bounds": bounds, "engine": engine} | ({"devices": devices} if devices else {})
+    common = {"key": key, "batch": batch, "bounds": bounds, "engine": engine}
+    common |= {"devices": devices} if devices else {}
     entries = checked_attacks(attacks, norm, epsilons, common)
     if jax.process_count() > 1 and directory is None:
         raise ValueError("an evaluation by several processes needs a directory that they share; found none: give one "

@@ -25,7 +25,8 @@ class Store:
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise ValueError(f"{path} must be a manifest in JSON; found none ({error}): give another directory") from None
+            raise ValueError(f"{path} must be a manifest in JSON; found none ({error}): give another "
+                             "directory") from None
         different = _difference(found, manifest)
         if different:
             raise ValueError(f"{folder} holds an evaluation {different}: give another directory, or the same again")
@@ -73,4 +74,7 @@ def _flat(tree, name=""):
     """A tree of dicts as one dict, with names joined by points."""
     if not isinstance(tree, dict):
         return {name: tree}
-    return {key: value for part, each in tree.items() for key, value in _flat(each, f"{name}.{part}".strip(".")).items()}
+    found = {}
+    for part, each in tree.items():
+        found |= _flat(each, f"{name}.{part}".strip("."))
+    return found

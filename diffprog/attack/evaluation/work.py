@@ -10,11 +10,12 @@ import numpy as np
 from tqdm import tqdm
 
 from diffprog.attack import border
-from diffprog.attack.evaluation import checks
 from diffprog.attack.evaluation.evaluation import Evaluation
 from diffprog.attack.evaluation.hardest import FIELDS, best_search, candidates, hardest
+from diffprog.attack.evaluation.model_checks import check_model
 from diffprog.attack.evaluation.outcome import Outcome, joined, outcome
 from diffprog.attack.evaluation.probe import probe
+from diffprog.attack.evaluation.result_checks import check_results
 from diffprog.attack.evaluation.store import Store
 from diffprog.attack.evaluation.timing import timed
 from diffprog.attack.loop import Loop
@@ -50,7 +51,7 @@ class Work:
             raise ValueError("images must be at least one; found an empty iterable: was it read to its end before?")
         store.wait(count, ["clean", *(entry.name for entry in self.entries)])
         result = self._gathered(store, count, names)
-        return replace(result, warnings=(*cautions, *checks.of_results(result)))
+        return replace(result, warnings=(*cautions, *check_results(result)))
 
     def _loaded(self, part):
         images, labels = part.load()
@@ -65,7 +66,7 @@ class Work:
         largest = [float(value) if np.isfinite(value) else None for value in answers.logits.max(axis=1)]
         manifest = {"settings": self.settings, "versions": versions(),
                     "first_batch": {"images": _digest(images, labels), "logits": largest}}
-        return Store(folder, manifest), checks.of_model(answers)
+        return Store(folder, manifest), check_model(answers)
 
     def _done(self, store, number, images, labels):
         """A batch with every attack; what is there already is only read."""
