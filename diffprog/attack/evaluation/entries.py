@@ -89,8 +89,7 @@ def plain(value):
         return [plain(each) for each in value]
     if hasattr(value, "func"):
         return {"function": plain(value.func), "arguments": plain([*value.args, value.keywords])}
-    named = value if hasattr(value, "__qualname__") else type(value)
-    return f"{named.__module__}.{named.__qualname__}"
+    return getattr(value, "__qualname__", type(value).__qualname__)  # without its module: a script is `__main__`
 
 
 def checked_epsilons(epsilons):
