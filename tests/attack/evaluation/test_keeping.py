@@ -60,7 +60,7 @@ def test_a_finished_evaluation_is_only_read(whole):
 @pytest.mark.parametrize(("change", "sentence"), [
     ({"key": jax.random.key(4)}, r"of other settings \(key: \[0, 3\], not \[0, 4\]\)"),
     ({"epsilons": job.EPSILONS[:2]}, "of other settings .epsilons"),
-    ({"attacks": {"walk": job.walk, "pgd": attack.pgd}}, r"of other settings \(attacks.pgd.arguments.steps: 5, not 40\)"),
+    ({"attacks": {"walk": job.walk, "pgd": attack.pgd}}, r"settings \(attacks.pgd.arguments.steps: 5, not 40\)"),
     ({"attacks": {"walk": job.walk}}, r"of other settings \(attacks.pgd"),
     ({"images": job.IMAGES[::-1]}, "of other images or labels"),
     ({"labels": job.LABELS * 0}, "of other images or labels"),
