@@ -1,5 +1,6 @@
 """Accuracy over the budget: as points, as a drawing in the page, and as a PNG."""
 
+from dataclasses import replace
 from html import escape
 
 import numpy as np
@@ -15,17 +16,15 @@ WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 720, 380, 52, 52, 14, 16
 def points(evaluation, attack=None) -> tuple[np.ndarray, np.ndarray]:
     """Budgets from 0 on, and the accuracy there under an attack, or in the worst case.
 
-    A search for the smallest perturbation tells it at every budget; of others only the given budgets are joined.
+    A search for the smallest perturbation tells it at every budget; without one, the given budgets are joined.
     """
-    given = np.concatenate([[0.0], evaluation.epsilons])
-    if attack is None:
-        return given, np.concatenate([[evaluation.clean_accuracy], evaluation.worst_case()])
-    search = evaluation.settings["attacks"][attack]["search"]
-    if search == "within budgets":
-        return given, np.concatenate([[evaluation.clean_accuracy], evaluation.accuracy(attack)])
-    budgets = np.unique(np.concatenate([given, np.linspace(0, given[-1], POINTS)]))
-    groups = evaluation.outcomes[attack].groups(budgets)
-    return budgets, groups["failure"].mean(axis=1)
+    budgets = np.concatenate([[0.0], evaluation.epsilons])
+    attacks = evaluation.outcomes if attack is None else [attack]
+    if any(evaluation.settings["attacks"][name]["search"] != "within budgets" for name in attacks):
+        budgets = np.unique(np.concatenate([budgets, np.linspace(0, budgets[-1], POINTS)]))
+    right = replace(evaluation, epsilons=budgets).worst_case(attacks)
+    right[0] = evaluation.clean_accuracy
+    return budgets, right
 
 
 def ticks(evaluation, apart) -> list[float]:

@@ -43,14 +43,11 @@ class Outcome(NamedTuple):
         return np.where(self.already, 0.0, np.min(np.where(success, self.size, np.inf), axis=0))
 
     def groups(self, epsilons) -> dict[str, np.ndarray]:
-        """bool [K, n] by name of `GROUPS`, at each budget."""
+        """bool [K, n] by name of `GROUPS`, at any budgets. An image for which a search met logits that are not finite
+        is a failure of none of its budgets."""
         epsilons = np.asarray(epsilons)[:, None]
         success = (self.smallest <= epsilons) & ~self.already
-        if len(self.invalid) == 1:
-            invalid = np.broadcast_to(self.invalid, success.shape)
-        else:
-            invalid = np.logical_or.accumulate(self.invalid, axis=0)
-        invalid = invalid & ~success & ~self.already
+        invalid = self.invalid.any(axis=0) & ~success & ~self.already
         already = np.broadcast_to(self.already, success.shape)
         return dict(zip(GROUPS, (already, success, invalid, ~(already | success | invalid)), strict=True))
 

@@ -142,10 +142,7 @@ def test_what_a_careless_attack_returns_is_measured():
     """It claims to have stayed within budgets that it exceeds."""
 
     def careless(model, images, labels, *, epsilon, **options):
-        found = attack.fgsm(model, images, labels, epsilon=epsilon, engine="jax", batch=len(images))
-        images = np.stack([np.clip(images + 0.3, 0, 1), images])
-        success = np.stack([np.arange(len(labels)) < 3, np.arange(len(labels)) < 0])
-        return found._replace(images=images, success=success, success_8bit=success)
+        return job.claimed(np.stack([images + 0.3, images]), np.stack([first(3, len(labels)), first(0, len(labels))]))
 
     images = np.minimum(job.IMAGES[:8], 0.6)
     labels = job.numpy_logits(images).argmax(axis=1)
