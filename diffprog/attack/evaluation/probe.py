@@ -42,10 +42,15 @@ def probe(loop: Loop, oracle: Oracle, images, labels, keys, bounds) -> Probe:
         again = np.asarray(jax.jit(lambda points: oracle.model(points))(jnp.asarray(images)))
         half = len(images) // 2
         alone = loop.logits(images[half:][::-1], keys[half:])[::-1] if half else None
-    low, high = (jnp.full_like(images, bound) for bound in bounds)
-    labels32 = jnp.asarray(labels, jnp.int32)
-    example = Example(jnp.asarray(images), labels32, labels32, jnp.full(len(images), jnp.inf), low, high, keys)
-    look = jax.jit(lambda example: by_gradient(oracle, label_margin, _Point(example.image), example, None, example.key))
-    gradient = np.asarray(look(example).gradient).reshape(len(images), -1)
-    loss = np.asarray(cross_entropy(jnp.asarray(logits), labels32))
-    return Probe(np.asarray(labels), logits, again, alone, loss, np.abs(gradient).max(axis=1))
+
+    @jax.jit
+    def look(example):
+        view = by_gradient(oracle, label_margin, _Point(example.image), example, None, example.key)
+        return cross_entropy(view.logits, example.label), view.gradient
+
+    low, high = (np.full_like(images, bound) for bound in bounds)
+    labels = np.asarray(labels, np.int32)
+    budget = np.full(len(images), np.inf, np.float32)
+    loss, gradient = look(Example(images, labels, labels, budget, low, high, keys))
+    slope = np.abs(np.asarray(gradient)).reshape(len(images), -1).max(axis=1)
+    return Probe(labels, logits, again, alone, np.asarray(loss), slope)
