@@ -2,6 +2,7 @@
 
 from diffprog.attack.apgd import apgd, apgd_targeted
 from diffprog.attack.autoattack import autoattack
+from diffprog.attack.evaluation import Caution, Evaluation, evaluate
 from diffprog.attack.fab import fab
 from diffprog.attack.gradient import bim, fgsm, pgd
 from diffprog.attack.hop_skip_jump import hop_skip_jump
@@ -23,6 +24,8 @@ __all__ = [
     "DISTORTIONS",
     "NORMS",
     "AttackResult",
+    "Caution",
+    "Evaluation",
     "Norm",
     "Randomised",
     "additive_noise",
@@ -36,6 +39,7 @@ __all__ = [
     "cross_entropy",
     "di_fgsm",
     "dlr",
+    "evaluate",
     "fab",
     "fgsm",
     "gaussian_blur",

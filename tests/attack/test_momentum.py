@@ -138,5 +138,5 @@ def test_a_zero_gradient_is_no_nan():
 
 
 def test_pictures_are_asked_for():
-    with pytest.raises(ValueError, match=r"images must be \[n, height, width, channels\].*found shape \(7, 20\)"):
+    with pytest.raises(ValueError, match=r"images must have shape \(n, height, width, channels\).*found \(7, 20\)"):
         ti_fgsm(*network())

@@ -1,0 +1,71 @@
+"""What a model's answers about the first batch warn of. Each check yields cautions, or none.
+
+Probabilities in place of logits and inputs outside their bounds are no cautions but errors: `attack.border`.
+"""
+
+import numpy as np
+
+from diffprog.attack.evaluation.caution import Caution
+
+DIFFERENT = 1e-4  # of the largest logit
+SATURATED = 0.05  # of the images
+FLAT = 0.01  # of the images
+
+
+def check_model(probe) -> list[Caution]:
+    """What the model's answers about the first batch say."""
+    checks = (randomised, batch_dependent, saturated, zero_gradients, few_classes)
+    return [caution for check in checks for caution in check(probe)]
+
+
+def randomised(probe):
+    """The same images twice."""
+    if probe.again is not None and (change := _change(probe.logits, probe.again)) > DIFFERENT:
+        yield Caution("randomised", f"The same images give logits that differ by {change:.2g} of the largest when the "
+                      "model is compiled again, so it draws at random on its own and each program freezes other draws: "
+                      "switch dropout and the like off, or make it attack.Randomised(network, samples), which is given "
+                      "a key.")
+
+
+def batch_dependent(probe):
+    """The same images in another batch."""
+    if probe.alone is None or _change(probe.logits, probe.again) > DIFFERENT:
+        return
+    if (change := _change(probe.logits[len(probe.logits) // 2 :], probe.alone)) > DIFFERENT:
+        yield Caution("batch-dependent", f"An image's logits change by {change:.2g} of the largest with the other "
+                      "images of its batch, so images are not attacked by themselves: put the model, above all its "
+                      "batch normalisation, in inference mode.")
+
+
+def saturated(probe):
+    """Where cross-entropy is 0 in float32, the label's part is missing from its gradient, or all of it."""
+    part = np.mean(probe.right & (probe.loss == 0))
+    if part > SATURATED:
+        yield Caution("saturated", f"The cross-entropy of {part:.0%} of the first images is exactly 0 in float32, "
+                      "where its gradient is zero or lacks the label's part, so attacks that follow it are weak: use "
+                      "loss=attack.margin or attack.dlr.")
+
+
+def zero_gradients(probe):
+    """The margin never saturates: where its gradient is zero, the network stops it."""
+    part = np.mean(probe.known & (probe.slope == 0))
+    if part > FLAT:
+        yield Caution("zero-gradient", f"The gradient of the margin is exactly zero for {part:.0%} of the first "
+                      "images, so attacks by gradient are blind there: look for rounding, thresholds or dead units in "
+                      "the model, and add an attack without gradients.")
+
+
+def few_classes(probe):
+    """The ratio of logits needs three classes, and its targeted form four."""
+    classes = probe.logits.shape[1]
+    if classes < 4:
+        yield Caution("few-classes", f"With {classes} classes the targeted ratio of logits is not what its paper "
+                      "defines, which takes 4 or more: read accuracies against AutoAttack's with care.")
+
+
+def _change(logits, others):
+    """The largest difference, relative to the largest logit."""
+    known = np.isfinite(logits) & np.isfinite(others)
+    if not known.any():
+        return 0.0
+    return float(np.abs(logits - others)[known].max() / max(np.abs(logits[known]).max(), 1e-30))

@@ -1,0 +1,89 @@
+"""A small evaluation: `python -m tests.attack.evaluation.job FOLDER [devices N | process I PORT]`."""
+
+import sys
+from functools import lru_cache, partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from diffprog import attack
+from diffprog.attack.looks import by_gradient
+from diffprog.attack.method import Method, smaller
+from diffprog.attack.norms import linf
+from diffprog.attack.search import search
+
+COUNT, SIZE, CLASSES, BATCH = 22, 16, 5, 8
+EPSILONS = np.array([4, 12, 30]) / 255
+_rng = np.random.default_rng(7)
+INNER = _rng.normal(size=(SIZE, 24)).astype(np.float32)
+OUTER = _rng.normal(size=(24, CLASSES)).astype(np.float32)
+IMAGES = _rng.uniform(size=(COUNT, SIZE)).astype(np.float32)
+
+
+def numpy_logits(images):
+    return np.tanh((np.asarray(images, np.float64) - 0.5) @ INNER) @ OUTER
+
+
+LABELS = numpy_logits(IMAGES).argmax(axis=1)
+LABELS[[3, 17]] = (LABELS[[3, 17]] + 1) % CLASSES  # wrong from the start
+
+
+def model(images):
+    return jnp.tanh((images - 0.5) @ INNER) @ OUTER
+
+
+class Walk(NamedTuple):
+    point: jax.Array
+    direction: jax.Array
+
+
+@lru_cache
+def _walk():
+    """Straight on along the sign of the first gradient, a hundredth at a time, to the first success."""
+
+    def start(example, given):
+        return Walk(example.image, jnp.zeros_like(example.image))
+
+    def learn(example, given, state, view):
+        direction = jnp.where(view.number == 0, jnp.sign(view.gradient), state.direction)
+        length = (view.number + 1) / 100
+        return Walk(jnp.clip(example.image + length * direction, example.lower, example.upper), direction)
+
+    return Method("walk", start, learn, by_gradient, norm=linf, better=smaller)
+
+
+def walk(model, images, labels, *, key, steps=12, **options):
+    """A search for the smallest perturbation."""
+    return search(model, images, labels, _walk(), steps=steps, key=key, **options)
+
+
+def claimed(images, success):
+    """The result of an attack that says so: images [S, n, ...] and success [S, n], or both without S."""
+    zeros = np.zeros(success.shape, int)
+    return attack.AttackResult(images, success, success, zeros == 1, zeros == 1, {}, zeros, zeros, zeros, zeros, zeros,
+                               zeros, zeros, "claimed")  # fmt: skip
+
+
+ATTACKS = {"pgd": partial(attack.pgd, steps=5), "walk": walk}
+
+
+def job(directory=None, **options):
+    options = {"attacks": ATTACKS, "epsilons": EPSILONS, "key": jax.random.key(3), "batch": BATCH, "most_hard": 4,
+               "keep_images": True, "engine": "jax", **options}
+    return attack.evaluate(model, IMAGES, LABELS, directory=directory, **options)
+
+
+if __name__ == "__main__":
+    directory, *how = sys.argv[1:]
+    if how[:1] == ["process"]:
+        jax.distributed.initialize(f"localhost:{how[2]}", num_processes=2, process_id=int(how[1]))
+        assert jax.process_count() == 2
+        found = job(directory)
+        np.savez(f"{directory}/process{how[1]}.npz", smallest=found.smallest, accuracy=found.worst_case())
+    elif how[:1] == ["devices"]:
+        assert len(jax.devices()) == int(how[1])
+        job(directory, devices=jax.devices(), attacks={"pgd": ATTACKS["pgd"]})
+    else:
+        job(directory)

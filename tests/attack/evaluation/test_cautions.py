@@ -1,0 +1,153 @@
+"""Every warning has a model or a result that provokes it, and one beside it that does not."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from diffprog import attack
+from diffprog.attack.evaluation.evaluation import Evaluation
+from diffprog.attack.evaluation.model_checks import check_model
+from diffprog.attack.evaluation.outcome import Outcome
+from diffprog.attack.evaluation.probe import probe
+from diffprog.attack.evaluation.result_checks import check_results
+from diffprog.attack.loop import Loop
+from diffprog.attack.method import Oracle
+from tests.attack.evaluation import job
+
+WEIGHTS = np.random.default_rng(0).normal(size=(6, 5)).astype(np.float32)
+IMAGES = np.random.default_rng(1).uniform(size=(8, 6)).astype(np.float32)
+DRAWS = np.random.default_rng(5)
+
+plain = lambda x: x @ WEIGHTS
+fresh = lambda x: x @ WEIGHTS + DRAWS.normal(size=5)  # other numbers in every program
+normalising = lambda x: (x - x.mean(axis=0)) @ WEIGHTS
+certain = lambda x: 100 * plain(x)
+rounding = lambda x: jnp.round(x * 8) / 8 @ WEIGHTS
+three = lambda x: x @ WEIGHTS[:, :3]
+random = attack.Randomised(lambda x, key: x @ WEIGHTS + jax.random.normal(key, (5,)), samples=3)
+
+
+@pytest.mark.parametrize(("model", "codes"), [
+    (plain, []), (fresh, ["randomised"]), (normalising, ["batch-dependent"]), (certain, ["saturated"]),
+    (rounding, ["zero-gradient"]), (three, ["few-classes"]), (random, []),
+], ids=["plain", "fresh", "normalising", "certain", "rounding", "three", "random"])  # fmt: skip
+def test_models(model, codes):
+    oracle = Oracle(model, False, None, "jax")
+    keys = jax.random.split(jax.random.key(0), 8)
+    loop = Loop(None, oracle, 8)
+    labels = loop.logits(IMAGES, keys).argmax(axis=1)
+    answers = probe(loop, oracle, IMAGES, labels, keys, (0, 1))
+    found = check_model(answers)
+    assert [caution.code for caution in found] == codes
+    assert all(": " in caution.sentence and caution.sentence.endswith(".") for caution in found)
+    if model is certain:  # margins of 17 and more, in float64
+        logits = IMAGES.astype(np.float64) @ (100.0 * WEIGHTS)
+        exact = np.log(np.exp(logits - logits.max(axis=1, keepdims=True)).sum(axis=1))
+        assert f"of {np.mean(exact < 2.0**-24):.0%} of the first images" in found[0].sentence
+    if model is rounding:
+        assert "for 100% of the first images" in found[0].sentence
+    if model is plain:  # the margin is linear: its gradient is a difference of two columns
+        second, best = np.argsort(IMAGES @ WEIGHTS, axis=1)[:, -2:].T
+        np.testing.assert_allclose(answers.slope, np.abs(WEIGHTS[:, second] - WEIGHTS[:, best]).max(axis=0), rtol=1e-5)
+
+
+def outcome(broken, *, size=0.05, first=2, gradients=1, **fields):
+    """Of searches at two budgets: bool [2, n] says which images were broken."""
+    broken = np.asarray(broken, bool)
+    zeros, no = np.zeros(broken.shape, int), np.zeros(broken.shape, bool)
+    return Outcome(**{
+        "success": broken, "success_8bit": broken, "exceeded": no, "repaired": no,
+        "size": np.broadcast_to(np.array([[0.05], [0.1]]) if size is None else size, broken.shape),
+        "after": zeros, "invalid": no, "already": no[0], "first_success": np.where(broken, first, -1), "steps": zeros,
+        "queries": zeros + 1, "gradients": zeros + gradients, "seconds": np.zeros(1), "compile_seconds": np.zeros(1),
+        **fields,
+    })  # fmt: skip
+
+
+def evaluation(outcomes, steps=100):
+    count = outcomes[next(iter(outcomes))].success.shape[1]
+    steps = steps if isinstance(steps, dict) else dict.fromkeys(outcomes, steps)
+    attacks = {name: {"function": "pgd", "search": "within budgets",
+                      "arguments": {"steps": steps[name], "of": name if len(set(steps.values())) == 1 else ""}}
+               for name in outcomes}  # fmt: skip
+    return Evaluation("linf", np.array([0.05, 0.1]), np.ones(count, int), np.ones(count, int), outcomes, (), (),
+                      {"attacks": attacks}, {})
+
+
+def first(count, of=200):
+    return np.arange(of) < count
+
+
+def test_black_box_attacks_should_not_win():
+    seeing = outcome([first(50), first(80)], size=None)
+    found = lambda blind: check_results(evaluation({"seeing": seeing, "blind": blind}))
+    assert not found(outcome([first(40), first(80)], size=None, gradients=0))
+    assert not found(outcome([first(60), first(90)], size=None))  # it has gradients, too
+    (caution,) = found(outcome([first(51), first(90)], size=None, gradients=0))
+    assert caution.code == "black-box"
+    assert "blind, which uses no gradients, leaves 55.0% at budget 0.1" in caution.sentence
+    assert "all attacks by gradient 60.0%" in caution.sentence
+    assert not check_results(evaluation({"blind": outcome([first(51), first(90)], size=None, gradients=0)}))
+
+
+def test_a_search_that_still_succeeds_at_its_end_has_too_few_steps():
+    late = np.where(np.arange(200) < 8, 90, 89)
+    found = lambda first_success, steps=100: check_results(evaluation(
+        {"pgd": outcome([first(100), first(100)], first=first_success)}, steps))  # fmt: skip
+    assert not found(np.where(np.arange(200) < 5, 90, 89))
+    (caution,) = found(late)
+    assert caution.code == "few-steps" and "16 of 200 successes of pgd came in the last tenth" in caution.sentence
+    assert not found(late, steps=None) and not found(late // 50, steps=2)
+
+
+def test_more_steps_should_do_better_and_not_by_much():
+    steps = {"ten": 10, "hundred": 100}
+    found = lambda *broken: check_results(evaluation(
+        {name: outcome([first(each)] * 2) for name, each in zip(steps, broken, strict=True)}, steps))  # fmt: skip
+    assert not found(100, 103) and not found(100, 100)
+    (caution,) = found(100, 110)
+    assert caution.code == "few-steps" and "hundred leaves 5.0 points less than ten" in caution.sentence
+    (caution,) = found(104, 100)
+    assert caution.code == "more-steps" and "hundred leaves 2.0 points more than ten" in caution.sentence
+
+
+def test_a_larger_budget_should_break_more():
+    found = lambda small, large, repaired=0: check_results(evaluation({"pgd": outcome(
+        [first(small), first(large)], repaired=np.stack([first(0), first(repaired)]))}))  # fmt: skip
+    assert not found(50, 60) and not found(50, 49) and not found(50, 50, repaired=1)
+    (caution,) = found(50, 44)
+    assert caution.code == "rising" and "breaks 22.0% of the images at budget 0.1, and 25.0% at the smaller 0.05" in (
+        caution.sentence)
+    (caution,) = found(50, 50, repaired=6)  # 6 of them were taken from the smaller budget
+    assert caution.code == "rising" and "breaks 22.0%" in caution.sentence
+
+
+def test_results_that_break_their_promises():
+    good = evaluation({"pgd": outcome([first(5), first(9)])})
+    assert not check_results(good)
+    (caution,) = check_results(replace(good, before=np.where(first(3), -1, 1)))
+    assert caution.code == "not-finite" and "for 3 images as they are" in caution.sentence
+    late = evaluation({"pgd": outcome([first(5), first(9)], invalid=np.stack([first(0), first(2)]))})
+    (caution,) = check_results(late)
+    assert caution.code == "not-finite" and "2 more on the way of pgd" in caution.sentence
+    (caution,) = check_results(evaluation({"pgd": outcome([first(5), first(9)],
+                                                          exceeded=np.stack([first(4), first(0)]))}))
+    assert caution.code == "exceeded" and "4 successes of pgd are larger than their budget" in caution.sentence
+
+
+def test_what_a_careless_attack_returns_is_measured():
+    """It claims to have stayed within budgets that it exceeds."""
+
+    def careless(model, images, labels, *, epsilon, **options):
+        return job.claimed(np.stack([images + 0.3, images]), np.stack([first(3, len(labels)), first(0, len(labels))]))
+
+    images = np.minimum(job.IMAGES[:8], 0.6)
+    labels = job.numpy_logits(images).argmax(axis=1)
+    found = attack.evaluate(job.model, images, labels, attacks={"careless": careless}, epsilons=[0.1, 0.2], batch=8,
+                            key=jax.random.key(0), engine="jax")
+    assert "exceeded" in [caution.code for caution in found.warnings]
+    np.testing.assert_array_equal(found.outcomes["careless"].exceeded.sum(axis=1), [3, 0])
+    assert found.worst_case().tolist() == [1, 1] and not found.hardest

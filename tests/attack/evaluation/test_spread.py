@@ -1,0 +1,43 @@
+"""Over devices and over processes: each in processes of their own, all at once."""
+
+import os
+import socket
+import subprocess
+import sys
+
+import numpy as np
+
+from tests.attack.evaluation import job
+
+
+def start(folder, *how, devices=1):
+    flags = f"--xla_force_host_platform_device_count={devices}"
+    command = [sys.executable, "-m", "tests.attack.evaluation.job", str(folder), *map(str, how)]
+    return subprocess.Popen(command, env=os.environ | {"XLA_FLAGS": flags}, stdout=subprocess.PIPE,
+                            stderr=subprocess.STDOUT, text=True)  # fmt: skip
+
+
+def test_devices_and_processes_come_to_the_same_verdicts(whole, tmp_path):
+    folder, expected = whole
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    running = [start(tmp_path / "devices", "devices", 8, devices=8),
+               *(start(tmp_path / "processes", "process", which, port) for which in range(2))]
+    for each in running:
+        said, _ = each.communicate(timeout=240)
+        assert each.returncode == 0, said[-4000:]
+
+    for where in ("devices", "processes"):
+        for path in sorted(folder.glob("0*.npz" if where == "processes" else "0*.pgd.npz")):
+            with np.load(path) as one, np.load(tmp_path / where / path.name) as other:
+                for name in set(one) & {"success", "already", "invalid", "after", "before"}:
+                    np.testing.assert_array_equal(one[name], other[name])
+                if where == "processes" and "size" in one:  # the same programs, in other processes
+                    np.testing.assert_array_equal(one["size"], other["size"])
+    for which in range(2):  # each process returns the whole
+        with np.load(tmp_path / f"processes/process{which}.npz") as found:
+            np.testing.assert_array_equal(found["smallest"], expected.smallest)
+            np.testing.assert_array_equal(found["accuracy"], expected.worst_case())
+    assert (tmp_path / "processes" / "report.html").is_file()
+    assert job.BATCH % 8 == 0
