@@ -12,6 +12,7 @@ from diffprog.attack.method import Randomised
 from diffprog.attack.momentum import di_fgsm, mi_fgsm, ni_fgsm, ti_fgsm, vmi_fgsm
 from diffprog.attack.noise import additive_noise
 from diffprog.attack.norms import NORMS, Norm, l0, l1, l2, linf
+from diffprog.attack.patch import Patch, Placements, apply_patch, patch
 from diffprog.attack.result import AttackResult
 from diffprog.attack.spatial import spatial
 from diffprog.attack.spsa import nes, spsa
@@ -19,6 +20,7 @@ from diffprog.attack.square import square
 from diffprog.attack.survival import DISTORTIONS, survival
 from diffprog.attack.targets import least_likely, random_targets, second_likely
 from diffprog.attack.training import adversarial
+from diffprog.attack.universal import Universal, apply_universal, universal
 
 __all__ = [
     "DISTORTIONS",
@@ -27,11 +29,16 @@ __all__ = [
     "Caution",
     "Evaluation",
     "Norm",
+    "Patch",
+    "Placements",
     "Randomised",
+    "Universal",
     "additive_noise",
     "adversarial",
     "apgd",
     "apgd_targeted",
+    "apply_patch",
+    "apply_universal",
     "autoattack",
     "bim",
     "blended",
@@ -53,6 +60,7 @@ __all__ = [
     "mi_fgsm",
     "nes",
     "ni_fgsm",
+    "patch",
     "pgd",
     "random_targets",
     "salt_and_pepper",
@@ -62,5 +70,6 @@ __all__ = [
     "square",
     "survival",
     "ti_fgsm",
+    "universal",
     "vmi_fgsm",
 ]
