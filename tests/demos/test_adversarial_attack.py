@@ -63,7 +63,14 @@ def test_a_failure_is_called_one(tmp_path, capsys):
     (["--epsilon", "-1"], "expected a positive number"),
     (["--steps", "0"], "expected a whole number of at least 1; found '0'"),
     (["--out", "{folder}/text.png/picture.png"], "File exists"),
-    (["--norm", "l1"], "invalid choice: 'l1'"),
+    (["--norm", "l3"], "invalid choice: 'l3'"),
+    (["--norm", "l0"], "pgd measures perturbations in linf, l2, l1; found --norm l0: choose another"),
+    (["--attack", "pdg"], "no attack on photographs is called 'pdg'; there are fgsm, "),
+    (["--attack", "pgd,bim"], "a photograph takes one attack; found 2"),
+    (["--attack", "deepfool", "--target", "ostrich"], "deepfool takes no target; found 'ostrich'"),
+    (["--attack", "hop_skip_jump", "--evaluate", "digits", "--network", "digit"], "there is no network 'digit'"),
+    (["--attack", "pgd,ddn", "--evaluate", "digits", "--network", "digits"], "ddn does not search in linf"),
+    (["--evaluate", "{folder}"], "one folder for each class; found no image files there"),
 ])
 def test_bad_input_exits_with_2_and_one_sentence(arguments, sentence, tmp_path, capsys):
     (tmp_path / "text.png").write_text("no image")
@@ -73,3 +80,42 @@ def test_bad_input_exits_with_2_and_one_sentence(arguments, sentence, tmp_path, 
     error = capsys.readouterr().err
     assert stopped.value.code == 2 and sentence in error and "Traceback" not in error
     assert not list(tmp_path.glob("*_image.png"))
+
+
+def test_a_search_for_the_smallest_survives_or_not(tmp_path, capsys):
+    """DDN keeps to 256 levels: what it finds is what the PNG holds, and smaller than the budget of the default."""
+    adversarial_attack.main(["--attack", "ddn", "--target", "none", "--steps", "20", "--survive", "--out",
+                             str(tmp_path / "cat.png")])
+    printed = capsys.readouterr().out
+    size, saved = (float(each) for each in re.findall(r"L2 ([\d.]+)", printed))
+    assert 0 < size < 1 and saved == size and "the attack survives saving" in printed
+    assert re.search(r"^PNG +the attack survives$", printed, re.M)
+    assert re.search(r"^JPEG, quality 50 +the attack is gone$", printed, re.M)
+
+
+def test_a_curve_of_eight_budgets(tmp_path, capsys):
+    adversarial_attack.main(["--steps", "4", "--curve", "--epsilon", "8/255", "--out", str(tmp_path / "cat.png")])
+    rows = capsys.readouterr().out.split("L-infinity  ")[-1].splitlines()[1:10]
+    assert [row.split()[0] for row in rows] == ["0", *(f"{level}.00/255" for level in range(1, 9))]
+    ostrich = [float(row.split()[2].rstrip("%")) for row in rows]
+    assert ostrich[0] < 1 and ostrich[-1] > 90
+    assert (tmp_path / "cat_curve.png").is_file()
+
+
+def test_an_evaluation_of_the_digits(tmp_path, capsys):
+    arguments = ["--evaluate", "digits", "--network", "digits_robust", "--attack", "fgsm,pgd", "--epsilon", "0.15",
+                 "--steps", "10", "--batch", "357", "--out", str(tmp_path / "report")]
+    with pytest.raises(SystemExit):
+        adversarial_attack.main(arguments)
+    assert "fgsm has no number of steps to choose" in capsys.readouterr().err
+    arguments.remove("--steps"), arguments.remove("10")
+    adversarial_attack.main(arguments)
+    printed = capsys.readouterr().out
+    assert "98.3 % of 357 images are right" in printed and "worst case" in printed
+    assert (tmp_path / "report" / "report.html").is_file() and (tmp_path / "report" / "curves.png").is_file()
+
+
+def test_the_list_of_attacks_is_the_one_in_the_readme(capsys):
+    adversarial_attack.main(["--list-attacks"])
+    readme = (adversarial_attack.CAT.parents[1] / "diffprog" / "attack" / "README.md").read_text()
+    assert capsys.readouterr().out in readme
