@@ -54,8 +54,8 @@ def universal(model: Callable, images, labels, *, key: jax.Array, norm: Norm = l
     radius, span = border.float32_at_most(epsilon), np.ptp(options.get("bounds", (0.0, 1.0)))
     inside = lambda moved: norm.project(moved, nothing, radius, -span, span)
     make = lambda perturbation, batch, keys: batch.images + perturbation
-    found, losses = learn(model, data, make, nothing, ascent, inside, key=key, steps=steps, minibatch=minibatch, loss=loss,
-                          cap=cap, **options)  # fmt: skip
+    found, losses = learn(model, data, make, nothing, ascent, inside, key=key, steps=steps, minibatch=minibatch,
+                          loss=loss, cap=cap, **options)  # fmt: skip
     found = np.asarray(found)
     result = apply_universal(model, images, labels, found, norm=norm, epsilon=epsilon, key=key, **options)
     return Universal(found, result, losses)
