@@ -22,6 +22,13 @@ def checked_images(images, bounds=(0.0, 1.0)):
     return np.clip(images.astype(np.float32), np.float32(low), np.float32(high))
 
 
+def checked_pictures(images):
+    """Images whose pixels have neighbours."""
+    if np.ndim(images) != 4:
+        raise ValueError("images must be [n, height, width, channels] for this attack; "
+                         f"found shape {np.shape(images)}: reshape them, and let the model undo it")
+
+
 def checked_bounds(bounds):
     low, high = bounds
     if not (np.isfinite(low) and np.isfinite(high) and low < high):
@@ -119,6 +126,12 @@ def checked_norm(norm, allowed):
         raise ValueError(f"norm must be one of {', '.join(each.name for each in allowed)}, Norms of diffprog.attack; "
                          f"found {found}: choose one or another attack")
     return norm
+
+
+def checked_choice(choice, allowed, name):
+    """One of the words that an argument knows."""
+    if choice not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}; found {choice!r}: choose one of them")
 
 
 def checked_counts(**counts):

@@ -25,7 +25,7 @@ def fgsm(model: Callable, images, labels, *, key=None, norm: Norm = linf, epsilo
     hundredth of the elements where it is largest. The step's end is returned, better or worse. Arguments are those of
     `pgd`; nothing is drawn, so `key` is not needed.
     """
-    method = _descent("fgsm", border.checked_norm(norm, (linf, l2, l1)), of_label(loss), False)._replace(better=latest)
+    method = descent("fgsm", border.checked_norm(norm, (linf, l2, l1)), of_label(loss), False)._replace(better=latest)
     return search(model, images, labels, method, steps=1, key=key, epsilon=epsilon, given=step_lengths(None, 1.0),
                   **options)  # fmt: skip
 
@@ -33,7 +33,7 @@ def fgsm(model: Callable, images, labels, *, key=None, norm: Norm = linf, epsilo
 def bim(model: Callable, images, labels, *, key=None, norm: Norm = linf, epsilon=8 / 255, steps: int = 10,
         step_size=None, loss: Callable = cross_entropy, **options: Unpack[Options]) -> AttackResult:  # fmt: skip
     """The basic iterative method (Kurakin et al. 2017, section 2.2): `pgd` that starts from the image itself."""
-    method = _descent("bim", border.checked_norm(norm, (linf, l2, l1)), of_label(loss), False)
+    method = descent("bim", border.checked_norm(norm, (linf, l2, l1)), of_label(loss), False)
     given = step_lengths(step_size, 1 / 4)
     return search(model, images, labels, method, steps=steps, key=key, epsilon=epsilon, given=given, **options)
 
@@ -58,7 +58,7 @@ def pgd(model: Callable, images, labels, *, key: jax.Array, norm: Norm = linf, e
     Raises ValueError on images outside the bounds, labels that are no classes, a model that returns probabilities, or
     lengths that are not positive. A model that cannot be hashed compiles anew in each call.
     """
-    method = _descent("pgd", border.checked_norm(norm, (linf, l2, l1)), of_label(loss), True)
+    method = descent("pgd", border.checked_norm(norm, (linf, l2, l1)), of_label(loss), True)
     given = step_lengths(step_size, 1 / 4)
     return search(model, images, labels, method, steps=steps, key=key, epsilon=epsilon, given=given, **options)
 
@@ -70,7 +70,9 @@ class Point(NamedTuple):
 
 
 @lru_cache
-def _descent(name, norm, loss, random_start):
+def descent(name, norm, loss, random_start):
+    """Steps of steepest ascent inside the ball, whose lengths are `step_lengths`."""
+
     def start(example, given):
         return Point(random_point(norm, example, example.key) if random_start else example.image)
 
@@ -93,7 +95,7 @@ def step_lengths(step_size, relative):
 
 def step_length(given, example):
     """The length of a step, from `step_lengths`."""
-    absolute, relative = given
+    absolute, relative, *_ = given  # a method may be given more
     return absolute + jnp.where(relative > 0, relative * example.epsilon, 0)
 
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from diffprog.attack.method import Candidate, Example, Method, Oracle
+from diffprog.attack.method import Candidate, Example, Method, Oracle, smaller
 
 BLOCKS = 20  # a search is looked at so often: to move the bar, and to give finished rows to images that wait
 
@@ -57,14 +57,14 @@ class Trace:
 class Loop:
     """A method, a model and a number of rows: compiled once, for any number of images.
 
-    rows are rounded up to a multiple of the number of devices.
+    rows are rounded up to a multiple of the number of devices. Keys come and go as their bits, of the generator `impl`.
     """
 
-    def __init__(self, method: Method, oracle: Oracle, rows: int, devices=None):
+    def __init__(self, method: Method, oracle: Oracle, rows: int, devices=None, impl: str = "threefry2x32"):
         devices = list(devices or [])
         self.oracle, self._rows = oracle, rows + -rows % max(len(devices), 1)
         compiled = _programs if _hashable((method, oracle)) else _programs.__wrapped__
-        self._programs = compiled(method, oracle)
+        self._programs = compiled(method, oracle, impl)
         self._place = lambda tree: tree
         if devices:
             sharding = NamedSharding(Mesh(np.array(devices), ("images",)), PartitionSpec("images"))
@@ -75,7 +75,7 @@ class Loop:
         found = []
         for first in range(0, len(images), self._rows):
             chosen = self._padded(np.arange(first, min(first + self._rows, len(images))))
-            batch = self._place((jnp.asarray(images[chosen]), keys[chosen]))
+            batch = self._place((images[chosen], keys[chosen]))
             found.append(np.asarray(self._programs.logits(*batch)))
         return np.concatenate(found)[: len(images)]
 
@@ -123,13 +123,17 @@ class Programs(NamedTuple):
 
 
 @lru_cache(maxsize=32)
-def _programs(method: Method, oracle: Oracle) -> Programs:
+def _programs(method: Method, oracle: Oracle, impl: str) -> Programs:
+    def opened(examples):
+        return examples._replace(key=jax.random.wrap_key_data(examples.key, impl=impl))
+
     def candidate(examples, points, value, hit):
-        size = jax.vmap(method.norm.size)(points - examples.image)
+        seek = method.better is smaller
+        size = jax.vmap(method.norm.size)(points - examples.image) if seek else jnp.zeros(len(points))
         return Candidate(points, value, hit, size)
 
     def admit(rows, examples, given, fresh, resting):
-        count = len(fresh)
+        count, examples = len(fresh), opened(examples)
         state = jax.vmap(method.start, (0, None))(examples, given)
         nothing = Candidate(examples.image, jnp.full(count, -jnp.inf), jnp.zeros(count, bool),
                             jnp.full(count, jnp.inf))  # fmt: skip
@@ -152,6 +156,8 @@ def _programs(method: Method, oracle: Oracle) -> Programs:
         return _choose(rows.finished, rows, new)
 
     def block(rows, examples, given, steps, turns, early_stop):
+        examples = opened(examples)
+
         def go_on(carry):
             return (carry[0] < turns) & ~jnp.all(carry[1].finished)
 
@@ -162,6 +168,7 @@ def _programs(method: Method, oracle: Oracle) -> Programs:
 
     def conclude(rows, examples, steps):
         """The point that the last step led to has not been looked at yet."""
+        examples = opened(examples)
         keys = jax.vmap(jax.random.fold_in)(examples.key, rows.step)
         value, logits = oracle.ask(rows.state.point, examples, keys, method.loss)
         hit = oracle.hit(logits, examples)
@@ -173,8 +180,8 @@ def _programs(method: Method, oracle: Oracle) -> Programs:
 
     def logits(images, keys):
         nobody = jnp.zeros(len(images), jnp.int32)
-        examples = Example(images, nobody, nobody, None, None, None, keys)
-        return oracle.ask(images, examples, keys, lambda logits, labels, rivals: jnp.zeros(len(images)))[1]
+        examples = opened(Example(images, nobody, nobody, None, None, None, keys))
+        return oracle.ask(images, examples, examples.key, lambda logits, labels, rivals: jnp.zeros(len(images)))[1]
 
     return Programs(jax.jit(logits), jax.jit(admit), jax.jit(block), jax.jit(conclude))
 

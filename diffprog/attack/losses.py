@@ -5,13 +5,14 @@ Each is `(logits [n, classes], labels int [n]) -> [n]`; `targeted_dlr` takes the
 
 from functools import lru_cache
 
+import jax
 import jax.numpy as jnp
-import optax
+import numpy as np
 
 
 def cross_entropy(logits, labels):
     """-log softmax(logits)[label] per image. In float32 its gradient fades once the label's logit leads by about 17."""
-    return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    return jax.nn.logsumexp(logits, axis=-1) - at(logits, labels)
 
 
 def margin(logits, labels):
@@ -36,12 +37,29 @@ def dlr(logits, labels):
 def targeted_dlr(logits, labels, rivals):
     """The targeted ratio (Croce & Hein 2020b, eq. 7), to be raised: the rival's lead on the label, over the lead of the
     largest logit on the mean of the third and fourth. With three classes the third alone, with two the lead itself."""
-    lead = at(logits, rivals) - at(logits, labels)
+    lead = rival_lead(logits, labels, rivals)
     if logits.shape[-1] < 3:
         return lead
     ordered = jnp.sort(logits, axis=-1)
     third = ordered[:, -3] if logits.shape[-1] == 3 else (ordered[:, -3] + ordered[:, -4]) / 2
     return lead / (ordered[:, -1] - third + 1e-12)
+
+
+def rival_lead(logits, labels, rivals):
+    """How far the rival's logit is ahead of the label's: 0 on the boundary between the two."""
+    return at(logits, rivals) - at(logits, labels)
+
+
+def likely_rivals(count):
+    """The `count` classes that the model finds most likely besides the label, as far as there are so many: the rivals
+    of searches, one after the other. A function (logits [n, classes], labels [n]) -> int [count, n]."""
+
+    def ranked(logits, labels):
+        is_label = np.arange(logits.shape[1]) == labels[:, None]
+        order = np.argsort(np.where(is_label, np.inf, -logits), axis=1, kind="stable")
+        return order[:, : min(count, logits.shape[1] - 1)].T
+
+    return ranked
 
 
 def at(logits, labels):

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from diffprog.attack.losses import label_margin
 from diffprog.attack.norms import Norm, linf
@@ -20,6 +21,7 @@ class Example(NamedTuple):
     lower: jax.Array  # float32 [...], the box: the bounds of pixels, and the image itself where a mask forbids a change
     upper: jax.Array
     key: jax.Array  # of this image in this attack: its number, the attack's name and the restart are folded in
+    extra: Any = None  # what a special method is given of an image besides
 
 
 class View(NamedTuple):
@@ -125,17 +127,17 @@ class Oracle(NamedTuple):
 
     def hit(self, logits, examples, clear=CLEAR):
         """Where the attack has what it wants. A logit that is not finite is never a success."""
-        finite = jnp.isfinite(logits).all(axis=-1)
         if self.criterion is not None:
-            return finite & self.criterion(logits, examples.label)
+            return jnp.isfinite(logits).all(axis=-1) & self.criterion(logits, examples.label)
         lead = label_margin(logits, examples.label, examples.label) * (-1 if self.targeted else 1)
-        return finite & (lead > clear * jnp.max(jnp.abs(logits), axis=-1))
+        return lead > clear * jnp.max(jnp.abs(logits), axis=-1)  # false where that is NaN or infinite
 
     def verdict(self, logits, labels):
-        """`hit` of the plain prediction, as a user computes it."""
+        """`hit` of the plain prediction, as a user computes it: NumPy arrays in and out."""
+        finite = np.isfinite(logits).all(axis=-1)
         if self.criterion is not None:
-            return jnp.isfinite(logits).all(axis=-1) & self.criterion(logits, labels)
-        return jnp.isfinite(logits).all(axis=-1) & ((jnp.argmax(logits, axis=-1) == labels) == self.targeted)
+            return finite & np.asarray(self.criterion(logits, labels))
+        return finite & ((logits.argmax(axis=-1) == labels) == self.targeted)
 
 
 def mean_logits(logits):

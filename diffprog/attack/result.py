@@ -32,6 +32,7 @@ class AttackResult(NamedTuple):
     queries: np.ndarray  # int [n], forward passes through the model that the search spent
     gradients: np.ndarray  # int [n], backward passes
     attack: str  # its name
+    by: np.ndarray | None = None  # str [n], of several attacks, which one succeeded; "" where none did
 
     @property
     def failure(self) -> np.ndarray:
@@ -76,9 +77,36 @@ def monotone(result, budgets):
     return result._replace(**fields, distances=sizes)
 
 
+def either(first, second):
+    """Two attacks on the same images: what the first did, but what the second did where only it succeeded. Steps and
+    passes are of both."""
+    take = second.success & ~first.success
+
+    def choose(one, other):
+        return np.where(take.reshape(*take.shape, *[1] * (one.ndim - take.ndim)), other, one)
+
+    chosen = {name: choose(getattr(first, name), getattr(second, name))
+              for name in ("images", "success", "success_8bit", "invalid", "after", "first_success", "by")}
+    sizes = {name: choose(size, second.distances[name]) for name, size in first.distances.items()}
+    spent = {name: getattr(first, name) + getattr(second, name) for name in ("steps", "queries", "gradients")}
+    return first._replace(**chosen, **spent, distances=sizes)
+
+
+def within(result, norm, budgets):
+    """The result of a search for the smallest perturbation as that of attacks with `budgets`, [n] or [K, n]."""
+    def repeat(leaf):
+        return np.broadcast_to(leaf, (*budgets.shape[:-1], *leaf.shape)).copy()
+
+    fields = {name: repeat(value) for name, value in result._asdict().items() if isinstance(value, np.ndarray)}
+    sizes = {name: repeat(size) for name, size in result.distances.items()}
+    small = sizes[norm.name] <= budgets
+    fields.update({name: fields[name] & small for name in ("success", "success_8bit")}, epsilon=budgets)
+    return result._replace(**fields, distances=sizes)
+
+
 def distances(found, originals):
     """float64 [n] per norm."""
-    return {name: norm.measure(np.asarray(found) - originals) for name, norm in NORMS.items()}
+    return {name: norm.measure(np.asarray(found, np.float64) - originals) for name, norm in NORMS.items()}
 
 
 def as_8bit(images, bounds=(0.0, 1.0)):

@@ -33,6 +33,7 @@ class Options(TypedDict, total=False):
                 the key, the attack's name and this number.
     devices:    over which the rows of a batch are divided; their number must divide `batch`.
     engine:     whose gradients, "diffprog" or "jax".
+    skip:       bool [n], or of several budgets [K, n]: images that are not attacked, and come back as failures.
     progress:   a caption, which switches on a progress bar.
     """
 
@@ -46,20 +47,22 @@ class Options(TypedDict, total=False):
     numbers: Any
     devices: Sequence[jax.Device] | None
     engine: str
+    skip: Any
     progress: str | None
 
 
 def search(model: Callable | Randomised, images, labels, method: Method, *, steps: int, key=None, epsilon=np.inf,
-           given=None, rivals=None, skip=None, targeted=False, criterion=None, mask=None, bounds=(0.0, 1.0), restarts=1,
-           early_stop=False, batch=None, numbers=None, devices=None, engine="diffprog",
+           given=None, extra=None, rivals=None, skip=None, targeted=False, criterion=None, mask=None, bounds=(0.0, 1.0),
+           restarts=1, early_stop=False, batch=None, numbers=None, devices=None, engine="diffprog",
            progress=None) -> AttackResult:  # fmt: skip
     """Run `method` on every image for `steps` steps; what is not said here is in `Options`.
 
     epsilon: a number, or one per image [n], or several budgets at once, increasing: [K, n] or [K, 1]. Then every field
         of the result has an axis K in front, and what succeeds within a budget succeeds within every larger one.
     given:   a pytree of numbers for `method`: another value is no other program.
-    rivals:  int [n], for losses of two classes.
-    skip:    bool [n], images not to be attacked: they come back as they are, as failures.
+    extra:   a pytree of arrays [n, ...], one row per image, for `method`.
+    rivals:  int [n], for losses of two classes, or [m, n]: a search after each other, in every restart, of the images
+             that are still standing; or a function (logits [n, classes], labels [n]) -> such an array.
     """
     images = border.checked_images(images, bounds)
     count = len(images)
@@ -67,37 +70,43 @@ def search(model: Callable | Randomised, images, labels, method: Method, *, step
     budgets, several = border.checked_budgets(epsilon, count)
     border.checked_counts(steps=steps, restarts=restarts)
     lower, upper = border.checked_box(images, mask, bounds)
-    keys = _keys(border.checked_key(key), method.name, border.checked_numbers(numbers, count))
-    loop = Loop(method, Oracle(model, bool(targeted), criterion, engine), batch or count, devices)
+    key = border.checked_key(key)
+    numbers = border.checked_numbers(numbers, count)
+    loop = Loop(method, Oracle(model, bool(targeted), criterion, engine), batch or count, devices,
+                str(jax.random.key_impl(key)))
+    name = np.uint32(zlib.crc32(method.name.encode()))
+    folded = lambda salts: np.asarray(_keys(key, name, numbers, np.asarray(salts)))
 
-    original = border.checked_logits(loop.logits(images, _folded(keys, 0)), labels)
+    original = border.checked_logits(loop.logits(images, folded([0])[0]), labels)
     valid = np.isfinite(original).all(axis=1)
-    already = np.asarray(loop.oracle.verdict(original, labels))
-    standing = valid & ~already & ~(np.zeros(count, bool) if skip is None else np.asarray(skip, bool))
+    already = loop.oracle.verdict(original, labels)
+    standing = (valid & ~already & ~np.broadcast_to(False if skip is None else skip, budgets.shape)).reshape(-1)
 
     of = np.tile(np.arange(count), len(budgets))  # which image a row of the result belongs to
     radius = border.float32_at_most(budgets.reshape(-1))
-    rivals = labels if rivals is None else border.checked_labels(rivals, count)
+    rivals = labels if rivals is None else rivals(original, labels) if callable(rivals) else np.asarray(rivals)
+    rivals = [border.checked_labels(each, count) for each in np.atleast_2d(rivals)]
+    *drawn, last_look = folded(range(1, restarts * len(rivals) + 2))
     trace = Trace(images[of], method)
     with tqdm(total=0, desc=progress, disable=progress is None, unit="step") as bar:
-        for restart in range(restarts):
-            drawn = _folded(keys, 1 + restart)
+        for number, keys in enumerate(drawn):
+            rival = rivals[number % len(rivals)]
 
-            def example(rows, drawn=drawn):
+            def example(rows, keys=keys, rival=rival):
                 at = of[rows]
-                return Example(images[at], labels[at], rivals[at], radius[rows], lower[at], upper[at], drawn[at])
+                own = jax.tree.map(lambda leaf: leaf[at], extra)
+                return Example(images[at], labels[at], rival[at], radius[rows], lower[at], upper[at], keys[at], own)
 
-            queue = np.flatnonzero(standing[of] & ((method.better is smaller) | ~trace.hit))
+            queue = np.flatnonzero(standing & ((method.better is smaller) | ~trace.hit))
             loop.run(example, queue, trace, jax.tree.map(jnp.asarray, given), steps, early_stop, bar)
 
-    last = _folded(keys, 1 + restarts)[of]
-    logits = loop.logits(trace.images, last)
+    logits = loop.logits(trace.images, last_look[of])
     valid_after = np.isfinite(logits).all(axis=1)
-    held = loop.logits(as_8bit(trace.images, bounds), last)
+    rounded = loop.logits(as_8bit(trace.images, bounds), last_look[of])
     result = AttackResult(
         images=trace.images,
-        success=standing[of] & np.asarray(loop.oracle.verdict(logits, labels[of])),
-        success_8bit=standing[of] & np.asarray(loop.oracle.verdict(held, labels[of])),
+        success=standing & loop.oracle.verdict(logits, labels[of]),
+        success_8bit=standing & loop.oracle.verdict(rounded, labels[of]),
         already=already[of], invalid=~valid_after | ~valid[of], distances=distances(trace.images, images[of]),
         epsilon=budgets.reshape(-1), before=np.where(valid, original.argmax(axis=1), -1)[of],
         after=np.where(valid_after, logits.argmax(axis=1), -1), first_success=trace.first, steps=trace.steps,
@@ -106,12 +115,9 @@ def search(model: Callable | Randomised, images, labels, method: Method, *, step
     return monotone(result, len(budgets)) if several else result
 
 
-def _keys(key, name, numbers):
-    """A key per image, from the attack's name and the image's number."""
-    key = jax.random.fold_in(key, zlib.crc32(name.encode()))
-    return jax.vmap(lambda number: jax.random.fold_in(key, number))(jnp.asarray(numbers))
-
-
 @jax.jit
-def _folded(keys, number):
-    return jax.vmap(lambda key: jax.random.fold_in(key, number))(keys)
+def _keys(key, name, numbers, salts):
+    """The bits of keys [salts, n, ...] from an attack's name, the images' numbers, and what each key is for."""
+    named = jax.random.fold_in(key, name)
+    each = lambda salt, number: jax.random.key_data(jax.random.fold_in(jax.random.fold_in(named, number), salt))
+    return jax.vmap(jax.vmap(each, (None, 0)), (0, None))(salts, numbers)

@@ -23,11 +23,15 @@ class Fit(NamedTuple):
 
 
 def fit(apply: Callable, parameters, train: Examples, test: Examples, optimizer: optax.GradientTransformation, *,
-        batch: int, epochs: int, key: jax.Array, engine: str = "diffprog", progress: str | None = None) -> Fit:
+        batch: int, epochs: int, key: jax.Array, perturb: Callable | None = None, engine: str = "diffprog",
+        progress: str | None = None) -> Fit:  # fmt: skip
     """Minimise the mean cross-entropy of `apply(parameters, inputs)` over `train`, `batch` examples per step.
 
     Every pass visits each example once, in an order of its own. Loss and accuracy are measured after each pass on all
     examples, so that curves of different batch sizes compare. Raises ValueError on a batch size outside 1..len(train).
+
+    perturb: `perturb(apply, parameters, inputs, labels, key) -> inputs`, what to train on instead of the examples of a
+        step: augmented ones, or adversarial ones (`diffprog.attack.adversarial`). No gradient flows through it.
     """
     count = len(train.labels)
     if not 1 <= batch <= count:
@@ -37,10 +41,13 @@ def fit(apply: Callable, parameters, train: Examples, test: Examples, optimizer:
     def objective(parameters, step):
         inputs, labels, order = step.data
         chosen = jax.lax.dynamic_slice_in_dim(order, step.number * batch, batch)
-        return mean_cross_entropy(apply(parameters, inputs[chosen]), labels[chosen])
+        examples = inputs[chosen]
+        if perturb:
+            examples = perturb(apply, jax.lax.stop_gradient(parameters), examples, labels[chosen], step.key)
+        return mean_cross_entropy(apply(parameters, jax.lax.stop_gradient(examples)), labels[chosen])
 
     loop = Descent(objective, optimizer, engine=engine)
-    state = loop.start(parameters)
+    state = loop.start(parameters, key=key)
     curve = [(0.0, *measure(apply, state.parameters, train, test))]
 
     def after_pass(state, history):

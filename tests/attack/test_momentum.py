@@ -1,0 +1,142 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.ndimage import convolve
+
+from diffprog.attack import cross_entropy, di_fgsm, l2, linf, mi_fgsm, ni_fgsm, ti_fgsm, vmi_fgsm
+from diffprog.attack.directions import ahead, blurred, diverse, shrunk, smoothed, varied
+from diffprog.optimize import ENGINES
+from tests.attack.test_gradient import network
+
+KEY = jax.random.key(9)
+
+
+class Softmax:
+    """A network of one hidden layer in float64, and the gradient of its cross-entropy."""
+
+    def __init__(self, seed=2):
+        rng = np.random.default_rng(seed)
+        self.inner, self.outer = rng.normal(size=(20, 32)), rng.normal(size=(32, 5))
+
+    def gradient(self, x, label):
+        hidden = np.tanh((x - 0.5) @ self.inner)
+        exponentials = np.exp(hidden @ self.outer)
+        residual = exponentials / exponentials.sum() - np.eye(5)[label]
+        return self.inner @ ((1 - hidden**2) * (self.outer @ residual))
+
+
+def reference(net, image, label, norm, epsilon, steps, decay, nesterov):
+    """Dong et al. 2018, algorithm 1, with means for sums of magnitudes; Lin et al. 2020, eq. 6."""
+    x, g, length = image.copy(), np.zeros_like(image), epsilon / steps
+    for _ in range(steps):
+        slope = net.gradient(x + nesterov * length * decay * g, label)
+        g = decay * g + slope / np.abs(slope).mean()
+        if norm is linf:
+            x = np.clip(np.clip(x + length * np.sign(g), image - epsilon, image + epsilon), 0, 1)
+        else:
+            x = np.clip(x + length * g / np.linalg.norm(g), 0, 1)
+    return x
+
+
+@pytest.mark.parametrize(("attack", "norm", "decay"), [(mi_fgsm, linf, 1.0), (mi_fgsm, l2, 0.5), (ni_fgsm, linf, 1.0)])
+def test_steps_are_those_of_the_papers(attack, norm, decay):
+    model, images, labels = network(seed=2)
+    images = np.clip(images, 0.2, 0.8)  # far from the box
+    labels = np.asarray(model(images)).argmax(axis=1)
+    net, epsilon = Softmax(), 0.03
+    # The loss rises to the last step, so that the best iterate is the last.
+    found = attack(model, images, labels, norm=norm, epsilon=epsilon, steps=6, decay=decay, engine="jax")
+    expected = [reference(net, image.astype(np.float64), label, norm, epsilon, 6, decay, attack is ni_fgsm)
+                for image, label in zip(images, labels, strict=True)]
+    np.testing.assert_allclose(found.images, expected, atol=2e-5)
+    assert np.all(found.distances[norm.name] <= epsilon)
+    np.testing.assert_array_equal(found.queries, 7 if attack is mi_fgsm else 13)
+
+
+def test_variance_is_that_of_a_quadratic_model():
+    """Where the gradient is linear, the mean over neighbours is the gradient plus a multiple of the mean of the noise,
+    which vanishes as their number grows: VMI is MI then, and with few neighbours it is not."""
+    curve = jnp.asarray(np.random.default_rng(0).uniform(1, 2, 6), jnp.float32)
+    model = lambda x: jnp.stack([-jnp.sum(curve * x**2, axis=1), jnp.zeros(len(x)) - 9], axis=1)
+    lead = lambda logits, labels: -logits[:, 0]
+    images, labels = np.random.default_rng(1).uniform(0.3, 0.7, (3, 6)).astype(np.float32), np.zeros(3, int)
+    options = dict(key=KEY, norm=l2, epsilon=0.1, steps=4, loss=lead, engine="jax")
+    plain = mi_fgsm(model, images, labels, **options).images
+    few, many = (vmi_fgsm(model, images, labels, samples=samples, **options) for samples in (2, 400))
+    assert np.abs(many.images - plain).max() < 1e-3 < np.abs(few.images - plain).max()
+    np.testing.assert_array_equal(few.gradients, 4 * 3)
+    np.testing.assert_array_equal(few.queries, 4 * 4 + 1)
+
+
+def test_blur_is_a_convolution_with_zeros_around():
+    picture = np.random.default_rng(0).normal(size=(9, 17, 2)).astype(np.float32)
+    line = np.exp(-0.5 * np.linspace(-3, 3, 15) ** 2)
+    kernel = np.outer(line, line) / line.sum() ** 2
+    expected = convolve(picture.astype(np.float64), kernel[..., None], mode="constant")
+    np.testing.assert_allclose(blurred(jnp.asarray(picture), np.float32(line / line.sum())), expected, atol=1e-6)
+
+
+def test_a_shrunk_picture_lies_on_black_somewhere():
+    ones = jnp.ones((20, 30, 1))
+    shrink = jax.vmap(lambda key: shrunk(key, ones, 0.5, 0.7))
+    drawn = np.asarray(shrink(jax.random.split(KEY, 300)))[..., 0]
+    sides, corners = set(), set()
+    for each in drawn:
+        rows, columns = np.flatnonzero(each.max(axis=1) > 0.5), np.flatnonzero(each.max(axis=0) > 0.5)
+        np.testing.assert_allclose(each[np.ix_(rows, columns)], 1, atol=1e-5)
+        assert each.sum() == pytest.approx(len(rows) * len(columns), rel=1e-4)
+        sides.add((len(rows), len(columns)))
+        corners.add((rows[0], columns[0]))
+    assert min(sides) >= (14, 21) and len(sides) >= 6 and len(corners) > 30
+    untouched = np.mean([np.all(each > 0.999) for each in drawn])
+    assert 0.4 < untouched < 0.65  # half, and what was shrunk by less than half a pixel
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    rng = np.random.default_rng(3)
+    weights = rng.normal(size=(72, 3)).astype(np.float32)
+    images = rng.uniform(0.2, 0.8, size=(4, 6, 6, 2)).astype(np.float32)
+    model = lambda x: jnp.tanh((x - 0.5).reshape(len(x), -1) @ weights)
+    return model, images, np.asarray(model(images)).argmax(axis=1)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_parts_compose_and_no_image_depends_on_its_batch(pictures, engine):
+    model, images, labels = pictures
+    parts = (diverse(), ahead(), varied(2), smoothed(5))
+    options = dict(key=KEY, epsilon=0.05, steps=3, parts=parts, engine=engine, batch=4)
+    result = mi_fgsm(model, images, labels, **options)
+    assert np.all(result.distances["linf"] <= 0.05) and np.any(result.distances["linf"] > 0.03)
+    np.testing.assert_array_equal(result.gradients, 9)
+    alone = mi_fgsm(model, images[[2]], labels[[2]], numbers=np.array([2]), **options)
+    np.testing.assert_array_equal(alone.images[0], result.images[2])
+
+
+def test_ti_is_the_sign_of_the_blurred_gradient(pictures):
+    model, images, labels = pictures
+    result = ti_fgsm(model, images, labels, epsilon=0.05, steps=1, size=5, engine="jax")
+    gradient = jax.grad(lambda x: cross_entropy(model(x), labels).sum())(images)
+    line = np.exp(-0.5 * np.linspace(-3, 3, 5) ** 2)
+    expected = convolve(np.asarray(gradient, np.float64), np.outer(line, line)[None, :, :, None], mode="constant")
+    np.testing.assert_allclose(result.images, images + 0.05 * np.sign(expected), atol=1e-6)
+    assert np.any(np.sign(expected) != np.sign(gradient))
+
+
+def test_di_shrinks_as_often_as_asked(pictures):
+    options = dict(key=KEY, epsilon=0.05, steps=2, engine="jax")
+    plain = mi_fgsm(*pictures, decay=0.0, **options).images
+    np.testing.assert_array_equal(di_fgsm(*pictures, probability=0.0, **options).images, plain)
+    assert np.all(np.any(di_fgsm(*pictures, probability=1.0, resize=0.5, **options).images != plain, axis=(1, 2, 3)))
+
+
+def test_a_zero_gradient_is_no_nan():
+    flat = lambda x: jnp.tanh(0 * x[:, :3]) + jnp.array([2.0, 0, 0])
+    result = mi_fgsm(flat, np.full((2, 4), 0.5, np.float32), np.zeros(2, int), steps=3, engine="jax")
+    np.testing.assert_array_equal(result.images, 0.5)
+
+
+def test_pictures_are_asked_for():
+    with pytest.raises(ValueError, match=r"images must be \[n, height, width, channels\].*found shape \(7, 20\)"):
+        ti_fgsm(*network())
