@@ -46,7 +46,7 @@ def svg(evaluation) -> str:
              for part in (0, 0.25, 0.5, 0.75, 1)]  # fmt: skip
     parts += [f'<path class="tick" d="M{across(epsilon):.1f} {up(0):.1f}v5"/>' for epsilon in evaluation.epsilons]
     for epsilon in ticks(evaluation, 0.13):
-        text, anchor = budget_text(epsilon, evaluation.norm, evaluation.bounds), "end" if epsilon == right else "middle"
+        text, anchor = budget_text(evaluation, epsilon), "end" if epsilon == right else "middle"
         parts.append(f'<text x="{across(epsilon):.1f}" y="{up(0) + 22:.1f}" text-anchor="{anchor}">{text}</text>')
     parts.append(f'<text x="{LEFT}" y="{up(0) + 22:.1f}" text-anchor="middle">0</text>')
     middle = (LEFT + WIDTH - RIGHT) / 2
@@ -79,7 +79,7 @@ def write_curves(evaluation, path):
         style = {"color": "0.78", "linewidth": 7} if name is None else {"linewidth": 1.6}
         axes.plot(budgets, 100 * right, marker=marker, markersize=4, label=name or "worst case", **style)
     shown = ticks(evaluation, 0.09)
-    axes.set_xticks([0.0, *shown], ["0", *(budget_text(each, evaluation.norm, evaluation.bounds) for each in shown)])
+    axes.set_xticks([0.0, *shown], ["0", *(budget_text(evaluation, each) for each in shown)])
     axes.set(xlabel=f"budget in {norm_text(evaluation.norm)}", ylabel="accuracy in %", ylim=(0, 101), xlim=(0, None))
     axes.grid(alpha=0.25)
     axes.legend(frameon=False)

@@ -8,6 +8,7 @@ import numpy as np
 from diffprog.attack.evaluation.caution import Caution
 
 DIFFERENT = 1e-4  # of the largest logit
+CERTAIN = 2.0**-25  # a probability that is closer to 1 is 1 in float32
 SATURATED = 0.05  # of the images
 FLAT = 0.01  # of the images
 
@@ -38,12 +39,14 @@ def batch_dependent(probe):
 
 
 def saturated(probe):
-    """Where cross-entropy is 0 in float32, the label's part is missing from its gradient, or all of it."""
-    part = np.mean(probe.right & (probe.loss == 0))
+    """Where float32 rounds the label's probability to 1, cross-entropy has no gradient in the label's logit."""
+    logits = probe.logits[probe.right].astype(np.float64)
+    odds = np.exp(logits - logits.max(axis=1, keepdims=True)).sum(axis=1) - 1  # of all other classes
+    part = np.sum(odds < CERTAIN) / len(probe.labels)
     if part > SATURATED:
-        yield Caution("saturated", f"The cross-entropy of {part:.0%} of the first images is exactly 0 in float32, "
-                      "where its gradient is zero or lacks the label's part, so attacks that follow it are weak: use "
-                      "loss=attack.margin or attack.dlr.")
+        yield Caution("saturated", f"For {part:.0%} of the first images float32 rounds the label's probability to 1, "
+                      "where the gradient of the cross-entropy lacks the label's part or is zero, so attacks that "
+                      "follow it are weak: use loss=attack.margin or attack.dlr.")
 
 
 def zero_gradients(probe):

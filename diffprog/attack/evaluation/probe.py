@@ -8,7 +8,7 @@ import numpy as np
 
 from diffprog.attack.looks import by_gradient
 from diffprog.attack.loop import Loop
-from diffprog.attack.losses import cross_entropy, label_margin
+from diffprog.attack.losses import label_margin
 from diffprog.attack.method import Example, Oracle, Randomised
 
 
@@ -19,7 +19,6 @@ class Probe(NamedTuple):
     logits: np.ndarray  # [n, classes]
     again: np.ndarray | None  # the same question to the model compiled anew
     alone: np.ndarray | None  # logits of the last half of the images, in another batch; None of a single image
-    loss: np.ndarray  # cross-entropy, in float32
     slope: np.ndarray  # largest element of the gradient of the margin
 
     @property
@@ -35,7 +34,8 @@ class _Point(NamedTuple):
     point: jax.Array
 
 
-def probe(loop: Loop, oracle: Oracle, images, labels, keys, bounds) -> Probe:
+def probe(loop: Loop, oracle: Oracle, images, labels, keys, impl, bounds) -> Probe:
+    """keys: their bits [n, ...], of the generator `impl`."""
     logits = loop.logits(images, keys)
     again = alone = None
     if not isinstance(oracle.model, Randomised):
@@ -45,12 +45,12 @@ def probe(loop: Loop, oracle: Oracle, images, labels, keys, bounds) -> Probe:
 
     @jax.jit
     def look(example):
-        view = by_gradient(oracle, label_margin, _Point(example.image), example, None, example.key)
-        return cross_entropy(view.logits, example.label), view.gradient
+        example = example._replace(key=jax.random.wrap_key_data(example.key, impl=impl))
+        return by_gradient(oracle, label_margin, _Point(example.image), example, None, example.key).gradient
 
     low, high = (np.full_like(images, bound) for bound in bounds)
     labels = np.asarray(labels, np.int32)
     budget = np.full(len(images), np.inf, np.float32)
-    loss, gradient = look(Example(images, labels, labels, budget, low, high, keys))
+    gradient = look(Example(images, labels, labels, budget, low, high, keys))
     slope = np.abs(np.asarray(gradient)).reshape(len(images), -1).max(axis=1)
-    return Probe(labels, logits, again, alone, np.asarray(loss), slope)
+    return Probe(labels, logits, again, alone, slope)

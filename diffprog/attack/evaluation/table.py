@@ -3,11 +3,12 @@
 import numpy as np
 
 
-def budget_text(epsilon, norm, bounds=(0.0, 1.0)) -> str:
-    """A budget as people write it: 8/255, or 0.5."""
-    levels = epsilon * 255
-    if norm == "linf" and tuple(bounds) == (0.0, 1.0) and abs(levels - round(levels)) < 1e-6:
-        return f"{round(levels)}/255"
+def budget_text(evaluation, epsilon) -> str:
+    """A budget as people write it: 8/255 where all are such levels of L-infinity, else 0.5."""
+    levels = evaluation.epsilons * 255
+    pixels = evaluation.norm == "linf" and tuple(evaluation.bounds) == (0.0, 1.0)
+    if pixels and np.all(np.abs(levels - levels.round()) < 1e-6):
+        return f"{round(epsilon * 255)}/255"
     return f"{epsilon:.4g}"
 
 
@@ -16,7 +17,7 @@ def norm_text(norm) -> str:
 
 
 def budgets(evaluation) -> list[str]:
-    return [budget_text(epsilon, evaluation.norm, evaluation.bounds) for epsilon in evaluation.epsilons]
+    return [budget_text(evaluation, epsilon) for epsilon in evaluation.epsilons]
 
 
 def rows(evaluation) -> list[tuple[str, list[str], list[str]]]:

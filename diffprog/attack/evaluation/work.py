@@ -28,8 +28,9 @@ class Work:
     def __init__(self, model, entries, epsilons, norm, settings, key, devices):
         self.model, self.entries, self.epsilons, self.norm = model, entries, epsilons, norm
         self.settings, self.key, self.bounds = settings, key, tuple(settings["bounds"])
+        self._impl = str(jax.random.key_impl(key))
         self.oracle = Oracle(model, False, None, settings["engine"])
-        self.loop = Loop(None, self.oracle, settings["batch"], devices)
+        self.loop = Loop(None, self.oracle, settings["batch"], devices, self._impl)
         self.hardest_sizes = np.zeros(0)  # of the batches so far, as many as images are kept
 
     def run(self, data, folder, names, progress) -> Evaluation:
@@ -62,7 +63,7 @@ class Work:
         """The store of this evaluation, and what the model's answers to the first batch warn of."""
         keys = self._keys(0, len(images))
         border.checked_logits(self.loop.logits(images, keys), labels)
-        answers = probe(self.loop, self.oracle, images, labels, keys, self.bounds)
+        answers = probe(self.loop, self.oracle, images, labels, keys, self._impl, self.bounds)
         largest = [float(value) if np.isfinite(value) else None for value in answers.logits.max(axis=1)]
         manifest = {"settings": self.settings, "versions": versions(),
                     "first_batch": {"images": _digest(images, labels), "logits": largest}}
@@ -121,7 +122,13 @@ class Work:
         return number * self.settings["batch"] + np.arange(count, dtype=np.uint32)
 
     def _keys(self, number, count):
-        return jax.vmap(lambda each: jax.random.fold_in(self.key, each))(self._numbers(number, count))
+        """Their bits: of the first question to a network that draws, which no attack asks."""
+        return np.asarray(_folded(self.key, self._numbers(number, count)))
+
+
+@jax.jit
+def _folded(key, numbers):
+    return jax.vmap(lambda number: jax.random.key_data(jax.random.fold_in(key, number)))(numbers)
 
 
 def versions() -> dict[str, str]:

@@ -12,6 +12,7 @@ from diffprog.attack.evaluation.curves import points, ticks
 from diffprog.attack.evaluation.hardest import Hard
 from diffprog.attack.evaluation.page import page
 from diffprog.attack.evaluation.pictures import as_picture
+from diffprog.attack.evaluation.table import budgets
 from diffprog.images import read_image
 from tests import browser
 
@@ -71,16 +72,23 @@ def test_an_evaluation_of_nothing_remarkable(whole):
 
 def test_curves_are_the_accuracies_and_exact_for_smallest_perturbations(whole):
     _, found = whole
-    budgets, right = points(found, "pgd")
-    np.testing.assert_array_equal(budgets, [0, *found.epsilons])
+    places, right = points(found, "pgd")
+    np.testing.assert_array_equal(places, [0, *found.epsilons])
     np.testing.assert_array_equal(right, [found.clean_accuracy, *found.accuracy("pgd")])
-    budgets, right = points(found, "walk")
+    places, right = points(found, "walk")
     smallest = found.outcomes["walk"].smallest
-    np.testing.assert_array_equal(right, [np.mean(smallest > budget) for budget in budgets])
-    assert set(found.epsilons) <= set(budgets) and len(budgets) > 100
-    np.testing.assert_array_equal(points(found)[1], [np.mean(found.smallest > budget) for budget in budgets])
+    np.testing.assert_array_equal(right, [np.mean(smallest > budget) for budget in places])
+    assert set(found.epsilons) <= set(places) and len(places) > 100
+    np.testing.assert_array_equal(points(found)[1], [np.mean(found.smallest > budget) for budget in places])
     only = replace(found, outcomes={"pgd": found.outcomes["pgd"]})
     np.testing.assert_array_equal(points(only)[1], [found.clean_accuracy, *found.accuracy("pgd")])
+
+
+def test_budgets_are_levels_where_all_of_them_are(whole):
+    _, found = whole
+    assert budgets(found) == ["4/255", "12/255", "30/255"]
+    assert budgets(replace(found, epsilons=np.array([0.1, 0.2]))) == ["0.1", "0.2"]
+    assert budgets(replace(found, norm="l2")) == ["0.01569", "0.04706", "0.1176"]
 
 
 def test_ticks_keep_apart(whole):
