@@ -160,7 +160,7 @@ def curve(options, model, norm, photograph, find, label, targeted, epsilon):
     """The photograph's own class and the attack's at eight budgets, as a table and as a picture."""
     own = model.top(photograph[None], 1)[0][0]
     if ATTACKS[options.attack[0]].goal != "budget":
-        raise ValueError(f"--curve needs an attack within a budget; found {options.attack[0]}, which seeks the smallest: "
+        raise ValueError(f"--curve needs an attack within a budget; found {options.attack[0]}: "
                          "leave it out")
     budgets = float(Fraction(epsilon)) * np.arange(1, 9) / 8
     result = find(model, photograph[None], [label], progress="curve", epsilon=budgets[:, None])
