@@ -63,8 +63,9 @@ class Loop:
     def __init__(self, method: Method, oracle: Oracle, rows: int, devices=None, impl: str = "threefry2x32"):
         devices = list(devices or [])
         self.oracle, self._rows = oracle, rows + -rows % max(len(devices), 1)
-        compiled = _programs if _hashable((method, oracle)) else _programs.__wrapped__
-        self._programs = compiled(method, oracle, impl)
+        kept = _hashable((method, oracle))
+        self._programs = (_programs if kept else _programs.__wrapped__)(method, oracle, impl)
+        self._ask = (_logits if kept else _logits.__wrapped__)(oracle.model, impl)
         self._place = lambda tree: tree
         if devices:
             sharding = NamedSharding(Mesh(np.array(devices), ("images",)), PartitionSpec("images"))
@@ -76,7 +77,7 @@ class Loop:
         for first in range(0, len(images), self._rows):
             chosen = self._padded(np.arange(first, min(first + self._rows, len(images))))
             batch = self._place((images[chosen], keys[chosen]))
-            found.append(np.asarray(self._programs.logits(*batch)))
+            found.append(np.asarray(self._ask(*batch)))
         return np.concatenate(found)[: len(images)]
 
     def run(self, example, queue, trace: Trace, given, steps: int, early_stop: bool, bar):
@@ -116,7 +117,6 @@ class Loop:
 class Programs(NamedTuple):
     """The compiled parts of a search, on whole batches."""
 
-    logits: Any  # (images, keys) -> [n, classes]
     admit: Any  # (rows or None, examples, given, fresh, resting) -> rows
     block: Any  # (rows, examples, given, steps, turns, early_stop) -> rows
     conclude: Any  # (rows, examples, steps) -> rows
@@ -178,12 +178,20 @@ def _programs(method: Method, oracle: Oracle, impl: str) -> Programs:
         return rows._replace(best=_choose(ended, best, rows.best), first=jnp.where(ended, first, rows.first),
                              queries=rows.queries + ended)  # fmt: skip
 
-    def logits(images, keys):
-        nobody = jnp.zeros(len(images), jnp.int32)
-        examples = opened(Example(images, nobody, nobody, None, None, None, keys))
-        return oracle.ask(images, examples, examples.key, lambda logits, labels, rivals: jnp.zeros(len(images)))[1]
+    return Programs(jax.jit(admit), jax.jit(block), jax.jit(conclude))
 
-    return Programs(jax.jit(logits), jax.jit(admit), jax.jit(block), jax.jit(conclude))
+
+@lru_cache(maxsize=32)
+def _logits(model, impl: str):
+    """(images, bits of keys) -> [n, classes], compiled: one program for all the attacks on a model."""
+    oracle = Oracle(model, False, None, "jax")
+
+    def logits(images, keys):
+        keys, nobody = jax.random.wrap_key_data(keys, impl=impl), jnp.zeros(len(images), jnp.int32)
+        examples = Example(images, nobody, nobody, None, None, None, keys)
+        return oracle.ask(images, examples, keys, lambda logits, labels, rivals: jnp.zeros(len(images)))[1]
+
+    return jax.jit(logits)
 
 
 def _keep(kept: Candidate, new: Candidate, better) -> Candidate:
