@@ -135,6 +135,20 @@ def checked_positive(**numbers):
             raise ValueError(f"{name} must be a positive number; found {number!r}: leave it out for the default")
 
 
+def checked_not_negative(**numbers):
+    """Numbers that may be zero."""
+    for name, number in numbers.items():
+        if not (np.isscalar(number) and np.isfinite(number) and number >= 0):
+            raise ValueError(f"{name} must be a number of at least 0; found {number!r}: leave it out for the default")
+
+
+def checked_choice(choices, **named):
+    """One of a few words."""
+    for name, word in named.items():
+        if word not in choices:
+            raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}; found {word!r}: choose one")
+
+
 def float32_at_most(epsilon):
     """The largest float32 that is not above `epsilon`: float32(8 / 255) itself is."""
     nearest = np.asarray(epsilon, np.float64).astype(np.float32)

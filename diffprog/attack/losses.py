@@ -5,6 +5,7 @@ Each is `(logits [n, classes], labels int [n]) -> [n]`; `targeted_dlr` takes the
 
 from functools import lru_cache
 
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -12,6 +13,13 @@ import optax
 def cross_entropy(logits, labels):
     """-log softmax(logits)[label] per image. In float32 its gradient fades once the label's logit leads by about 17."""
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+
+
+def other_class(logits, labels):
+    """log of the probability that it is not the label: what an untargeted search can raise without end in sight, since
+    it never exceeds 0."""
+    is_label = jnp.arange(logits.shape[-1]) == labels[:, None]
+    return jax.nn.logsumexp(jnp.where(is_label, -jnp.inf, logits), axis=-1) - jax.nn.logsumexp(logits, axis=-1)
 
 
 def margin(logits, labels):

@@ -50,8 +50,8 @@ class Options(TypedDict, total=False):
 
 
 def search(model: Callable | Randomised, images, labels, method: Method, *, steps: int, key=None, epsilon=np.inf,
-           given=None, rivals=None, skip=None, targeted=False, criterion=None, mask=None, bounds=(0.0, 1.0), restarts=1,
-           early_stop=False, batch=None, numbers=None, devices=None, engine="diffprog",
+           given=None, rivals=None, skip=None, confidence=0.0, targeted=False, criterion=None, mask=None,
+           bounds=(0.0, 1.0), restarts=1, early_stop=False, batch=None, numbers=None, devices=None, engine="diffprog",
            progress=None) -> AttackResult:  # fmt: skip
     """Run `method` on every image for `steps` steps; what is not said here is in `Options`.
 
@@ -59,6 +59,7 @@ def search(model: Callable | Randomised, images, labels, method: Method, *, step
         of the result has an axis K in front, and what succeeds within a budget succeeds within every larger one.
     given:   a pytree of numbers for `method`: another value is no other program.
     rivals:  int [n], for losses of two classes.
+    confidence: the lead of the winning class that the search must reach; what is returned is judged without it.
     skip:    bool [n], images not to be attacked: they come back as they are, as failures.
     """
     images = border.checked_images(images, bounds)
@@ -68,7 +69,7 @@ def search(model: Callable | Randomised, images, labels, method: Method, *, step
     border.checked_counts(steps=steps, restarts=restarts)
     lower, upper = border.checked_box(images, mask, bounds)
     keys = _keys(border.checked_key(key), method.name, border.checked_numbers(numbers, count))
-    loop = Loop(method, Oracle(model, bool(targeted), criterion, engine), batch or count, devices)
+    loop = Loop(method, Oracle(model, bool(targeted), criterion, engine, float(confidence)), batch or count, devices)
 
     original = border.checked_logits(loop.logits(images, _folded(keys, 0)), labels)
     valid = np.isfinite(original).all(axis=1)
