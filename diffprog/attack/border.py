@@ -148,6 +148,13 @@ def checked_positive(**numbers):
             raise ValueError(f"{name} must be a positive number; found {number!r}: leave it out for the default")
 
 
+def checked_not_negative(**numbers):
+    """Numbers that may be zero."""
+    for name, number in numbers.items():
+        if not (np.isscalar(number) and np.isfinite(number) and number >= 0):
+            raise ValueError(f"{name} must be a number of at least 0; found {number!r}: leave it out for the default")
+
+
 def float32_at_most(epsilon):
     """The largest float32 that is not above `epsilon`: float32(8 / 255) itself is."""
     nearest = np.asarray(epsilon, np.float64).astype(np.float32)

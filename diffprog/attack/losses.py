@@ -15,6 +15,13 @@ def cross_entropy(logits, labels):
     return jax.nn.logsumexp(logits, axis=-1) - at(logits, labels)
 
 
+def other_class(logits, labels):
+    """log of the probability that it is not the label: what an untargeted search can raise without end in sight, since
+    it never exceeds 0."""
+    is_label = jnp.arange(logits.shape[-1]) == labels[:, None]
+    return jax.nn.logsumexp(jnp.where(is_label, -jnp.inf, logits), axis=-1) - jax.nn.logsumexp(logits, axis=-1)
+
+
 def margin(logits, labels):
     """Largest other logit minus the label's, per image: positive exactly where the prediction is another class.
 

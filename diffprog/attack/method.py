@@ -109,6 +109,7 @@ class Oracle(NamedTuple):
     targeted: bool
     criterion: Callable | None  # (logits [n, classes], labels [n]) -> bool [n]; None: another class, or the target
     engine: str
+    confidence: float = 0.0  # the lead of the winning class, in units of the logits, that a success needs
 
     def ask(self, points, examples, keys, loss) -> tuple[jax.Array, jax.Array]:
         """The values [n], to be raised, and the logits [n, classes]."""
@@ -130,7 +131,8 @@ class Oracle(NamedTuple):
         if self.criterion is not None:
             return jnp.isfinite(logits).all(axis=-1) & self.criterion(logits, examples.label)
         lead = label_margin(logits, examples.label, examples.label) * (-1 if self.targeted else 1)
-        return lead > clear * jnp.max(jnp.abs(logits), axis=-1)  # false where that is NaN or infinite
+        clear = lead > clear * jnp.max(jnp.abs(logits), axis=-1)  # false where that is NaN or infinite
+        return clear & (lead >= self.confidence)
 
     def verdict(self, logits, labels):
         """`hit` of the plain prediction, as a user computes it: NumPy arrays in and out."""

@@ -52,8 +52,8 @@ class Options(TypedDict, total=False):
 
 
 def search(model: Callable | Randomised, images, labels, method: Method, *, steps: int, key=None, epsilon=np.inf,
-           given=None, extra=None, rivals=None, skip=None, targeted=False, criterion=None, mask=None, bounds=(0.0, 1.0),
-           restarts=1, early_stop=False, batch=None, numbers=None, devices=None, engine="diffprog",
+           given=None, extra=None, rivals=None, skip=None, confidence=0.0, targeted=False, criterion=None, mask=None,
+           bounds=(0.0, 1.0), restarts=1, early_stop=False, batch=None, numbers=None, devices=None, engine="diffprog",
            progress=None) -> AttackResult:  # fmt: skip
     """Run `method` on every image for `steps` steps; what is not said here is in `Options`.
 
@@ -63,6 +63,7 @@ def search(model: Callable | Randomised, images, labels, method: Method, *, step
     extra:   a pytree of arrays [n, ...], one row per image, for `method`.
     rivals:  int [n], for losses of two classes, or [m, n]: a search after each other, in every restart, of the images
              that are still standing; or a function (logits [n, classes], labels [n]) -> such an array.
+    confidence: the lead of the winning class that the search must reach; what is returned is judged without it.
     """
     images = border.checked_images(images, bounds)
     count = len(images)
@@ -72,8 +73,8 @@ def search(model: Callable | Randomised, images, labels, method: Method, *, step
     lower, upper = border.checked_box(images, mask, bounds)
     key = border.checked_key(key)
     numbers = border.checked_numbers(numbers, count)
-    loop = Loop(method, Oracle(model, bool(targeted), criterion, engine), batch or count, devices,
-                str(jax.random.key_impl(key)))
+    oracle = Oracle(model, bool(targeted), criterion, engine, float(confidence))
+    loop = Loop(method, oracle, batch or count, devices, str(jax.random.key_impl(key)))
     name = np.uint32(zlib.crc32(method.name.encode()))
     folded = lambda salts: np.asarray(_keys(key, name, numbers, np.asarray(salts)))
 

@@ -10,10 +10,19 @@ def value_and_grad(engine: str = "diffprog") -> Callable:
 
     Raises ValueError on a name that is not in `ENGINES`.
     """
+    return _transforms(engine).value_and_grad
+
+
+def vjp(engine: str = "diffprog") -> Callable:
+    """The `vjp` transform of `engine`, likewise."""
+    return _transforms(engine).vjp
+
+
+def _transforms(engine):
     if engine == "diffprog":
-        from diffprog.transforms.reverse import value_and_grad as transform
+        from diffprog.transforms import reverse as transforms
     elif engine == "jax":
-        from jax import value_and_grad as transform
+        import jax as transforms
     else:
         raise ValueError(f"engine {engine!r} is not known; use one of {', '.join(map(repr, ENGINES))}")
-    return transform
+    return transforms

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from demos import adversarial_attack
-from diffprog import models
+from diffprog import attack, models
 from diffprog.images import network_crop, read_image
 
 LOAD = lru_cache(models.load)  # compiled once for all the tests
@@ -82,6 +82,7 @@ def test_bad_input_exits_with_2_and_one_sentence(arguments, sentence, tmp_path, 
     assert not list(tmp_path.glob("*_image.png"))
 
 
+@pytest.mark.slow
 def test_a_search_for_the_smallest_survives_or_not(tmp_path, capsys):
     """DDN keeps to 256 levels: what it finds is what the PNG holds, and smaller than the budget of the default."""
     adversarial_attack.main(["--attack", "ddn", "--target", "none", "--steps", "20", "--survive", "--out",
@@ -90,9 +91,14 @@ def test_a_search_for_the_smallest_survives_or_not(tmp_path, capsys):
     size, saved = (float(each) for each in re.findall(r"L2 ([\d.]+)", printed))
     assert 0 < size < 1 and saved == size and "the attack survives saving" in printed
     assert re.search(r"^PNG +the attack survives$", printed, re.M)
-    assert re.search(r"^JPEG, quality 50 +the attack is gone$", printed, re.M)
+    cat = adversarial_attack.CAT
+    before = models.load("efficientnet_lite0").top(network_crop(read_image(cat))[None], 1)[0][0][1]
+    compressed = attack.survival(LOAD("efficientnet_lite0"), read_image(tmp_path / "cat_image.png")[None], [before])
+    verdict = "survives" if compressed["JPEG, quality 50"][0] else "is gone"
+    assert re.search(rf"^JPEG, quality 50 +the attack {verdict}$", printed, re.M)
 
 
+@pytest.mark.slow
 def test_a_curve_of_eight_budgets(tmp_path, capsys):
     adversarial_attack.main(["--steps", "4", "--curve", "--epsilon", "8/255", "--out", str(tmp_path / "cat.png")])
     rows = capsys.readouterr().out.split("L-infinity  ")[-1].splitlines()[1:10]

@@ -1,0 +1,236 @@
+"""Searches for the smallest perturbation, on linear models: what they should find is known."""
+
+from functools import lru_cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from diffprog.attack import (
+    NORMS,
+    carlini_wagner,
+    ddn,
+    deepfool,
+    ead,
+    fmn,
+    jsma,
+    l0,
+    l1,
+    l2,
+    lbfgs,
+    linf,
+    sigma_zero,
+)
+from tests.attack.linear import nearest, problem, smallest
+
+KEY = jax.random.key(5)
+CASES = {  # attack, norm, the largest ratio to the best, options
+    "lbfgs": (lbfgs, "l2", 1.05, {}),  # between three classes the cross-entropy does not point to the nearest boundary
+    "carlini_wagner": (carlini_wagner, "l2", 1.01, {}),
+    "ddn": (ddn, "l2", 1.05, {"levels": None, "steps": 200}),
+    "fmn l2": (fmn, "l2", 1.01, {"norm": l2}),
+    "fmn linf": (fmn, "linf", 1.01, {"norm": linf}),
+    "fmn l1": (fmn, "l1", 1.05, {"norm": l1}),
+    "ead": (ead, "l1", 1.05, {"rule": "l1", "beta": 0.1}),
+    "deepfool l2": (deepfool, "l2", 1.05, {"norm": l2}),
+    "deepfool linf": (deepfool, "linf", 1.05, {"norm": linf}),
+    "fmn l0": (fmn, "l0", None, {"norm": l0}),
+    "sigma_zero": (sigma_zero, "l0", None, {}),
+    "jsma": (jsma, "l0", None, {"gamma": 1.0}),
+}
+CHANGEABLE = np.arange(25) > 0
+
+
+@lru_cache
+def run(name, rows=tuple(range(11))):
+    """The attack on these images of the problem; element 0 must not change."""
+    model, images, labels = shared()
+    attack, _, _, options = CASES[name]
+    rows = list(rows)
+    return attack(model, images[rows], labels[rows], key=KEY, mask=CHANGEABLE, batch=11, numbers=np.array(rows),
+                  engine="jax", **options)  # fmt: skip
+
+
+@lru_cache
+def shared():
+    return problem(classes=3)
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case[2]])
+def test_size_is_that_of_the_nearest_crossing(name):
+    """Of the class that was reached; and never less than the nearest of all."""
+    model, images, labels = shared()
+    _, norm, factor, _ = CASES[name]
+    result, crossed = run(name), slice(0, 10)
+    assert result.success[crossed].all()
+    best = smallest(model, images[crossed], labels[crossed], result.after[crossed], norm)
+    assert np.all(result.distances[norm][crossed] <= factor * best)
+    assert np.all(result.distances[norm][crossed] >= (1 - 1e-5) * nearest(model, images, labels, norm)[crossed])
+
+
+@pytest.mark.parametrize("name", ["fmn l0", "sigma_zero"])
+def test_fewest_elements(name):
+    """The greedy choice is optimal here; each attack finds it for all images but a few, where it takes one more."""
+    model, images, labels = shared()
+    result = run(name)
+    best = nearest(model, images, labels, "l0")[:10]
+    extra = result.distances["l0"][:10] - best
+    assert result.success[:10].all() and extra.min() == 0 and extra.max() <= 1
+    assert np.sum(extra == 0) >= 8
+    assert best.max() > 2
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_image_in_a_flat_place_comes_back_as_it_was(name):
+    """Nothing succeeds there: the gradient is zero, and what could change it is masked. That is a failure, and not of
+    its batch mates."""
+    _, images, _ = shared()
+    result = run(name)
+    assert not result.success[10] and result.failure[10] and result.first_success[10] == -1
+    np.testing.assert_array_equal(result.images[10], images[10])
+    assert all(sizes[10] == 0 for sizes in result.distances.values())
+    np.testing.assert_array_equal(result.failure, ~result.success)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_result_says_what_was_done_to_each_image(name):
+    model, images, labels = shared()
+    result = run(name)
+    assert np.isfinite(result.images).all() and result.images.min() >= 0 and result.images.max() <= 1
+    np.testing.assert_array_equal(result.images[:, 0], images[:, 0])
+    for norm in NORMS.values():
+        np.testing.assert_array_equal(result.distances[norm.name], norm.measure(result.images.astype(np.float64) - images))
+    np.testing.assert_array_equal(result.after, np.asarray(model(result.images)).argmax(axis=1))
+    np.testing.assert_array_equal(result.success, result.after != labels)
+    assert np.all(result.queries >= result.steps) and np.all(result.gradients > 0)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_no_image_depends_on_its_batch(name):
+    """Others beside it, in another order: bit for bit."""
+    together, some = run(name), [7, 10, 2]
+    apart = run(name, tuple(some))
+    np.testing.assert_array_equal(apart.images, together.images[some])
+    for field in ("success", "steps", "queries", "gradients", "first_success"):
+        np.testing.assert_array_equal(getattr(apart, field), getattr(together, field)[some], err_msg=field)
+
+
+def test_each_image_ends_by_itself():
+    for name in ("lbfgs", "carlini_wagner", "ead", "deepfool l2"):
+        assert len(set(run(name).steps)) > 2, name
+
+
+@pytest.mark.parametrize("name", ["carlini_wagner", "ead"])
+def test_confidence_is_the_lead_that_is_reached(name):
+    model, images, labels = shared()
+    attack, norm, factor, options = CASES[name]
+    result = attack(model, images[:10], labels[:10], confidence=2.0, engine="jax", **options)
+    logits = np.sort(np.asarray(model(result.images[result.success]), np.float64), axis=1)
+    assert result.success.sum() >= 5 and np.all(logits[:, -1] - logits[:, -2] >= 2 - 1e-5)
+    np.testing.assert_array_equal(result.images[~result.success], images[:10][~result.success])
+    best = smallest(model, images[:10], labels[:10], result.after, norm, lead=2.0)
+    assert np.all((result.distances[norm] <= factor * best)[result.success])
+
+
+def plain_ead(image, slope, weight, beta, steps):
+    """Equations 6 to 8 of the paper, for two classes whose logits differ by slope . image: the best of all iterates
+    until the objective stalls."""
+    point = ahead = image.astype(np.float64)
+    best, before = (image, np.inf), np.inf
+    for step in range(steps):
+        size = np.sum((point - image) ** 2) + beta * np.sum(np.abs(point - image))
+        if slope @ point > 0 and size < best[1]:
+            best = point, size
+        if step % (steps // 10) == 0:
+            objective = size + weight * max(-slope @ point, 0)
+            if objective > 0.9999 * before:
+                break
+            before = objective
+        gradient = 2 * (ahead - image) - weight * slope * (slope @ ahead < 0)
+        moved = ahead - 0.01 * np.sqrt(1 - step / steps) * gradient
+        up, down = np.minimum(moved - beta, 1), np.maximum(moved + beta, 0)
+        new = np.where(moved - image > beta, up, np.where(moved - image < -beta, down, image))
+        ahead = np.clip(new + step / (step + 3) * (new - point), 0, 1)
+        point = new
+    return best
+
+
+def test_ead_takes_the_steps_of_the_paper():
+    model, images, labels = problem(classes=2)
+    slopes = (model.weights[:, 1] - model.weights[:, 0]).astype(np.float64) * (1 - 2 * labels[:, None])
+    result = ead(model, images[:4], labels[:4], searches=1, steps=60, weight=20.0, beta=0.02, engine="jax")
+    for row in range(4):
+        expected, size = plain_ead(images[row], slopes[row], 20.0, 0.02, 60)
+        assert result.success[row] and np.isfinite(size)
+        np.testing.assert_allclose(result.images[row], expected, atol=2e-5)
+
+
+def test_ddn_tries_images_that_a_file_can_hold():
+    model, images, labels = shared()
+    images = (images * 255).round().astype(np.float32) / 255
+    result = ddn(model, images[:10], labels[:10], key=KEY, engine="jax")
+    levels = result.images.astype(np.float64) * 255
+    np.testing.assert_allclose(levels, levels.round(), atol=1e-4)
+    assert result.success.all() and result.success_8bit.all()
+    assert not run("ddn").success_8bit[:10].all()  # where nothing is rounded, rounding undoes it
+
+
+@pytest.mark.parametrize("attack", [lbfgs, ddn, deepfool])
+def test_targeted_search_finds_the_nearest_point_of_the_target(attack):
+    """With two classes a target is the other class."""
+    model, images, labels = problem(classes=2)
+    images, labels = images[:10], labels[:10]
+    options = {"levels": None} if attack is ddn else {}
+    result = attack(model, images, 1 - labels, targeted=True, engine="jax", **options)
+    assert np.all(result.after == 1 - labels) and result.success.all()
+    factor = 1.05 if attack is deepfool else 1.01
+    assert np.all(result.distances["l2"] <= factor * smallest(model, images, labels, 1 - labels, "l2"))
+
+
+def plain_jsma(image, target, jacobian, predict, theta, steps):
+    """The paper's algorithms 2 and 3, with loops; `jacobian` is constant."""
+    image, alpha, beta = image.copy(), jacobian[:, target], jacobian.sum(axis=1) - jacobian[:, target]
+    for _ in range(steps):
+        if predict(image) == target:
+            break
+        best, chosen = 0.0, None
+        for p in range(len(image)):
+            for q in range(p + 1, len(image)):
+                a, b = alpha[p] + alpha[q], beta[p] + beta[q]
+                if image[p] < 1 and image[q] < 1 and a > 0 and b < 0 and -a * b > best:
+                    best, chosen = -a * b, [p, q]
+        if chosen is None:
+            break
+        image[chosen] = np.minimum(image[chosen] + theta, 1)
+    return image if predict(image) == target else None
+
+
+def test_jsma_changes_the_pairs_of_the_paper():
+    rng = np.random.default_rng(1)
+    weights = (rng.normal(size=(12, 3)) - 0.3).astype(np.float32)
+    images = rng.uniform(0.1, 0.6, size=(8, 12)).astype(np.float32)
+    labels = (images @ weights).argmax(axis=1)
+    targets = (labels + 1) % 3
+    result = jsma(lambda x: x @ jnp.asarray(weights), images, targets, theta=0.2, gamma=0.5, targeted=True)
+    expected = [plain_jsma(image, target, weights, lambda x: np.argmax(x @ weights), np.float32(0.2), 3)
+                for image, target in zip(images, targets, strict=True)]  # fmt: skip
+    np.testing.assert_array_equal(result.success, [each is not None for each in expected])
+    assert 2 <= result.success.sum() < 8
+    for found, image in zip(result.images[result.success], [each for each in expected if each is not None],
+                            strict=True):  # fmt: skip
+        np.testing.assert_allclose(found, image, atol=1e-6)
+
+
+def test_what_makes_no_sense_is_refused():
+    model, images, labels = shared()
+    for attack, options, message in (
+        (carlini_wagner, {"confidence": -1.0}, "confidence must be a number of at least 0"),
+        (carlini_wagner, {"searches": 0}, "searches must be a whole number"),
+        (ead, {"rule": "l2"}, "rule must be one of 'elastic_net', 'l1'; found 'l2'"),
+        (deepfool, {"norm": l1}, "norm must be one of l2, linf"),
+        (lbfgs, {"memory": 0}, "memory must be a whole number"),
+        (sigma_zero, {"sigma": 0.0}, "sigma must be a positive number"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            attack(model, images, labels, **options)
