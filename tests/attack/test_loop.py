@@ -1,0 +1,111 @@
+"""What the loop promises for every attack: rows do not see each other, and end by themselves."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from diffprog.attack import l2, pgd
+
+KEY = jax.random.key(3)
+RNG = np.random.default_rng(5)
+INNER, OUTER = RNG.normal(size=(20, 32)).astype(np.float32), RNG.normal(size=(32, 5)).astype(np.float32)
+IMAGES = RNG.uniform(size=(24, 20)).astype(np.float32)
+
+
+def model(x):
+    return jnp.tanh((x - 0.5) @ INNER) @ OUTER
+
+
+LABELS = np.asarray(model(IMAGES)).argmax(axis=1)
+
+
+def attack(of=slice(None), model=model, **options):
+    options = dict(key=KEY, epsilon=0.04, steps=12, engine="jax", numbers=np.arange(24)[of]) | options
+    return pgd(model, IMAGES[of], LABELS[of], **options)
+
+
+def same(one, other, fields=("images", "success", "first_success", "steps", "queries", "gradients", "after")):
+    for field in fields:
+        np.testing.assert_array_equal(getattr(one, field), getattr(other, field), err_msg=field)
+
+
+def test_order_mates_and_padding_change_no_bit():
+    whole = attack(batch=8)
+    assert 0 < whole.success.sum() < 24
+    shuffled = RNG.permutation(24)
+    again = attack(shuffled, batch=8)
+    same(again._replace(**{name: value[np.argsort(shuffled)] for name, value in again._asdict().items()
+                           if isinstance(value, np.ndarray)}), whole)  # fmt: skip
+    few = attack(slice(5, 8), batch=8)  # five rows of padding
+    same(few, whole._replace(**{name: value[5:8] for name, value in whole._asdict().items()
+                                if isinstance(value, np.ndarray)}))  # fmt: skip
+
+
+def test_several_budgets_are_the_single_ones_made_monotone():
+    budgets = np.array([0.01, 0.03, 0.04])
+    together = attack(batch=8, epsilon=budgets[:, None])
+    alone = [attack(batch=8, epsilon=budget) for budget in budgets]
+    np.testing.assert_array_equal(together.success, np.maximum.accumulate([each.success for each in alone]))
+    np.testing.assert_array_equal(together.steps, [each.steps for each in alone])
+    assert np.all(together.distances["linf"] <= together.epsilon) and np.all(np.diff(together.robust_accuracy) <= 0)
+    np.testing.assert_array_equal(together.epsilon, np.repeat(budgets[:, None], 24, axis=1))
+    for one, each in zip(together.images, alone, strict=True):
+        np.testing.assert_array_equal(one[each.success], each.images[each.success])
+
+
+def test_a_finished_row_is_frozen_where_it_succeeded():
+    stopped = attack(early_stop=True, batch=8)
+    np.testing.assert_array_equal(stopped.steps[stopped.success], stopped.first_success[stopped.success] + 1)
+    assert np.all(stopped.steps[~stopped.success] == 12)
+    for image in np.flatnonzero(stopped.success)[:3]:  # as many steps and no more lead to the very same point
+        steps = max(int(stopped.first_success[image]), 1)
+        short = attack(slice(image, image + 1), steps=steps, batch=8)
+        if stopped.first_success[image] == steps:
+            np.testing.assert_array_equal(short.images[0], stopped.images[image])
+
+
+def test_restarts_are_of_those_that_stand_and_only_help():
+    once, thrice = attack(batch=8, steps=3), attack(batch=8, steps=3, restarts=3)
+    assert np.all(thrice.success >= once.success)
+    np.testing.assert_array_equal(thrice.steps, np.where(once.success, 3, thrice.steps))
+    assert np.all(thrice.steps[~thrice.success & ~thrice.already] == 9)
+    np.testing.assert_array_equal(thrice.images[once.success], once.images[once.success])
+
+
+def test_four_groups():
+    wrong = LABELS.copy()
+    wrong[:3] = (wrong[:3] + 1) % 5
+
+    def broken(x):  # not a number for dark first pixels, as they come or as the attack makes them
+        return jnp.where(x[:, :1] < 0.08, jnp.nan, model(x))
+
+    result = pgd(broken, IMAGES, wrong, key=KEY, epsilon=0.04, steps=12, engine="jax")
+    dark = IMAGES[:, 0] < 0.08
+    assert dark.any() and not dark[:3].any()
+    groups = np.stack([result.success, result.already, result.invalid, result.failure])
+    np.testing.assert_array_equal(groups.sum(axis=0), 1)
+    np.testing.assert_array_equal(result.already, np.arange(24) < 3)
+    np.testing.assert_array_equal(result.before == -1, dark)
+    assert np.all(result.invalid[dark]) and not np.any(result.success & ~np.isfinite(broken(result.images)).all(axis=1))
+    np.testing.assert_array_equal(result.images[dark], IMAGES[dark])
+    assert result.clean_accuracy == np.mean(~dark & (np.arange(24) >= 3))
+    assert result.robust_accuracy == result.failure.mean()
+
+
+def test_a_tie_is_no_success():
+    """Both logits are equal everywhere: argmax says 0, and neither label can be left."""
+    flat = lambda x: jnp.zeros((len(x), 2)) * x[:, :1]
+    result = pgd(flat, IMAGES[:2], np.array([0, 0]), key=KEY, norm=l2, epsilon=1.0, steps=2, engine="jax")
+    assert not result.success.any() and result.failure.all()
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e4])
+def test_an_offset_of_the_logits_hides_little(offset):
+    """10^4 leaves three digits after the point of float32 logits: the margin's gradient is exact all the same."""
+    from diffprog.attack import margin
+
+    lifted = lambda x: model(x) + offset
+    found = pgd(lifted, IMAGES, LABELS, key=KEY, epsilon=0.04, steps=12, loss=margin, engine="jax", batch=24)
+    plain = attack(loss=margin, batch=24)
+    assert abs(int(found.success.sum()) - int(plain.success.sum())) <= 1
