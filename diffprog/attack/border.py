@@ -64,6 +64,14 @@ def checked_labels(labels, count):
     return labels.astype(np.int32)
 
 
+def checked_answer(answer):
+    """What a model returns, while it is traced: one array."""
+    if not hasattr(answer, "shape"):
+        raise ValueError(f"model must return logits alone; found a {type(answer).__name__}: "
+                         "leave out what it returns besides, such as new statistics of batches")
+    return answer
+
+
 def checked_logits(logits, labels):
     """What the model makes of the images themselves: logits [n, classes] with every label among the classes."""
     logits = np.asarray(logits)

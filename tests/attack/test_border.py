@@ -35,6 +35,7 @@ NAN_MODEL = lambda x: model(x).at[:, 0].set(jnp.nan)
     ({"model": lambda x: jax.nn.softmax(model(x))}, "model returns probabilities, which sum to 1; an attack"),
     ({"model": NAN_MODEL}, "model must return finite logits; found NaN or infinity for each of 3 images"),
     ({"model": lambda x: model(x)[0]}, r"model must return logits of shape \(3, classes\); found \(3,\)"),
+    ({"model": lambda x: (model(x), {})}, "model must return logits alone; found a tuple: leave out"),
     ({"epsilon": 0.0}, "epsilon must be a positive number; found 0.0"),
     ({"epsilon": float("nan")}, "epsilon must be a positive number; found nan"),
     ({"epsilon": -0.1}, "epsilon must be a positive number; found -0.1"),
