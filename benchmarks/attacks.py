@@ -162,7 +162,7 @@ def strength():
             print("the reference AutoAttack is not installed: pip install pyautoattack")
         else:
             name = {"linf": "Linf", "l2": "L2"}[norm]
-            judge = AutoAttack(network, norm=name, eps=epsilon, version="standard", device="cpu", verbose=False, seed=0)
+            judge = AutoAttack(network, norm=name, eps=epsilon, version="standard", device="cpu", seed=0)
             returned = np.moveaxis(judge.run_standard_evaluation(inputs, classes, bs=357).numpy(), 1, -1)
             found["reference AutoAttack"] = 100 * np.mean(np.asarray(model(returned)).argmax(axis=1) == labels)
         print(f"robust accuracy of digits_robust, {norm} {epsilon}: "

@@ -16,7 +16,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from diffprog.attack import border
 from diffprog.attack.method import Candidate, Example, Method, Oracle, smaller
 
-BLOCKS = 20  # a search is looked at so often: to move the bar, and to give finished rows to images that wait
+BLOCKS = 20  # a search with a progress bar comes back so often
 
 
 class Row(NamedTuple):
@@ -67,7 +67,7 @@ class Loop:
         kept = _hashable((method, oracle))
         self._programs = (_programs if kept else _programs.__wrapped__)(method, oracle, impl)
         self._ask = (_logits if kept else _logits.__wrapped__)(oracle.model, impl)
-        self._place = lambda tree: tree
+        self._place = jax.device_put
         if devices:
             sharding = NamedSharding(Mesh(np.array(devices), ("images",)), PartitionSpec("images"))
             self._place = lambda tree: jax.device_put(tree, sharding)
@@ -87,25 +87,29 @@ class Loop:
             return
         bar.total += len(queue) * steps
         rows = examples = None
+        taken = np.zeros(self._rows, int)  # steps of each row, as the bar knows them
         owner = np.full(self._rows, -1)  # which row of the trace a row of the batch works for
         while len(queue) or (owner >= 0).any():
             free = np.flatnonzero(owner < 0)[: len(queue)]
             if len(free):
                 owner[free], queue = queue[: len(free)], queue[len(free):]
                 fresh = np.isin(np.arange(self._rows), free)
+                taken = np.where(fresh, 0, taken)
                 chosen = np.where(owner >= 0, owner, owner[free[0]])  # a row without an owner copies one, and rests
-                examples = self._place(jax.tree.map(jnp.asarray, example(chosen)))
+                examples = self._place(example(chosen))
                 rows = self._programs.admit(rows, examples, given, *self._place((fresh, owner < 0)))
-            before = np.asarray(rows.step)
-            turns = -(-steps // BLOCKS) if len(queue) or not bar.disable else steps
-            rows = self._programs.block(rows, examples, given, steps, turns, early_stop)
-            done = np.asarray(rows.finished) & (owner >= 0)
-            bar.update(int((np.asarray(rows.step) - before)[owner >= 0].sum()))
+            turns = steps if bar.disable else -(-steps // BLOCKS)
+            enough = -(-self._rows // 4) if len(queue) else self._rows  # come back when so many rows are free
+            rows = self._programs.block(rows, examples, given, steps, turns, enough, early_stop)
+            finished, step = jax.device_get((rows.finished, rows.step))
+            done = finished & (owner >= 0)
+            bar.update(int((step - taken)[owner >= 0].sum()))
+            taken = step
             if done.any():
-                if (np.asarray(rows.step)[done] == steps).any():
+                if (step[done] == steps).any():
                     rows = self._programs.conclude(rows, examples, steps)
                 leaving = np.flatnonzero(done)
-                host = jax.tree.map(np.asarray, rows._replace(state=None))
+                host = jax.device_get(rows._replace(state=None))
                 trace.add(owner[leaving], jax.tree.map(lambda leaf: leaf[leaving], host))
                 bar.total -= int((steps - host.step[leaving]).sum())
                 owner[leaving] = -1
@@ -119,7 +123,7 @@ class Programs(NamedTuple):
     """The compiled parts of a search, on whole batches."""
 
     admit: Any  # (rows or None, examples, given, fresh, resting) -> rows
-    block: Any  # (rows, examples, given, steps, turns, early_stop) -> rows
+    block: Any  # (rows, examples, given, steps, turns, enough, early_stop) -> rows
     conclude: Any  # (rows, examples, steps) -> rows
 
 
@@ -156,11 +160,11 @@ def _programs(method: Method, oracle: Oracle, impl: str) -> Programs:
         new = Row(state, best, step, first, rows.queries + view.queries, rows.gradients + view.gradients, finished)
         return _choose(rows.finished, rows, new)
 
-    def block(rows, examples, given, steps, turns, early_stop):
+    def block(rows, examples, given, steps, turns, enough, early_stop):
         examples = opened(examples)
 
         def go_on(carry):
-            return (carry[0] < turns) & ~jnp.all(carry[1].finished)
+            return (carry[0] < turns) & (jnp.sum(carry[1].finished) < enough)
 
         def body(carry):
             return carry[0] + 1, turn(carry[1], examples, given, steps, early_stop)

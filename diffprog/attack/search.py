@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypedDict
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
@@ -88,7 +87,7 @@ def search(model: Callable | Randomised, images, labels, method: Method, *, step
     rivals = labels if rivals is None else rivals(original, labels) if callable(rivals) else np.asarray(rivals)
     rivals = [border.checked_labels(each, count) for each in np.atleast_2d(rivals)]
     *drawn, last_look = folded(range(1, restarts * len(rivals) + 2))
-    trace = Trace(images[of], method)
+    trace, given = Trace(images[of], method), jax.device_put(given)
     with tqdm(total=0, desc=progress, disable=progress is None, unit="step") as bar:
         for number, keys in enumerate(drawn):
             rival = rivals[number % len(rivals)]
@@ -99,7 +98,7 @@ def search(model: Callable | Randomised, images, labels, method: Method, *, step
                 return Example(images[at], labels[at], rival[at], radius[rows], lower[at], upper[at], keys[at], own)
 
             queue = np.flatnonzero(standing & ((method.better is smaller) | ~trace.hit))
-            loop.run(example, queue, trace, jax.tree.map(jnp.asarray, given), steps, early_stop, bar)
+            loop.run(example, queue, trace, given, steps, early_stop, bar)
 
     logits = loop.logits(trace.images, last_look[of])
     valid_after = np.isfinite(logits).all(axis=1)
