@@ -5,7 +5,9 @@ documentation calls it, on CPU, with as many threads as there are cores. All in 
 time of a whole call, ours with its checks, its verdicts before, after and at 8 bits, and everything in the result. Our
 compile time is printed apart. Strength is robust accuracy on the same weights, judged by our own model.
 
-Needs the extra `bench`.
+Needs the extra `bench` and libraries whose own requirements are of years ago, and are not what they need to run:
+
+    pip install --no-deps torchattacks foolbox eagerpy pyautoattack && pip install requests GitPython torchvision
 """
 
 import argparse
@@ -163,7 +165,8 @@ def strength():
         else:
             name = {"linf": "Linf", "l2": "L2"}[norm]
             judge = AutoAttack(network, norm=name, eps=epsilon, version="standard", device="cpu", seed=0)
-            returned = np.moveaxis(judge.run_standard_evaluation(inputs, classes, bs=357).numpy(), 1, -1)
+            returned, *_ = judge.run_standard_evaluation(inputs, classes)
+            returned = np.moveaxis(returned.numpy(), 1, -1)
             found["reference AutoAttack"] = 100 * np.mean(np.asarray(model(returned)).argmax(axis=1) == labels)
         print(f"robust accuracy of digits_robust, {norm} {epsilon}: "
               + ", ".join(f"{name} {value:.1f} %" for name, value in found.items()), flush=True)
