@@ -38,7 +38,7 @@ ATTACKS = {
     "ead": Capability((l1,), "smallest", True, "gradients", "Chen et al. 2018"),
     "ddn": Capability((l2,), "smallest", True, "gradients", "Rony et al. 2019"),
     "fmn": Capability(ALL, "smallest", True, "gradients", "Pintor et al. 2021"),
-    "deepfool": Capability(DENSE, "smallest", False, "gradients", "Moosavi-Dezfooli et al. 2016"),
+    "deepfool": Capability(DENSE, "smallest", True, "gradients", "Moosavi-Dezfooli et al. 2016"),
     "fab": Capability(THREE, "smallest", False, "gradients", "Croce & Hein 2020a"),
     "sigma_zero": Capability((l0,), "smallest", True, "gradients", "Cinà et al. 2025"),
     "jsma": Capability((l0,), "smallest", True, "gradients", "Papernot et al. 2016"),

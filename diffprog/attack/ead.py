@@ -39,6 +39,8 @@ def ead(model, images, labels, *, key=None, searches: int = 9, steps: int = 1000
     border.checked_positive(step_size=step_size, weight=weight, beta=beta)
     border.checked_not_negative(confidence=confidence)
     border.checked_choice(rule, RULES, "rule")
+    low, high = border.checked_bounds(options.get("bounds", (0, 1)))
+    beta *= high - low
     given = plan(weight, searches, steps), *map(np.float32, (step_size, beta, confidence))
     return search(model, images, labels, _method(float(beta) if rule == "elastic_net" else None), key=key, given=given,
                   steps=searches * steps, confidence=confidence, **options)  # fmt: skip

@@ -24,6 +24,7 @@ from diffprog.attack import (
 )
 from tests.attack.linear import nearest, problem, smallest
 
+pytestmark = pytest.mark.usefixtures("quick_to_compile")
 KEY = jax.random.key(5)
 CASES = {  # attack, norm, the largest ratio to the best, options
     "lbfgs": (lbfgs, "l2", 1.05, {}),  # between three classes the cross-entropy does not point to the nearest boundary
@@ -221,6 +222,18 @@ def test_jsma_changes_the_pairs_of_the_paper():
     for found, image in zip(result.images[result.success], [each for each in expected if each is not None],
                             strict=True):  # fmt: skip
         np.testing.assert_allclose(found, image, atol=1e-6)
+
+
+@pytest.mark.parametrize("attack, options", [(ead, {"weight": 1e-3}), (fmn, {}), (sigma_zero, {"steps": 100})])
+def test_pixels_in_other_units_have_the_same_search(attack, options):
+    """Lengths are parts of a pixel's range; the weight is in units of a length squared."""
+    model, images, labels = problem(classes=2)
+    small = attack(model, images, labels, key=KEY, engine="jax", **options)
+    options = {name: value * 256**2 if name == "weight" else value for name, value in options.items()}
+    large = attack(lambda x: model(x / 256), images * 256, labels, key=KEY, engine="jax", bounds=(0, 256), **options)
+    np.testing.assert_array_equal(large.success, small.success)
+    np.testing.assert_allclose(large.images / 256, small.images, atol=1e-5)
+    assert small.success.sum() >= 10
 
 
 def test_what_makes_no_sense_is_refused():
