@@ -67,7 +67,7 @@ def test_a_failure_is_called_one(tmp_path, capsys):
     (["--norm", "l0"], "pgd measures perturbations in linf, l2, l1; found --norm l0: choose another"),
     (["--attack", "pdg"], "no attack on photographs is called 'pdg'; there are fgsm, "),
     (["--attack", "pgd,bim"], "a photograph takes one attack; found 2"),
-    (["--attack", "deepfool", "--target", "ostrich"], "deepfool takes no target; found 'ostrich'"),
+    (["--attack", "fab", "--target", "ostrich"], "fab takes no target; found 'ostrich'"),
     (["--attack", "hop_skip_jump", "--evaluate", "digits", "--network", "digit"], "there is no network 'digit'"),
     (["--attack", "pgd,ddn", "--evaluate", "digits", "--network", "digits"], "ddn does not search in linf"),
     (["--evaluate", "{folder}"], "one folder for each class; found no image files there"),
