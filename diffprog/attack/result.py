@@ -69,7 +69,8 @@ def monotone(result, budgets):
 
     fields = {name: unfold(value) for name, value in result._asdict().items() if isinstance(value, np.ndarray)}
     sizes = {name: unfold(size) for name, size in result.distances.items()}
-    carried = [fields[name] for name in ("images", "success", "success_8bit", "invalid", "after")] + [*sizes.values()]
+    carried = [fields[name] for name in ("images", "success", "success_8bit", "invalid", "after", "first_success")]
+    carried += sizes.values()
     for larger in range(1, budgets):
         weaker = ~fields["success"][larger] & fields["success"][larger - 1]
         for value in carried:

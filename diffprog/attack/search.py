@@ -30,7 +30,7 @@ class Options(TypedDict, total=False):
                 equal bit for bit wherever `batch` is, whatever else shares it, and equal to rounding otherwise.
     numbers:    int [n], the images' numbers in their data set, 0 .. n-1 unless given: an image's random draws come from
                 the key, the attack's name and this number.
-    devices:    over which the rows of a batch are divided; their number must divide `batch`.
+    devices:    over which the rows of a batch are divided; `batch` is rounded up to a multiple of their number.
     engine:     whose gradients, "diffprog" or "jax".
     skip:       bool [n], or of several budgets [K, n]: images that are not attacked, and come back as failures.
     progress:   a caption, which switches on a progress bar.
@@ -68,12 +68,12 @@ def search(model: Callable | Randomised, images, labels, method: Method, *, step
     count = len(images)
     labels = border.checked_labels(labels, count)
     budgets, several = border.checked_budgets(epsilon, count)
-    border.checked_counts(steps=steps, restarts=restarts)
+    border.checked_counts(steps=steps, restarts=restarts, batch=count if batch is None else batch)
     lower, upper = border.checked_box(images, mask, bounds)
     key = border.checked_key(key)
     numbers = border.checked_numbers(numbers, count)
     oracle = Oracle(model, bool(targeted), criterion, engine, float(confidence))
-    loop = Loop(method, oracle, batch or count, devices, str(jax.random.key_impl(key)))
+    loop = Loop(method, oracle, count if batch is None else batch, devices, str(jax.random.key_impl(key)))
     name = np.uint32(zlib.crc32(method.name.encode()))
     folded = lambda salts: np.asarray(_keys(key, name, numbers, np.asarray(salts)))
 

@@ -36,6 +36,7 @@ NAN_MODEL = lambda x: model(x).at[:, 0].set(jnp.nan)
     ({"model": NAN_MODEL}, "model must return finite logits; found NaN or infinity for each of 3 images"),
     ({"model": lambda x: model(x)[0]}, r"model must return logits of shape \(3, classes\); found \(3,\)"),
     ({"model": lambda x: (model(x), {})}, "model must return logits alone; found a tuple: leave out"),
+    ({"batch": 0}, "batch must be a whole number of at least 1; found 0"),
     ({"epsilon": 0.0}, "epsilon must be a positive number; found 0.0"),
     ({"epsilon": float("nan")}, "epsilon must be a positive number; found nan"),
     ({"epsilon": -0.1}, "epsilon must be a positive number; found -0.1"),

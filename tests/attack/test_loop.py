@@ -48,6 +48,7 @@ def test_several_budgets_are_the_single_ones_made_monotone():
     alone = [attack(batch=8, epsilon=budget) for budget in budgets]
     np.testing.assert_array_equal(together.success, np.maximum.accumulate([each.success for each in alone]))
     np.testing.assert_array_equal(together.steps, [each.steps for each in alone])
+    np.testing.assert_array_equal(together.first_success >= 0, together.success)
     assert np.all(together.distances["linf"] <= together.epsilon) and np.all(np.diff(together.robust_accuracy) <= 0)
     np.testing.assert_array_equal(together.epsilon, np.repeat(budgets[:, None], 24, axis=1))
     for one, each in zip(together.images, alone, strict=True):

@@ -36,7 +36,7 @@ def evaluate(model: Callable | Randomised, images, labels=None, *, attacks: dict
                  the same call and has lost at most a batch of one attack; its result is equal bit for bit. Under
                  `jax.distributed` each process does its share of the batches and returns the whole result, all in one
                  directory that they share; process 0 writes the report.
-    devices:     of this process, over which the rows of a batch are divided; their number must divide `batch`.
+    devices:     of this process, over which the rows of a batch are divided, rounded up to a multiple of their number.
     keep_images: keep each image's smallest success of each attack (or else what it was last turned into) in the
                  attack's files, as "images".
     most_hard:   how many of the images that the smallest perturbations break are kept in any case.
