@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diffprog.attack import border
+
 
 def cross_entropy(logits, labels):
     """-log softmax(logits)[label] per image. In float32 its gradient fades once the label's logit leads by about 17."""
@@ -77,6 +79,7 @@ def at(logits, labels):
 @lru_cache
 def of_label(loss):
     """A loss of (logits, labels) as a search calls it: with the rivals, which it does not read."""
+    border.checked_function("loss", loss, ["logits", "labels"], "try attack.cross_entropy, margin or dlr")
     return lambda logits, labels, rivals: loss(logits, labels)
 
 

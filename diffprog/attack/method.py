@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diffprog.attack import border
 from diffprog.attack.losses import label_margin
 from diffprog.attack.norms import Norm, linf
 
@@ -115,21 +116,24 @@ class Oracle(NamedTuple):
         """The values [n], to be raised, and the logits [n, classes]."""
         sign = -1 if self.targeted else 1
         if not isinstance(self.model, Randomised):
-            logits = self.model(points)
-            return sign * loss(logits, examples.label, examples.rival), logits
+            logits = border.logits_of(self.model, points)
+            return sign * border.values_of(loss, logits, examples.label, examples.rival), logits
+
+        border.checked_counts(samples=self.model.samples)
 
         def draw(number):
             drawn = jax.vmap(lambda key: jax.random.fold_in(key, number))(keys)
-            return jax.vmap(lambda point, key: self.model.network(point[None], key)[0])(points, drawn)
+            network = lambda point, key: border.drawn_logits_of(self.model.network, point[None], key)[0]
+            return jax.vmap(network)(points, drawn)
 
         every = jax.vmap(draw)(jnp.arange(self.model.samples))
-        values = jax.vmap(lambda logits: loss(logits, examples.label, examples.rival))(every)
+        values = jax.vmap(lambda logits: border.values_of(loss, logits, examples.label, examples.rival))(every)
         return sign * values.mean(axis=0), mean_logits(every)
 
     def hit(self, logits, examples, clear=CLEAR):
         """Where the attack has what it wants. A logit that is not finite is never a success."""
         if self.criterion is not None:
-            return jnp.isfinite(logits).all(axis=-1) & self.criterion(logits, examples.label)
+            return jnp.isfinite(logits).all(axis=-1) & border.met(self.criterion, logits, examples.label)
         lead = label_margin(logits, examples.label, examples.label) * (-1 if self.targeted else 1)
         clear = lead > clear * jnp.max(jnp.abs(logits), axis=-1)  # false where that is NaN or infinite
         return clear & (lead >= self.confidence)
@@ -138,7 +142,7 @@ class Oracle(NamedTuple):
         """`hit` of the plain prediction, as a user computes it: NumPy arrays in and out."""
         finite = np.isfinite(logits).all(axis=-1)
         if self.criterion is not None:
-            return finite & np.asarray(self.criterion(logits, labels))
+            return finite & np.asarray(border.met(self.criterion, logits, labels))
         return finite & ((logits.argmax(axis=-1) == labels) == self.targeted)
 
 

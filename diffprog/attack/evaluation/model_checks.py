@@ -11,12 +11,22 @@ DIFFERENT = 1e-4  # of the largest logit
 CERTAIN = 2.0**-25  # a probability that is closer to 1 is 1 in float32
 SATURATED = 0.05  # of the images
 FLAT = 0.01  # of the images
+ENOUGH = 8  # images to tell a model from guessing
 
 
 def check_model(probe) -> list[Caution]:
     """What the model's answers about the first batch say."""
-    checks = (randomised, batch_dependent, saturated, zero_gradients, few_classes)
+    checks = (chance, randomised, batch_dependent, saturated, zero_gradients, few_classes)
     return [caution for check in checks for caution in check(probe)]
+
+
+def chance(probe):
+    """Guessing does as well: then it is hardly the model that errs."""
+    part, classes = probe.right.mean(), probe.logits.shape[1]
+    if len(probe.labels) >= ENOUGH and part <= 1 / classes:
+        yield Caution("chance", f"{part:.0%} of the first images are classified as labelled, no more than guessing "
+                      f"among {classes} classes gets right: check that the labels use the model's numbering, and that "
+                      "images are prepared as in training.")
 
 
 def randomised(probe):

@@ -62,6 +62,7 @@ class Work:
     def _begun(self, folder, images, labels):
         """The store of this evaluation, and what the model's answers to the first batch warn of."""
         keys = self._keys(0, len(images))
+        border.checked_reach(self.epsilons, self.norm, images, self.bounds)
         border.checked_logits(self.loop.logits(images, keys), labels)
         answers = probe(self.loop, self.oracle, images, labels, keys, self._impl, self.bounds)
         largest = [float(value) if np.isfinite(value) else None for value in answers.logits.max(axis=1)]

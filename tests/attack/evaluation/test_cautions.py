@@ -47,6 +47,11 @@ def test_models(model, codes):
         logits = IMAGES.astype(np.float64) @ (15.0 * WEIGHTS)
         exact = np.log(np.exp(logits - logits.max(axis=1, keepdims=True)).sum(axis=1))
         assert f"For {np.mean(exact < 2.0**-25):.0%} of the first images" in found[0].sentence
+    if model is plain:  # one in eight is no more than one in five, and two are
+        few, more = (answers._replace(labels=np.where(first(right, 8), labels, (labels + 1) % 5)) for right in (1, 2))
+        assert not check_model(more)
+        (caution,) = check_model(few)
+        assert caution.code == "chance" and caution.sentence.startswith("12% of the first images are classified as lab")
     if model is rounding:
         assert "for 100% of the first images" in found[0].sentence
     if model is plain:  # the margin is linear: its gradient is a difference of two columns
