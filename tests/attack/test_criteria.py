@@ -134,3 +134,26 @@ def test_losses_and_verdicts_of_a_model_that_draws_are_those_of_numpy():
     np.testing.assert_allclose(values, -np.log(probabilities[:, np.arange(6), labels]).mean(axis=0), rtol=1e-5)
     np.testing.assert_allclose(softmax(logits), probabilities.mean(axis=0), rtol=1e-5)
     np.testing.assert_array_equal(oracle.verdict(logits, labels), probabilities.mean(axis=0).argmax(axis=1) != labels)
+
+
+def test_a_success_is_clear_of_rounding_while_it_is_sought_and_plain_at_the_end():
+    """A lead that another order of summation can undo does not end a search; what is returned is judged by argmax."""
+    logits = np.float32([[10, 10.000001], [10, 10.001], [10, 9], [np.nan, 1], [10, np.inf], [-np.inf, 1]])
+    examples = Example(None, np.zeros(6, int), None, None, None, None, None)
+    oracle = Oracle(None, False, None, "jax")
+    assert logits[0, 1] > logits[0, 0]
+    np.testing.assert_array_equal(oracle.hit(logits, examples), [False, True, False, False, False, False])
+    np.testing.assert_array_equal(oracle.verdict(logits, examples.label), [True, True, False, False, False, False])
+    back, three = Oracle(None, True, None, "jax"), examples._replace(label=np.zeros(3, int))
+    np.testing.assert_array_equal(back.hit(-logits[:3], three), [False, True, False])
+
+
+def test_success_of_a_model_that_draws_is_judged_on_fresh_draws():
+    """Not on those with which it was found."""
+    model = network(SHAPES["flat"])
+    noisy = Randomised(lambda images, key: model(images) + 3 * jax.random.normal(key, (len(images), CLASSES)), 2)
+    images = RNG.uniform(size=(COUNT, 11)).astype(np.float32)
+    labels = np.asarray(model(images)).argmax(axis=1)
+    result = pgd(noisy, images, labels, key=KEY, epsilon=0.02, steps=8, engine="jax")
+    np.testing.assert_array_equal(result.success, (result.after != labels) & ~result.already)
+    assert np.any((result.first_success >= 0) & ~result.success)

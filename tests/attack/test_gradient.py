@@ -94,6 +94,7 @@ def test_fgsm_is_the_sign_of_the_gradient(engine):
 def test_more_steps_never_undo_a_success_nor_lower_the_loss(norm):
     model, images, labels = network()
     target = (labels + 1) % 5
+    target[0] = labels[0]  # there already
     epsilon = 0.08 if norm is linf else 0.25
     hits, values = [], []
     for steps in range(1, 9):
@@ -101,6 +102,8 @@ def test_more_steps_never_undo_a_success_nor_lower_the_loss(norm):
                      targeted=True, engine="jax")
         hits.append(result.success)
         values.append(-np.asarray(cross_entropy(model(result.images), target)))
+        np.testing.assert_array_equal(result.already, np.arange(7) == 0)
+        np.testing.assert_array_equal(result.images[0], images[0])
     hits, values = np.array(hits), np.array(values)
     assert np.all(hits[1:] >= hits[:-1])
     assert np.all((values[1:] >= values[:-1] - 1e-6) | (hits[1:] > hits[:-1]))
@@ -188,10 +191,10 @@ def test_a_model_compiles_once_and_need_not_be_hashable():
         traces.append(1)
         return x[:, :5]
 
-    pgd(model, images, labels, key=KEY, engine="jax")
+    pgd(model, images[:6], labels[:6], key=KEY, batch=3, engine="jax")
     count = len(traces)
-    pgd(model, images[::-1], labels[::-1], key=KEY, epsilon=0.1, step_size=0.01, steps=60, engine="jax")
-    assert len(traces) == count
+    pgd(model, images[::-1], labels[::-1], key=KEY, epsilon=0.1, step_size=0.01, steps=60, batch=3, engine="jax")
+    assert len(traces) == count  # the last batch is of one image
 
     class Unhashable(list):
         def __call__(self, x):

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffprog.attack import l2, pgd
+from diffprog.attack import fgsm, l2, pgd
 
 KEY = jax.random.key(3)
 RNG = np.random.default_rng(5)
@@ -30,14 +30,18 @@ def same(one, other, fields=("images", "success", "first_success", "steps", "que
         np.testing.assert_array_equal(getattr(one, field), getattr(other, field), err_msg=field)
 
 
-def test_order_mates_and_padding_change_no_bit():
-    whole = attack(batch=8)
+@pytest.mark.parametrize("early_stop", [False, True])
+def test_order_mates_and_padding_change_no_bit(early_stop):
+    """With an early stop the rows of a batch are at different steps, and finished ones wait for the others; the steps
+    are so short that waiting rows would gain by going on."""
+    options = dict(batch=8, early_stop=early_stop, step_size=0.004)
+    whole = attack(**options)
     assert 0 < whole.success.sum() < 24
     shuffled = RNG.permutation(24)
-    again = attack(shuffled, batch=8)
+    again = attack(shuffled, **options)
     same(again._replace(**{name: value[np.argsort(shuffled)] for name, value in again._asdict().items()
                            if isinstance(value, np.ndarray)}), whole)  # fmt: skip
-    few = attack(slice(5, 8), batch=8)  # five rows of padding
+    few = attack(slice(5, 8), **options)  # five rows of padding
     same(few, whole._replace(**{name: value[5:8] for name, value in whole._asdict().items()
                                 if isinstance(value, np.ndarray)}))  # fmt: skip
 
@@ -53,6 +57,17 @@ def test_several_budgets_are_the_single_ones_made_monotone():
     np.testing.assert_array_equal(together.epsilon, np.repeat(budgets[:, None], 24, axis=1))
     for one, each in zip(together.images, alone, strict=True):
         np.testing.assert_array_equal(one[each.success], each.images[each.success])
+
+
+def test_a_budget_that_a_search_wastes_takes_the_success_of_a_smaller_one():
+    """Class 1 lies between 0.52 and 0.56; one step of the whole budget from 0.5 goes beyond."""
+    ridge = lambda x: jnp.stack([jnp.zeros(len(x)), 0.02 - jnp.abs(x[:, 0] - 0.54)], axis=1)
+    image, budgets = np.full((1, 1), 0.5, np.float32), np.array([[0.01], [0.03], [0.2]])
+    found = fgsm(ridge, image, np.zeros(1, int), epsilon=budgets, engine="jax")
+    np.testing.assert_array_equal(found.success[:, 0], [False, True, True])
+    np.testing.assert_allclose(found.distances["linf"][:, 0], [0.01, 0.03, 0.03], rtol=1e-5)
+    np.testing.assert_array_equal(found.images[2], found.images[1])
+    np.testing.assert_array_equal(found.after[:, 0], [0, 1, 1])
 
 
 def test_a_finished_row_is_frozen_where_it_succeeded():

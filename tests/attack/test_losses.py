@@ -3,7 +3,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffprog.attack import cross_entropy, dlr, margin
-from diffprog.attack.losses import likely_rivals, targeted_dlr
+from diffprog.attack.losses import likely_rivals, other_class, targeted_dlr
+from diffprog.optimize import ENGINES
+from diffprog.optimize.engine import value_and_grad
 
 LOGITS = jnp.log(jnp.array([[0.5, 0.3, 0.2], [0.1, 0.1, 0.8]]))
 LABELS = jnp.array([0, 1])
@@ -38,6 +40,26 @@ def test_ratios_of_few_classes():
     np.testing.assert_allclose(targeted_dlr(three, zero, one), [-3 / (4 - 1)], rtol=1e-6)
     np.testing.assert_array_equal(targeted_dlr(two, zero, one), [-3])
     np.testing.assert_array_equal(dlr(two, zero), [-3])
+
+
+def test_ratios_of_ties_are_numbers():
+    """Where the third logit is the first, the scale is 0."""
+    ties, labels, rivals = jnp.array([[1.0, 1, 1, 1], [3, 3, 3, 0]]), jnp.array([0, 3]), jnp.array([1, 0])
+    for ratio in (lambda z: dlr(z, labels), lambda z: targeted_dlr(z, labels, rivals)):
+        values, slopes = jax.jit(lambda z, ratio=ratio: (ratio(z), jax.grad(lambda z: ratio(z).sum())(z)))(ties)
+        assert values[0] == 0 and values[1] > 1 and np.isfinite(values).all() and np.isfinite(slopes).all()
+
+
+def test_infinite_masks_leave_no_nan_in_gradients():
+    """A label far ahead, and far behind: the gradients in closed form, by both engines."""
+    logits, labels = jnp.array([[-300.0, -301.0, -500.0], [-5.0, 400.0, 400.0]]), jnp.array([0, 0])
+    for engine in ENGINES:
+        def slope(loss, engine=engine):
+            return jax.jit(value_and_grad(engine)(lambda z: loss(z, labels).sum()))(logits)[1]
+
+        np.testing.assert_array_equal(slope(margin)[0], [-1, 1, 0])
+        sure = np.e / (1 + np.e)  # the label's probability, against the second class
+        np.testing.assert_allclose(slope(other_class), [[-sure, sure, 0], [0, 0, 0]], atol=1e-6)
 
 
 def test_rivals_come_in_the_order_of_their_logits_without_the_label():

@@ -131,10 +131,17 @@ def test_di_shrinks_as_often_as_asked(pictures):
     assert np.all(np.any(di_fgsm(*pictures, probability=1.0, resize=0.5, **options).images != plain, axis=(1, 2, 3)))
 
 
-def test_a_zero_gradient_is_no_nan():
-    flat = lambda x: jnp.tanh(0 * x[:, :3]) + jnp.array([2.0, 0, 0])
-    result = mi_fgsm(flat, np.full((2, 4), 0.5, np.float32), np.zeros(2, int), steps=3, engine="jax")
-    np.testing.assert_array_equal(result.images, 0.5)
+def test_a_zero_gradient_adds_nothing():
+    """The slope ends at 0.51, and the momentum goes on to where the class changes, 0.55; without any slope it rests."""
+
+    def plateau(x):
+        rise = jnp.clip(x[:, 0] - 0.49, 0, 0.02) + (x[:, 0] > 0.55)
+        return jnp.stack([jnp.full(len(x), 0.5), rise], axis=1)
+
+    images = np.float32([[0.5], [0.52]])
+    result = mi_fgsm(plateau, images, np.zeros(2, int), epsilon=0.08, steps=10, early_stop=True, engine="jax")
+    np.testing.assert_array_equal(result.success, [True, False])
+    np.testing.assert_allclose(result.images, [[0.556], [0.52]], atol=1e-6)
 
 
 def test_pictures_are_asked_for():

@@ -22,6 +22,8 @@ from diffprog.attack import (
     linf,
     sigma_zero,
 )
+from diffprog.attack.deepfool import BEYOND
+from diffprog.attack.smallest import first_round, plan, told
 from tests.attack.linear import nearest, problem, smallest
 
 pytestmark = pytest.mark.usefixtures("quick_to_compile")
@@ -123,16 +125,84 @@ def test_each_image_ends_by_itself():
         assert len(set(run(name).steps)) > 2, name
 
 
-@pytest.mark.parametrize("name", ["carlini_wagner", "ead"])
-def test_confidence_is_the_lead_that_is_reached(name):
-    model, images, labels = shared()
+@pytest.mark.parametrize("name, targeted", [("carlini_wagner", False), ("ead", True)])
+def test_confidence_is_the_lead_that_is_reached(name, targeted):
+    model, images, labels = problem(classes=2) if targeted else shared()
     attack, norm, factor, options = CASES[name]
-    result = attack(model, images[:10], labels[:10], confidence=2.0, engine="jax", **options)
+    wanted = 1 - labels if targeted else labels
+    result = attack(model, images[:10], wanted[:10], confidence=2.0, targeted=targeted, engine="jax", **options)
+    np.testing.assert_array_equal(result.success, (result.after == wanted[:10]) == targeted)
     logits = np.sort(np.asarray(model(result.images[result.success]), np.float64), axis=1)
     assert result.success.sum() >= 5 and np.all(logits[:, -1] - logits[:, -2] >= 2 - 1e-5)
     np.testing.assert_array_equal(result.images[~result.success], images[:10][~result.success])
     best = smallest(model, images[:10], labels[:10], result.after, norm, lead=2.0)
     assert np.all((result.distances[norm] <= factor * best)[result.success])
+
+
+@pytest.mark.parametrize("searches", [9, 10])
+def test_weights_are_those_of_the_authors_bisection(searches):
+    """Their program in loops: tenfold until the first success, then halves; of ten or more searches, the last is at
+    the smallest weight that has succeeded."""
+    for succeeds in (0.0007, 0.3, 40.0, 1e9):
+        low, high, weight, expected = 0.0, 1e10, 1e-3, []
+        for number in range(searches):
+            weight = high if searches >= 10 and number == searches - 1 and high < 1e10 else weight
+            expected.append(weight)
+            low, high = (low, weight) if weight >= succeeds else (weight, high)
+            weight = (low + high) / 2 if high < 1e10 else 10 * weight
+        numbers, tried = plan(1e-3, searches, 2), []
+        rounds, over = first_round(numbers), False
+        while not over:
+            tried.append(float(rounds.weight))
+            rounds, ended, _ = told(rounds, numbers, tried[-1] >= succeeds, False)  # what is found at any step counts
+            rounds, ended, over = told(rounds, numbers, rounds.found, False)
+            assert ended
+        np.testing.assert_allclose(tried, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("attack", [ddn, fmn])
+def test_a_zero_gradient_is_replaced_by_a_random_direction(attack):
+    """The class changes on a sphere, and the logits are constant on both sides: the sphere's radius is found."""
+    def model(x):
+        inside = jnp.sum((x - 0.5) ** 2, axis=1, keepdims=True) < 0.2**2
+        return jnp.where(inside, jnp.array([1.0, -1.0]), jnp.array([-1.0, 1.0]))
+
+    images, options = np.full((2, 16), 0.5, np.float32), {"levels": None, "radius": 0.5} if attack is ddn else {}
+    result = attack(model, images, np.zeros(2, int), key=KEY, mask=np.arange(16) > 2, engine="jax", **options)
+    assert result.success.all() and np.all(np.abs(result.distances["l2"] / 0.2 - 1) < 0.05)
+    assert not np.any(result.images[:, :3] != 0.5) and np.abs(result.images[0] - result.images[1]).max() > 0.01
+
+
+def plain_deepfool(image, label, weights, steps, candidates, overshoot):
+    """Algorithm 2 with loops, on sin(5 x) @ weights: the candidates are those of each step, and the overshoot is of the
+    whole way; the box cuts off both."""
+    point, total = image.astype(np.float64), 0
+    for _ in range(steps):
+        logits = np.sin(5 * point) @ weights
+        if logits.argmax() != label:
+            return point
+        ways = []
+        for other in [each for each in np.argsort(-logits) if each != label][:candidates]:
+            slope = 5 * np.cos(5 * point) * (weights[:, other] - weights[:, label])
+            slope[((point == 1) & (slope > 0)) | ((point == 0) & (slope < 0))] = 0
+            gap = logits[label] - logits[other] + BEYOND * np.abs(logits).max()
+            ways.append(gap / (slope @ slope) * slope)
+        total = np.clip(image + total + min(ways, key=np.linalg.norm), 0, 1) - image
+        point = np.clip(image + (1 + overshoot) * total, 0, 1)
+    return point
+
+
+def test_deepfool_takes_the_steps_of_the_paper():
+    rng = np.random.default_rng(23)  # of which one image tells the candidates of each step from those of the first
+    weights = rng.normal(size=(12, 8)).astype(np.float32)
+    images = rng.uniform(-0.2, 1.2, size=(16, 12)).clip(0, 1).astype(np.float32)
+    model = lambda x: jnp.sin(5 * x) @ weights
+    labels = np.asarray(model(images)).argmax(axis=1)
+    result = deepfool(model, images, labels, candidates=2, overshoot=0.05, engine="jax")
+    expected = [plain_deepfool(image, label, weights.astype(np.float64), 50, 2, 0.05)
+                for image, label in zip(images, labels, strict=True)]  # fmt: skip
+    assert result.success.all() and np.mean(result.steps >= 3) > 0.2
+    np.testing.assert_allclose(result.images, expected, atol=2e-5)
 
 
 def plain_ead(image, slope, weight, beta, steps):
@@ -171,11 +241,17 @@ def test_ead_takes_the_steps_of_the_paper():
 def test_ddn_tries_images_that_a_file_can_hold():
     model, images, labels = shared()
     images = (images * 255).round().astype(np.float32) / 255
-    result = ddn(model, images[:10], labels[:10], key=KEY, engine="jax")
+    options = dict(key=KEY, mask=CHANGEABLE, batch=11, engine="jax")
+    result = ddn(model, images[:10], labels[:10], **options)
     levels = result.images.astype(np.float64) * 255
     np.testing.assert_allclose(levels, levels.round(), atol=1e-4)
     assert result.success.all() and result.success_8bit.all()
     assert not run("ddn").success_8bit[:10].all()  # where nothing is rounded, rounding undoes it
+    plain, coarse = (ddn(model, images[:10], labels[:10], steps=1, radius=3.0, levels=levels, **options)
+                     for levels in (None, 16))
+    assert np.sum(plain.success & coarse.success) >= 5
+    both = plain.images[plain.success & coarse.success][:, 1:]
+    np.testing.assert_allclose(coarse.images[plain.success & coarse.success][:, 1:], np.rint(15 * both) / 15, atol=1e-6)
 
 
 @pytest.mark.parametrize("attack", [lbfgs, ddn, deepfool])

@@ -66,6 +66,18 @@ def test_each_minimum_is_as_low_as_scipys_and_in_the_box(name):
     assert found.evaluations.max() < 200
 
 
+def test_no_bound_is_passed_by_a_rounding_error():
+    """Boxes whose sides are of all sizes, with most minima outside."""
+    rng = np.random.default_rng(4)
+    fun, _, _, _, (matrices, slopes) = problems(np.random.default_rng(3))["quadratic"]
+    for _ in range(20):
+        lower = rng.normal(size=(6, SIZE)).astype(np.float32)
+        upper = lower + np.float32(10) ** rng.uniform(-4, 1, (6, SIZE)).astype(np.float32)
+        points = rng.uniform(lower, upper)
+        found = minimise(fun, points, lower, upper, tuple(map(np.float32, (matrices, slopes)))).points
+        assert np.all((found >= lower) & (found <= upper)) and np.sum((found == lower) | (found == upper)) > 10
+
+
 def test_a_problem_that_fails_is_alone_with_it():
     """One function is NaN, one has no minimum, and one starts at its own: the fourth takes no notice."""
 
