@@ -92,7 +92,9 @@ class Randomised(NamedTuple):
     """A model that draws: `network(images, key) -> logits`, judged by its expectation over `samples` draws.
 
     Losses and gradients are means over the draws, and the verdict is that of the mean probabilities (Athalye et al.
-    2018, expectation over transformation). So is a deterministic model under random transforms of the image:
+    2018, expectation over transformation). A search for the smallest perturbation ends where single draws decide, and
+    fresh ones undo most of what it found: with `confidence=1.0`, an option of every attack, it seeks points of some
+    lead, which stay. Judged so is also a deterministic model under random transforms of the image:
     `Randomised(lambda images, key: model(shake(key, images)), samples=20)`.
     """
 

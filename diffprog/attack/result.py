@@ -32,6 +32,7 @@ class AttackResult(NamedTuple):
     queries: np.ndarray  # int [n], forward passes through the model that the search spent
     gradients: np.ndarray  # int [n], backward passes
     attack: str  # its name
+    repaired: np.ndarray | bool = False  # bool [K, n], of several budgets: what is returned is of a smaller one
     by: np.ndarray | None = None  # str [n], of several attacks, which one succeeded; "" where none did
 
     @property
@@ -71,11 +72,12 @@ def monotone(result, budgets):
     sizes = {name: unfold(size) for name, size in result.distances.items()}
     carried = [fields[name] for name in ("images", "success", "success_8bit", "invalid", "after", "first_success")]
     carried += sizes.values()
+    repaired = np.zeros_like(fields["success"])
     for larger in range(1, budgets):
-        weaker = ~fields["success"][larger] & fields["success"][larger - 1]
+        weaker = repaired[larger] = ~fields["success"][larger] & fields["success"][larger - 1]
         for value in carried:
             value[larger][weaker] = value[larger - 1][weaker]
-    return result._replace(**fields, distances=sizes)
+    return result._replace(**fields, distances=sizes, repaired=repaired)
 
 
 def either(first, second):
@@ -88,6 +90,7 @@ def either(first, second):
 
     chosen = {name: choose(getattr(first, name), getattr(second, name))
               for name in ("images", "success", "success_8bit", "invalid", "after", "first_success", "by")}
+    chosen["repaired"] = np.where(take, second.repaired, first.repaired)
     sizes = {name: choose(size, second.distances[name]) for name, size in first.distances.items()}
     spent = {name: getattr(first, name) + getattr(second, name) for name in ("steps", "queries", "gradients")}
     return first._replace(**chosen, **spent, distances=sizes)

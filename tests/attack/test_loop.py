@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffprog.attack import fgsm, l2, pgd
+from diffprog.attack import evaluate, fgsm, l2, pgd
 
 KEY = jax.random.key(3)
 RNG = np.random.default_rng(5)
@@ -59,15 +59,27 @@ def test_several_budgets_are_the_single_ones_made_monotone():
         np.testing.assert_array_equal(one[each.success], each.images[each.success])
 
 
+def ridge(x):
+    """Class 1 lies between 0.52 and 0.56: one step of a larger budget goes beyond."""
+    return jnp.stack([jnp.zeros(len(x)), 0.02 - jnp.abs(x[:, 0] - 0.54)], axis=1)
+
+
 def test_a_budget_that_a_search_wastes_takes_the_success_of_a_smaller_one():
-    """Class 1 lies between 0.52 and 0.56; one step of the whole budget from 0.5 goes beyond."""
-    ridge = lambda x: jnp.stack([jnp.zeros(len(x)), 0.02 - jnp.abs(x[:, 0] - 0.54)], axis=1)
     image, budgets = np.full((1, 1), 0.5, np.float32), np.array([[0.01], [0.03], [0.2]])
     found = fgsm(ridge, image, np.zeros(1, int), epsilon=budgets, engine="jax")
     np.testing.assert_array_equal(found.success[:, 0], [False, True, True])
     np.testing.assert_allclose(found.distances["linf"][:, 0], [0.01, 0.03, 0.03], rtol=1e-5)
     np.testing.assert_array_equal(found.images[2], found.images[1])
     np.testing.assert_array_equal(found.after[:, 0], [0, 1, 1])
+    np.testing.assert_array_equal(found.repaired[:, 0], [False, False, True])
+
+
+def test_an_evaluation_warns_of_a_budget_that_a_search_wastes():
+    images = np.full((8, 1), 0.5, np.float32)
+    found = evaluate(ridge, images, np.zeros(8, int), attacks={"fgsm": fgsm}, epsilons=[0.03, 0.2], batch=8, key=KEY,
+                     engine="jax")  # fmt: skip
+    assert found.worst_case().tolist() == [0, 0]
+    assert "fgsm alone breaks 0.0% of the images at budget 0.2" in found.warnings[-1].sentence
 
 
 def test_a_finished_row_is_frozen_where_it_succeeded():

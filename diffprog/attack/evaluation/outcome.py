@@ -69,15 +69,11 @@ def outcome(result: AttackResult | None, valid, size, epsilons, seconds, compile
 
     of = lambda name: getattr(result, name, False)
     success = np.reshape(of("success"), (searches, -1)) if result is not None else np.zeros((searches, 0), bool)
-    copied = np.zeros_like(success)
-    if result is not None:
-        found = result.images.reshape(searches, success.shape[1], -1)
-        copied[1:] = success[1:] & success[:-1] & np.all(found[1:] == found[:-1], axis=-1)
-        copied &= np.reshape(result.first_success, success.shape) < 0
+    repaired = np.broadcast_to(of("repaired"), success.shape)
     already = whole(of("already"), False)[0]
     return Outcome(
         success=whole(success & within, False), success_8bit=whole(of("success_8bit") & within, False),
-        exceeded=whole(success & ~within, False), repaired=whole(copied, False), size=whole(size, 0.0),
+        exceeded=whole(success & ~within, False), repaired=whole(repaired, False), size=whole(size, 0.0),
         after=whole(of("after"), -1), invalid=whole(of("invalid"), False) | ~valid, already=already,
         first_success=whole(of("first_success"), -1), steps=whole(of("steps"), 0), queries=whole(of("queries"), 0),
         gradients=whole(of("gradients"), 0), seconds=np.array([seconds]), compile_seconds=np.array([compile_seconds]),

@@ -7,11 +7,12 @@ from diffprog.attack.evaluation.caution import Caution
 SURPASSED = 0.002  # of accuracy: what AutoAttack warns of, too
 LATE = 0.05  # of the successes
 RISE = 0.01  # of accuracy
+UNDONE = 0.05  # of what the search found
 
 
 def check_results(evaluation) -> list[Caution]:
     """What the numbers say."""
-    checks = (not_finite, black_box, few_steps, more_steps, rising, exceeded)
+    checks = (not_finite, black_box, few_steps, more_steps, rising, exceeded, undone)
     return [caution for check in checks for caution in check(evaluation)]
 
 
@@ -95,6 +96,18 @@ def exceeded(evaluation):
         if outcome.exceeded.any():
             yield Caution("exceeded", f"{outcome.exceeded.sum()} successes of {name} are larger than their budget in "
                           f"{evaluation.norm} and do not count: mend the attack, or evaluate it in its own norm.")
+
+
+def undone(evaluation):
+    """What a search took for a success is judged again, of a model that draws on fresh draws."""
+    for name, outcome in evaluation.outcomes.items():
+        found = (outcome.first_success >= 0) & ~outcome.repaired & ~outcome.exceeded
+        lost = int(np.sum(found & ~outcome.success & ~outcome.invalid))
+        if lost > max(1, UNDONE * found.sum()):
+            yield Caution("undone", f"{lost} of {found.sum()} successes of {name} were none when the model was asked "
+                          "again, as happens where draws decide, above all to the smallest perturbations: let the "
+                          "attack seek a lead, with functools.partial(attack, confidence=1.0), or give "
+                          "attack.Randomised more samples.")
 
 
 def _within_budgets(evaluation):

@@ -143,6 +143,14 @@ def test_results_that_break_their_promises():
     assert caution.code == "exceeded" and "4 successes of pgd are larger than their budget" in caution.sentence
 
 
+def test_successes_that_fresh_draws_undo_are_told():
+    found = lambda kept, seen=40: check_results(evaluation({"fmn": outcome(
+        [first(kept)] * 2, first_success=np.where(first(seen), 2, -1) * np.ones((2, 1), int))}))  # fmt: skip
+    assert not found(40) and not found(38)  # 4 of 80
+    (caution,) = found(30)
+    assert caution.code == "undone" and "20 of 80 successes of fmn were none" in caution.sentence
+
+
 def test_what_a_careless_attack_returns_is_measured():
     """It claims to have stayed within budgets that it exceeds."""
 
