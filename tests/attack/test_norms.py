@@ -129,7 +129,8 @@ def test_points_inside_stay(norm):
 def test_projecting_twice_is_projecting_once(point, centre, epsilon):
     for norm in EVERY:
         once = project[norm.name](point, centre, epsilon)
-        np.testing.assert_allclose(project[norm.name](once, centre, epsilon), once, atol=1e-6 * epsilon)
+        # Each projection may round an element once: two roundings of float32, besides what the radius allows.
+        np.testing.assert_allclose(project[norm.name](once, centre, epsilon), once, rtol=2**-22, atol=1e-6 * epsilon)
 
 
 def test_l2_budget_holds_for_a_photograph_sized_image():
