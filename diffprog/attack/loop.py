@@ -74,12 +74,13 @@ class Loop:
 
     def logits(self, images, keys) -> np.ndarray:
         """The model's logits of any number of images, a batch at a time."""
-        found = []
+        found, asked = [], None
         for first in range(0, len(images), self._rows):
             chosen = self._padded(np.arange(first, min(first + self._rows, len(images))))
-            batch = self._place((images[chosen], keys[chosen]))
-            found.append(np.asarray(self._ask(*batch)))
-        return np.concatenate(found)[: len(images)]
+            asked, before = self._ask(*self._place((images[chosen], keys[chosen]))), asked
+            if before is not None:  # waited for while the next batch is on its way
+                found.append(np.asarray(before))
+        return np.concatenate([*found, np.asarray(asked)])[: len(images)]
 
     def run(self, example, queue, trace: Trace, given, steps: int, early_stop: bool, bar):
         """Search for the rows of `queue`, whose examples `example(rows)` are, and add what is found to `trace`."""
@@ -101,15 +102,13 @@ class Loop:
             turns = steps if bar.disable else -(-steps // BLOCKS)
             enough = -(-self._rows // 4) if len(queue) else self._rows  # come back when so many rows are free
             rows = self._programs.block(rows, examples, given, steps, turns, enough, early_stop)
-            finished, step = jax.device_get((rows.finished, rows.step))
-            done = finished & (owner >= 0)
-            bar.update(int((step - taken)[owner >= 0].sum()))
-            taken = step
+            rows = self._programs.conclude(rows, examples, steps)
+            host = jax.device_get(rows._replace(state=None))
+            done = host.finished & (owner >= 0)
+            bar.update(int((host.step - taken)[owner >= 0].sum()))
+            taken = host.step
             if done.any():
-                if (step[done] == steps).any():
-                    rows = self._programs.conclude(rows, examples, steps)
                 leaving = np.flatnonzero(done)
-                host = jax.device_get(rows._replace(state=None))
                 trace.add(owner[leaving], jax.tree.map(lambda leaf: leaf[leaving], host))
                 bar.total -= int((steps - host.step[leaving]).sum())
                 owner[leaving] = -1
@@ -173,15 +172,19 @@ def _programs(method: Method, oracle: Oracle, impl: str) -> Programs:
 
     def conclude(rows, examples, steps):
         """The point that the last step led to has not been looked at yet."""
-        examples = opened(examples)
-        keys = jax.vmap(jax.random.fold_in)(examples.key, rows.step)
-        value, logits = oracle.ask(rows.state.point, examples, keys, method.loss)
-        hit = oracle.hit(logits, examples)
-        best = _keep(rows.best, candidate(examples, rows.state.point, value, hit), method.better)
         ended = rows.finished & (rows.step == steps)
-        first = jnp.where((rows.first < 0) & hit, rows.step, rows.first)
-        return rows._replace(best=_choose(ended, best, rows.best), first=jnp.where(ended, first, rows.first),
-                             queries=rows.queries + ended)  # fmt: skip
+
+        def look(rows):
+            own = opened(examples)
+            keys = jax.vmap(jax.random.fold_in)(own.key, rows.step)
+            value, logits = oracle.ask(rows.state.point, own, keys, method.loss)
+            hit = oracle.hit(logits, own)
+            best = _keep(rows.best, candidate(own, rows.state.point, value, hit), method.better)
+            first = jnp.where((rows.first < 0) & hit, rows.step, rows.first)
+            return rows._replace(best=_choose(ended, best, rows.best), first=jnp.where(ended, first, rows.first),
+                                 queries=rows.queries + ended)  # fmt: skip
+
+        return jax.lax.cond(jnp.any(ended), look, lambda rows: rows, rows)
 
     return Programs(jax.jit(admit), jax.jit(block), jax.jit(conclude))
 

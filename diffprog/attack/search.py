@@ -77,7 +77,8 @@ def search(model: Callable | Randomised, images, labels, method: Method, *, step
     name = np.uint32(zlib.crc32(method.name.encode()))
     folded = lambda salts: np.asarray(_keys(key, name, numbers, np.asarray(salts)))
 
-    original = border.checked_logits(loop.logits(images, folded([0])[0]), labels)
+    keys = folded(range(restarts + 2))
+    original = border.checked_logits(loop.logits(images, keys[0]), labels)
     valid = np.isfinite(original).all(axis=1)
     already = loop.oracle.verdict(original, labels)
     standing = (valid & ~already & ~np.broadcast_to(False if skip is None else skip, budgets.shape)).reshape(-1)
@@ -86,13 +87,15 @@ def search(model: Callable | Randomised, images, labels, method: Method, *, step
     radius = border.float32_at_most(budgets.reshape(-1))
     rivals = labels if rivals is None else rivals(original, labels) if callable(rivals) else np.asarray(rivals)
     rivals = [border.checked_labels(each, count) for each in np.atleast_2d(rivals)]
-    *drawn, last_look = folded(range(1, restarts * len(rivals) + 2))
+    if len(rivals) > 1:
+        keys = folded(range(restarts * len(rivals) + 2))
+    _, *drawn, last_look = keys
     trace, given = Trace(images[of], method), jax.device_put(given)
     with tqdm(total=0, desc=progress, disable=progress is None, unit="step") as bar:
-        for number, keys in enumerate(drawn):
+        for number, own_keys in enumerate(drawn):
             rival = rivals[number % len(rivals)]
 
-            def example(rows, keys=keys, rival=rival):
+            def example(rows, keys=own_keys, rival=rival):
                 at = of[rows]
                 own = jax.tree.map(lambda leaf: leaf[at], extra)
                 return Example(images[at], labels[at], rival[at], radius[rows], lower[at], upper[at], keys[at], own)
@@ -100,9 +103,9 @@ def search(model: Callable | Randomised, images, labels, method: Method, *, step
             queue = np.flatnonzero(standing & ((method.better is smaller) | ~trace.hit))
             loop.run(example, queue, trace, given, steps, early_stop, bar)
 
-    logits = loop.logits(trace.images, last_look[of])
+    returned = np.concatenate([trace.images, as_8bit(trace.images, bounds)])
+    logits, rounded = np.split(loop.logits(returned, np.tile(last_look[of], (2, 1))), 2)
     valid_after = np.isfinite(logits).all(axis=1)
-    rounded = loop.logits(as_8bit(trace.images, bounds), last_look[of])
     result = AttackResult(
         images=trace.images,
         success=standing & loop.oracle.verdict(logits, labels[of]),
