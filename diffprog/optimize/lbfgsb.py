@@ -18,6 +18,7 @@ from diffprog.optimize.box_model import Pairs, cauchy_point, quadratic, remember
 from diffprog.optimize.engine import value_and_grad
 
 SEARCHING, FLAT, SETTLED, STUCK = range(4)  # what a status says
+FEWEST = 4  # searches that are worth a loop of their own, when the others are done
 MESSAGES = ("the evaluations were used up", "the projected gradient is small enough",
             "the value changes no more", "no lower value was found along the gradient")  # fmt: skip
 
@@ -149,15 +150,29 @@ def _program(fun, memory, engine):
         return values, gradients
 
     def run(points, lower, upper, args, evaluations, tolerances):
-        def turn(carry):
-            states, turns = carry
-            found = evaluate(states.point, args)
-            return jax.vmap(advance, (0, 0, 0, 0, 0, None))(states, *found, lower, upper, tolerances), turns + 1
+        def search(states, turns, size, enough):
+            """All states, after `size` of them, with all that still search, went on until `enough` do."""
+            rows = jnp.argsort(states.status != SEARCHING)[:size]
+            low, high = lower[rows], upper[rows]
 
-        def go_on(carry):
-            return (carry[1] < evaluations) & jnp.any(carry[0].status == SEARCHING)
+            def turn(carry):
+                few, points, turns = carry
+                found = (leaf[rows] for leaf in evaluate(points, args))
+                few = jax.vmap(advance, (0, 0, 0, 0, 0, None))(few, *found, low, high, tolerances)
+                return few, points.at[rows].set(few.point), turns + 1
 
-        states = jax.vmap(lambda point: start(point, memory))(points)
-        return jax.lax.while_loop(go_on, turn, (states, 0))[0]
+            def go_on(carry):
+                return (carry[2] < evaluations) & (jnp.sum(carry[0].status == SEARCHING) > enough)
+
+            few = jax.tree.map(lambda leaf: leaf[rows], states)
+            few, _, turns = jax.lax.while_loop(go_on, turn, (few, states.point, turns))
+            return jax.tree.map(lambda leaf, new: leaf.at[rows].set(new), states, few), turns
+
+        states, turns, sizes = jax.vmap(lambda point: start(point, memory))(points), 0, [len(points)]
+        while sizes[-1] // 4 >= FEWEST:
+            sizes.append(sizes[-1] // 4)
+        for size, enough in zip(sizes, [*sizes[1:], 0], strict=True):
+            states, turns = search(states, turns, size, enough)
+        return states
 
     return jax.jit(run)
