@@ -45,7 +45,7 @@ def told(rounds: Rounds, plan: Plan, found, over) -> tuple[Rounds, jax.Array, ja
     because the plan or `over` says so, and whether it was the last of all."""
     step = rounds.step + 1
     ended = over | (step >= plan.steps)
-    low = jnp.where(ended & ~found, jnp.maximum(rounds.low, rounds.weight), rounds.low)
+    low = jnp.where(ended & jnp.logical_not(found), jnp.maximum(rounds.low, rounds.weight), rounds.low)
     high = jnp.where(ended & found, jnp.minimum(rounds.high, rounds.weight), rounds.high)
     number = rounds.number + ended
     weight = jnp.where(high < UNKNOWN, (low + high) / 2, rounds.weight * 10)
