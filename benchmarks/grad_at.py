@@ -148,8 +148,10 @@ def main():
     for name in arguments.networks:
         for row in measure(name, arguments.seconds):
             rows.append(row)
-            print(f"{row['network']:<20}  {row['way']:<8}  {row['compile_s']:>9.2f}  {row['step_ms']:>8.3f}"
-                  f"  {row['ratio_to_by_hand']:>10.3f}")
+            print(
+                f"{row['network']:<20}  {row['way']:<8}  {row['compile_s']:>9.2f}  {row['step_ms']:>8.3f}"
+                f"  {row['ratio_to_by_hand']:>10.3f}"
+            )
     if arguments.json:
         write_json(arguments.json, rows)
 

@@ -114,8 +114,12 @@ def target_of(workload, kind) -> float | None:
 
 def print_row(row):
     cells = [mark(row[kind], target_of(row["workload"], kind)) for kind in (*TARGETS, "compiling")]
-    print(f"{row['workload']:<22}" + "".join(f"{cell:>11}" for cell in cells)
-          + f"{row['compiled_ms']:>13.3f}{row['eager_ms']:>11.1f}{row['tracing_ms']:>12.1f}", flush=True)
+    print(
+        f"{row['workload']:<22}"
+        + "".join(f"{cell:>11}" for cell in cells)
+        + f"{row['compiled_ms']:>13.3f}{row['eager_ms']:>11.1f}{row['tracing_ms']:>12.1f}",
+        flush=True,
+    )
 
 
 def geometric_mean(values) -> float:
@@ -135,8 +139,11 @@ def main():
 
     print(f"JAX {jax.__version__} on {jax.devices()[0].device_kind}; ours / JAX's")
     headings = [*TARGETS, "compiling"]
-    print(f"{'workload':<22}" + "".join(f"{h + ' ':>11}" for h in headings)
-          + f"{'compiled ms':>13}{'eager ms':>11}{'tracing ms':>12}")
+    print(
+        f"{'workload':<22}"
+        + "".join(f"{h + ' ':>11}" for h in headings)
+        + f"{'compiled ms':>13}{'eager ms':>11}{'tracing ms':>12}"
+    )
     rows = []
     for name in options.workloads or WORKLOADS:
         rows.append(measure(name, WORKLOADS[name], options.seconds))

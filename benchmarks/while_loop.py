@@ -101,16 +101,21 @@ def main(argv=None):
     options = parser.parse_args(argv)
     times_run = {(n, k): evaluations(n, k) for n in options.iterations for k in options.checkpoints}
     rows = []
-    print(f"{'body':<16}{'n':>7}{'K':>5}{'runs of body / n':>18}{'ours ms':>10}{'scan ms':>10}{'ratio':>7}"
-          f"{'ours MB':>10}{'scan MB':>10}{'compile s':>11}{'scan':>6}")  # fmt: skip
+    print(
+        f"{'body':<16}{'n':>7}{'K':>5}{'runs of body / n':>18}{'ours ms':>10}{'scan ms':>10}{'ratio':>7}"
+        f"{'ours MB':>10}{'scan MB':>10}{'compile s':>11}{'scan':>6}"
+    )
     for name in BODIES:
         for n in options.iterations:
             for row in measure(name, n, options.checkpoints, options.seconds):
                 rows.append(row | {"evaluations": times_run[n, row["checkpoints"]]})
                 row = rows[-1]
-                print(f"{name:<16}{n:>7}{row['checkpoints']:>5}{row['evaluations']:>18.2f}{row['ours_ms']:>10.3f}"
-                      f"{row['scan_ms']:>10.3f}{row['ratio']:>7.2f}{row['ours_mb']:>10.2f}{row['scan_mb']:>10.2f}"
-                      f"{row['ours_compile_s']:>11.2f}{row['scan_compile_s']:>6.2f}", flush=True)  # fmt: skip
+                print(
+                    f"{name:<16}{n:>7}{row['checkpoints']:>5}{row['evaluations']:>18.2f}{row['ours_ms']:>10.3f}"
+                    f"{row['scan_ms']:>10.3f}{row['ratio']:>7.2f}{row['ours_mb']:>10.2f}{row['scan_mb']:>10.2f}"
+                    f"{row['ours_compile_s']:>11.2f}{row['scan_compile_s']:>6.2f}",
+                    flush=True,
+                )
     if options.json:
         write_json(options.json, rows)
 

@@ -32,9 +32,7 @@ def residual_network(rng, work=1):
     }
 
     def conv(x, kernel, stride=1):
-        return lax.conv_general_dilated(
-            x, kernel, (stride, stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-        )
+        return lax.conv_general_dilated(x, kernel, (stride, stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
     def normalize(x):
         groups = x.reshape(*x.shape[:3], 4, -1)

@@ -1,9 +1,9 @@
 """Change a photograph by less than an eye can see, until a network takes it for something else.
 
-    python -m demos.adversarial_attack
-    python -m demos.adversarial_attack my_photo.jpg --target volcano --norm l2 --epsilon 1.5 --survive
-    python -m demos.adversarial_attack --attack ddn --target none
-    python -m demos.adversarial_attack --evaluate digits --network digits_robust --attack pgd,square --curve
+python -m demos.adversarial_attack
+python -m demos.adversarial_attack my_photo.jpg --target volcano --norm l2 --epsilon 1.5 --survive
+python -m demos.adversarial_attack --attack ddn --target none
+python -m demos.adversarial_attack --evaluate digits --network digits_robust --attack pgd,square --curve
 """
 
 import argparse
@@ -36,36 +36,64 @@ def parser():
     parser = argparse.ArgumentParser(
         prog="python -m demos.adversarial_attack",
         description="Find a small perturbation that makes a network see something else in a photograph. Writes a "
-                    "picture of it and the perturbed image, reads that image again and reports whether the attack "
-                    "survived saving. Or evaluate the network on a data set, with --evaluate.")
+        "picture of it and the perturbed image, reads that image again and reports whether the attack "
+        "survived saving. Or evaluate the network on a data set, with --evaluate.",
+    )
     parser.add_argument("image", nargs="?", default=CAT, help="any image file; its centre is used (default: a cat)")
-    parser.add_argument("--attack", default="pgd", metavar="NAME", type=attack_names,
-                        help="which attack (default: pgd); with --evaluate several, with commas between. "
-                             "See --list-attacks")
+    parser.add_argument(
+        "--attack",
+        default="pgd",
+        metavar="NAME",
+        type=attack_names,
+        help="which attack (default: pgd); with --evaluate several, with commas between. See --list-attacks",
+    )
     parser.add_argument("--list-attacks", action="store_true", help="print what each attack can do, and end")
-    parser.add_argument("--target", metavar="CLASS",
-                        help="class to reach, by name or number, or none for any other than now (default: ostrich, or "
-                             "none for an attack that takes no target)")
+    parser.add_argument(
+        "--target",
+        metavar="CLASS",
+        help="class to reach, by name or number, or none for any other than now (default: ostrich, or "
+        "none for an attack that takes no target)",
+    )
     parser.add_argument("--norm", choices=NAMES, help="how a perturbation is measured (default: the attack's first)")
-    parser.add_argument("--epsilon", type=budget, metavar="SIZE",
-                        help="largest perturbation, for pixels from 0 to 1 (default: 4/255 for linf, 1 for l2, 100 for "
-                             "l1, 2000 for l0; a search for the smallest perturbation needs none)")
+    parser.add_argument(
+        "--epsilon",
+        type=budget,
+        metavar="SIZE",
+        help="largest perturbation, for pixels from 0 to 1 (default: 4/255 for linf, 1 for l2, 100 for "
+        "l1, 2000 for l0; a search for the smallest perturbation needs none)",
+    )
     parser.add_argument("--steps", type=positive, help="steps of the attack (default: the attack's own)")
-    parser.add_argument("--curve", action="store_true",
-                        help="attack at eight budgets up to --epsilon, and draw what becomes of the probabilities")
-    parser.add_argument("--survive", action="store_true",
-                        help="report whether the attack outlives JPEG, a change of size and a crop")
-    parser.add_argument("--evaluate", metavar="FOLDER",
-                        help="evaluate on the images FOLDER/CLASS/*, or on 'digits'; writes a report into --out, and "
-                             "goes on where it was stopped")
-    parser.add_argument("--network", default="efficientnet_lite0", metavar="NAME",
-                        help="which network, with --evaluate: efficientnet_lite0, _lite1, _lite2, digits or "
-                             "digits_robust (default: %(default)s)")
+    parser.add_argument(
+        "--curve",
+        action="store_true",
+        help="attack at eight budgets up to --epsilon, and draw what becomes of the probabilities",
+    )
+    parser.add_argument(
+        "--survive", action="store_true", help="report whether the attack outlives JPEG, a change of size and a crop"
+    )
+    parser.add_argument(
+        "--evaluate",
+        metavar="FOLDER",
+        help="evaluate on the images FOLDER/CLASS/*, or on 'digits'; writes a report into --out, and "
+        "goes on where it was stopped",
+    )
+    parser.add_argument(
+        "--network",
+        default="efficientnet_lite0",
+        metavar="NAME",
+        help="which network, with --evaluate: efficientnet_lite0, _lite1, _lite2, digits or "
+        "digits_robust (default: %(default)s)",
+    )
     parser.add_argument("--batch", type=positive, default=32, help="images at once, with --evaluate (default: 32)")
     parser.add_argument("--seed", type=int, default=0, help="decides every random draw (default: 0)")
-    parser.add_argument("--out", type=Path, default="out/adversarial_attack.png", metavar="FILE",
-                        help="where the picture goes, and the perturbed image next to it; with --evaluate the folder "
-                             "of the report, named like it without .png (default: %(default)s)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default="out/adversarial_attack.png",
+        metavar="FILE",
+        help="where the picture goes, and the perturbed image next to it; with --evaluate the folder "
+        "of the report, named like it without .png (default: %(default)s)",
+    )
     add_engine(parser)
     return parser
 
@@ -142,12 +170,22 @@ def report(options, model, norm, photograph, result, label, targeted, epsilon):
 
     print(f"photograph    {describe(tops[0])}")
     print(f"perturbed     {describe(tops[2])}")
-    print(f"perturbation  {NAMES[name]} {measure(name, result.distances[name][0])}{allowed}; "
-          + (f"first success after {result.first_success[0]} of {result.steps[0]} steps, {passes}"
-             if result.success[0] else f"no success in {result.steps[0]} steps: allow more with --epsilon or --steps"))
-    print(f"saved as PNG  {describe(tops[3])}, {NAMES[name]} {measure(name, size_reread)}: "
-          + (f"the attack {'survives' if survives else 'does not survive'} saving" if result.success[0] else
-             "nothing to survive"))
+    print(
+        f"perturbation  {NAMES[name]} {measure(name, result.distances[name][0])}{allowed}; "
+        + (
+            f"first success after {result.first_success[0]} of {result.steps[0]} steps, {passes}"
+            if result.success[0]
+            else f"no success in {result.steps[0]} steps: allow more with --epsilon or --steps"
+        )
+    )
+    print(
+        f"saved as PNG  {describe(tops[3])}, {NAMES[name]} {measure(name, size_reread)}: "
+        + (
+            f"the attack {'survives' if survives else 'does not survive'} saving"
+            if result.success[0]
+            else "nothing to survive"
+        )
+    )
     captions = "photograph", f"perturbation, magnified {gain:.0f} times", "photograph + perturbation"
     bound = f"at most {epsilon} in {NAMES[name]} norm" if epsilon else f"as small as possible in {NAMES[name]} norm"
     note = f"What {model.name} sees. The perturbation, {bound}, was found by {result.attack}."
@@ -160,15 +198,15 @@ def curve(options, model, norm, photograph, find, label, targeted, epsilon):
     """The photograph's own class and the attack's at eight budgets, as a table and as a picture."""
     own = model.top(photograph[None], 1)[0][0]
     if ATTACKS[options.attack[0]].goal != "budget":
-        raise ValueError(f"--curve needs an attack within a budget; found {options.attack[0]}: "
-                         "leave it out")
+        raise ValueError(f"--curve needs an attack within a budget; found {options.attack[0]}: leave it out")
     budgets = float(Fraction(epsilon)) * np.arange(1, 9) / 8
     result = find(model, photograph[None], [label], progress="curve", epsilon=budgets[:, None])
     probabilities = np.asarray(jax.nn.softmax(model(result.images[:, 0])))
     reached = label if targeted else int(probabilities[-1].argmax())
-    series = {own[0]: [own[2], *probabilities[:, own[1]]],
-              model.labels[reached]: [float(jax.nn.softmax(model(photograph[None]))[0, reached]),
-                                      *probabilities[:, reached]]}
+    series = {
+        own[0]: [own[2], *probabilities[:, own[1]]],
+        model.labels[reached]: [float(jax.nn.softmax(model(photograph[None]))[0, reached]), *probabilities[:, reached]],
+    }
     sizes = ["0", *(measure(norm.name, size) for size in budgets)]
     print(f"{NAMES[norm.name]:<14}" + "".join(f"{short(name)[:20]:>22}" for name in series))
     for row, size in enumerate(sizes):
@@ -195,9 +233,19 @@ def evaluate(options):
             raise ValueError(f"{name} does not search in {norm.name}: evaluate each norm by itself, with --norm")
         attacks[name] = configured(options, name, norm, None)
     folder = options.out.with_suffix("")
-    found = attack.evaluate(model, images, labels, attacks=attacks, epsilons=budgets, norm=norm, batch=options.batch,
-                            key=jax.random.key(options.seed), engine=options.engine, directory=folder,
-                            progress="evaluating")
+    found = attack.evaluate(
+        model,
+        images,
+        labels,
+        attacks=attacks,
+        epsilons=budgets,
+        norm=norm,
+        batch=options.batch,
+        key=jax.random.key(options.seed),
+        engine=options.engine,
+        directory=folder,
+        progress="evaluating",
+    )
     print(found)
     print(f"report in {folder / 'report.html'}")
 

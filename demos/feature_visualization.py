@@ -52,9 +52,17 @@ from diffprog.visualize.objectives import class_of
 from diffprog.visualize.scoring import HEADER
 
 SHEET = (
-    "blocks.1:3", "blocks.3:15", "blocks.5:11", "blocks.5:2", "blocks.8:3",
-    "blocks.10:15", "blocks.12:11", "blocks.14:18", "volcano", "starfish",
-)  # fmt: skip
+    "blocks.1:3",
+    "blocks.3:15",
+    "blocks.5:11",
+    "blocks.5:2",
+    "blocks.8:3",
+    "blocks.10:15",
+    "blocks.12:11",
+    "blocks.14:18",
+    "volcano",
+    "starfish",
+)
 ELSEWHERE = ("efficientnet_lite1", "efficientnet_lite2")  # networks that are shown the pictures of classes
 
 
@@ -120,9 +128,16 @@ def draw(options):
         how = recipe(model, target, options.recipe, options.size).options
         if options.count > 1:
             target = target + options.diversity * diversity(options.diversity_layer)
-        drawn = render(model, target, key=jax.random.key(options.seed), count=options.count, engine=options.engine,
-                       snapshots=options.snapshots, progress=f"{number}/{len(chosen)} {unit}",
-                       **how | ({"steps": options.steps} if options.steps else {}))
+        drawn = render(
+            model,
+            target,
+            key=jax.random.key(options.seed),
+            count=options.count,
+            engine=options.engine,
+            snapshots=options.snapshots,
+            progress=f"{number}/{len(chosen)} {unit}",
+            **how | ({"steps": options.steps} if options.steps else {}),
+        )
         shown = {f"after {at} steps": each for at, each in drawn.snapshots.items()} or {"": drawn.images}
         for when, each in shown.items():
             pictures += list(each)
@@ -133,13 +148,17 @@ def draw(options):
 
 def draw_layer(options):
     model = models.load(options.network)
-    name, = model.checked_layers([options.layer])
+    (name,) = model.checked_layers([options.layer])
     count = model.layers[name][-1]
     first, last = options.channels or (0, count - 1)
     if not 0 <= first <= last < count:
         raise ValueError(f"{name} has channels 0 to {count - 1}; found {first}-{last}")
-    _gallery(options, model, {f"{name}:{index}": channel(name, index) for index in range(first, last + 1)},
-             options.out.replace("LAYER", name))
+    _gallery(
+        options,
+        model,
+        {f"{name}:{index}": channel(name, index) for index in range(first, last + 1)},
+        options.out.replace("LAYER", name),
+    )
 
 
 def draw_gallery(options):
@@ -148,13 +167,28 @@ def draw_gallery(options):
 
 
 def _gallery(options, model, objectives, folder):
-    render_all(model, objectives, folder, seed=options.seed, name=options.recipe, size=options.size,
-               steps=options.steps, batch=options.batch, engine=options.engine, progress="pictures")
+    render_all(
+        model,
+        objectives,
+        folder,
+        seed=options.seed,
+        name=options.recipe,
+        size=options.size,
+        steps=options.steps,
+        batch=options.batch,
+        engine=options.engine,
+        progress="pictures",
+    )
     if options.images:
         networks = [models.load(name) for name in ELSEWHERE if name != model.name]
         gallery.complete(model, objectives, folder, options.images, networks=networks, progress="natural")
-    print(gallery.gallery_from(folder, title=f"What units of {model.name} respond to",
-                               about=f"recipe {options.recipe}, seed {options.seed}"))
+    print(
+        gallery.gallery_from(
+            folder,
+            title=f"What units of {model.name} respond to",
+            about=f"recipe {options.recipe}, seed {options.seed}",
+        )
+    )
 
 
 def draw_dream(options):
@@ -163,8 +197,14 @@ def draw_dream(options):
     target = objective(model, options.unit)
     if options.guide:
         target = guide(model, options.unit, images.read_image(options.guide))
-    how = {"octaves": options.octaves, "scale": options.scale, "steps": options.steps or 20, "rate": options.rate,
-           "keep_colours": options.keep_colours, "engine": options.engine}
+    how = {
+        "octaves": options.octaves,
+        "scale": options.scale,
+        "steps": options.steps or 20,
+        "rate": options.rate,
+        "keep_colours": options.keep_colours,
+        "engine": options.engine,
+    }
     if options.mask:
         mask = images.resize(images.read_image(options.mask), *picture.shape[:2])
         how["mask"] = mask.mean(axis=-1)
@@ -181,8 +221,14 @@ def draw_caricature(options):
     for name in options.layers:
         target = caricature(model, seen, name)
         how = recipe(model, target, "caricature", options.size).options
-        drawn = render(model, target, key=jax.random.key(options.seed), engine=options.engine,
-                       progress=name, **how | ({"steps": options.steps} if options.steps else {}))
+        drawn = render(
+            model,
+            target,
+            key=jax.random.key(options.seed),
+            engine=options.engine,
+            progress=name,
+            **how | ({"steps": options.steps} if options.steps else {}),
+        )
         pictures.append(drawn.images[0])
     save_sheet(options.out, [seen, *pictures], ["photograph", *options.layers], columns=6)
 
@@ -191,8 +237,17 @@ def draw_accentuation(options):
     model = models.load(options.network)
     seen, pictures = images.network_crop(images.read_image(options.photograph), options.size or model.size), []
     for unit in options.units:
-        drawn = accentuate(model, objective(model, unit), seen, key=jax.random.key(options.seed), layer=options.hold,
-                           strength=options.strength, steps=options.steps or 128, engine=options.engine, progress=unit)
+        drawn = accentuate(
+            model,
+            objective(model, unit),
+            seen,
+            key=jax.random.key(options.seed),
+            layer=options.hold,
+            strength=options.strength,
+            steps=options.steps or 128,
+            engine=options.engine,
+            progress=unit,
+        )
         pictures.append(drawn.images[0])
     save_sheet(options.out, [seen, *pictures], ["photograph", *(caption(model, unit) for unit in options.units)])
 
@@ -200,18 +255,34 @@ def draw_accentuation(options):
 def draw_grid(options):
     model = models.load(options.network)
     seen = images.network_crop(images.read_image(options.photograph), options.size or model.size)
-    grid = activation_grid(model, seen, options.layer, key=jax.random.key(options.seed), cells=options.cells,
-                           sized=options.sized, steps=options.steps or 96, engine=options.engine,
-                           progress=options.layer)
+    grid = activation_grid(
+        model,
+        seen,
+        options.layer,
+        key=jax.random.key(options.seed),
+        cells=options.cells,
+        sized=options.sized,
+        steps=options.steps or 96,
+        engine=options.engine,
+        progress=options.layer,
+    )
     print(images.save_png(options.out, grid.picture))
 
 
 def draw_atlas(options):
     model = models.load(options.network)
     crops = every_crop(options.folder, options.size or model.size)
-    atlas = activation_atlas(model, crops, options.layer, key=jax.random.key(options.seed), grid=options.cells,
-                             per_image=options.per_image, steps=options.steps or 96, engine=options.engine,
-                             progress=options.layer)
+    atlas = activation_atlas(
+        model,
+        crops,
+        options.layer,
+        key=jax.random.key(options.seed),
+        grid=options.cells,
+        per_image=options.per_image,
+        steps=options.steps or 96,
+        engine=options.engine,
+        progress=options.layer,
+    )
     print(images.save_png(options.out, atlas.picture))
 
 
@@ -230,8 +301,18 @@ def show_scores(options):
         if size not in natural:
             natural[size] = top_crops(model, list(objectives.values()), options.images, size=size, progress="natural")
         label = class_of(target)
-        found = score(model, target, drawn, natural[size], key=key, shake=lucid, number=number,
-                      siblings=drawn.images[1:], networks=networks if label is not None else (), label=label)
+        found = score(
+            model,
+            target,
+            drawn,
+            natural[size],
+            key=key,
+            shake=lucid,
+            number=number,
+            siblings=drawn.images[1:],
+            networks=networks if label is not None else (),
+            label=label,
+        )
         print(f"{unit:<16}{found}", flush=True)
 
 
@@ -242,10 +323,18 @@ def list_layers(options):
 
 
 COMMANDS = {
-    "render": draw, "layer": draw_layer, "class": draw, "dream": draw_dream, "caricature": draw_caricature,
-    "accentuate": draw_accentuation, "grid": draw_grid, "atlas": draw_atlas, "gallery": draw_gallery,
-    "score": show_scores, "list-layers": list_layers,
-}  # fmt: skip
+    "render": draw,
+    "layer": draw_layer,
+    "class": draw,
+    "dream": draw_dream,
+    "caricature": draw_caricature,
+    "accentuate": draw_accentuation,
+    "grid": draw_grid,
+    "atlas": draw_atlas,
+    "gallery": draw_gallery,
+    "score": show_scores,
+    "list-layers": list_layers,
+}
 
 
 if __name__ == "__main__":

@@ -60,8 +60,13 @@ def _render(own):
     own.add_argument("--count", type=positive, default=1, help="pictures of each unit, made to differ (1)")
     own.add_argument("--diversity", type=float, default=2.0, help="weight of their difference (%(default)s)")
     own.add_argument("--diversity-layer", default="blocks.5", metavar="LAYER", help="where they differ (%(default)s)")
-    own.add_argument("--snapshots", type=_numbers, default=(), metavar="STEPS",
-                     help="show the pictures after so many steps: 1,16,64,256")
+    own.add_argument(
+        "--snapshots",
+        type=_numbers,
+        default=(),
+        metavar="STEPS",
+        help="show the pictures after so many steps: 1,16,64,256",
+    )
 
 
 def _class(own):
@@ -104,8 +109,13 @@ def _dream(own):
 
 def _caricature(own):
     _photograph(own, "out/caricature.png", "side of the pictures in pixels (the network's)")
-    own.add_argument("--layers", nargs="+", default=("blocks.2", "blocks.4", "blocks.7", "blocks.10", "blocks.14"),
-                     metavar="LAYER", help="from shallow to deep (%(default)s)")
+    own.add_argument(
+        "--layers",
+        nargs="+",
+        default=("blocks.2", "blocks.4", "blocks.7", "blocks.10", "blocks.14"),
+        metavar="LAYER",
+        help="from shallow to deep (%(default)s)",
+    )
 
 
 def _accentuate(own):
@@ -141,10 +151,18 @@ def _list_layers(own):
 
 
 OPTIONS = {
-    "render": _render, "layer": _layer, "class": _class, "dream": _dream, "caricature": _caricature,
-    "accentuate": _accentuate, "grid": _grid, "atlas": _atlas, "gallery": _gallery, "score": _score,
+    "render": _render,
+    "layer": _layer,
+    "class": _class,
+    "dream": _dream,
+    "caricature": _caricature,
+    "accentuate": _accentuate,
+    "grid": _grid,
+    "atlas": _atlas,
+    "gallery": _gallery,
+    "score": _score,
     "list-layers": _list_layers,
-}  # fmt: skip
+}
 
 
 # ---------------------------------------------------------------- kinds of arguments

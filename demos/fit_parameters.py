@@ -1,6 +1,6 @@
 """Fit a network to handwritten digits by full-batch, mini-batch and single-example gradient descent.
 
-    python -m demos.fit_parameters
+python -m demos.fit_parameters
 """
 
 import argparse
@@ -45,12 +45,18 @@ def parser():
     parser = argparse.ArgumentParser(
         prog="python -m demos.fit_parameters",
         description="Train a 64-64-10 ReLU network on 1440 handwritten digits (8 x 8 pixels) six times with the same "
-                    "loop: full batch, mini-batch and single example, each with and without momentum. Prints a table "
-                    "and draws the loss curves.")
+        "loop: full batch, mini-batch and single example, each with and without momentum. Prints a table "
+        "and draws the loss curves.",
+    )
     parser.add_argument("--epochs", type=positive, default=60, help="passes over the training set (default: 60)")
     parser.add_argument("--seed", type=int, default=0, help="decides first weights and order of examples (default: 0)")
-    parser.add_argument("--out", type=Path, default="out/fit_parameters.png", metavar="FILE",
-                        help="where the picture goes (default: %(default)s)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default="out/fit_parameters.png",
+        metavar="FILE",
+        help="where the picture goes (default: %(default)s)",
+    )
     add_engine(parser)
     return parser
 
@@ -64,8 +70,20 @@ def run(options):
     fits = []
     for variant in VARIANTS:
         optimizer = optax.sgd(variant.rate, momentum=variant.momentum)
-        fits.append(fit(mlp.apply, first_weights, train, test, optimizer, batch=variant.batch, epochs=options.epochs,
-                        key=jax.random.fold_in(key, 1), engine=options.engine, progress=f"{variant.name:{width}}"))
+        fits.append(
+            fit(
+                mlp.apply,
+                first_weights,
+                train,
+                test,
+                optimizer,
+                batch=variant.batch,
+                epochs=options.epochs,
+                key=jax.random.fold_in(key, 1),
+                engine=options.engine,
+                progress=f"{variant.name:{width}}",
+            )
+        )
     print(table(fits))
     path = save_png(options.out, draw(fits))
     best = max(fits, key=lambda each: each.test_accuracy[-1])
@@ -78,8 +96,10 @@ def table(fits: list[Fit]) -> str:
     lines = [f"{'gradient descent':26}" + "".join(f"{title:>{width}}" for title, width in head)]
     for (name, batch, rate, momentum), fitted in zip(VARIANTS, fits, strict=True):
         steps = round(fitted.epochs[-1] * VARIANTS[0].batch / batch)
-        lines.append(f"{name:26}{batch:6}{rate:8}{momentum or '-':>10}{steps:8}"
-                     f"{fitted.train_loss[-1]:12.4f}{fitted.test_accuracy[-1]:11.1%}")
+        lines.append(
+            f"{name:26}{batch:6}{rate:8}{momentum or '-':>10}{steps:8}"
+            f"{fitted.train_loss[-1]:12.4f}{fitted.test_accuracy[-1]:11.1%}"
+        )
     return "\n".join(lines)
 
 
@@ -92,8 +112,16 @@ def draw(fits: list[Fit]) -> np.ndarray:
         colour, marker = looks[variant.batch]
         every = max(1, len(fitted.epochs) // 7)
         dashes, face = ("--", "white") if variant.momentum else ("-", colour)
-        style = dict(label=variant.name, color=colour, linewidth=1.6, linestyle=dashes, marker=marker, markersize=6,
-                     markerfacecolor=face, markevery=(index * every // 6, every))
+        style = dict(
+            label=variant.name,
+            color=colour,
+            linewidth=1.6,
+            linestyle=dashes,
+            marker=marker,
+            markersize=6,
+            markerfacecolor=face,
+            markevery=(index * every // 6, every),
+        )
         loss.plot(fitted.epochs, fitted.train_loss, **style)
         error.plot(fitted.epochs, 100 * (1 - fitted.test_accuracy), **style)
     loss.set(title="Training loss", ylabel="mean cross-entropy, nats", yscale="log")
@@ -104,8 +132,9 @@ def draw(fits: list[Fit]) -> np.ndarray:
         axes.set_xlim(0, fits[0].epochs[-1])
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(*loss.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False,
-                  handlelength=3.5)
+    figure.legend(
+        *loss.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False, handlelength=3.5
+    )
     return pixels(figure)
 
 

@@ -1,6 +1,6 @@
 """Train the two small networks of `assets/digits_networks.npz`: one on digits, one on attacked digits.
 
-    python -m demos.train_digits --out out/digits_networks.npz
+python -m demos.train_digits --out out/digits_networks.npz
 """
 
 import argparse
@@ -27,12 +27,18 @@ def parser():
     parser = argparse.ArgumentParser(
         prog="python -m demos.train_digits",
         description=f"Train a {sizes} ReLU network on 1440 handwritten digits twice: on the digits as they are, and on "
-                    f"digits that seven steps of projected gradient descent have changed by up to {EPSILON} in "
-                    "L-infinity, anew in every step. Prints accuracies under attack and writes the weights.")
+        f"digits that seven steps of projected gradient descent have changed by up to {EPSILON} in "
+        "L-infinity, anew in every step. Prints accuracies under attack and writes the weights.",
+    )
     parser.add_argument("--epochs", type=positive, default=100, help="passes over the training set (default: 100)")
     parser.add_argument("--seed", type=int, default=0, help="decides weights, order and attacks (default: 0)")
-    parser.add_argument("--out", type=Path, default="out/digits_networks.npz", metavar="FILE",
-                        help="where the weights go (default: %(default)s)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default="out/digits_networks.npz",
+        metavar="FILE",
+        help="where the weights go (default: %(default)s)",
+    )
     add_engine(parser)
     return parser
 
@@ -45,17 +51,36 @@ def run(options):
     networks = {}
     for name, caption in NAMES.items():
         perturb = attack.adversarial(epsilon=EPSILON, engine=options.engine) if name == "digits_robust" else None
-        fitted = fit(mlp.apply, mlp.initialise(jax.random.fold_in(key, 0), digits.SIZES), train, test,
-                     optax.adamw(rate, weight_decay=1e-3), batch=batch, epochs=options.epochs,
-                     key=jax.random.fold_in(key, 1), perturb=perturb, engine=options.engine, progress=caption)
+        fitted = fit(
+            mlp.apply,
+            mlp.initialise(jax.random.fold_in(key, 0), digits.SIZES),
+            train,
+            test,
+            optax.adamw(rate, weight_decay=1e-3),
+            batch=batch,
+            epochs=options.epochs,
+            key=jax.random.fold_in(key, 1),
+            perturb=perturb,
+            engine=options.engine,
+            progress=caption,
+        )
         networks[name] = jax.tree.map(jax.device_get, fitted.parameters)
     digits.save(networks, options.out)
     for name in NAMES:
         model = digits.model(name, networks[name])
-        found = attack.pgd(model, test.inputs.reshape(-1, 8, 8, 1), test.labels, key=jax.random.key(options.seed),
-                           epsilon=EPSILON, early_stop=True, engine=options.engine)
-        print(f"{NAMES[name]:12} {found.clean_accuracy:.1%} right on {len(test.labels)} new digits, "
-              f"{found.robust_accuracy:.1%} after an attack of {EPSILON}")
+        found = attack.pgd(
+            model,
+            test.inputs.reshape(-1, 8, 8, 1),
+            test.labels,
+            key=jax.random.key(options.seed),
+            epsilon=EPSILON,
+            early_stop=True,
+            engine=options.engine,
+        )
+        print(
+            f"{NAMES[name]:12} {found.clean_accuracy:.1%} right on {len(test.labels)} new digits, "
+            f"{found.robust_accuracy:.1%} after an attack of {EPSILON}"
+        )
     print(f"weights in {options.out}")
 
 

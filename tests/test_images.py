@@ -145,8 +145,13 @@ def test_network_crop_takes_the_centre_at_seven_eighths():
 def test_contact_sheet_places_pictures_and_captions():
     red, blue = np.zeros((8, 8, 3)), np.zeros((16, 8, 3))
     red[..., 0], blue[..., 2] = 1, 1
-    sheet = images.contact_sheet([red, blue, red], ["one", "two\nlines", "a caption far too long for its cell " * 3],
-                                 columns=2, cell=64, title="title")
+    sheet = images.contact_sheet(
+        [red, blue, red],
+        ["one", "two\nlines", "a caption far too long for its cell " * 3],
+        columns=2,
+        cell=64,
+        title="title",
+    )
     is_red, is_blue = (sheet == [1, 0, 0]).all(-1), (sheet == [0, 0, 1]).all(-1)
     assert is_red.sum() == 2 * 64 * 64
     assert is_blue.sum() == 64 * 32  # fitted, not squashed

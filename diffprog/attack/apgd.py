@@ -14,8 +14,18 @@ from diffprog.attack.result import AttackResult
 from diffprog.attack.search import Options, search
 
 
-def apgd(model: Callable, images, labels, *, key: jax.Array, norm: Norm = linf, epsilon=8 / 255, steps: int = 100,
-         loss: Callable = cross_entropy, **options: Unpack[Options]) -> AttackResult:  # fmt: skip
+def apgd(
+    model: Callable,
+    images,
+    labels,
+    *,
+    key: jax.Array,
+    norm: Norm = linf,
+    epsilon=8 / 255,
+    steps: int = 100,
+    loss: Callable = cross_entropy,
+    **options: Unpack[Options],
+) -> AttackResult:
     """Auto-PGD (Croce & Hein 2020b, algorithm 1), which needs no step size: it begins with 2 epsilon, and at its
     checkpoints each image halves its own step if the last ones did not pay, and goes back to its best point.
 
@@ -35,8 +45,18 @@ def apgd(model: Callable, images, labels, *, key: jax.Array, norm: Norm = linf, 
     return _search("apgd", model, images, labels, of_label(loss), key, norm, epsilon, steps, options)
 
 
-def apgd_targeted(model: Callable, images, labels, *, key: jax.Array, norm: Norm = linf, epsilon=8 / 255,
-                  steps: int = 100, targets: int = 9, **options: Unpack[Options]) -> AttackResult:  # fmt: skip
+def apgd_targeted(
+    model: Callable,
+    images,
+    labels,
+    *,
+    key: jax.Array,
+    norm: Norm = linf,
+    epsilon=8 / 255,
+    steps: int = 100,
+    targets: int = 9,
+    **options: Unpack[Options],
+) -> AttackResult:
     """APGD-T (Croce & Hein 2020b): `apgd` on the targeted difference of logits ratio, towards each of the `targets`
     likeliest wrong classes in turn; each time the images are searched that still stand.
 
@@ -45,13 +65,15 @@ def apgd_targeted(model: Callable, images, labels, *, key: jax.Array, norm: Norm
     three classes it is the lead on the third, and of two there is none.
     """
     border.checked_counts(targets=targets)
-    return _search("apgd-t", model, images, labels, targeted_dlr, key, norm, epsilon, steps, options,
-                   rivals=likely_rivals(targets))  # fmt: skip
+    return _search(
+        "apgd-t", model, images, labels, targeted_dlr, key, norm, epsilon, steps, options, rivals=likely_rivals(targets)
+    )
 
 
 def _search(name, model, images, labels, loss, key, norm, epsilon, steps, options, rivals=None):
     border.checked_counts(steps=steps)
     ascent = sparse_ascent if border.checked_norm(norm, (linf, l2, l1)) is l1 else dense_ascent
     method, given = ascent(name, norm, loss, steps)
-    return search(model, images, labels, method, steps=steps, key=key, epsilon=epsilon, given=given, rivals=rivals,
-                  **options)  # fmt: skip
+    return search(
+        model, images, labels, method, steps=steps, key=key, epsilon=epsilon, given=given, rivals=rivals, **options
+    )

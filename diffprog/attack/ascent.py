@@ -57,8 +57,18 @@ def _ascent(name, norm, loss):
         drawn = _on_surface(norm, example.key, example.image.shape)
         point = project(norm, example.image + example.epsilon * drawn, example)
         best, highest = nothing_yet(point), jnp.float32(jnp.inf)  # the first look is no rise
-        return Ascent(point, point, highest, best, 2 * example.epsilon, jnp.int32(-1), jnp.int32(0),
-                      jnp.int32(given[0]), jnp.bool_(True), highest)  # fmt: skip
+        return Ascent(
+            point,
+            point,
+            highest,
+            best,
+            2 * example.epsilon,
+            jnp.int32(-1),
+            jnp.int32(0),
+            jnp.int32(given[0]),
+            jnp.bool_(True),
+            highest,
+        )
 
     def learn(example, given, state, view):
         _, shorter, least = given
@@ -75,12 +85,17 @@ def _ascent(name, norm, loss):
         new = jnp.where(view.number > 0, MOMENTUM, 1.0)
         moved = project(norm, origin + new * (straight - origin) + (1 - new) * (origin - state.previous), example)
         return Ascent(
-            moved, origin, view.value, best, step,
-            taken=jnp.where(check, 0, taken), rises=jnp.where(check, 0, rises),
+            moved,
+            origin,
+            view.value,
+            best,
+            step,
+            taken=jnp.where(check, 0, taken),
+            rises=jnp.where(check, 0, rises),
             interval=jnp.where(check, jnp.maximum(state.interval - shorter, least), state.interval),
             halved=jnp.where(check, halve, state.halved),
             value_then=jnp.where(check, best.value, state.value_then),
-        )  # fmt: skip
+        )
 
     return Method(name, start, learn, by_gradient, loss, norm)
 

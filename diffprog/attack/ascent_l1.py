@@ -43,8 +43,9 @@ def _sparse(name, norm, loss):
         wide = example._replace(epsilon=radius * example.epsilon)
         point = project(norm, point, wide)
         changed = l0.size(point - example.image)
-        return Sparse(point, radius, nothing_yet(point), wide.epsilon, jnp.int32(-1), changed,
-                      changed / point.size / DENSER)  # fmt: skip
+        return Sparse(
+            point, radius, nothing_yet(point), wide.epsilon, jnp.int32(-1), changed, changed / point.size / DENSER
+        )
 
     def start(example, given):
         drawn = jax.random.normal(example.key, example.image.shape)
@@ -66,8 +67,15 @@ def _sparse(name, norm, loss):
         gradient = jnp.where(sparser, best.gradient, view.gradient)
         moved = origin + step * _direction(gradient, count)
         moved = project(norm, moved, example._replace(epsilon=widest))
-        going_on = Sparse(moved, state.radius, best, step, jnp.where(check, 0, state.taken + 1),
-                          jnp.where(check, changed, state.changed), count)  # fmt: skip
+        going_on = Sparse(
+            moved,
+            state.radius,
+            best,
+            step,
+            jnp.where(check, 0, state.taken + 1),
+            jnp.where(check, changed, state.changed),
+            count,
+        )
         following = _radius(ends, view.number + 1)
         turned = phase(example, best.point, following)
         return jax.tree.map(lambda new, old: jnp.where(following < state.radius, new, old), turned, going_on)

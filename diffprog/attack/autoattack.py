@@ -43,8 +43,17 @@ def members(version: str, norm: Norm) -> tuple[Member, ...]:
 VERSIONS = ("standard", "rand")
 
 
-def autoattack(model: Callable | Randomised, images, labels, *, key: jax.Array, norm: Norm = linf, epsilon=8 / 255,
-               version: str = "standard", **options: Unpack[Options]) -> AttackResult:  # fmt: skip
+def autoattack(
+    model: Callable | Randomised,
+    images,
+    labels,
+    *,
+    key: jax.Array,
+    norm: Norm = linf,
+    epsilon=8 / 255,
+    version: str = "standard",
+    **options: Unpack[Options],
+) -> AttackResult:
     """AutoAttack (Croce & Hein 2020b; in L1 Croce & Hein 2021) with the parameters of its authors' program.
 
     "standard": APGD on cross-entropy, APGD-T and FAB-T on nine targets, 100 steps each, and Square with 5000 windows;
@@ -65,8 +74,10 @@ def autoattack(model: Callable | Randomised, images, labels, *, key: jax.Array, 
     border.checked_norm(norm, (linf, l2, l1))
     border.checked_choice(version, VERSIONS, "version")
     if version == "rand" and not isinstance(model, Randomised):
-        raise ValueError(f"version 'rand' is for a model that draws; found {model!s:.60}: "
-                         "wrap it in Randomised, or leave out the version")
+        raise ValueError(
+            f"version 'rand' is for a model that draws; found {model!s:.60}: "
+            "wrap it in Randomised, or leave out the version"
+        )
     if "restarts" in options:
         raise ValueError(f"autoattack has restarts of its own; found restarts={options['restarts']}: leave it out")
     skip, whole = options.pop("skip", None), None

@@ -56,8 +56,17 @@ ATTACKS = {
 def table() -> str:
     """The capabilities as Markdown, which reads well in a terminal too."""
     head = ("attack", "norms", "seeks", "targeted", "asks the model for", "source")
-    rows = [(name, ", ".join(norm.name for norm in each.norms) or "-", each.goal, "yes" if each.targeted else "no",
-             each.asks, each.source) for name, each in ATTACKS.items()]  # fmt: skip
+    rows = [
+        (
+            name,
+            ", ".join(norm.name for norm in each.norms) or "-",
+            each.goal,
+            "yes" if each.targeted else "no",
+            each.asks,
+            each.source,
+        )
+        for name, each in ATTACKS.items()
+    ]
     widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
     line = lambda row: "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
     rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"

@@ -19,8 +19,19 @@ from diffprog.attack.smallest import Rounds, checked_progress, first_round, plan
 STRETCH = 1.01  # the box that tanh fills, relative to the pixels': its slope at their bounds is then no longer 0
 
 
-def carlini_wagner(model, images, labels, *, key=None, searches: int = 9, steps: int = 1000, step_size: float = 1e-2,
-                   weight: float = 1e-3, confidence: float = 0.0, **options: Unpack[Options]) -> AttackResult:
+def carlini_wagner(
+    model,
+    images,
+    labels,
+    *,
+    key=None,
+    searches: int = 9,
+    steps: int = 1000,
+    step_size: float = 1e-2,
+    weight: float = 1e-3,
+    confidence: float = 0.0,
+    **options: Unpack[Options],
+) -> AttackResult:
     """The smallest perturbation in L2 by the method of Carlini & Wagner (2017, sections V and VI).
 
     Adam minimises |r|^2 + c max(confidence - lead, 0) over w, where the image is tanh(w) moved and scaled to the box,
@@ -42,8 +53,9 @@ def carlini_wagner(model, images, labels, *, key=None, searches: int = 9, steps:
     border.checked_positive(step_size=step_size, weight=weight)
     border.checked_not_negative(confidence=confidence)
     given = plan(weight, searches, steps), np.float32(step_size), np.float32(confidence)
-    return search(model, images, labels, _method(), steps=searches * steps, key=key, given=given,
-                  confidence=confidence, **options)  # fmt: skip
+    return search(
+        model, images, labels, _method(), steps=searches * steps, key=key, given=given, confidence=confidence, **options
+    )
 
 
 class State(NamedTuple):

@@ -18,8 +18,18 @@ from diffprog.attack.search import Options, search
 from diffprog.attack.smallest import cosine, unit, width
 
 
-def ddn(model, images, labels, *, key=None, steps: int = 100, radius: float = 1.0, gamma: float = 0.05,
-        levels: int | None = 256, **options: Unpack[Options]) -> AttackResult:  # fmt: skip
+def ddn(
+    model,
+    images,
+    labels,
+    *,
+    key=None,
+    steps: int = 100,
+    radius: float = 1.0,
+    gamma: float = 0.05,
+    levels: int | None = 256,
+    **options: Unpack[Options],
+) -> AttackResult:
     """The smallest perturbation in L2 by decoupled direction and norm (Rony et al. 2019, algorithm 1).
 
     The direction of r follows the gradient of the cross-entropy, its length does not: it shrinks by `gamma` after a

@@ -18,8 +18,18 @@ from diffprog.attack.search import Options, search
 BEYOND = 1e-4  # of the largest logit: steps that end at a bent boundary come nearer and nearer without crossing it
 
 
-def deepfool(model, images, labels, *, key=None, norm: Norm = l2, steps: int = 50, candidates: int = 10,
-             overshoot: float = 0.02, **options: Unpack[Options]) -> AttackResult:  # fmt: skip
+def deepfool(
+    model,
+    images,
+    labels,
+    *,
+    key=None,
+    norm: Norm = l2,
+    steps: int = 50,
+    candidates: int = 10,
+    overshoot: float = 0.02,
+    **options: Unpack[Options],
+) -> AttackResult:
     """A small perturbation in L2 or L-infinity by steps to the nearest boundary, as if the network were linear
     (Moosavi-Dezfooli et al. 2016, algorithm 2 and section 3.3).
 
@@ -36,8 +46,9 @@ def deepfool(model, images, labels, *, key=None, norm: Norm = l2, steps: int = 5
     norm = border.checked_norm(norm, (l2, linf))
     border.checked_counts(steps=steps, candidates=candidates)
     border.checked_not_negative(overshoot=overshoot)
-    return search(model, images, labels, _method(norm, candidates), steps=steps, key=key, given=np.float32(overshoot),
-                  **options)  # fmt: skip
+    return search(
+        model, images, labels, _method(norm, candidates), steps=steps, key=key, given=np.float32(overshoot), **options
+    )
 
 
 class State(NamedTuple):

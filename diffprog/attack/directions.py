@@ -63,8 +63,12 @@ def varied(samples=5, reach=1.5):
                 return total + look(oracle, loss, near, examples, given, drawn).gradient
 
             mean = jax.lax.fori_loop(0, samples, gather, jnp.zeros_like(view.gradient)) / samples
-            return view._replace(gradient=view.gradient + states.variation, extra=mean - view.gradient,
-                                 queries=(samples + 1) * view.queries, gradients=(samples + 1) * view.gradients)
+            return view._replace(
+                gradient=view.gradient + states.variation,
+                extra=mean - view.gradient,
+                queries=(samples + 1) * view.queries,
+                gradients=(samples + 1) * view.gradients,
+            )
 
         return varied_look
 
@@ -113,7 +117,7 @@ def smoothed(size=15, sigmas=3.0):
 def blurred(picture, weights):
     """A picture [height, width, channels] blurred along both axes; around it are zeros."""
     for axis in (0, 1):
-        along = lambda line: jnp.convolve(line, weights, mode="full")[len(weights) // 2:][: line.shape[0]]
+        along = lambda line: jnp.convolve(line, weights, mode="full")[len(weights) // 2 :][: line.shape[0]]
         picture = jnp.apply_along_axis(along, axis, picture)
     return picture
 
@@ -125,6 +129,7 @@ def shrunk(key, picture, probability, resize):
     scale = jax.random.uniform(how, (), minval=resize)
     inner = jnp.round(scale * sides)
     corner = jnp.floor(jax.random.uniform(where, (2,)) * (sides - inner + 1))
-    changed = jax.image.scale_and_translate(picture, picture.shape, (0, 1), inner / sides, corner, "linear",
-                                            antialias=False)  # fmt: skip
+    changed = jax.image.scale_and_translate(
+        picture, picture.shape, (0, 1), inner / sides, corner, "linear", antialias=False
+    )
     return jnp.where(jax.random.bernoulli(whether, probability), changed, picture)

@@ -18,9 +18,21 @@ from diffprog.attack.smallest import Rounds, checked_progress, first_round, plan
 RULES = ("elastic_net", "l1")
 
 
-def ead(model, images, labels, *, key=None, searches: int = 9, steps: int = 1000, step_size: float = 1e-2,
-        weight: float = 1e-3, beta: float = 1e-2, confidence: float = 0.0, rule: str = "elastic_net",
-        **options: Unpack[Options]) -> AttackResult:  # fmt: skip
+def ead(
+    model,
+    images,
+    labels,
+    *,
+    key=None,
+    searches: int = 9,
+    steps: int = 1000,
+    step_size: float = 1e-2,
+    weight: float = 1e-3,
+    beta: float = 1e-2,
+    confidence: float = 0.0,
+    rule: str = "elastic_net",
+    **options: Unpack[Options],
+) -> AttackResult:
     """A small perturbation in |r|^2 + beta |r|_1, of which few elements differ from 0 (Chen et al. 2018, section 4).
 
     Accelerated iterative shrinkage and thresholding (FISTA) on |r|^2 + c max(confidence - lead, 0), with the loss and
@@ -42,8 +54,17 @@ def ead(model, images, labels, *, key=None, searches: int = 9, steps: int = 1000
     low, high = border.checked_bounds(options.get("bounds", (0, 1)))
     beta *= high - low
     given = plan(weight, searches, steps), *map(np.float32, (step_size, beta, confidence))
-    return search(model, images, labels, _method(float(beta) if rule == "elastic_net" else None), key=key, given=given,
-                  steps=searches * steps, confidence=confidence, **options)  # fmt: skip
+    return search(
+        model,
+        images,
+        labels,
+        _method(float(beta) if rule == "elastic_net" else None),
+        key=key,
+        given=given,
+        steps=searches * steps,
+        confidence=confidence,
+        **options,
+    )
 
 
 class State(NamedTuple):

@@ -21,8 +21,17 @@ BEYOND = 1.05  # eta: how far a step goes, in ways to the boundary
 BACK = 0.9  # beta: a success goes back towards the image, to this part of its perturbation
 
 
-def fab(model: Callable, images, labels, *, key: jax.Array | None = None, norm: Norm = linf, steps: int = 100,
-        targets: int = 9, **options: Unpack[Options]) -> AttackResult:  # fmt: skip
+def fab(
+    model: Callable,
+    images,
+    labels,
+    *,
+    key: jax.Array | None = None,
+    norm: Norm = linf,
+    steps: int = 100,
+    targets: int = 9,
+    **options: Unpack[Options],
+) -> AttackResult:
     """FAB-T, the fast adaptive boundary attack (Croce & Hein 2020a, algorithm 1): the smallest perturbation in
     L-infinity, L2 or L1, towards each of the `targets` likeliest wrong classes in turn (2020b, section 5).
 
@@ -38,8 +47,17 @@ def fab(model: Callable, images, labels, *, key: jax.Array | None = None, norm: 
     """
     border.checked_counts(steps=steps, targets=targets)
     method = _fab(border.checked_norm(norm, (linf, l2, l1)))
-    return search(model, images, labels, method, steps=2 * steps + 1, key=key, given=steps,
-                  rivals=likely_rivals(targets), **options)  # fmt: skip
+    return search(
+        model,
+        images,
+        labels,
+        method,
+        steps=2 * steps + 1,
+        key=key,
+        given=steps,
+        rivals=likely_rivals(targets),
+        **options,
+    )
 
 
 class Boundary(NamedTuple):

@@ -17,8 +17,18 @@ from diffprog.attack.search import Options, search
 from diffprog.attack.smallest import cosine, unit, width
 
 
-def fmn(model, images, labels, *, key=None, norm: Norm = l2, steps: int = 100, step_size: float = 1.0,
-        gamma: float = 0.05, **options: Unpack[Options]) -> AttackResult:  # fmt: skip
+def fmn(
+    model,
+    images,
+    labels,
+    *,
+    key=None,
+    norm: Norm = l2,
+    steps: int = 100,
+    step_size: float = 1.0,
+    gamma: float = 0.05,
+    **options: Unpack[Options],
+) -> AttackResult:
     """The smallest perturbation in L0, L1, L2 or L-infinity by projected steps in a ball that follows the boundary
     (Pintor et al. 2021, algorithm 1).
 

@@ -17,8 +17,17 @@ from diffprog.attack.result import AttackResult
 from diffprog.attack.search import Options, search
 
 
-def fgsm(model: Callable, images, labels, *, key=None, norm: Norm = linf, epsilon=8 / 255,
-         loss: Callable = cross_entropy, **options: Unpack[Options]) -> AttackResult:  # fmt: skip
+def fgsm(
+    model: Callable,
+    images,
+    labels,
+    *,
+    key=None,
+    norm: Norm = linf,
+    epsilon=8 / 255,
+    loss: Callable = cross_entropy,
+    **options: Unpack[Options],
+) -> AttackResult:
     """The fast gradient sign method (Goodfellow et al. 2015, section 4): one step of length epsilon from the image.
 
     With `norm=l2` or `l1` it is the fast gradient method: the step goes along the gradient itself, or changes the
@@ -26,20 +35,43 @@ def fgsm(model: Callable, images, labels, *, key=None, norm: Norm = linf, epsilo
     `pgd`; nothing is drawn, so `key` is not needed.
     """
     method = descent("fgsm", border.checked_norm(norm, (linf, l2, l1)), of_label(loss), False)._replace(better=latest)
-    return search(model, images, labels, method, steps=1, key=key, epsilon=epsilon, given=step_lengths(None, 1.0),
-                  **options)  # fmt: skip
+    return search(
+        model, images, labels, method, steps=1, key=key, epsilon=epsilon, given=step_lengths(None, 1.0), **options
+    )
 
 
-def bim(model: Callable, images, labels, *, key=None, norm: Norm = linf, epsilon=8 / 255, steps: int = 10,
-        step_size=None, loss: Callable = cross_entropy, **options: Unpack[Options]) -> AttackResult:  # fmt: skip
+def bim(
+    model: Callable,
+    images,
+    labels,
+    *,
+    key=None,
+    norm: Norm = linf,
+    epsilon=8 / 255,
+    steps: int = 10,
+    step_size=None,
+    loss: Callable = cross_entropy,
+    **options: Unpack[Options],
+) -> AttackResult:
     """The basic iterative method (Kurakin et al. 2017, section 2.2): `pgd` that starts from the image itself."""
     method = descent("bim", border.checked_norm(norm, (linf, l2, l1)), of_label(loss), False)
     given = step_lengths(step_size, 1 / 4)
     return search(model, images, labels, method, steps=steps, key=key, epsilon=epsilon, given=given, **options)
 
 
-def pgd(model: Callable, images, labels, *, key: jax.Array, norm: Norm = linf, epsilon=8 / 255, steps: int = 40,
-        step_size=None, loss: Callable = cross_entropy, **options: Unpack[Options]) -> AttackResult:  # fmt: skip
+def pgd(
+    model: Callable,
+    images,
+    labels,
+    *,
+    key: jax.Array,
+    norm: Norm = linf,
+    epsilon=8 / 255,
+    steps: int = 40,
+    step_size=None,
+    loss: Callable = cross_entropy,
+    **options: Unpack[Options],
+) -> AttackResult:
     """Projected gradient descent (Madry et al. 2018, eq. 3) from a uniform random point of the ball.
 
     Unlike in the paper, the best iterate of each image is returned, not the last: a success before a failure, then the

@@ -16,9 +16,20 @@ from diffprog.attack.result import AttackResult
 from diffprog.attack.search import Options, search
 
 
-def hop_skip_jump(model: Callable, images, labels, *, key: jax.Array, norm: Norm = l2, steps: int = 64, starts=None,
-                  evaluations: int = 100, most: int = 10000, trials: int = 100,
-                  **options: Unpack[Options]) -> AttackResult:  # fmt: skip
+def hop_skip_jump(
+    model: Callable,
+    images,
+    labels,
+    *,
+    key: jax.Array,
+    norm: Norm = l2,
+    steps: int = 64,
+    starts=None,
+    evaluations: int = 100,
+    most: int = 10000,
+    trials: int = 100,
+    **options: Unpack[Options],
+) -> AttackResult:
     """HopSkipJump (Chen, Jordan & Wainwright 2020, algorithm 2): the smallest perturbation from decisions alone.
 
     From an adversarial point, each image goes back to the boundary on the line to the image (algorithm 1; with `linf`,
@@ -40,13 +51,17 @@ def hop_skip_jump(model: Callable, images, labels, *, key: jax.Array, norm: Norm
     border.checked_counts(evaluations=evaluations, most=most, trials=trials, steps=steps)
     images = border.checked_images(images, options.get("bounds", (0.0, 1.0)))
     if starts is None and options.get("targeted"):
-        raise ValueError("starts must be given with targeted=True: noise hardly ever meets one class; "
-                         "give one image per row that the model takes for the target")  # fmt: skip
+        raise ValueError(
+            "starts must be given with targeted=True: noise hardly ever meets one class; "
+            "give one image per row that the model takes for the target"
+        )
     if starts is not None:
         starts = border.checked_images(starts, options.get("bounds", (0.0, 1.0)))
         if starts.shape != images.shape:
-            raise ValueError(f"starts must have the shape of the images, {images.shape}; found {starts.shape}: "
-                             "give one start per image")  # fmt: skip
+            raise ValueError(
+                f"starts must have the shape of the images, {images.shape}; found {starts.shape}: "
+                "give one start per image"
+            )
     method = _method(norm, starts is None, evaluations, most, trials)
     return search(model, images, labels, method, steps=steps + 1, key=key, extra=starts, **options)
 
@@ -77,11 +92,13 @@ def _method(norm, seeks, evaluations, most, trials):
         point, found, spent = states.point, jnp.where(first, view.hit, True), jnp.zeros(len(keys), jnp.int32)
         going = first & ~states.done
         if seeks:
-            point, found, spent = _if_any(going, lambda: noise(asker, point, going, trials, seek_keys),
-                                          (point, found, spent))  # fmt: skip
+            point, found, spent = _if_any(
+                going, lambda: noise(asker, point, going, trials, seek_keys), (point, found, spent)
+            )
         going = ~first & ~states.done
-        further, more = _if_any(going, lambda: jump(asker, norm, states, going, evaluations, most, jump_keys),
-                                (point, spent))  # fmt: skip
+        further, more = _if_any(
+            going, lambda: jump(asker, norm, states, going, evaluations, most, jump_keys), (point, spent)
+        )
         point, spent = choose(going, further, point), spent + jnp.where(going, more, 0)
         point, lines = boundary(asker, norm, point, line_keys)
         return view._replace(extra=(point, found), queries=1 + spent + jnp.where(found, lines, 0))

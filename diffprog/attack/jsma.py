@@ -15,8 +15,9 @@ from diffprog.attack.result import AttackResult
 from diffprog.attack.search import Options, search
 
 
-def jsma(model, images, labels, *, key=None, theta: float = 1.0, gamma: float = 0.1,
-         **options: Unpack[Options]) -> AttackResult:  # fmt: skip
+def jsma(
+    model, images, labels, *, key=None, theta: float = 1.0, gamma: float = 0.1, **options: Unpack[Options]
+) -> AttackResult:
     """A perturbation of few elements: the pair that serves best is changed, until it is enough (Papernot et al. 2016,
     algorithms 2 and 3, meant for `targeted=True`).
 

@@ -17,8 +17,18 @@ from diffprog.attack.smallest import Rounds, first_round, plan, restarted, told
 from diffprog.optimize import lbfgsb
 
 
-def lbfgs(model, images, labels, *, key=None, searches: int = 15, steps: int = 150, weight: float = 1e-2,
-          memory: int = 10, **options: Unpack[Options]) -> AttackResult:  # fmt: skip
+def lbfgs(
+    model,
+    images,
+    labels,
+    *,
+    key=None,
+    searches: int = 15,
+    steps: int = 150,
+    weight: float = 1e-2,
+    memory: int = 10,
+    **options: Unpack[Options],
+) -> AttackResult:
     """The smallest perturbation in L2 by L-BFGS-B (Szegedy et al. 2014, section 4.1).
 
     Minimises |r|^2 + c loss(x + r) in the box, where the loss is -log of the target's probability, or untargeted, -log
@@ -37,8 +47,9 @@ def lbfgs(model, images, labels, *, key=None, searches: int = 15, steps: int = 1
     border.checked_counts(searches=searches, steps=steps, memory=memory)
     border.checked_positive(weight=weight)
     method = _method(of_label(cross_entropy if options.get("targeted") else other_class), memory)
-    return search(model, images, labels, method, steps=searches * steps, key=key,
-                  given=plan(weight, searches, steps), **options)  # fmt: skip
+    return search(
+        model, images, labels, method, steps=searches * steps, key=key, given=plan(weight, searches, steps), **options
+    )
 
 
 class State(NamedTuple):

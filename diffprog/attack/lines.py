@@ -18,8 +18,18 @@ from diffprog.attack.search import Options, search
 from diffprog.sampling import blurred
 
 
-def blended(model: Callable, images, labels, *, towards, key=None, norm: Norm = l2, parts: int = 50, halvings: int = 12,
-            **options: Unpack[Options]) -> AttackResult:  # fmt: skip
+def blended(
+    model: Callable,
+    images,
+    labels,
+    *,
+    towards,
+    key=None,
+    norm: Norm = l2,
+    parts: int = 50,
+    halvings: int = 12,
+    **options: Unpack[Options],
+) -> AttackResult:
     """The smallest blend image + t (towards - image) that succeeds: t rises in `parts` equal steps until one does, and
     the last step is halved `halvings` times.
 
@@ -36,13 +46,24 @@ def blended(model: Callable, images, labels, *, towards, key=None, norm: Norm = 
     try:
         end = np.broadcast_to(np.asarray(towards, np.float32), images.shape)
     except ValueError:
-        raise ValueError(f"towards must be a number or have the shape of the images, {images.shape}, or of one; found "
-                         f"{np.shape(towards)}: resize them") from None
+        raise ValueError(
+            f"towards must be a number or have the shape of the images, {images.shape}, or of one; found "
+            f"{np.shape(towards)}: resize them"
+        ) from None
     return _walk("blended", _blend, model, images, labels, key, norm, parts, halvings, options, extra=end)
 
 
-def contrast_reduction(model: Callable, images, labels, *, key=None, norm: Norm = l2, parts: int = 50,
-                       halvings: int = 12, **options: Unpack[Options]) -> AttackResult:  # fmt: skip
+def contrast_reduction(
+    model: Callable,
+    images,
+    labels,
+    *,
+    key=None,
+    norm: Norm = l2,
+    parts: int = 50,
+    halvings: int = 12,
+    **options: Unpack[Options],
+) -> AttackResult:
     """The smallest loss of contrast that succeeds: `blended` towards the grey in the midst of the bounds."""
     low, high = border.checked_bounds(options.get("bounds", (0.0, 1.0)))
     images = border.checked_images(images, (low, high))
@@ -50,16 +71,35 @@ def contrast_reduction(model: Callable, images, labels, *, key=None, norm: Norm 
     return _walk("contrast_reduction", _blend, model, images, labels, key, norm, parts, halvings, options, extra=grey)
 
 
-def salt_and_pepper(model: Callable, images, labels, *, key: jax.Array, norm: Norm = l2, parts: int = 50,
-                    halvings: int = 12, **options: Unpack[Options]) -> AttackResult:  # fmt: skip
+def salt_and_pepper(
+    model: Callable,
+    images,
+    labels,
+    *,
+    key: jax.Array,
+    norm: Norm = l2,
+    parts: int = 50,
+    halvings: int = 12,
+    **options: Unpack[Options],
+) -> AttackResult:
     """The smallest part of the elements that must become the lowest or the highest value, in equal chances. The
     elements come in a random order that `key` decides: a larger part contains every smaller one."""
     border.checked_key(key)
     return _walk("salt_and_pepper", _pepper, model, images, labels, key, norm, parts, halvings, options)
 
 
-def gaussian_blur(model: Callable, images, labels, *, key=None, norm: Norm = l2, deviation: float = 8.0,
-                  parts: int = 50, halvings: int = 12, **options: Unpack[Options]) -> AttackResult:  # fmt: skip
+def gaussian_blur(
+    model: Callable,
+    images,
+    labels,
+    *,
+    key=None,
+    norm: Norm = l2,
+    deviation: float = 8.0,
+    parts: int = 50,
+    halvings: int = 12,
+    **options: Unpack[Options],
+) -> AttackResult:
     """The weakest Gaussian blur that succeeds, of images [n, height, width, channels]: its standard deviation rises to
     `deviation` pixels. At the edge the last pixels go on."""
     border.checked_positive(deviation=deviation)
@@ -92,8 +132,17 @@ def _blur(deviation):
 
 def _walk(name, path, model, images, labels, key, norm, parts, halvings, options, extra=None):
     border.checked_counts(parts=parts, halvings=halvings)
-    return search(model, images, labels, _method(name, path, norm), steps=parts + halvings, key=key, extra=extra,
-                  given=(np.float32(parts), np.int32(halvings)), **options)  # fmt: skip
+    return search(
+        model,
+        images,
+        labels,
+        _method(name, path, norm),
+        steps=parts + halvings,
+        key=key,
+        extra=extra,
+        given=(np.float32(parts), np.int32(halvings)),
+        **options,
+    )
 
 
 class State(NamedTuple):

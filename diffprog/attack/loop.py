@@ -46,8 +46,12 @@ class Trace:
         kept = Candidate(None, self.value[places], self.hit[places], self.size[places])
         better = np.asarray(self._better(kept, row.best))
         into = places[better]
-        for mine, found in ((self.images, row.best.point), (self.value, row.best.value), (self.hit, row.best.hit),
-                            (self.size, row.best.size)):  # fmt: skip
+        for mine, found in (
+            (self.images, row.best.point),
+            (self.value, row.best.value),
+            (self.hit, row.best.hit),
+            (self.size, row.best.size),
+        ):
             mine[into] = found[better]
         newly = (self.first[places] < 0) & (row.first >= 0)
         self.first[places[newly]] = row.first[newly]
@@ -93,7 +97,7 @@ class Loop:
         while len(queue) or (owner >= 0).any():
             free = np.flatnonzero(owner < 0)[: len(queue)]
             if len(free):
-                owner[free], queue = queue[: len(free)], queue[len(free):]
+                owner[free], queue = queue[: len(free)], queue[len(free) :]
                 fresh = np.isin(np.arange(self._rows), free)
                 taken = np.where(fresh, 0, taken)
                 chosen = np.where(owner >= 0, owner, owner[free[0]])  # a row without an owner copies one, and rests
@@ -139,8 +143,7 @@ def _programs(method: Method, oracle: Oracle, impl: str) -> Programs:
     def admit(rows, examples, given, fresh, resting):
         count, examples = len(fresh), opened(examples)
         state = jax.vmap(method.start, (0, None))(examples, given)
-        nothing = Candidate(examples.image, jnp.full(count, -jnp.inf), jnp.zeros(count, bool),
-                            jnp.full(count, jnp.inf))  # fmt: skip
+        nothing = Candidate(examples.image, jnp.full(count, -jnp.inf), jnp.zeros(count, bool), jnp.full(count, jnp.inf))
         zeros = jnp.zeros(count, jnp.int32)
         new = Row(jax.tree.map(_strong, state), nothing, zeros, zeros - 1, zeros, zeros, jnp.zeros(count, bool))
         rows = new if rows is None else _choose(fresh, new, rows)
@@ -149,8 +152,12 @@ def _programs(method: Method, oracle: Oracle, impl: str) -> Programs:
     def turn(rows, examples, given, steps, early_stop):
         keys = jax.vmap(jax.random.fold_in)(examples.key, rows.step)
         view = method.look(oracle, method.loss, rows.state, examples, given, keys)
-        view = view._replace(number=rows.step, key=keys, queries=_each(view.queries, rows.step),
-                             gradients=_each(view.gradients, rows.step))  # fmt: skip
+        view = view._replace(
+            number=rows.step,
+            key=keys,
+            queries=_each(view.queries, rows.step),
+            gradients=_each(view.gradients, rows.step),
+        )
         best = _keep(rows.best, candidate(examples, rows.state.point, view.value, view.hit), method.better)
         state = jax.vmap(method.learn, (0, None, 0, 0))(examples, given, rows.state, view)
         step = rows.step + 1
@@ -181,8 +188,11 @@ def _programs(method: Method, oracle: Oracle, impl: str) -> Programs:
             hit = oracle.hit(logits, own)
             best = _keep(rows.best, candidate(own, rows.state.point, value, hit), method.better)
             first = jnp.where((rows.first < 0) & hit, rows.step, rows.first)
-            return rows._replace(best=_choose(ended, best, rows.best), first=jnp.where(ended, first, rows.first),
-                                 queries=rows.queries + ended)  # fmt: skip
+            return rows._replace(
+                best=_choose(ended, best, rows.best),
+                first=jnp.where(ended, first, rows.first),
+                queries=rows.queries + ended,
+            )
 
         return jax.lax.cond(jnp.any(ended), look, lambda rows: rows, rows)
 

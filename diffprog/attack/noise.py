@@ -18,9 +18,19 @@ from diffprog.attack.trials import trials, try_out
 KINDS = {"gaussian": jax.random.normal, "uniform": partial(jax.random.uniform, minval=-1.0)}
 
 
-def additive_noise(model: Callable, images, labels, *, key: jax.Array, norm: Norm = l2, epsilon=0.5, draws: int = 10,
-                   kind: str = "gaussian", loss: Callable = margin,
-                   **options: Unpack[Options]) -> AttackResult:  # fmt: skip
+def additive_noise(
+    model: Callable,
+    images,
+    labels,
+    *,
+    key: jax.Array,
+    norm: Norm = l2,
+    epsilon=0.5,
+    draws: int = 10,
+    kind: str = "gaussian",
+    loss: Callable = margin,
+    **options: Unpack[Options],
+) -> AttackResult:
     """Noise as large as the budget allows, drawn anew `draws` times: the draw of the largest loss is returned.
 
     Each noise is scaled so that what is left of it after clipping to the bounds has the size epsilon, not the noise

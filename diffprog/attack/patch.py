@@ -35,9 +35,21 @@ class Patch(NamedTuple):
     losses: np.ndarray  # float32 [steps], the mean of each step's batch, before the step; negated with `targeted`
 
 
-def patch(model: Callable, images, labels, *, key: jax.Array, size: int, places: Placements | None = None,
-          steps: int = 500, learning_rate: float = 0.05, minibatch: int = 16, loss: Callable = cross_entropy,
-          cap: float = 9.0, **options: Unpack[Options]) -> Patch:  # fmt: skip
+def patch(
+    model: Callable,
+    images,
+    labels,
+    *,
+    key: jax.Array,
+    size: int,
+    places: Placements | None = None,
+    steps: int = 500,
+    learning_rate: float = 0.05,
+    minibatch: int = 16,
+    loss: Callable = cross_entropy,
+    cap: float = 9.0,
+    **options: Unpack[Options],
+) -> Patch:
     """One square patch for all images [n, height, width, channels], which fools the model at random places, turned and
     scaled at random (Brown et al. 2017, eq. 1): Adam on the mean loss over images and places, both drawn anew in each
     step. As there, `targeted=True` with the wanted class for every label makes the strongest patches.
@@ -57,35 +69,67 @@ def patch(model: Callable, images, labels, *, key: jax.Array, size: int, places:
     data = checked_data(images, labels, **options)
     border.checked_pictures(data.images)
     if size * places.scale[1] > min(data.images.shape[1:3]):
-        raise ValueError(f"size, enlarged by the highest scale, must be at most the images' shorter side, "
-                         f"{min(data.images.shape[1:3])}; found {size} x {places.scale[1]:g}: make it smaller")
+        raise ValueError(
+            f"size, enlarged by the highest scale, must be at most the images' shorter side, "
+            f"{min(data.images.shape[1:3])}; found {size} x {places.scale[1]:g}: make it smaller"
+        )
     low, high = border.checked_bounds(options.get("bounds", (0.0, 1.0)))
     start_key, learn_key = jax.random.split(border.checked_key(key))
     start = jax.random.uniform(start_key, (size, size, data.images.shape[-1]), minval=low, maxval=high)
     put = _put(float(places.scale[1]))
     ranges = jnp.float32(places)
     make = lambda patch, batch, keys: jax.vmap(lambda image, key: put(image, patch, ranges, key))(batch.images, keys)
-    found, losses = learn(model, data, make, start, optax.adam(learning_rate * (high - low)),
-                          lambda moved: jnp.clip(moved, low, high), key=learn_key, steps=steps, minibatch=minibatch,
-                          loss=loss, cap=cap, **options)  # fmt: skip
+    found, losses = learn(
+        model,
+        data,
+        make,
+        start,
+        optax.adam(learning_rate * (high - low)),
+        lambda moved: jnp.clip(moved, low, high),
+        key=learn_key,
+        steps=steps,
+        minibatch=minibatch,
+        loss=loss,
+        cap=cap,
+        **options,
+    )
     found = np.asarray(found)
     return Patch(found, apply_patch(model, images, labels, found, key=key, places=places, **options), losses)
 
 
-def apply_patch(model: Callable, images, labels, patch, *, key: jax.Array, places: Placements | None = None,
-                draws: int = 1, **options: Unpack[Options]) -> AttackResult:  # fmt: skip
+def apply_patch(
+    model: Callable,
+    images,
+    labels,
+    patch,
+    *,
+    key: jax.Array,
+    places: Placements | None = None,
+    draws: int = 1,
+    **options: Unpack[Options],
+) -> AttackResult:
     """What a patch [height, width, channels] does to images, each at a place that is drawn from its key; of several
     `draws` the place where it does most."""
     images, patch = np.asarray(images), np.asarray(patch, np.float32)
     border.checked_pictures(images)
     if patch.ndim != 3 or patch.shape[-1] != images.shape[-1]:
-        raise ValueError(f"patch must have shape (height, width, {images.shape[-1]}); found {patch.shape}: give it the "
-                         "channels of the images")  # fmt: skip
+        raise ValueError(
+            f"patch must have shape (height, width, {images.shape[-1]}); found {patch.shape}: give it the "
+            "channels of the images"
+        )
     places = checked_places(places)
     border.checked_counts(draws=draws)
     method = trials("patch", _placed(float(places.scale[1])))
-    return try_out(model, images, labels, method, draws, (jnp.asarray(patch), jnp.float32(places)),
-                   key=border.checked_key(key), **options)  # fmt: skip
+    return try_out(
+        model,
+        images,
+        labels,
+        method,
+        draws,
+        (jnp.asarray(patch), jnp.float32(places)),
+        key=border.checked_key(key),
+        **options,
+    )
 
 
 def checked_places(places):
@@ -93,8 +137,10 @@ def checked_places(places):
     places = Placements() if places is None else Placements(*places)
     for name, (low, high) in places._asdict().items():
         if not (np.isfinite([low, high]).all() and low <= high) or (name == "scale" and low <= 0):
-            raise ValueError(f"{name} of places must be (lowest, highest), numbers in order, a scale above 0; found "
-                             f"({low}, {high}): swap or mend them")  # fmt: skip
+            raise ValueError(
+                f"{name} of places must be (lowest, highest), numbers in order, a scale above 0; found "
+                f"({low}, {high}): swap or mend them"
+            )
     return places
 
 

@@ -88,8 +88,10 @@ def either(first, second):
     def choose(one, other):
         return np.where(take.reshape(*take.shape, *[1] * (one.ndim - take.ndim)), other, one)
 
-    chosen = {name: choose(getattr(first, name), getattr(second, name))
-              for name in ("images", "success", "success_8bit", "invalid", "after", "first_success", "by")}
+    chosen = {
+        name: choose(getattr(first, name), getattr(second, name))
+        for name in ("images", "success", "success_8bit", "invalid", "after", "first_success", "by")
+    }
     chosen["repaired"] = np.where(take, second.repaired, first.repaired)
     sizes = {name: choose(size, second.distances[name]) for name, size in first.distances.items()}
     spent = {name: getattr(first, name) + getattr(second, name) for name in ("steps", "queries", "gradients")}
@@ -98,6 +100,7 @@ def either(first, second):
 
 def within(result, norm, budgets):
     """The result of a search for the smallest perturbation as that of attacks with `budgets`, [n] or [K, n]."""
+
     def repeat(leaf):
         return np.broadcast_to(leaf, (*budgets.shape[:-1], *leaf.shape)).copy()
 

@@ -50,10 +50,32 @@ class Options(TypedDict, total=False):
     progress: str | None
 
 
-def search(model: Callable | Randomised, images, labels, method: Method, *, steps: int, key=None, epsilon=np.inf,
-           given=None, extra=None, rivals=None, skip=None, confidence=0.0, targeted=False, criterion=None, mask=None,
-           bounds=(0.0, 1.0), restarts=1, early_stop=False, batch=None, numbers=None, devices=None, engine="diffprog",
-           progress=None) -> AttackResult:  # fmt: skip
+def search(
+    model: Callable | Randomised,
+    images,
+    labels,
+    method: Method,
+    *,
+    steps: int,
+    key=None,
+    epsilon=np.inf,
+    given=None,
+    extra=None,
+    rivals=None,
+    skip=None,
+    confidence=0.0,
+    targeted=False,
+    criterion=None,
+    mask=None,
+    bounds=(0.0, 1.0),
+    restarts=1,
+    early_stop=False,
+    batch=None,
+    numbers=None,
+    devices=None,
+    engine="diffprog",
+    progress=None,
+) -> AttackResult:
     """Run `method` on every image for `steps` steps; what is not said here is in `Options`.
 
     epsilon: a number, or one per image [n], or several budgets at once, increasing: [K, n] or [K, 1]. Then every field
@@ -110,11 +132,18 @@ def search(model: Callable | Randomised, images, labels, method: Method, *, step
         images=trace.images,
         success=standing & loop.oracle.verdict(logits, labels[of]),
         success_8bit=standing & loop.oracle.verdict(rounded, labels[of]),
-        already=already[of], invalid=~valid_after | ~valid[of], distances=distances(trace.images, images[of]),
-        epsilon=budgets.reshape(-1), before=np.where(valid, original.argmax(axis=1), -1)[of],
-        after=np.where(valid_after, logits.argmax(axis=1), -1), first_success=trace.first, steps=trace.steps,
-        queries=trace.queries, gradients=trace.gradients, attack=method.name,
-    )  # fmt: skip
+        already=already[of],
+        invalid=~valid_after | ~valid[of],
+        distances=distances(trace.images, images[of]),
+        epsilon=budgets.reshape(-1),
+        before=np.where(valid, original.argmax(axis=1), -1)[of],
+        after=np.where(valid_after, logits.argmax(axis=1), -1),
+        first_success=trace.first,
+        steps=trace.steps,
+        queries=trace.queries,
+        gradients=trace.gradients,
+        attack=method.name,
+    )
     return monotone(result, len(budgets)) if several else result
 
 

@@ -27,8 +27,24 @@ def checked_data(images, labels, mask=None, bounds=(0.0, 1.0), **_) -> Data:
     return Data(images, border.checked_labels(labels, len(images)), *border.checked_box(images, mask, bounds))
 
 
-def learn(model, data: Data, make: Callable, start, optimizer, project: Callable, *, key, steps, minibatch, loss, cap,
-          targeted=False, engine="diffprog", progress=None, **_):  # fmt: skip
+def learn(
+    model,
+    data: Data,
+    make: Callable,
+    start,
+    optimizer,
+    project: Callable,
+    *,
+    key,
+    steps,
+    minibatch,
+    loss,
+    cap,
+    targeted=False,
+    engine="diffprog",
+    progress=None,
+    **_,
+):
     """The parameter after `steps` steps from `start`, and the mean loss before each.
 
     make:    (parameter, a batch of `Data`, keys [n]) -> points [n, ...], where the parameter has been put to use.
@@ -43,8 +59,9 @@ def learn(model, data: Data, make: Callable, start, optimizer, project: Callable
         row_key, make_key, draw_key = jax.random.split(step.key, 3)
         rows = jax.random.choice(row_key, count, (min(minibatch, count),), replace=False)
         batch = jax.tree.map(lambda leaf: leaf[rows], step.data)
-        make_keys, draw_keys = (jax.vmap(lambda row: jax.random.fold_in(each, row))(rows)
-                                for each in (make_key, draw_key))  # fmt: skip
+        make_keys, draw_keys = (
+            jax.vmap(lambda row: jax.random.fold_in(each, row))(rows) for each in (make_key, draw_key)
+        )
         examples = Example(batch.images, batch.labels, batch.labels, None, batch.lower, batch.upper, draw_keys)
         points = jnp.clip(make(parameter, batch, make_keys), batch.lower, batch.upper)
         return jnp.minimum(oracle.ask(points, examples, draw_keys, loss)[0], cap).mean()

@@ -17,8 +17,19 @@ from diffprog.attack.search import Options, search
 from diffprog.attack.smallest import cosine, width
 
 
-def sigma_zero(model, images, labels, *, key=None, steps: int = 1000, step_size: float = 1.0, sigma: float = 1e-3,
-               threshold: float = 0.3, threshold_step: float = 0.01, **options: Unpack[Options]) -> AttackResult:
+def sigma_zero(
+    model,
+    images,
+    labels,
+    *,
+    key=None,
+    steps: int = 1000,
+    step_size: float = 1.0,
+    sigma: float = 1e-3,
+    threshold: float = 0.3,
+    threshold_step: float = 0.01,
+    **options: Unpack[Options],
+) -> AttackResult:
     """The smallest perturbation in L0 by descent on a smooth count of elements (Cinà et al. 2025, algorithm 1).
 
     Minimises max(-lead, 0) + mean(r^2 / (r^2 + sigma)) with Adam, whose gradients are divided by their largest element;

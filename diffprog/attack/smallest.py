@@ -50,8 +50,15 @@ def told(rounds: Rounds, plan: Plan, found, over) -> tuple[Rounds, jax.Array, ja
     number = rounds.number + ended
     weight = jnp.where(high < UNKNOWN, (low + high) / 2, rounds.weight * 10)
     weight = jnp.where((plan.rounds >= 10) & (number == plan.rounds - 1) & (high < UNKNOWN), high, weight)  # as theirs
-    new = Rounds(jnp.where(ended, weight, rounds.weight), low, high, number, jnp.where(ended, 0, step), found & ~ended,
-                 jnp.where(ended, jnp.inf, rounds.before))  # fmt: skip
+    new = Rounds(
+        jnp.where(ended, weight, rounds.weight),
+        low,
+        high,
+        number,
+        jnp.where(ended, 0, step),
+        found & ~ended,
+        jnp.where(ended, jnp.inf, rounds.before),
+    )
     return new, ended, number >= plan.rounds
 
 

@@ -19,9 +19,21 @@ from diffprog.sampling import motion, sample
 PADDINGS = ("zero", "edge")
 
 
-def spatial(model: Callable, images, labels, *, key=None, degrees: float = 30, pixels: float = 3, rotations: int = 31,
-            shifts: int = 5, draws: int | None = None, padding: str = "zero", loss: Callable = margin,
-            **options: Unpack[Options]) -> AttackResult:  # fmt: skip
+def spatial(
+    model: Callable,
+    images,
+    labels,
+    *,
+    key=None,
+    degrees: float = 30,
+    pixels: float = 3,
+    rotations: int = 31,
+    shifts: int = 5,
+    draws: int | None = None,
+    padding: str = "zero",
+    loss: Callable = margin,
+    **options: Unpack[Options],
+) -> AttackResult:
     """The rotation about the centre and the shift of the largest loss (Engstrom et al. 2019, section 3), of images
     [n, height, width, channels]. No norm bounds it: `result.distances` only tells what it came to.
 
@@ -36,8 +48,10 @@ def spatial(model: Callable, images, labels, *, key=None, degrees: float = 30, p
     if padding not in PADDINGS:
         raise ValueError(f"padding must be one of {', '.join(map(repr, PADDINGS))}; found {padding!r}: choose one")
     if not (degrees >= 0 and pixels >= 0 and np.isfinite([degrees, pixels]).all()):
-        raise ValueError(f"degrees and pixels must be numbers that are not negative; found {degrees!r} and {pixels!r}: "
-                         "give the limits, 0 for no such motion")  # fmt: skip
+        raise ValueError(
+            f"degrees and pixels must be numbers that are not negative; found {degrees!r} and {pixels!r}: "
+            "give the limits, 0 for no such motion"
+        )
     limits = np.float32([np.deg2rad(degrees), pixels, pixels])
     height, width = images.shape[1:3]
     around = ceil((hypot(height, width) - min(height, width)) / 2 + pixels) + 1 if padding == "edge" else 0
@@ -46,8 +60,7 @@ def spatial(model: Callable, images, labels, *, key=None, degrees: float = 30, p
         down = right = _spaced(shifts)
         motions = np.stack(np.meshgrid(_spaced(rotations), down, right, indexing="ij"), axis=-1).reshape(-1, 3)
         method = trials("spatial", _listed(around, bounds[0]), of_label(loss))
-        return try_out(model, images, labels, method, len(motions), (np.float32(motions) * limits,), key=key,
-                       **options)  # fmt: skip
+        return try_out(model, images, labels, method, len(motions), (np.float32(motions) * limits,), key=key, **options)
     border.checked_counts(draws=draws)
     if key is None:
         raise ValueError("key must be given with draws; found None: make one with jax.random.key(0)")

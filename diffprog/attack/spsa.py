@@ -15,9 +15,21 @@ from diffprog.attack.result import AttackResult
 from diffprog.attack.search import Options, search
 
 
-def spsa(model: Callable, images, labels, *, key: jax.Array, norm: Norm = linf, epsilon=8 / 255, steps: int = 40,
-         step_size=None, samples: int = 128, reach: float = 0.01, loss: Callable = margin,
-         **options: Unpack[Options]) -> AttackResult:  # fmt: skip
+def spsa(
+    model: Callable,
+    images,
+    labels,
+    *,
+    key: jax.Array,
+    norm: Norm = linf,
+    epsilon=8 / 255,
+    steps: int = 40,
+    step_size=None,
+    samples: int = 128,
+    reach: float = 0.01,
+    loss: Callable = margin,
+    **options: Unpack[Options],
+) -> AttackResult:
     """Simultaneous perturbation stochastic approximation (Uesato et al. 2018, section 4, algorithm 1).
 
     The gradient is the mean over `samples` random sign vectors u of u (loss(x + reach u) - loss(x - reach u)) /
@@ -30,20 +42,60 @@ def spsa(model: Callable, images, labels, *, key: jax.Array, norm: Norm = linf, 
     reach:      in pixel values: too short, and rounding drowns the difference; too long, and the loss bends.
     Other arguments are those of `pgd`.
     """
-    return _estimated("spsa", jax.random.rademacher, model, images, labels, key, norm, epsilon, steps, step_size,
-                      samples, reach, loss, options)  # fmt: skip
+    return _estimated(
+        "spsa",
+        jax.random.rademacher,
+        model,
+        images,
+        labels,
+        key,
+        norm,
+        epsilon,
+        steps,
+        step_size,
+        samples,
+        reach,
+        loss,
+        options,
+    )
 
 
-def nes(model: Callable, images, labels, *, key: jax.Array, norm: Norm = linf, epsilon=8 / 255, steps: int = 40,
-        step_size=None, samples: int = 128, reach: float = 0.001, loss: Callable = margin,
-        **options: Unpack[Options]) -> AttackResult:  # fmt: skip
+def nes(
+    model: Callable,
+    images,
+    labels,
+    *,
+    key: jax.Array,
+    norm: Norm = linf,
+    epsilon=8 / 255,
+    steps: int = 40,
+    step_size=None,
+    samples: int = 128,
+    reach: float = 0.001,
+    loss: Callable = margin,
+    **options: Unpack[Options],
+) -> AttackResult:
     """Natural evolution strategies (Ilyas et al. 2018, section 2.1, algorithm 1): `spsa` with normal directions u.
 
     2 x samples is the paper's population (there 50), `reach` its deviation sigma. Probes that would leave the bounds
     are clipped.
     """
-    return _estimated("nes", jax.random.normal, model, images, labels, key, norm, epsilon, steps, step_size, samples,
-                      reach, loss, options)  # fmt: skip
+    return _estimated(
+        "nes",
+        jax.random.normal,
+        model,
+        images,
+        labels,
+        key,
+        norm,
+        epsilon,
+        steps,
+        step_size,
+        samples,
+        reach,
+        loss,
+        options,
+    )
 
 
 def _estimated(name, draw, model, images, labels, key, norm, epsilon, steps, step_size, samples, reach, loss, options):
@@ -51,5 +103,14 @@ def _estimated(name, draw, model, images, labels, key, norm, epsilon, steps, ste
     border.checked_positive(reach=reach)
     method = descent(name, border.checked_norm(norm, (linf, l2)), of_label(loss), False)
     given = (*step_lengths(step_size, 1 / 4), np.float32(reach))
-    return search(model, images, labels, method._replace(look=by_differences(draw, samples)), steps=steps, key=key,
-                  epsilon=epsilon, given=given, **options)  # fmt: skip
+    return search(
+        model,
+        images,
+        labels,
+        method._replace(look=by_differences(draw, samples)),
+        steps=steps,
+        key=key,
+        epsilon=epsilon,
+        given=given,
+        **options,
+    )

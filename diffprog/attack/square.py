@@ -21,8 +21,19 @@ from diffprog.attack.windows import as_picture, hill, place, tiles, window_sides
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # steps after which the part of a window is halved
 
 
-def square(model: Callable, images, labels, *, key: jax.Array, norm: Norm = linf, epsilon=8 / 255, steps: int = 5000,
-           part: float = 0.8, loss: Callable = margin, **options: Unpack[Options]) -> AttackResult:  # fmt: skip
+def square(
+    model: Callable,
+    images,
+    labels,
+    *,
+    key: jax.Array,
+    norm: Norm = linf,
+    epsilon=8 / 255,
+    steps: int = 5000,
+    part: float = 0.8,
+    loss: Callable = margin,
+    **options: Unpack[Options],
+) -> AttackResult:
     """The Square attack (Andriushchenko et al. 2020, algorithms 1 to 3), from nothing but logits.
 
     In L-infinity it starts from vertical stripes, and each step moves every channel of a random square to one of its
@@ -43,8 +54,17 @@ def square(model: Callable, images, labels, *, key: jax.Array, norm: Norm = linf
     """
     border.checked_positive(part=part)
     method = _square(border.checked_norm(norm, (linf, l2, l1)), of_label(loss))
-    return search(model, images, labels, method, steps=steps, key=key, epsilon=epsilon, given=np.float32(part),
-                  **{"early_stop": True, **options})  # fmt: skip
+    return search(
+        model,
+        images,
+        labels,
+        method,
+        steps=steps,
+        key=key,
+        epsilon=epsilon,
+        given=np.float32(part),
+        **{"early_stop": True, **options},
+    )
 
 
 class Windows(NamedTuple):

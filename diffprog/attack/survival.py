@@ -11,8 +11,15 @@ from diffprog.attack.method import Oracle
 from diffprog.attack.result import as_8bit
 
 
-def survival(model: Callable, images, labels, *, targeted: bool = False, criterion: Callable | None = None,
-             distortions: dict[str, Callable] | None = None) -> dict[str, np.ndarray]:  # fmt: skip
+def survival(
+    model: Callable,
+    images,
+    labels,
+    *,
+    targeted: bool = False,
+    criterion: Callable | None = None,
+    distortions: dict[str, Callable] | None = None,
+) -> dict[str, np.ndarray]:
     """For each distortion, bool [n]: whether the model still says what the attack wanted.
 
     images:      float32 (n, height, width, 1 or 3) in [0, 1], as an attack returned them, with its labels.
@@ -22,8 +29,10 @@ def survival(model: Callable, images, labels, *, targeted: bool = False, criteri
     images = border.checked_images(images)
     labels = border.checked_labels(labels, len(images))
     if images.ndim != 4 or images.shape[-1] not in (1, 3):
-        raise ValueError(f"images must have shape (n, height, width, 1 or 3); found {images.shape}: "
-                         "other arrays cannot be saved as pictures")
+        raise ValueError(
+            f"images must have shape (n, height, width, 1 or 3); found {images.shape}: "
+            "other arrays cannot be saved as pictures"
+        )
     oracle = Oracle(model, targeted, criterion, "diffprog")
     found = {}
     for name, distort in (DISTORTIONS if distortions is None else distortions).items():

@@ -30,8 +30,10 @@ def random_targets(key: jax.Array, labels, classes: int, numbers=None) -> np.nda
     label and its number in the data set, 0 .. n-1 unless `numbers` are given."""
     labels = border.checked_labels(labels, len(labels))
     if classes < 2 or labels.min() < 0 or labels.max() >= classes:
-        raise ValueError(f"classes must be more than every label and at least 2; found {classes} classes and labels "
-                         f"{labels.min()} .. {labels.max()}: count the columns of the logits")
+        raise ValueError(
+            f"classes must be more than every label and at least 2; found {classes} classes and labels "
+            f"{labels.min()} .. {labels.max()}: count the columns of the logits"
+        )
     key, numbers = border.checked_key(key), border.checked_numbers(numbers, len(labels))
     draw = jax.vmap(lambda number: jax.random.randint(jax.random.fold_in(key, number), (), 1, classes))
     return ((labels + np.asarray(draw(jnp.asarray(numbers)))) % classes).astype(np.int32)

@@ -11,8 +11,13 @@ from diffprog.attack.norms import Norm, l1, l2, linf
 from diffprog.optimize.engine import value_and_grad
 
 
-def adversarial(norm: Norm = linf, epsilon: float = 8 / 255, steps: int = 7, step_size: float | None = None,
-                engine: str = "diffprog") -> Callable:  # fmt: skip
+def adversarial(
+    norm: Norm = linf,
+    epsilon: float = 8 / 255,
+    steps: int = 7,
+    step_size: float | None = None,
+    engine: str = "diffprog",
+) -> Callable:
     """What `fit(..., perturb=...)` takes: examples moved by projected gradient descent on the network of that step
     (Madry et al. 2018, eq. 2.1), from a uniform random point of the ball. The last iterate is learnt from.
 

@@ -27,9 +27,21 @@ class Universal(NamedTuple):
     losses: np.ndarray  # float32 [steps], the mean of each step's batch, before the step; negated with `targeted`
 
 
-def universal(model: Callable, images, labels, *, key: jax.Array, norm: Norm = linf, epsilon: float = 10 / 255,
-              steps: int = 200, step_size: float | None = None, minibatch: int = 128, loss: Callable = cross_entropy,
-              cap: float = 9.0, **options: Unpack[Options]) -> Universal:  # fmt: skip
+def universal(
+    model: Callable,
+    images,
+    labels,
+    *,
+    key: jax.Array,
+    norm: Norm = linf,
+    epsilon: float = 10 / 255,
+    steps: int = 200,
+    step_size: float | None = None,
+    minibatch: int = 128,
+    loss: Callable = cross_entropy,
+    cap: float = 9.0,
+    **options: Unpack[Options],
+) -> Universal:
     """One perturbation that fools the model on most images (the goal of Moosavi-Dezfooli et al. 2017), by projected
     ascent on the mean loss over random batches (Shafahi et al. 2020, algorithm 1).
 
@@ -48,26 +60,51 @@ def universal(model: Callable, images, labels, *, key: jax.Array, norm: Norm = l
         border.checked_positive(step_size=step_size)
     data = checked_data(images, labels, **options)
     length = epsilon / 10 if step_size is None else step_size
-    ascent = optax.chain(optax.stateless(lambda downhill, _: norm.steepest(downhill)),
-                         optax.scale_by_learning_rate(optax.linear_schedule(length, 0, steps)))  # fmt: skip
+    ascent = optax.chain(
+        optax.stateless(lambda downhill, _: norm.steepest(downhill)),
+        optax.scale_by_learning_rate(optax.linear_schedule(length, 0, steps)),
+    )
     nothing = np.zeros(data.images.shape[1:], np.float32)
     radius, span = border.float32_at_most(epsilon), np.ptp(options.get("bounds", (0.0, 1.0)))
     inside = lambda moved: norm.project(moved, nothing, radius, -span, span)
     make = lambda perturbation, batch, keys: batch.images + perturbation
-    found, losses = learn(model, data, make, nothing, ascent, inside, key=key, steps=steps, minibatch=minibatch,
-                          loss=loss, cap=cap, **options)  # fmt: skip
+    found, losses = learn(
+        model,
+        data,
+        make,
+        nothing,
+        ascent,
+        inside,
+        key=key,
+        steps=steps,
+        minibatch=minibatch,
+        loss=loss,
+        cap=cap,
+        **options,
+    )
     found = np.asarray(found)
     result = apply_universal(model, images, labels, found, norm=norm, epsilon=epsilon, key=key, **options)
     return Universal(found, result, losses)
 
 
-def apply_universal(model: Callable, images, labels, perturbation, *, norm: Norm = linf, epsilon: float = 10 / 255,
-                    key=None, **options: Unpack[Options]) -> AttackResult:  # fmt: skip
+def apply_universal(
+    model: Callable,
+    images,
+    labels,
+    perturbation,
+    *,
+    norm: Norm = linf,
+    epsilon: float = 10 / 255,
+    key=None,
+    **options: Unpack[Options],
+) -> AttackResult:
     """What a perturbation, of the shape of one image, does to images: each plus it, in the bounds and the budget."""
     images, perturbation = np.asarray(images), np.asarray(perturbation, np.float32)
     if perturbation.shape != images.shape[1:]:
-        raise ValueError(f"perturbation must have the shape of one image, {images.shape[1:]}; found "
-                         f"{perturbation.shape}: resize it, or the images")  # fmt: skip
+        raise ValueError(
+            f"perturbation must have the shape of one image, {images.shape[1:]}; found "
+            f"{perturbation.shape}: resize it, or the images"
+        )
     method = trials("universal", _add(border.checked_norm(norm, (linf, l2))), norm=norm)
     return try_out(model, images, labels, method, 1, (jnp.asarray(perturbation),), key=key, epsilon=epsilon, **options)
 

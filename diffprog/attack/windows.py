@@ -35,10 +35,13 @@ def window_sides(shape, part, least=1, odd=False):
 
 def place(key, shape, sides):
     """A window of these sides, all places being equally likely."""
-    corner = [jax.random.randint(each, (), 0, length - side + 1)
-              for each, length, side in zip(jax.random.split(key), shape[:2], sides, strict=True)]
-    return _window(jnp.arange(shape[0])[:, None, None] - corner[0], jnp.arange(shape[1])[None, :, None] - corner[1],
-                   sides)  # fmt: skip
+    corner = [
+        jax.random.randint(each, (), 0, length - side + 1)
+        for each, length, side in zip(jax.random.split(key), shape[:2], sides, strict=True)
+    ]
+    return _window(
+        jnp.arange(shape[0])[:, None, None] - corner[0], jnp.arange(shape[1])[None, :, None] - corner[1], sides
+    )
 
 
 def _window(row, column, sides):

@@ -185,10 +185,14 @@ _DOMAINS = {
     "digamma": [(lambda x: x > 0, "digamma at a pole")],
 }
 _SLOPES = {
-    "sqrt": [(lambda x: x == 0, "sqrt at zero", "inf = 0.5 / sqrt(0)"),
-             (lambda x: x < 0, "sqrt of a negative number", "nan = 0.5 / sqrt(x)")],
-    "rsqrt": [(lambda x: x == 0, "rsqrt at zero", "inf = -0.5 * 0 ** -1.5"),
-              (lambda x: x < 0, "rsqrt of a negative number", "nan = -0.5 * x ** -1.5")],
+    "sqrt": [
+        (lambda x: x == 0, "sqrt at zero", "inf = 0.5 / sqrt(0)"),
+        (lambda x: x < 0, "sqrt of a negative number", "nan = 0.5 / sqrt(x)"),
+    ],
+    "rsqrt": [
+        (lambda x: x == 0, "rsqrt at zero", "inf = -0.5 * 0 ** -1.5"),
+        (lambda x: x < 0, "rsqrt of a negative number", "nan = -0.5 * x ** -1.5"),
+    ],
     "cbrt": [(lambda x: x == 0, "cbrt at zero", "inf = 1 / (3 * cbrt(0)**2)")],
     "log": [(lambda x: x == 0, "log of zero", "inf = 1 / 0")],
     "log1p": [(lambda x: x == -1, "log1p of -1", "inf = 1 / 0")],
@@ -199,7 +203,7 @@ _SLOPES = {
     "erf_inv": [(lambda x: abs(x) >= 1, "erf_inv at the end of its domain", "inf")],
     "lgamma": [(lambda x: x <= 0, "lgamma at a pole", "digamma(x)")],
     "digamma": [(lambda x: x <= 0, "digamma at a pole", "polygamma(1, x)")],
-}  # fmt: skip
+}
 _WORDS = {
     "cholesky": "cholesky of a matrix that is not positive definite",
     "triangular_solve": "solve with a singular matrix",

@@ -117,9 +117,12 @@ def _forward(node: Node, spoiled: str) -> Finding:
         index = brackets(first(~np.isfinite(result))) if result is not None else ""
         what = "input" if node.primitive == "input" else "constant"
         return Finding(
-            "nan", f"{what} not finite", node, f"the {what} {node.label}{index} is not finite: it spoils {spoiled}",
+            "nan",
+            f"{what} not finite",
+            node,
+            f"the {what} {node.label}{index} is not finite: it spoils {spoiled}",
             fix="look at where it comes from",
-        )  # fmt: skip
+        )
     index = first(~np.isfinite(result)) if result is not None else None
     kind = "NaN" if result is None or np.isnan(result[index]) else "infinity"
     title = f"{kind} in the forward pass: it spoils {spoiled}"

@@ -22,9 +22,20 @@ class Fit(NamedTuple):
     test_accuracy: np.ndarray  # fraction in [0, 1]
 
 
-def fit(apply: Callable, parameters, train: Examples, test: Examples, optimizer: optax.GradientTransformation, *,
-        batch: int, epochs: int, key: jax.Array, perturb: Callable | None = None, engine: str = "diffprog",
-        progress: str | None = None) -> Fit:  # fmt: skip
+def fit(
+    apply: Callable,
+    parameters,
+    train: Examples,
+    test: Examples,
+    optimizer: optax.GradientTransformation,
+    *,
+    batch: int,
+    epochs: int,
+    key: jax.Array,
+    perturb: Callable | None = None,
+    engine: str = "diffprog",
+    progress: str | None = None,
+) -> Fit:
     """Minimise the mean cross-entropy of `apply(parameters, inputs)` over `train`, `batch` examples per step.
 
     Every pass visits each example once, in an order of its own. Loss and accuracy are measured after each pass on all
@@ -54,8 +65,9 @@ def fit(apply: Callable, parameters, train: Examples, test: Examples, optimizer:
         curve.append((int(state.number) * batch / count, *measure(apply, state.parameters, train, test)))
 
     data = (jnp.asarray(train.inputs), jnp.asarray(train.labels), order)
-    state, _ = loop.run(state, epochs * count // batch, data=data, block=count // batch, progress=progress,
-                        callback=after_pass)
+    state, _ = loop.run(
+        state, epochs * count // batch, data=data, block=count // batch, progress=progress, callback=after_pass
+    )
     return Fit(state.parameters, *np.asarray(curve, dtype=np.float64).T)
 
 

@@ -47,5 +47,3 @@ def _cached_pure_operation(primitive, avals, params, own):
 def discharged(jaxpr):
     """A jaxpr whose inputs are references as a function of their first values, closed: values -> last values."""
     return discharge.discharge_state(closed(jaxpr))
-
-

@@ -148,7 +148,7 @@ class Model:
 
 
 def _range(images):
-    """" -2.1 .. 2.6" for a message, or nothing for values that are unknown, absent or no numbers."""
+    """ " -2.1 .. 2.6" for a message, or nothing for values that are unknown, absent or no numbers."""
     if isinstance(images, Tracer) or not images.size or images.dtype.kind not in "iuf":
         return ""
     return f" {images.min():.4g} .. {images.max():.4g}"

@@ -14,8 +14,19 @@ from diffprog.jax_internals import is_array_type
 from diffprog.models.model import Model
 
 
-def wrap(function: Callable, parameters=None, *, size: int, name=None, labels=(), channels=3, minimum=1,
-         mean=None, std=None, channels_first=False) -> Model:
+def wrap(
+    function: Callable,
+    parameters=None,
+    *,
+    size: int,
+    name=None,
+    labels=(),
+    channels=3,
+    minimum=1,
+    mean=None,
+    std=None,
+    channels_first=False,
+) -> Model:
     """A network of your own as a `Model`, with its layers found: nothing in it has to be changed.
 
         models.wrap(lambda parameters, images: module.apply(parameters, images), parameters, size=32)    Flax Linen

@@ -23,18 +23,30 @@ class _Network(NamedTuple):
 
 NETWORKS = {
     "efficientnet_lite0": _Network(
-        1.0, 1.0, 224, "efficientnet-lite0-57934424.pth", 18_826_032,
+        1.0,
+        1.0,
+        224,
+        "efficientnet-lite0-57934424.pth",
+        18_826_032,
         "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
     ),
     "efficientnet_lite1": _Network(
-        1.0, 1.1, 240, "efficientnet-lite1-77cc7160.pth", 21_946_926,
+        1.0,
+        1.1,
+        240,
+        "efficientnet-lite1-77cc7160.pth",
+        21_946_926,
         "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
     ),
     "efficientnet_lite2": _Network(
-        1.1, 1.2, 260, "efficientnet-lite2-9656183e.pth", 24_666_229,
+        1.1,
+        1.2,
+        260,
+        "efficientnet-lite2-9656183e.pth",
+        24_666_229,
         "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
     ),
-}  # fmt: skip
+}
 
 
 def load(name, *, convolution="fast"):

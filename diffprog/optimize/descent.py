@@ -80,8 +80,16 @@ class Descent:
         parameters, kept = jax.tree.map(_strong, (parameters, kept))
         return State(parameters, jax.tree.map(_strong, self.optimizer.init(parameters)), kept, jnp.int32(0), key)
 
-    def run(self, state: State, steps: int, *, data=None, block: int = 50, progress: str | tqdm | None = None,
-            callback: Callable | None = None) -> tuple[State, History]:
+    def run(
+        self,
+        state: State,
+        steps: int,
+        *,
+        data=None,
+        block: int = 50,
+        progress: str | tqdm | None = None,
+        callback: Callable | None = None,
+    ) -> tuple[State, History]:
         """Take `steps` steps from `state`; return the new state and what was measured on the way.
 
         block:     steps per call of compiled code: how often the bar moves and `callback` runs, nothing else. Runs of

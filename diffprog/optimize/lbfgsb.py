@@ -19,8 +19,12 @@ from diffprog.optimize.engine import value_and_grad
 
 SEARCHING, FLAT, SETTLED, STUCK = range(4)  # what a status says
 FEWEST = 4  # searches that are worth a loop of their own, when the others are done
-MESSAGES = ("the evaluations were used up", "the projected gradient is small enough",
-            "the value changes no more", "no lower value was found along the gradient")  # fmt: skip
+MESSAGES = (
+    "the evaluations were used up",
+    "the projected gradient is small enough",
+    "the value changes no more",
+    "no lower value was found along the gradient",
+)
 
 
 class State(NamedTuple):
@@ -51,15 +55,30 @@ class Tolerances(NamedTuple):
     value: Any = 1e-7
 
 
+DEFAULT_TOLERANCES = Tolerances()
+
+
 def start(point, memory: int = 10) -> State:
     """A search from `point` [n], which lies in the box; it remembers `memory` steps."""
     zero, none = jnp.zeros_like(point), jnp.zeros((memory, len(point)), point.dtype)
     number, count = jnp.zeros((), point.dtype), jnp.zeros((), jnp.int32)
-    return State(point, point, number + jnp.inf, zero, Pairs(none, none, number + 1), zero,
-                 line_search.begin(number, number, number + 1), number, number, count, count, count)  # fmt: skip
+    return State(
+        point,
+        point,
+        number + jnp.inf,
+        zero,
+        Pairs(none, none, number + 1),
+        zero,
+        line_search.begin(number, number, number + 1),
+        number,
+        number,
+        count,
+        count,
+        count,
+    )
 
 
-def advance(state: State, value, gradient, lower, upper, tolerances=Tolerances()) -> State:  # noqa: B008
+def advance(state: State, value, gradient, lower, upper, tolerances=DEFAULT_TOLERANCES) -> State:
     """The search after `value` and `gradient` were found at `state.point`; once it is done it stays as it is."""
     fresh = state.evaluations == 0
     line, accepted, failed = line_search.proceed(state.line, value, jnp.vdot(gradient, state.direction))
@@ -91,8 +110,20 @@ def advance(state: State, value, gradient, lower, upper, tolerances=Tolerances()
     stuck = (fresh & ~accepted) | (failed & ~forget)
     status = jnp.select([flat, settled, stuck], [FLAT, SETTLED, STUCK], SEARCHING).astype(jnp.int32)
     point = jnp.where(status == SEARCHING, jnp.clip(best + line.step * direction, lower, upper), best)
-    new = State(point, best, now, slopes, pairs, direction, line, scale, first_slope,
-                state.iterations + (accepted & ~fresh), state.evaluations + 1, status)  # fmt: skip
+    new = State(
+        point,
+        best,
+        now,
+        slopes,
+        pairs,
+        direction,
+        line,
+        scale,
+        first_slope,
+        state.iterations + (accepted & ~fresh),
+        state.evaluations + 1,
+        status,
+    )
     return jax.tree.map(lambda n, o: jnp.where(state.status == SEARCHING, n, o), new, state)
 
 
@@ -120,8 +151,18 @@ class Minimum(NamedTuple):
     status: np.ndarray  # int [n]
 
 
-def minimise(fun: Callable, points, lower=-np.inf, upper=np.inf, args=(), *, memory: int = 10, evaluations: int = 1000,
-             tolerances=Tolerances(), engine: str = "diffprog") -> Minimum:  # noqa: B008  # fmt: skip
+def minimise(
+    fun: Callable,
+    points,
+    lower=-np.inf,
+    upper=np.inf,
+    args=(),
+    *,
+    memory: int = 10,
+    evaluations: int = 1000,
+    tolerances=DEFAULT_TOLERANCES,
+    engine: str = "diffprog",
+) -> Minimum:
     """Minimise n functions of d numbers each in a box, in one compiled program.
 
     fun:         `fun(points [n, d], *args) -> [n]`; row i must depend on row i of the points only.
@@ -132,10 +173,18 @@ def minimise(fun: Callable, points, lower=-np.inf, upper=np.inf, args=(), *, mem
     points = jnp.asarray(points, jnp.float32)
     lower, upper = (jnp.broadcast_to(jnp.asarray(bound, points.dtype), points.shape) for bound in (lower, upper))
     if points.ndim != 2 or not bool(jnp.all(lower <= upper)):
-        raise ValueError(f"points must have the shape (problems, numbers) and lie in a box with lower <= upper; found "
-                         f"{points.shape}: add an axis for one problem, and compare the bounds")
-    states = _program(fun, memory, engine)(jnp.clip(points, lower, upper), lower, upper, tuple(args), evaluations,
-                                           Tolerances(*map(jnp.float32, tolerances)))  # fmt: skip
+        raise ValueError(
+            f"points must have the shape (problems, numbers) and lie in a box with lower <= upper; found "
+            f"{points.shape}: add an axis for one problem, and compare the bounds"
+        )
+    states = _program(fun, memory, engine)(
+        jnp.clip(points, lower, upper),
+        lower,
+        upper,
+        tuple(args),
+        evaluations,
+        Tolerances(*map(jnp.float32, tolerances)),
+    )
     return Minimum(*map(np.asarray, (states.best, states.value, states.iterations, states.evaluations, states.status)))
 
 

@@ -41,8 +41,9 @@ class LineSearch(NamedTuple):
 def begin(value, slope, longest) -> LineSearch:
     """A search from a point of this value and (negative) slope; the first step is 1, or `longest`."""
     start = Trial(jnp.zeros_like(value), value, slope)
-    return LineSearch(start, start, start, jnp.array(False), longest, jnp.minimum(1.0, longest),
-                      jnp.zeros((), jnp.int32))  # fmt: skip
+    return LineSearch(
+        start, start, start, jnp.array(False), longest, jnp.minimum(1.0, longest), jnp.zeros((), jnp.int32)
+    )
 
 
 def proceed(search: LineSearch, value, slope):

@@ -78,10 +78,17 @@ def _to_input(x, kernel, params):
         low = kernel_extent - 1 - [low for low, _ in params["padding"]]
         high = x_extent + kernel_extent - 1 - _extent(_spatial_sizes(g.shape, y_spec), strides) - low
         found = _convolve(
-            g, weights, (y_spec, _swap_first(k_spec), x_spec), params, x,
-            window_strides=spread, padding=list(zip(low, high, strict=True)), lhs_dilation=strides,
-            rhs_dilation=dilation, feature_group_count=count,
-        )  # fmt: skip
+            g,
+            weights,
+            (y_spec, _swap_first(k_spec), x_spec),
+            params,
+            x,
+            window_strides=spread,
+            padding=list(zip(low, high, strict=True)),
+            lhs_dilation=strides,
+            rhs_dilation=dilation,
+            feature_group_count=count,
+        )
         return _regroup(found, count, x_spec[1], x_spec[0]) if batch_groups > 1 else found
 
     return pull
@@ -100,11 +107,18 @@ def _to_kernel(x, kernel, params):
         low = np.array([low for low, _ in params["padding"]], int)
         high = _extent(_spatial_sizes(g.shape, y_spec), strides) - x_extent + kernel_extent - 1 - low
         return _convolve(
-            lax.convert_element_type(x, g.dtype), g, (_swap_first(x_spec), _swap_first(y_spec), _swap_first(k_spec)),
-            params, kernel,
-            window_strides=dilation, padding=list(zip(low, high, strict=True)), lhs_dilation=spread,
-            rhs_dilation=strides, feature_group_count=batch_groups, batch_group_count=groups,
-        )  # fmt: skip
+            lax.convert_element_type(x, g.dtype),
+            g,
+            (_swap_first(x_spec), _swap_first(y_spec), _swap_first(k_spec)),
+            params,
+            kernel,
+            window_strides=dilation,
+            padding=list(zip(low, high, strict=True)),
+            lhs_dilation=spread,
+            rhs_dilation=strides,
+            feature_group_count=batch_groups,
+            batch_group_count=groups,
+        )
 
     return pull
 

@@ -22,10 +22,30 @@ from diffprog.rules.table import (
 )
 
 no_derivative(
-    "floor", "ceil", "round", "is_finite", "not", "and", "or", "xor", "population_count", "clz",
-    "shift_left", "shift_right_arithmetic", "shift_right_logical", "mulhi",
-    "eq", "ne", "lt", "le", "gt", "ge", "eq_to", "le_to", "lt_to",
-)  # fmt: skip
+    "floor",
+    "ceil",
+    "round",
+    "is_finite",
+    "not",
+    "and",
+    "or",
+    "xor",
+    "population_count",
+    "clz",
+    "shift_left",
+    "shift_right_arithmetic",
+    "shift_right_logical",
+    "mulhi",
+    "eq",
+    "ne",
+    "lt",
+    "le",
+    "gt",
+    "ge",
+    "eq_to",
+    "le_to",
+    "lt_to",
+)
 
 
 def _is_complex(x) -> bool:
@@ -65,7 +85,6 @@ def _div(primitive, wanted, args, params):
     to_x = unbroadcast(lambda g: div(g, y), x, z) if wanted[0] else None
     to_y = unbroadcast(lambda g: mul(mul(g, x), lax.integer_pow(y, -2)), y, z) if wanted[1] else None
     return z, lambda g: (to_x and to_x(g), to_y and neg(to_y(g)))
-
 
 
 def _mul(z, x, y, *, out_dtype=None):

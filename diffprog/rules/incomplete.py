@@ -16,6 +16,7 @@ from jax.custom_derivatives import SymbolicZero
 
 _MOST_STEPS = 10_000  # a few hundred are needed for parameters of ten thousand
 
+
 @cache
 def slope(function: Callable, i: int) -> Callable:
     """The derivative in argument i of a function that is elementwise in arguments of one shape and dtype.

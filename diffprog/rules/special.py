@@ -111,10 +111,7 @@ def _regularized_incomplete_beta(primitive, wanted, args, params):
 
     def to_x(g):
         log_beta = sub(add(lax.lgamma(a), lax.lgamma(b)), lax.lgamma(add(a, b)))
-        powers = add(
-            mul(sub(b, constant(b, 1)), lax.log1p(neg(x))),
-            mul(sub(a, constant(a, 1)), lax.log(x)),
-        )
+        powers = add(mul(sub(b, constant(b, 1)), lax.log1p(neg(x))), mul(sub(a, constant(a, 1)), lax.log(x)))
         return mul(g, exp(sub(powers, log_beta)))
 
     pulls = [*(_times_slope(slope(incomplete_beta, i), a, b, x) for i in range(2)), to_x]

@@ -7,13 +7,7 @@ from typing import NamedTuple
 import jax
 from jax import lax, typeof
 
-from diffprog.jax_internals import (
-    concrete,
-    jaxpr_as_fun,
-    trace_to_closed_jaxpr,
-    user_line,
-    weakref_lru_cache,
-)
+from diffprog.jax_internals import concrete, jaxpr_as_fun, trace_to_closed_jaxpr, user_line, weakref_lru_cache
 from diffprog.jax_internals.operations import passed_on, repeatable, used_inputs
 from diffprog.rules.calls import fill_zeros, pick, split, spread
 from diffprog.rules.loop_checkpoints import Loop

@@ -84,9 +84,7 @@ def copies(pictures, shake, key, numbers, draws):
 
 def _keep(kept, parameters, value, aux):
     first = aux[2] & (kept.reached < 0)
-    return Kept(
-        choose(first, parameters, kept.parameters), jnp.where(first, kept.step, kept.reached), kept.step + 1
-    )
+    return Kept(choose(first, parameters, kept.parameters), jnp.where(first, kept.step, kept.reached), kept.step + 1)
 
 
 def choose(pictures, yes, no):

@@ -44,8 +44,24 @@ def tsne(vectors):
     return TSNE(metric="cosine", init="pca", perplexity=perplexity, random_state=0).fit_transform(vectors)
 
 
-def activation_atlas(model, images, layer, *, key, grid=(8, 8), per_image=1, least=1, layout=tsne, side=64,
-                     cosine_power=2, steps=96, rate=0.08, batch=16, engine="diffprog", progress=None):
+def activation_atlas(
+    model,
+    images,
+    layer,
+    *,
+    key,
+    grid=(8, 8),
+    per_image=1,
+    least=1,
+    layout=tsne,
+    side=64,
+    cosine_power=2,
+    steps=96,
+    rate=0.08,
+    batch=16,
+    engine="diffprog",
+    progress=None,
+):
     """Draw the mean activation vector of each cell of a plane in which similar vectors are neighbours.
 
     images:    arrays (height, width, 3) in [0, 1], of any sizes that the network takes.
@@ -59,13 +75,24 @@ def activation_atlas(model, images, layer, *, key, grid=(8, 8), per_image=1, lea
     The positions sampled in image i depend on `key` and i only. Raises ValueError for no images, for a layer without
     positions, and for a layout that is not finite.
     """
-    layer, = model.checked_layers([layer])
+    (layer,) = model.checked_layers([layer])
     sampling, drawing = jax.random.split(key)
     vectors, sources = sampled(model, images, layer, sampling, per_image)
     plane = _unit_square(layout(vectors), len(vectors))
     counts, means = binned(vectors, plane, grid, least)
-    drawn = icons(model, layer, means, key=drawing, side=side, cosine_power=cosine_power, steps=steps, rate=rate,
-                  batch=batch, engine=engine, progress=progress)
+    drawn = icons(
+        model,
+        layer,
+        means,
+        key=drawing,
+        side=side,
+        cosine_power=cosine_power,
+        steps=steps,
+        rate=rate,
+        batch=batch,
+        engine=engine,
+        progress=progress,
+    )
     return Atlas(assembled(drawn), drawn, means, counts, plane, sources)
 
 

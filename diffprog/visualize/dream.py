@@ -34,9 +34,26 @@ class Dream(NamedTuple):
     scores: np.ndarray
 
 
-def dream(model, objective, photograph, *, key, octaves=4, scale=1.4, steps=20, rate=0.008, jitter=32,
-          normalise="mean", smooth=0.5, mask=None, keep_colours=False, tile=512, overlap=64, engine="diffprog",
-          progress=None):
+def dream(
+    model,
+    objective,
+    photograph,
+    *,
+    key,
+    octaves=4,
+    scale=1.4,
+    steps=20,
+    rate=0.008,
+    jitter=32,
+    normalise="mean",
+    smooth=0.5,
+    mask=None,
+    keep_colours=False,
+    tile=512,
+    overlap=64,
+    engine="diffprog",
+    progress=None,
+):
     """The photograph, (height, width, channels) in [0, 1], changed so that `objective` rises.
 
     octaves:   how many sizes, each `scale` times the one before; the last is the photograph's own. What was dreamt at

@@ -16,8 +16,21 @@ from diffprog.visualize.dream import checked_photograph, dream
 FORMATS = {".gif": "GIF", ".webp": "WEBP"}
 
 
-def dream_video(model, objective, photograph, path, *, key, folder=None, frames=60, zoom=1.04, rotate=0.0, speed=12.0,
-                progress=None, **options):
+def dream_video(
+    model,
+    objective,
+    photograph,
+    path,
+    *,
+    key,
+    folder=None,
+    frames=60,
+    zoom=1.04,
+    rotate=0.0,
+    speed=12.0,
+    progress=None,
+    **options,
+):
     """Write a film that falls into the photograph without end (Mordvintsev et al. 2015); returns its path.
 
     path:   ends in .gif or .webp (smaller, and of all colours).
@@ -84,8 +97,14 @@ def _description(model, objective, photograph, key, **options):
     told = lambda value: digest(value) if isinstance(value, np.ndarray) else value
     terms = [(term.name, unit(term), weight) for term, weight in objective.weights.items()]
     told_options = {name: told(value) for name, value in options.items()}
-    described = {"network": model.name, "objective": terms, "photograph": digest(photograph),
-                 "size": photograph.shape[:2], "key": np.asarray(jax.random.key_data(key)).tolist(), **told_options}
+    described = {
+        "network": model.name,
+        "objective": terms,
+        "photograph": digest(photograph),
+        "size": photograph.shape[:2],
+        "key": np.asarray(jax.random.key_data(key)).tolist(),
+        **told_options,
+    }
     return json.dumps(described, indent=2, default=str) + "\n"
 
 
@@ -101,6 +120,13 @@ def _claim(folder, description):
 def _save(path, files, speed):
     first, *others = (Image.open(file).convert("RGB") for file in files)
     with replacing(path) as file:
-        first.save(file, format=FORMATS[path.suffix.lower()], save_all=True, append_images=others,
-                   duration=round(1000 / speed), loop=0, quality=85)
+        first.save(
+            file,
+            format=FORMATS[path.suffix.lower()],
+            save_all=True,
+            append_images=others,
+            duration=round(1000 / speed),
+            loop=0,
+            quality=85,
+        )
     return path

@@ -36,7 +36,7 @@ def facet(model, layer, positives, negatives):
     It is a linear probe of the mean over positions (Fisher's discriminant with shrinkage), which gives +1 to the mean
     of the positives and -1 to that of the negatives. Images are arrays (height, width, 3) in [0, 1], of any sizes.
     """
-    layer, = model.checked_layers([layer])
+    (layer,) = model.checked_layers([layer])
     weights, bias = probe(pooled(model, positives, layer), pooled(model, negatives, layer))
     return direction(layer, weights) + bias
 
@@ -48,7 +48,7 @@ def facets(model, objective, images, layer, count, *, key, top=None):
     given) are clustered by their values in a lower `layer`, averaged over positions and of length one (k-means), and
     each cluster is told from the others by a `facet`.
     """
-    layer, = model.checked_layers([layer])
+    (layer,) = model.checked_layers([layer])
     objective = objective.checked(model)
     best = np.argsort(-scores(model, objective, images), kind="stable")[:top]
     if not 2 <= count <= len(best):

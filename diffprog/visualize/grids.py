@@ -32,8 +32,22 @@ class Grid(NamedTuple):
         return np.linalg.norm(self.vectors, axis=-1)
 
 
-def activation_grid(model, photograph, layer, *, key, cells=None, sized=False, side=64, cosine_power=2, steps=96,
-                    rate=0.08, batch=16, engine="diffprog", progress=None):
+def activation_grid(
+    model,
+    photograph,
+    layer,
+    *,
+    key,
+    cells=None,
+    sized=False,
+    side=64,
+    cosine_power=2,
+    steps=96,
+    rate=0.08,
+    batch=16,
+    engine="diffprog",
+    progress=None,
+):
     """A small picture for each position of a layer, of the direction in which its activation vector points there.
 
     photograph: (height, width, 3) in [0, 1], of any size that the network takes.
@@ -48,18 +62,41 @@ def activation_grid(model, photograph, layer, *, key, cells=None, sized=False, s
 
     Raises ValueError for a layer without positions, more cells than positions, and what `render` refuses.
     """
-    layer, = model.checked_layers([layer])
+    (layer,) = model.checked_layers([layer])
     values = np.asarray(model.activations(checked_photograph(model, photograph)[None], layer)[layer])[0]
     vectors = block_means(values, layer, cells)
-    drawn = icons(model, layer, vectors, key=key, side=side, cosine_power=cosine_power, steps=steps, rate=rate,
-                  batch=batch, engine=engine, progress=progress)
+    drawn = icons(
+        model,
+        layer,
+        vectors,
+        key=key,
+        side=side,
+        cosine_power=cosine_power,
+        steps=steps,
+        rate=rate,
+        batch=batch,
+        engine=engine,
+        progress=progress,
+    )
     lengths = np.linalg.norm(vectors, axis=-1)
     shown = shrunk(drawn, lengths / max(lengths.max(), 1e-12)) if sized else drawn
     return Grid(assembled(shown), drawn, vectors)
 
 
-def icons(model, layer, vectors, *, key, side=64, cosine_power=2, steps=96, rate=0.08, batch=16, engine="diffprog",
-          progress=None):
+def icons(
+    model,
+    layer,
+    vectors,
+    *,
+    key,
+    side=64,
+    cosine_power=2,
+    steps=96,
+    rate=0.08,
+    batch=16,
+    engine="diffprog",
+    progress=None,
+):
     """A picture (side, side, 3) of each direction in an array (..., channels): (..., side, side, 3).
 
     White where a vector is zero or not finite. Icon i is drawn from `key` and i, whatever the batch.
@@ -76,8 +113,18 @@ def icons(model, layer, vectors, *, key, side=64, cosine_power=2, steps=96, rate
             some = numbers[first : first + batch]
             full = np.concatenate([some, np.repeat(some[-1:], batch - len(some))])  # one size of batch: one program
             goals = [direction(layer, flat[number], cosine_power) for number in full]
-            rendering = render(model, goals, key=key, image=image, shake=SMALL, steps=steps, rate=rate,
-                               numbers=full, engine=engine, progress=bar)
+            rendering = render(
+                model,
+                goals,
+                key=key,
+                image=image,
+                shake=SMALL,
+                steps=steps,
+                rate=rate,
+                numbers=full,
+                engine=engine,
+                progress=bar,
+            )
             found[some] = rendering.images[: len(some), MARGIN:-MARGIN, MARGIN:-MARGIN]
     return found.reshape(*vectors.shape[:-1], *found.shape[1:])
 

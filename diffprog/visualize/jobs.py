@@ -12,8 +12,9 @@ from diffprog.visualize.recipes import recipe
 from diffprog.visualize.rendering import render
 
 
-def render_all(model, objectives, folder, *, seed=0, name="default", size=None, steps=None, batch=8, progress=None,
-               **options):
+def render_all(
+    model, objectives, folder, *, seed=0, name="default", size=None, steps=None, batch=8, progress=None, **options
+):
     """Draw each objective into `folder`, as a card: NAME.png, and NAME.json with how it was drawn and its history.
 
     objectives: {unit: objective}; the unit's name becomes the files'.
@@ -36,19 +37,39 @@ def render_all(model, objectives, folder, *, seed=0, name="default", size=None, 
     chosen = {unit: recipe(model, objective.checked(model), name, size) for unit, objective in objectives.items()}
     marks = {unit: _mark(model, objectives[unit], name, chosen[unit], seed, steps, options) for unit in objectives}
     missing = [unit for unit in objectives if not _finished(paths[unit], marks[unit])]
-    with tqdm(total=len(objectives), initial=len(objectives) - len(missing), desc=progress, unit="picture",
-              disable=progress is None) as bar:
+    with tqdm(
+        total=len(objectives),
+        initial=len(objectives) - len(missing),
+        desc=progress,
+        unit="picture",
+        disable=progress is None,
+    ) as bar:
         for units, filled in _batches(missing, objectives, chosen, batch):
             how = chosen[units[0]].options | ({"steps": steps} if steps else {}) | options
-            drawn = render(model, [objectives[unit] for unit in filled], key=jax.random.key(seed),
-                           numbers=np.zeros(len(filled), int), **how)
+            drawn = render(
+                model,
+                [objectives[unit] for unit in filled],
+                key=jax.random.key(seed),
+                numbers=np.zeros(len(filled), int),
+                **how,
+            )
             for place, unit in enumerate(units):
                 layer, channel = _place(objectives[unit])
-                save_card(folder, Card(
-                    unit, drawn.images[place], layer=layer, channel=channel, recipe=name, seed=seed,
-                    steps=len(drawn.scores), history=drawn.scores[:, place],
-                    parts=drawn.parts[place] if len(drawn.parts[place]) > 1 else {}, mark=marks[unit],
-                ))
+                save_card(
+                    folder,
+                    Card(
+                        unit,
+                        drawn.images[place],
+                        layer=layer,
+                        channel=channel,
+                        recipe=name,
+                        seed=seed,
+                        steps=len(drawn.scores),
+                        history=drawn.scores[:, place],
+                        parts=drawn.parts[place] if len(drawn.parts[place]) > 1 else {},
+                        mark=marks[unit],
+                    ),
+                )
             bar.update(len(units))
     return list(paths.values())
 

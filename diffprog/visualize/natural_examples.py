@@ -63,12 +63,24 @@ class NaturalExamples(NamedTuple):
         norms = np.linalg.norm(centred, axis=1)
         alike = centred @ centred.T / np.maximum(np.outer(norms, norms), 1e-12)
         np.fill_diagonal(alike, -1)
-        return tuple(order[row[order] > 1e-6][:count]
-                     for row, order in zip(alike, np.argsort(-alike, axis=1, kind="stable"), strict=True))
+        return tuple(
+            order[row[order] > 1e-6][:count]
+            for row, order in zip(alike, np.argsort(-alike, axis=1, kind="stable"), strict=True)
+        )
 
 
-def top_crops(model, objectives, photographs, *, count=9, size=None, scales=(1.0, 0.6, 0.36), per_image=2, cache=None,
-              progress=None):
+def top_crops(
+    model,
+    objectives,
+    photographs,
+    *,
+    count=9,
+    size=None,
+    scales=(1.0, 0.6, 0.36),
+    per_image=2,
+    cache=None,
+    progress=None,
+):
     """The crops of the user's images on which each objective scores highest.
 
     objectives:  one `Objective`, or a list.
@@ -89,23 +101,36 @@ def top_crops(model, objectives, photographs, *, count=9, size=None, scales=(1.0
     objectives = [objectives] if isinstance(objectives, Objective) else list(objectives)
     size = size or model.size
     if count < 1 or per_image < 1 or not scales or not all(0 < scale <= 1 for scale in scales):
-        raise ValueError(f"count and per_image must be at least 1 and scales in (0, 1]; found {count}, {per_image}, "
-                         f"{scales}")
+        raise ValueError(
+            f"count and per_image must be at least 1 and scales in (0, 1]; found {count}, {per_image}, {scales}"
+        )
     score = scorer(model, objectives)
     sources, skipped = _sources(photographs)
-    crops = [crop for number, source in enumerate(sources)
-             for crop in _crops(number, source.name, *source.shape, size, scales)]
+    crops = [
+        crop
+        for number, source in enumerate(sources)
+        for crop in _crops(number, source.name, *source.shape, size, scales)
+    ]
     measure = lambda: _scores(score, sources, crops, size, progress)
     scores = measure() if cache is None else _cached(Path(cache), score, objectives, sources, crops, size, measure)
     for row, number in np.argwhere(~np.isfinite(scores))[:1]:
-        raise ValueError(f"{objectives[row].name} is {scores[row, number]} on a crop of {crops[number].name}: crops "
-                         "cannot be ranked by it")
+        raise ValueError(
+            f"{objectives[row].name} is {scores[row, number]} on a crop of {crops[number].name}: crops "
+            "cannot be ranked by it"
+        )
     best = tuple(_best(row, crops, count, per_image) for row in scores)
     others = tuple(_lower_half(row, len(top)) for row, top in zip(scores, best, strict=True))
     cut = _cut(sources, crops, {int(number) for numbers in best + others for number in numbers}, size)
     shown = lambda numbers: np.stack([cut[int(number)] for number in numbers])
-    return NaturalExamples(tuple(each.name for each in objectives), tuple(crops), scores, best,
-                           tuple(map(shown, best)), tuple(map(shown, others)), tuple(skipped))
+    return NaturalExamples(
+        tuple(each.name for each in objectives),
+        tuple(crops),
+        scores,
+        best,
+        tuple(map(shown, best)),
+        tuple(map(shown, others)),
+        tuple(skipped),
+    )
 
 
 class _Source(NamedTuple):
@@ -126,8 +151,10 @@ def _sources(photographs):
             raise ValueError(f"there is no image file in {folder}; give a folder with photographs")
         named = [(str(path.relative_to(folder)), path) for path in found]
     else:
-        named = [(str(image), image) if isinstance(image, str | Path) else (f"image {number}", image)
-                 for number, image in enumerate(photographs)]
+        named = [
+            (str(image), image) if isinstance(image, str | Path) else (f"image {number}", image)
+            for number, image in enumerate(photographs)
+        ]
     sources, skipped, seen = [], [], set()
     for name, image in named:
         try:
@@ -160,8 +187,12 @@ def _crops(number, name, height, width, size, scales):
     sides = sorted({round(scale * short) for scale in scales}, reverse=True)
     sides = [side for side in sides if side >= size / 2] or sides[:1]
     starts = lambda length, side: sorted({*range(0, length - side, max(side // 2, 1)), length - side})
-    return [Crop(number, name, top, left, side) for side in sides
-            for top in starts(height, side) for left in starts(width, side)]
+    return [
+        Crop(number, name, top, left, side)
+        for side in sides
+        for top in starts(height, side)
+        for left in starts(width, side)
+    ]
 
 
 def _scores(score, sources, crops, size, progress):
@@ -243,6 +274,9 @@ def _cached(path, score, objectives, sources, crops, size, measure):
 def every_crop(photographs, size, scales=(1.0, 0.6, 0.36)):
     """All square crops of images, as `top_crops` takes and cuts them: a list of arrays (size, size, 3) in [0, 1]."""
     sources, _ = _sources(photographs)
-    crops = [crop for number, source in enumerate(sources)
-             for crop in _crops(number, source.name, *source.shape, size, scales)]
+    crops = [
+        crop
+        for number, source in enumerate(sources)
+        for crop in _crops(number, source.name, *source.shape, size, scales)
+    ]
     return [pixels for _, pixels in _each_crop(sources, crops, size)]

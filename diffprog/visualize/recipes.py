@@ -1,6 +1,6 @@
 """Settings that go well together, by name.
 
-    render(model, objective, key=key, **recipe(model, objective, "maco").options)
+render(model, objective, key=key, **recipe(model, objective, "maco").options)
 """
 
 from collections.abc import Callable
@@ -99,8 +99,12 @@ def _caricature(model, objective, size):
 
 
 RECIPES: dict[str, Callable] = {
-    "default": _default, "lucid": _lucid, "distill": _distill, "maco": _maco, "caricature": _caricature,
-}  # fmt: skip
+    "default": _default,
+    "lucid": _lucid,
+    "distill": _distill,
+    "maco": _maco,
+    "caricature": _caricature,
+}
 
 
 def accentuate(model, objective, photograph, *, key, layer=None, strength=1.0, steps=128, rate=0.05, **options):

@@ -45,8 +45,25 @@ class Rendering:
     revived: np.ndarray
 
 
-def render(model, objective, *, key, image=None, shake=transforms.lucid, draws=1, steps=256, rate=0.05, optimizer=None,
-           count=None, start=None, until=None, snapshots=(), numbers=None, engine="diffprog", progress=None):
+def render(
+    model,
+    objective,
+    *,
+    key,
+    image=None,
+    shake=transforms.lucid,
+    draws=1,
+    steps=256,
+    rate=0.05,
+    optimizer=None,
+    count=None,
+    start=None,
+    until=None,
+    snapshots=(),
+    numbers=None,
+    engine="diffprog",
+    progress=None,
+):
     """Pictures that excite `objective`, by Adam in a preconditioned space under random transforms (Olah et al. 2017).
 
     objective: one `Objective`; or a list of n, each drawn in a picture of its own in one batch.
@@ -82,8 +99,18 @@ def render(model, objective, *, key, image=None, shake=transforms.lucid, draws=1
     image = image or fourier(model.size, channels=model.channels)
     layers = _layers(model, objectives)
     planned = plan(objectives, model, _shapes(model, layers, image, shake))
-    setting = Setting(model, planned.layout, layers, n, image, shake, _positive(draws, "draws"),
-                      optimizer or adam(rate), until is not None, engine)
+    setting = Setting(
+        model,
+        planned.layout,
+        layers,
+        n,
+        image,
+        shake,
+        _positive(draws, "draws"),
+        optimizer or adam(rate),
+        until is not None,
+        engine,
+    )
     data = Data(model.parameters, planned.numbers, _numbers(numbers, n), _levels(until, n))
     ascent = _Ascent(objectives, setting, data, _positive(steps, "steps"), snapshots)
     with _bar(progress, steps) as bar:
@@ -128,8 +155,9 @@ class _Ascent:
         found = []
         for at in stops:
             before = int(state.number)
-            state, history = descent.run(state, at - before, data=self.data, block=BLOCK, progress=bar,
-                                         callback=self.look)
+            state, history = descent.run(
+                state, at - before, data=self.data, block=BLOCK, progress=bar, callback=self.look
+            )
             found.append((state, history))
             if self.finished(state):
                 break

@@ -88,11 +88,14 @@ def test_either_takes_the_second_only_where_the_first_failed(problem):
     np.testing.assert_array_equal(cut.success[1], two.success)
 
 
-@pytest.mark.parametrize(("options", "sentence"), [
-    ({"version": "plus"}, "version must be one of 'standard', 'rand'; found 'plus'"),
-    ({"version": "rand"}, "version 'rand' is for a model that draws; found"),
-    ({"restarts": 3}, "autoattack has restarts of its own; found restarts=3"),
-])
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"version": "plus"}, "version must be one of 'standard', 'rand'; found 'plus'"),
+        ({"version": "rand"}, "version 'rand' is for a model that draws; found"),
+        ({"restarts": 3}, "autoattack has restarts of its own; found restarts=3"),
+    ],
+)
 def test_bad_input_gets_one_sentence(problem, options, sentence):
     with pytest.raises(ValueError, match=sentence):
         autoattack(*problem, key=KEY, **options)

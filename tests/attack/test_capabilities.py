@@ -9,8 +9,19 @@ from diffprog import attack
 from diffprog.attack.capabilities import ATTACKS, table
 
 IMAGES, LABELS = np.full((2, 6, 6, 1), 0.5, np.float32), np.array([0, 1])
-NOT_ATTACKS = {"adversarial", "apply_patch", "apply_universal", "cross_entropy", "dlr", "evaluate", "least_likely",
-               "margin", "random_targets", "second_likely", "survival"}  # fmt: skip
+NOT_ATTACKS = {
+    "adversarial",
+    "apply_patch",
+    "apply_universal",
+    "cross_entropy",
+    "dlr",
+    "evaluate",
+    "least_likely",
+    "margin",
+    "random_targets",
+    "second_likely",
+    "survival",
+}
 
 
 def test_every_public_attack_is_in_the_table():

@@ -39,9 +39,14 @@ def softmax(logits):
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.sampled_from([(pgd, linf), (pgd, l2), (additive_noise, l2)]), st.sampled_from(sorted(SHAPES)),
-       st.sampled_from([np.float16, np.float32, np.float64]), st.sampled_from([(0.0, 1.0), (-1.5, 2.0), (0.0, 255.0)]),
-       st.sampled_from(["none", "one", "each"]), st.integers(0, 2**20))  # fmt: skip
+@given(
+    st.sampled_from([(pgd, linf), (pgd, l2), (additive_noise, l2)]),
+    st.sampled_from(sorted(SHAPES)),
+    st.sampled_from([np.float16, np.float32, np.float64]),
+    st.sampled_from([(0.0, 1.0), (-1.5, 2.0), (0.0, 255.0)]),
+    st.sampled_from(["none", "one", "each"]),
+    st.integers(0, 2**20),
+)
 def test_budgets_bounds_and_masks_hold_strictly(attack, shape, dtype, bounds, masks, seed):
     """For budgets per image over six orders of magnitude; measured in float64 against the float32 originals."""
     attack, norm = attack
@@ -53,8 +58,9 @@ def test_budgets_bounds_and_masks_hold_strictly(attack, shape, dtype, bounds, ma
     model = network(shape)
     labels = np.asarray(model(images.astype(np.float32))).argmax(axis=1)
     steps = {"draws": 3} if attack is additive_noise else {"steps": 3}
-    result = attack(model, images, labels, key=KEY, norm=norm, epsilon=epsilon, mask=mask,
-                    bounds=bounds, engine="jax", **steps)  # fmt: skip
+    result = attack(
+        model, images, labels, key=KEY, norm=norm, epsilon=epsilon, mask=mask, bounds=bounds, engine="jax", **steps
+    )
     moved = result.images.astype(np.float64) - images.astype(np.float32)
     assert not result.already.any() and np.any(moved)
     assert np.all(norm.measure(moved) <= epsilon)
@@ -100,8 +106,15 @@ def test_each_image_keeps_its_own_budget_and_mask():
     options = dict(key=KEY, steps=10, engine="jax", batch=COUNT)
     together = pgd(model, images, labels, epsilon=epsilon, mask=mask, **options)
     for image in range(COUNT):
-        alone = pgd(model, images[[image]], labels[[image]], epsilon=epsilon[image], mask=mask[image],
-                    numbers=[image], **options)  # fmt: skip
+        alone = pgd(
+            model,
+            images[[image]],
+            labels[[image]],
+            epsilon=epsilon[image],
+            mask=mask[image],
+            numbers=[image],
+            **options,
+        )
         np.testing.assert_array_equal(alone.images[0], together.images[image])
     assert np.all(np.diff(together.distances["linf"]) > 0)
 
@@ -112,8 +125,16 @@ def test_bounds_are_only_another_unit():
     images = RNG.uniform(size=(COUNT, 11)).astype(np.float32)
     labels = np.asarray(model(images)).argmax(axis=1)
     unit = pgd(model, images, labels, key=KEY, epsilon=0.125, steps=8, engine="jax")
-    scaled = pgd(lambda x: model((x + 1) / 4), 4 * images - 1, labels, key=KEY, epsilon=0.5, steps=8, bounds=(-1, 3),
-                 engine="jax")  # fmt: skip
+    scaled = pgd(
+        lambda x: model((x + 1) / 4),
+        4 * images - 1,
+        labels,
+        key=KEY,
+        epsilon=0.5,
+        steps=8,
+        bounds=(-1, 3),
+        engine="jax",
+    )
     np.testing.assert_allclose((scaled.images + 1) / 4, unit.images, atol=2e-6)
     np.testing.assert_array_equal(scaled.success, unit.success)
     np.testing.assert_array_equal(scaled.success_8bit, unit.success_8bit)
@@ -128,8 +149,15 @@ def test_losses_and_verdicts_of_a_model_that_draws_are_those_of_numpy():
     oracle = Oracle(noisy, False, None, "jax")
     examples = Example(images, labels, labels, None, None, None, keys)
     values, logits = oracle.ask(images, examples, keys, of_label(cross_entropy))
-    every = np.array([[np.asarray(noisy.network(image[None], jax.random.fold_in(key, draw)))[0]
-                       for image, key in zip(images, keys, strict=True)] for draw in range(5)])  # fmt: skip
+    every = np.array(
+        [
+            [
+                np.asarray(noisy.network(image[None], jax.random.fold_in(key, draw)))[0]
+                for image, key in zip(images, keys, strict=True)
+            ]
+            for draw in range(5)
+        ]
+    )
     probabilities = softmax(every)
     np.testing.assert_allclose(values, -np.log(probabilities[:, np.arange(6), labels]).mean(axis=0), rtol=1e-5)
     np.testing.assert_allclose(softmax(logits), probabilities.mean(axis=0), rtol=1e-5)

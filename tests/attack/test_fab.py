@@ -23,9 +23,16 @@ def test_linear_model_falls_at_its_nearest_boundary(norm):
     result = fab(model, images, labels, norm=norm, steps=20, engine="jax")
     assert result.success.all()
     for image, label, found in zip(images.astype(np.float64), labels, result.distances[norm.name], strict=True):
-        smallest = min(needed(norm, image, (weights[:, other] - weights[:, label]).astype(np.float64),
-                              ((image - 0.5) @ (weights[:, label] - weights[:, other])))
-                       for other in range(4) if other != label)  # fmt: skip
+        smallest = min(
+            needed(
+                norm,
+                image,
+                (weights[:, other] - weights[:, label]).astype(np.float64),
+                ((image - 0.5) @ (weights[:, label] - weights[:, other])),
+            )
+            for other in range(4)
+            if other != label
+        )
         assert smallest * 0.9999 <= found <= 1.01 * smallest
 
 
@@ -78,8 +85,10 @@ def test_first_target_is_searched_as_in_the_paper():
     weights = rng.normal(size=(20, 32)), rng.normal(size=(32, 5))
     result = fab(model, images, labels, norm=l2, steps=12, targets=1, engine="jax")
     rivals = np.argsort(-np.asarray(model(images)), axis=1)[:, 1]
-    expected = [reference(model, weights, image.astype(np.float64), label, rival, 12)
-                for image, label, rival in zip(images, labels, rivals, strict=True)]
+    expected = [
+        reference(model, weights, image.astype(np.float64), label, rival, 12)
+        for image, label, rival in zip(images, labels, rivals, strict=True)
+    ]
     # A point that has gone back is looked at too here, and sometimes still is a success.
     assert np.all(result.distances["l2"] <= np.array(expected) * 1.0005)
     assert np.sum(np.isclose(result.distances["l2"], expected, rtol=5e-4)) >= 4
@@ -99,7 +108,12 @@ def test_masked_elements_stay_and_no_image_depends_on_its_batch(norm):
 
 
 def test_a_flat_network_is_a_failure():
-    result = fab(lambda x: jnp.tanh(0 * x[:, :3]) + jnp.array([2.0, 0, 0]), np.full((2, 4), 0.5, np.float32),
-                 np.zeros(2, int), steps=3, engine="jax")
+    result = fab(
+        lambda x: jnp.tanh(0 * x[:, :3]) + jnp.array([2.0, 0, 0]),
+        np.full((2, 4), 0.5, np.float32),
+        np.zeros(2, int),
+        steps=3,
+        engine="jax",
+    )
     assert result.failure.all()
     np.testing.assert_array_equal(result.images, 0.5)

@@ -50,8 +50,17 @@ def test_linear_model_falls_at_its_smallest_budget(attack, norm, loss, targeted)
     for image in range(3):
         one = slice(image, image + 1)
         for factor, falls in ((1.01, True), (0.99, False)):
-            result = attack(model, images[one], labels[one], norm=norm, epsilon=factor * smallest[image], loss=loss,
-                            targeted=targeted, engine="jax", **options)
+            result = attack(
+                model,
+                images[one],
+                labels[one],
+                norm=norm,
+                epsilon=factor * smallest[image],
+                loss=loss,
+                targeted=targeted,
+                engine="jax",
+                **options,
+            )
             assert bool(result.success[0]) is falls
             assert int(result.after[0]) == int(falls) and int(result.before[0]) == 0
 
@@ -98,8 +107,18 @@ def test_more_steps_never_undo_a_success_nor_lower_the_loss(norm):
     epsilon = 0.08 if norm is linf else 0.25
     hits, values = [], []
     for steps in range(1, 9):
-        result = pgd(model, images, target, key=KEY, norm=norm, epsilon=epsilon, steps=steps, step_size=1.5 * epsilon,
-                     targeted=True, engine="jax")
+        result = pgd(
+            model,
+            images,
+            target,
+            key=KEY,
+            norm=norm,
+            epsilon=epsilon,
+            steps=steps,
+            step_size=1.5 * epsilon,
+            targeted=True,
+            engine="jax",
+        )
         hits.append(result.success)
         values.append(-np.asarray(cross_entropy(model(result.images), target)))
         np.testing.assert_array_equal(result.already, np.arange(7) == 0)
@@ -156,8 +175,17 @@ def test_result_tells_the_truth():
 
 def test_first_success_counts_updates():
     """One pixel, from 0.5 - start to beyond 0.8, in steps of 0.1: the count follows from the random start alone."""
-    result = pgd(lambda x: jnp.stack([jnp.zeros(len(x)), x[:, 0] - 0.8], axis=-1), np.full((9, 1), 0.5, np.float32),
-                 np.ones(9, int), key=KEY, epsilon=0.4, step_size=0.1, steps=10, targeted=True, engine="jax")
+    result = pgd(
+        lambda x: jnp.stack([jnp.zeros(len(x)), x[:, 0] - 0.8], axis=-1),
+        np.full((9, 1), 0.5, np.float32),
+        np.ones(9, int),
+        key=KEY,
+        epsilon=0.4,
+        step_size=0.1,
+        steps=10,
+        targeted=True,
+        engine="jax",
+    )
     keys = [jax.random.fold_in(jax.random.fold_in(jax.random.fold_in(KEY, zlib.crc32(b"pgd")), n), 1) for n in range(9)]
     noise = [float(linf.uniform(key, (1,), 0.4)[0]) for key in keys]
     expected = [max(0, int(np.ceil((0.3 - shift) / 0.1))) for shift in noise]
@@ -167,8 +195,9 @@ def test_first_success_counts_updates():
 
 def test_key_decides_every_bit():
     model, images, labels = network(seed=3)
-    once, again, other = (pgd(model, images, labels, key=key, steps=5, engine="jax").images
-                          for key in (KEY, KEY, jax.random.key(12)))
+    once, again, other = (
+        pgd(model, images, labels, key=key, steps=5, engine="jax").images for key in (KEY, KEY, jax.random.key(12))
+    )
     np.testing.assert_array_equal(once, again)
     assert np.any(once != other)
 
@@ -176,8 +205,9 @@ def test_key_decides_every_bit():
 @NORMS
 def test_engines_agree(norm):
     model, images, labels = network(seed=4)
-    ours, theirs = (pgd(model, images, labels, key=KEY, norm=norm, epsilon=0.05, steps=10, engine=engine)
-                    for engine in ENGINES)
+    ours, theirs = (
+        pgd(model, images, labels, key=KEY, norm=norm, epsilon=0.05, steps=10, engine=engine) for engine in ENGINES
+    )
     np.testing.assert_allclose(ours.images, theirs.images, atol=1e-5)
     np.testing.assert_array_equal(ours.success, theirs.success)
 

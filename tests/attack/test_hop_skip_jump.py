@@ -21,8 +21,11 @@ def plane(seed=0, images=4):
     pixels = rng.uniform(0.35, 0.65, size=(images, SIZE)).astype(np.float32)
     bias = np.float32(-(pixels @ weights).max() - 0.3)
     gaps = -(pixels.astype(np.float64) @ weights + bias)
-    return partial(decide, weights, bias), pixels, {"l2": gaps / np.linalg.norm(weights),
-                                                    "linf": gaps / np.abs(weights).sum()}  # fmt: skip
+    return (
+        partial(decide, weights, bias),
+        pixels,
+        {"l2": gaps / np.linalg.norm(weights), "linf": gaps / np.abs(weights).sum()},
+    )
 
 
 def decide(weights, bias, x):
@@ -67,8 +70,9 @@ def test_starts_are_where_a_targeted_search_begins():
     assert result.queries[3] == 1 and result.steps[3] == 1
 
     mask = np.arange(SIZE) >= SIZE // 2
-    masked = hop_skip_jump(model, images[:3], ones[:3], key=KEY, targeted=True, starts=starts[:3], steps=20,
-                           evaluations=60, mask=mask)  # fmt: skip
+    masked = hop_skip_jump(
+        model, images[:3], ones[:3], key=KEY, targeted=True, starts=starts[:3], steps=20, evaluations=60, mask=mask
+    )
     assert masked.success.any()
     np.testing.assert_array_equal(masked.images[:, ~mask], images[:3, ~mask])
     gaps = distances["l2"] * np.linalg.norm(weights)

@@ -39,11 +39,23 @@ def test_order_mates_and_padding_change_no_bit(early_stop):
     assert 0 < whole.success.sum() < 24
     shuffled = RNG.permutation(24)
     again = attack(shuffled, **options)
-    same(again._replace(**{name: value[np.argsort(shuffled)] for name, value in again._asdict().items()
-                           if isinstance(value, np.ndarray)}), whole)  # fmt: skip
+    same(
+        again._replace(
+            **{
+                name: value[np.argsort(shuffled)]
+                for name, value in again._asdict().items()
+                if isinstance(value, np.ndarray)
+            }
+        ),
+        whole,
+    )
     few = attack(slice(5, 8), **options)  # five rows of padding
-    same(few, whole._replace(**{name: value[5:8] for name, value in whole._asdict().items()
-                                if isinstance(value, np.ndarray)}))  # fmt: skip
+    same(
+        few,
+        whole._replace(
+            **{name: value[5:8] for name, value in whole._asdict().items() if isinstance(value, np.ndarray)}
+        ),
+    )
 
 
 def test_several_budgets_are_the_single_ones_made_monotone():
@@ -76,8 +88,9 @@ def test_a_budget_that_a_search_wastes_takes_the_success_of_a_smaller_one():
 
 def test_an_evaluation_warns_of_a_budget_that_a_search_wastes():
     images = np.full((8, 1), 0.5, np.float32)
-    found = evaluate(ridge, images, np.zeros(8, int), attacks={"fgsm": fgsm}, epsilons=[0.03, 0.2], batch=8, key=KEY,
-                     engine="jax")  # fmt: skip
+    found = evaluate(
+        ridge, images, np.zeros(8, int), attacks={"fgsm": fgsm}, epsilons=[0.03, 0.2], batch=8, key=KEY, engine="jax"
+    )
     assert found.worst_case().tolist() == [0, 0]
     assert "fgsm alone breaks 0.0% of the images at budget 0.2" in found.warnings[-1].sentence
 

@@ -54,6 +54,7 @@ def test_infinite_masks_leave_no_nan_in_gradients():
     """A label far ahead, and far behind: the gradients in closed form, by both engines."""
     logits, labels = jnp.array([[-300.0, -301.0, -500.0], [-5.0, 400.0, 400.0]]), jnp.array([0, 0])
     for engine in ENGINES:
+
         def slope(loss, engine=engine):
             return jax.jit(value_and_grad(engine)(lambda z: loss(z, labels).sum()))(logits)[1]
 

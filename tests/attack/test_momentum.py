@@ -47,8 +47,10 @@ def test_steps_are_those_of_the_papers(attack, norm, decay):
     net, epsilon = Softmax(), 0.03
     # The loss rises to the last step, so that the best iterate is the last.
     found = attack(model, images, labels, norm=norm, epsilon=epsilon, steps=6, decay=decay, engine="jax")
-    expected = [reference(net, image.astype(np.float64), label, norm, epsilon, 6, decay, attack is ni_fgsm)
-                for image, label in zip(images, labels, strict=True)]
+    expected = [
+        reference(net, image.astype(np.float64), label, norm, epsilon, 6, decay, attack is ni_fgsm)
+        for image, label in zip(images, labels, strict=True)
+    ]
     np.testing.assert_allclose(found.images, expected, atol=2e-5)
     assert np.all(found.distances[norm.name] <= epsilon)
     np.testing.assert_array_equal(found.queries, 7 if attack is mi_fgsm else 13)

@@ -4,16 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from diffprog.attack import (
-    additive_noise,
-    blended,
-    contrast_reduction,
-    gaussian_blur,
-    l1,
-    l2,
-    linf,
-    salt_and_pepper,
-)
+from diffprog.attack import additive_noise, blended, contrast_reduction, gaussian_blur, l1, l2, linf, salt_and_pepper
 
 pytestmark = pytest.mark.usefixtures("quick_to_compile")
 KEY = jax.random.key(2)
@@ -31,9 +22,11 @@ def never(x):
     return jnp.stack([jnp.ones(len(x)), -x.reshape(len(x), -1).mean(axis=1)], axis=-1)
 
 
-@pytest.mark.parametrize(("norm", "kind", "epsilon"),
-                         [(l2, "gaussian", 2.0), (linf, "uniform", 0.3), (l1, "gaussian", 9.0)],
-                         ids=lambda value: getattr(value, "name", value))  # fmt: skip
+@pytest.mark.parametrize(
+    ("norm", "kind", "epsilon"),
+    [(l2, "gaussian", 2.0), (linf, "uniform", 0.3), (l1, "gaussian", 9.0)],
+    ids=lambda value: getattr(value, "name", value),
+)
 def test_noise_has_the_size_of_the_budget_after_clipping(norm, kind, epsilon):
     """And it is a noise: before clipping, one multiple of what the generator draws; the best of the draws is kept."""
     mask = np.arange(5)[:, None] != 2
@@ -54,8 +47,10 @@ def test_noise_has_the_size_of_the_budget_after_clipping(norm, kind, epsilon):
         ratio = ((larger.images - IMAGES)[image] / (smaller.images - IMAGES)[image])[free[image]]
         assert len(ratio) > 10
         np.testing.assert_allclose(ratio, np.median(ratio), rtol=1e-3)
-    few, many = (additive_noise(never, IMAGES, ZEROS, key=KEY, norm=norm, epsilon=epsilon, draws=draws, kind=kind)
-                 for draws in (2, 12))  # fmt: skip
+    few, many = (
+        additive_noise(never, IMAGES, ZEROS, key=KEY, norm=norm, epsilon=epsilon, draws=draws, kind=kind)
+        for draws in (2, 12)
+    )
     darker = lambda result: -result.images.reshape(5, -1).mean(axis=1)
     assert np.all(darker(many) >= darker(few)) and np.any(darker(many) > darker(few))
 

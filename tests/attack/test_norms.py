@@ -56,8 +56,11 @@ def test_budget_and_box_are_never_exceeded(point, centre, epsilon, mask):
 @settings(max_examples=300, deadline=None)
 @given(points, pixels, radii)
 def test_projection_is_the_nearest_point(point, centre, epsilon):
-    expected = np.clip(point.astype(np.float64), np.maximum(centre - np.float64(epsilon), 0),
-                       np.minimum(centre + np.float64(epsilon), 1))
+    expected = np.clip(
+        point.astype(np.float64),
+        np.maximum(centre - np.float64(epsilon), 0),
+        np.minimum(centre + np.float64(epsilon), 1),
+    )
     np.testing.assert_allclose(project["linf"](point, centre, epsilon), expected, atol=1.2e-7)
     expected = nearest_by_bisection(point, centre, epsilon)
     # In distance: a radius smaller by 1e-5 may move a pixel by more, where the box stops nearly all the others.

@@ -13,6 +13,7 @@ SIZE = 9
 def shortest(norm, point, rise, slope, lower, upper):
     """The size of the shortest way, in float64: a linear program in L1 and L-infinity, and in L2 the KKT conditions."""
     if norm is l2:
+
         def way(t):
             return np.clip(point + t * slope, lower, upper) - point
 
@@ -23,12 +24,21 @@ def shortest(norm, point, rise, slope, lower, upper):
         return np.linalg.norm(way(high))
     ones, eye = np.ones(SIZE), np.eye(SIZE)
     if norm is l1:  # way = plus - minus
-        found = linprog(np.ones(2 * SIZE), A_eq=[np.concatenate([slope, -slope])], b_eq=[rise],
-                        bounds=[*zip(0 * ones, upper - point, strict=True), *zip(0 * ones, point - lower, strict=True)])
+        found = linprog(
+            np.ones(2 * SIZE),
+            A_eq=[np.concatenate([slope, -slope])],
+            b_eq=[rise],
+            bounds=[*zip(0 * ones, upper - point, strict=True), *zip(0 * ones, point - lower, strict=True)],
+        )
     else:  # |way| <= its largest element, the last variable
-        found = linprog([*0 * ones, 1], A_ub=np.block([[eye, -ones[:, None]], [-eye, -ones[:, None]]]),
-                        b_ub=np.zeros(2 * SIZE), A_eq=[np.append(slope, 0)], b_eq=[rise],
-                        bounds=[*zip(lower - point, upper - point, strict=True), (0, None)])
+        found = linprog(
+            [*0 * ones, 1],
+            A_ub=np.block([[eye, -ones[:, None]], [-eye, -ones[:, None]]]),
+            b_ub=np.zeros(2 * SIZE),
+            A_eq=[np.append(slope, 0)],
+            b_eq=[rise],
+            bounds=[*zip(lower - point, upper - point, strict=True), (0, None)],
+        )
     assert found.success
     return found.fun
 
@@ -50,8 +60,9 @@ def test_way_is_the_shortest_and_stays_in_the_box(norm):
         way = np.asarray(go(*given), np.float64)
         np.testing.assert_allclose(slope @ way, rise, rtol=1e-4)
         assert np.all(point + way >= lower - 1e-6) and np.all(point + way <= upper + 1e-6) and way[2] == 0
-        np.testing.assert_allclose(norm.measure(way[None])[0], shortest(norm, point, rise, slope, lower, upper),
-                                   rtol=1e-4)
+        np.testing.assert_allclose(
+            norm.measure(way[None])[0], shortest(norm, point, rise, slope, lower, upper), rtol=1e-4
+        )
 
 
 @pytest.mark.parametrize("norm", [linf, l2, l1], ids=lambda norm: norm.name)

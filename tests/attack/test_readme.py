@@ -12,6 +12,7 @@ def test_the_tests_that_the_readme_names_exist():
         found = re.findall(r"`([\w/]+\.py)::(test_\w+)`", named)
         assert found and len(found) == named.count("`") // 2, number
         for file, test in found:
-            functions = [node.name for node in ast.parse((TESTS / file).read_text()).body
-                         if isinstance(node, ast.FunctionDef)]
+            functions = [
+                node.name for node in ast.parse((TESTS / file).read_text()).body if isinstance(node, ast.FunctionDef)
+            ]
             assert test in functions, f"{file}::{test}"

@@ -29,8 +29,19 @@ def test_the_best_direction_of_a_plane_is_its_normal(norm, engine):
     model, images, weights, bias = plane(30, 14)
     epsilon = 0.06 if norm is linf else 0.2
     direction = np.sign(weights) if norm is linf else weights / np.linalg.norm(weights)
-    found = universal(model, images, np.zeros(30, int), key=KEY, norm=norm, epsilon=epsilon, steps=40, minibatch=8,
-                      loss=margin, cap=100.0, engine=engine)  # fmt: skip
+    found = universal(
+        model,
+        images,
+        np.zeros(30, int),
+        key=KEY,
+        norm=norm,
+        epsilon=epsilon,
+        steps=40,
+        minibatch=8,
+        loss=margin,
+        cap=100.0,
+        engine=engine,
+    )
     np.testing.assert_allclose(found.perturbation, epsilon * direction, atol=2e-5 * epsilon + 1e-7)
     assert norm.measure(found.perturbation[None])[0] <= epsilon
     rises = (images + epsilon * direction) @ weights + bias
@@ -56,8 +67,18 @@ def test_one_image_does_not_decide_for_all():
     model = lambda x: jnp.stack([jnp.zeros(len(x)), steep(x)], axis=-1)
     mask = np.array([True, False])
     for cap, expected in ((1000.0, -0.1), (9.0, 0.1)):
-        found = universal(model, images, np.zeros(4, int), key=KEY, epsilon=0.1, steps=30, minibatch=4, cap=cap,
-                          loss=margin, mask=mask)  # fmt: skip
+        found = universal(
+            model,
+            images,
+            np.zeros(4, int),
+            key=KEY,
+            epsilon=0.1,
+            steps=30,
+            minibatch=4,
+            cap=cap,
+            loss=margin,
+            mask=mask,
+        )
         np.testing.assert_allclose(found.perturbation, [expected, 0], rtol=1e-5)
 
 
@@ -80,8 +101,10 @@ def test_a_patch_is_put_where_it_is_told():
         return apply_patch(never, images, np.zeros(1, int), patch, key=KEY, places=places).images[0, ..., 0]
 
     for degrees, quarters, row, top, column, left in (
-        (0.0, 0, 0.0, 0, 1.0, 4), (90.0, 1, 0.4, 2, 0.25, 1), (-90.0, 3, 1.0, 5, 0.0, 0),
-    ):  # fmt: skip
+        (0.0, 0, 0.0, 0, 1.0, 4),
+        (90.0, 1, 0.4, 2, 0.25, 1),
+        (-90.0, 3, 1.0, 5, 0.0, 0),
+    ):
         expected = images[0, ..., 0].copy()
         expected[top : top + 3, left : left + 3] = np.rot90(picture[..., 0], quarters)
         np.testing.assert_allclose(put(picture, degrees, 1.0, row, column), expected, atol=1e-5)
@@ -98,15 +121,18 @@ def test_a_patch_learns_what_the_model_looks_for():
         red = (x[..., 0] - x[..., 1] - x[..., 2]).mean(axis=(1, 2)) * 40
         return jnp.stack([jnp.zeros(len(x)), red], axis=-1)
 
-    found = patch(model, images, np.ones(5, int), key=KEY, size=7, steps=40, learning_rate=0.1, minibatch=3,
-                  targeted=True)  # fmt: skip
+    found = patch(
+        model, images, np.ones(5, int), key=KEY, size=7, steps=40, learning_rate=0.1, minibatch=3, targeted=True
+    )
     np.testing.assert_allclose(found.patch, np.broadcast_to([1.0, 0, 0], (7, 7, 3)), atol=1e-3)
     covered = np.all(np.abs(found.result.images - [1, 0, 0]) < 1e-3, axis=-1).sum(axis=(1, 2))
     assert np.all((covered >= (0.8 * 7 - 2) ** 2) & (covered <= 7**2)), covered
     red = np.asarray(model(found.result.images))[:, 1]
     np.testing.assert_array_equal(found.result.success, red > 0)
-    again, other = (apply_patch(model, images, np.ones(5, int), found.patch, key=key, targeted=True).images
-                    for key in (KEY, jax.random.key(99)))  # fmt: skip
+    again, other = (
+        apply_patch(model, images, np.ones(5, int), found.patch, key=key, targeted=True).images
+        for key in (KEY, jax.random.key(99))
+    )
     np.testing.assert_array_equal(again, found.result.images)
     assert np.any(other != again)
     best = apply_patch(model, images, np.ones(5, int), found.patch, key=KEY, targeted=True, draws=5, bounds=(0, 1))

@@ -7,21 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffprog.attack import (
-    NORMS,
-    carlini_wagner,
-    ddn,
-    deepfool,
-    ead,
-    fmn,
-    jsma,
-    l0,
-    l1,
-    l2,
-    lbfgs,
-    linf,
-    sigma_zero,
-)
+from diffprog.attack import NORMS, carlini_wagner, ddn, deepfool, ead, fmn, jsma, l0, l1, l2, lbfgs, linf, sigma_zero
 from diffprog.attack.deepfool import BEYOND
 from diffprog.attack.smallest import first_round, plan, told
 from tests.attack.linear import nearest, problem, smallest
@@ -51,8 +37,17 @@ def run(name, rows=tuple(range(11))):
     model, images, labels = shared()
     attack, _, _, options = CASES[name]
     rows = list(rows)
-    return attack(model, images[rows], labels[rows], key=KEY, mask=CHANGEABLE, batch=11, numbers=np.array(rows),
-                  engine="jax", **options)  # fmt: skip
+    return attack(
+        model,
+        images[rows],
+        labels[rows],
+        key=KEY,
+        mask=CHANGEABLE,
+        batch=11,
+        numbers=np.array(rows),
+        engine="jax",
+        **options,
+    )
 
 
 @lru_cache
@@ -163,6 +158,7 @@ def test_weights_are_those_of_the_authors_bisection(searches):
 @pytest.mark.parametrize("attack", [ddn, fmn])
 def test_a_zero_gradient_is_replaced_by_a_random_direction(attack):
     """The class changes on a sphere, and the logits are constant on both sides: the sphere's radius is found."""
+
     def model(x):
         inside = jnp.sum((x - 0.5) ** 2, axis=1, keepdims=True) < 0.2**2
         return jnp.where(inside, jnp.array([1.0, -1.0]), jnp.array([-1.0, 1.0]))
@@ -199,8 +195,10 @@ def test_deepfool_takes_the_steps_of_the_paper():
     model = lambda x: jnp.sin(5 * x) @ weights
     labels = np.asarray(model(images)).argmax(axis=1)
     result = deepfool(model, images, labels, candidates=2, overshoot=0.05, engine="jax")
-    expected = [plain_deepfool(image, label, weights.astype(np.float64), 50, 2, 0.05)
-                for image, label in zip(images, labels, strict=True)]  # fmt: skip
+    expected = [
+        plain_deepfool(image, label, weights.astype(np.float64), 50, 2, 0.05)
+        for image, label in zip(images, labels, strict=True)
+    ]
     assert result.success.all() and np.mean(result.steps >= 3) > 0.2
     np.testing.assert_allclose(result.images, expected, atol=2e-5)
 
@@ -247,8 +245,9 @@ def test_ddn_tries_images_that_a_file_can_hold():
     np.testing.assert_allclose(levels, levels.round(), atol=1e-4)
     assert result.success.all() and result.success_8bit.all()
     assert not run("ddn").success_8bit[:10].all()  # where nothing is rounded, rounding undoes it
-    plain, coarse = (ddn(model, images[:10], labels[:10], steps=1, radius=3.0, levels=levels, **options)
-                     for levels in (None, 16))
+    plain, coarse = (
+        ddn(model, images[:10], labels[:10], steps=1, radius=3.0, levels=levels, **options) for levels in (None, 16)
+    )
     assert np.sum(plain.success & coarse.success) >= 5
     both = plain.images[plain.success & coarse.success][:, 1:]
     np.testing.assert_allclose(coarse.images[plain.success & coarse.success][:, 1:], np.rint(15 * both) / 15, atol=1e-6)
@@ -291,12 +290,15 @@ def test_jsma_changes_the_pairs_of_the_paper():
     labels = (images @ weights).argmax(axis=1)
     targets = (labels + 1) % 3
     result = jsma(lambda x: x @ jnp.asarray(weights), images, targets, theta=0.2, gamma=0.5, targeted=True)
-    expected = [plain_jsma(image, target, weights, lambda x: np.argmax(x @ weights), np.float32(0.2), 3)
-                for image, target in zip(images, targets, strict=True)]  # fmt: skip
+    expected = [
+        plain_jsma(image, target, weights, lambda x: np.argmax(x @ weights), np.float32(0.2), 3)
+        for image, target in zip(images, targets, strict=True)
+    ]
     np.testing.assert_array_equal(result.success, [each is not None for each in expected])
     assert 2 <= result.success.sum() < 8
-    for found, image in zip(result.images[result.success], [each for each in expected if each is not None],
-                            strict=True):  # fmt: skip
+    for found, image in zip(
+        result.images[result.success], [each for each in expected if each is not None], strict=True
+    ):
         np.testing.assert_allclose(found, image, atol=1e-6)
 
 

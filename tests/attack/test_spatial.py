@@ -19,8 +19,10 @@ def moved(image, degrees, down, right, mode):
     inverse = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
     centre = (np.array(image.shape[:2]) - 1) / 2
     offset = centre - inverse @ (centre + np.array([down, right]))
-    planes = [ndimage.affine_transform(image[..., channel].astype(np.float64), inverse, offset, order=1, mode=mode)
-              for channel in range(image.shape[-1])]  # fmt: skip
+    planes = [
+        ndimage.affine_transform(image[..., channel].astype(np.float64), inverse, offset, order=1, mode=mode)
+        for channel in range(image.shape[-1])
+    ]
     return np.stack(planes, axis=-1)
 
 

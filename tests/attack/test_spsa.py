@@ -38,9 +38,16 @@ def test_the_estimate_is_the_gradient_of_a_quadratic(draw):
     lower[:, 2] = upper[:, 2] = images[:, 2]  # masked
     zeros = jnp.zeros(4, jnp.int32)
     examples = Example(images, zeros, zeros, jnp.ones(4), lower, upper, jax.random.split(KEY, 4))
-    look = jax.jit(lambda keys: by_differences(draw, samples)(
-        Oracle(model, False, None, "jax"), of_label(lambda logits, labels: logits[:, 1]), Point(jnp.asarray(images)),
-        examples, (jnp.float32(0.02),), keys))  # fmt: skip
+    look = jax.jit(
+        lambda keys: by_differences(draw, samples)(
+            Oracle(model, False, None, "jax"),
+            of_label(lambda logits, labels: logits[:, 1]),
+            Point(jnp.asarray(images)),
+            examples,
+            (jnp.float32(0.02),),
+            keys,
+        )
+    )
     view = look(examples.key)
     exact = images @ (matrix + matrix.T)
     exact[:, 2] = 0
@@ -64,20 +71,44 @@ def test_a_plane_is_crossed_just_beyond_its_distance(attack, norm):
 
     gaps = -(images @ weights + bias)
     smallest = gaps / (np.abs(weights).sum() if norm is linf else np.linalg.norm(weights))
-    beyond, short = (attack(model, images, np.zeros(5, int), key=KEY, norm=norm, epsilon=factor * smallest, steps=12,
-                            samples=40, batch=4) for factor in (1.08, 0.99))  # fmt: skip
+    beyond, short = (
+        attack(
+            model,
+            images,
+            np.zeros(5, int),
+            key=KEY,
+            norm=norm,
+            epsilon=factor * smallest,
+            steps=12,
+            samples=40,
+            batch=4,
+        )
+        for factor in (1.08, 0.99)
+    )
     assert beyond.success.all() and not short.success.any()
     assert np.all(short.distances[norm.name] <= 0.99 * smallest)
     np.testing.assert_array_equal(short.queries, 12 * 81 + 1)
     np.testing.assert_array_equal(short.gradients, 0)
-    alone = attack(model, images[[3]], np.zeros(1, int), key=KEY, norm=norm, epsilon=1.08 * smallest[[3]], steps=12,
-                   samples=40, numbers=np.array([3]), batch=4)  # fmt: skip
+    alone = attack(
+        model,
+        images[[3]],
+        np.zeros(1, int),
+        key=KEY,
+        norm=norm,
+        epsilon=1.08 * smallest[[3]],
+        steps=12,
+        samples=40,
+        numbers=np.array([3]),
+        batch=4,
+    )
     np.testing.assert_array_equal(alone.images[0], beyond.images[3])
 
 
 def test_bad_numbers_get_one_sentence():
     model, images = (lambda x: x), np.full((1, 3), 0.5, np.float32)
-    for options, sentence in (({"samples": 0}, "samples must be a whole number of at least 1; found 0"),
-                              ({"reach": -1.0}, "reach must be a positive number; found -1.0")):  # fmt: skip
+    for options, sentence in (
+        ({"samples": 0}, "samples must be a whole number of at least 1; found 0"),
+        ({"reach": -1.0}, "reach must be a positive number; found -1.0"),
+    ):
         with pytest.raises(ValueError, match=sentence):
             spsa(model, images, np.zeros(1, int), key=KEY, **options)

@@ -41,6 +41,7 @@ def test_windows_reach_every_edge_and_differ():
 
 def hill_of_the_paper(tall, wide):
     """Andriushchenko et al. 2020, supplement: nested squares, added one by one."""
+
     def peak(tall, wide):
         values = np.zeros((tall, wide))
         for k in range(max(tall // 2, wide // 2) + 1):

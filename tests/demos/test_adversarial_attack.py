@@ -52,26 +52,29 @@ def test_a_failure_is_called_one(tmp_path, capsys):
     assert "no success in 5 steps" in printed and "nothing to survive" in printed and "survives" not in printed
 
 
-@pytest.mark.parametrize(("arguments", "sentence"), [
-    (["{folder}/missing.png"], "missing.png: no such file"),
-    (["{folder}/text.png"], "text.png: not an image"),
-    (["{folder}/cut.png"], "cut.png: cannot be read"),
-    (["--target", "ostritch"], "no class is called 'ostritch'; did you mean 'ostrich'"),
-    (["--target", "1000"], "class 1000 does not exist"),
-    (["--target", "tiger cat"], "is classified as tiger cat already"),
-    (["--epsilon", "4/0"], "expected a positive number such as 0.02 or 4/255; found '4/0'"),
-    (["--epsilon", "-1"], "expected a positive number"),
-    (["--steps", "0"], "expected a whole number of at least 1; found '0'"),
-    (["--out", "{folder}/text.png/picture.png"], "File exists"),
-    (["--norm", "l3"], "invalid choice: 'l3'"),
-    (["--norm", "l0"], "pgd measures perturbations in linf, l2, l1; found --norm l0: choose another"),
-    (["--attack", "pdg"], "no attack on photographs is called 'pdg'; there are fgsm, "),
-    (["--attack", "pgd,bim"], "a photograph takes one attack; found 2"),
-    (["--attack", "fab", "--target", "ostrich"], "fab takes no target; found 'ostrich'"),
-    (["--attack", "hop_skip_jump", "--evaluate", "digits", "--network", "digit"], "there is no network 'digit'"),
-    (["--attack", "pgd,ddn", "--evaluate", "digits", "--network", "digits"], "ddn does not search in linf"),
-    (["--evaluate", "{folder}"], "one folder for each class; found no image files there"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["{folder}/missing.png"], "missing.png: no such file"),
+        (["{folder}/text.png"], "text.png: not an image"),
+        (["{folder}/cut.png"], "cut.png: cannot be read"),
+        (["--target", "ostritch"], "no class is called 'ostritch'; did you mean 'ostrich'"),
+        (["--target", "1000"], "class 1000 does not exist"),
+        (["--target", "tiger cat"], "is classified as tiger cat already"),
+        (["--epsilon", "4/0"], "expected a positive number such as 0.02 or 4/255; found '4/0'"),
+        (["--epsilon", "-1"], "expected a positive number"),
+        (["--steps", "0"], "expected a whole number of at least 1; found '0'"),
+        (["--out", "{folder}/text.png/picture.png"], "File exists"),
+        (["--norm", "l3"], "invalid choice: 'l3'"),
+        (["--norm", "l0"], "pgd measures perturbations in linf, l2, l1; found --norm l0: choose another"),
+        (["--attack", "pdg"], "no attack on photographs is called 'pdg'; there are fgsm, "),
+        (["--attack", "pgd,bim"], "a photograph takes one attack; found 2"),
+        (["--attack", "fab", "--target", "ostrich"], "fab takes no target; found 'ostrich'"),
+        (["--attack", "hop_skip_jump", "--evaluate", "digits", "--network", "digit"], "there is no network 'digit'"),
+        (["--attack", "pgd,ddn", "--evaluate", "digits", "--network", "digits"], "ddn does not search in linf"),
+        (["--evaluate", "{folder}"], "one folder for each class; found no image files there"),
+    ],
+)
 def test_bad_input_exits_with_2_and_one_sentence(arguments, sentence, tmp_path, capsys):
     (tmp_path / "text.png").write_text("no image")
     (tmp_path / "cut.png").write_bytes(adversarial_attack.CAT.read_bytes()[:20_000])
@@ -85,8 +88,9 @@ def test_bad_input_exits_with_2_and_one_sentence(arguments, sentence, tmp_path, 
 @pytest.mark.slow
 def test_a_search_for_the_smallest_survives_or_not(tmp_path, capsys):
     """DDN keeps to 256 levels: what it finds is what the PNG holds, and smaller than the budget of the default."""
-    adversarial_attack.main(["--attack", "ddn", "--target", "none", "--steps", "20", "--survive", "--out",
-                             str(tmp_path / "cat.png")])
+    adversarial_attack.main(
+        ["--attack", "ddn", "--target", "none", "--steps", "20", "--survive", "--out", str(tmp_path / "cat.png")]
+    )
     printed = capsys.readouterr().out
     size, saved = (float(each) for each in re.findall(r"L2 ([\d.]+)", printed))
     assert 0 < size < 1 and saved == size and "the attack survives saving" in printed
@@ -109,8 +113,22 @@ def test_a_curve_of_eight_budgets(tmp_path, capsys):
 
 
 def test_an_evaluation_of_the_digits(tmp_path, capsys):
-    arguments = ["--evaluate", "digits", "--network", "digits_robust", "--attack", "fgsm,pgd", "--epsilon", "0.15",
-                 "--steps", "10", "--batch", "357", "--out", str(tmp_path / "report")]
+    arguments = [
+        "--evaluate",
+        "digits",
+        "--network",
+        "digits_robust",
+        "--attack",
+        "fgsm,pgd",
+        "--epsilon",
+        "0.15",
+        "--steps",
+        "10",
+        "--batch",
+        "357",
+        "--out",
+        str(tmp_path / "report"),
+    ]
     with pytest.raises(SystemExit):
         adversarial_attack.main(arguments)
     assert "fgsm has no number of steps to choose" in capsys.readouterr().err

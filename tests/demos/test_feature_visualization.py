@@ -101,8 +101,23 @@ def test_words_name_objectives(tiny):
 def test_snapshots_and_several_sides_of_a_unit(tiny, tmp_path):
     model, run, _ = tiny
     out = str(tmp_path / "sheet.png")
-    run(["units:1", "--steps", "6", "--size", "12", "--snapshots", "2,6", "--count", "2", "--diversity-layer", "units",
-         "--out", out])  # fmt: skip
+    run(
+        [
+            "units:1",
+            "--steps",
+            "6",
+            "--size",
+            "12",
+            "--snapshots",
+            "2,6",
+            "--count",
+            "2",
+            "--diversity-layer",
+            "units",
+            "--out",
+            out,
+        ]
+    )
     sheet = images.read_image(out)
     target = channel("units", 1) + 2 * feature_visualization.diversity("units")
     how = recipe(model, target, size=12).options | {"steps": 2}
@@ -113,8 +128,20 @@ def test_snapshots_and_several_sides_of_a_unit(tiny, tmp_path):
 
 def test_a_layer_becomes_a_page_that_goes_on(tiny, tmp_path, capsys):
     _, run, photograph = tiny
-    command = ["layer", "units", "--channels", "1-3", "--size", "12", "--steps", "4", "--out", str(tmp_path / "LAYER"),
-               "--images", str(photograph.parent)]  # fmt: skip
+    command = [
+        "layer",
+        "units",
+        "--channels",
+        "1-3",
+        "--size",
+        "12",
+        "--steps",
+        "4",
+        "--out",
+        str(tmp_path / "LAYER"),
+        "--images",
+        str(photograph.parent),
+    ]
     run(command)
     assert capsys.readouterr().out.strip() == str(tmp_path / "units" / "index.html")
     cards = {card.unit: card for card in read_cards(tmp_path / "units")}
@@ -150,8 +177,20 @@ def test_the_other_commands_write_what_they_say(tiny, tmp_path, capsys):
         run([name, *arguments, *quick, "--out", str(out)])
         assert capsys.readouterr().out.strip() == str(out)
         assert images.read_image(out).std() > 0.01
-    run(["gallery", "two+units:1", "two", "--images", str(photograph.parent), "--size", "12", *quick,
-         "--out", str(tmp_path / "page")])  # fmt: skip
+    run(
+        [
+            "gallery",
+            "two+units:1",
+            "two",
+            "--images",
+            str(photograph.parent),
+            "--size",
+            "12",
+            *quick,
+            "--out",
+            str(tmp_path / "page"),
+        ]
+    )
     cards = {card.unit: card for card in read_cards(tmp_path / "page")}
     assert "rank in small" in cards["two"].scores and "rank in small" not in cards["two+units:1"].scores
     capsys.readouterr()

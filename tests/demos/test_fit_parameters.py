@@ -36,8 +36,9 @@ def test_seed_and_engine(tmp_path, capsys, monkeypatch):
     assert printed("--engine", "jax") == theirs != printed("--engine", "jax", "--seed", "1")
 
 
-@pytest.mark.parametrize("options", [
-    ["--epochs", "0"], ["--epochs", "many"], ["--engine", "torch"], ["--out", "/dev/null/x"]])
+@pytest.mark.parametrize(
+    "options", [["--epochs", "0"], ["--epochs", "many"], ["--engine", "torch"], ["--out", "/dev/null/x"]]
+)
 def test_bad_input_exits_with_2(options, capsys):
     with pytest.raises(SystemExit) as stopped:
         fit_parameters.main(["--epochs", "1", "--engine", "jax", *options])

@@ -84,8 +84,9 @@ FUNCTIONS = {
     "elementwise": lambda **how: over(lambda x, w: jnp.sin(x) * w * jnp.sum(w), BLOCKS, **how),
     "scalar residuals": lambda **how: over(lambda x, w: x * jnp.exp(jnp.sum(x * w)), BLOCKS, **how),
     "a copied argument": lambda **how: lambda x, w: over(lambda x, w: jnp.sin(x) * w, COPIED, **how)(x, w[:2]),
-    "a copied result": lambda **how: lambda x, w: over(
-        lambda x, w: lax.psum(jnp.sum(jnp.sin(x) * w), ("i", "j")) ** 2, COPIED, P(), **how)(x, w[:2]),
+    "a copied result": lambda **how: (
+        lambda x, w: over(lambda x, w: lax.psum(jnp.sum(jnp.sin(x) * w), ("i", "j")) ** 2, COPIED, P(), **how)(x, w[:2])
+    ),
     "collectives": lambda **how: over(collective, BLOCKS, **how),
     "closed over": lambda **how: lambda x, w: closed_over(x, w, **how),
     "partly manual": lambda **how: lambda x, w: partly_manual(x, w, **how),
@@ -96,22 +97,36 @@ FUNCTIONS = {
     "cond inside": lambda **how: over(cond_inside, BLOCKS, **how),
     "in checkpoint": lambda **how: jax.checkpoint(over(collective, BLOCKS, **how)),
     "checkpoint inside": lambda **how: over(jax.checkpoint(collective), BLOCKS, **how),
-    "custom rules inside": lambda **how: lambda x, w: over(
-        lambda x, w: softplus(x) * clipped(x, x[0, 0], 1) * jax.nn.relu(x - w), COPIED, **how)(x, w[:2]),
+    "custom rules inside": lambda **how: (
+        lambda x, w: over(lambda x, w: softplus(x) * clipped(x, x[0, 0], 1) * jax.nn.relu(x - w), COPIED, **how)(
+            x, w[:2]
+        )
+    ),
     "random numbers": lambda **how: over(randomly_masked, BLOCKS, **how),
     "vmap around": lambda **how: lambda x, w: jax.vmap(over(collective, BLOCKS, **how), (None, 0))(x, jnp.diag(w)),
-    "vmap along an axis": lambda **how: lambda x, w: jax.vmap(
-        over(lambda x, w: jnp.sin(x) * w * lax.psum(jnp.sum(x), "j"), (P("j"), P()), P("j"), **how),
-        (0, None), spmd_axis_name="i")(x.reshape(2, 2, 4), w),
+    "vmap along an axis": lambda **how: (
+        lambda x, w: jax.vmap(
+            over(lambda x, w: jnp.sin(x) * w * lax.psum(jnp.sum(x), "j"), (P("j"), P()), P("j"), **how),
+            (0, None),
+            spmd_axis_name="i",
+        )(x.reshape(2, 2, 4), w)
+    ),
     "vmap inside": lambda **how: over(jax.vmap(lambda x, w: jnp.sin(x) * w * jnp.sum(x), (0, None)), BLOCKS, **how),
-}  # fmt: skip
+}
 
 
 TWICE = {"collectives", "closed over", "partly manual"}
 WITHOUT_TYPES = {
-    "a copied argument", "a copied result", "collectives", "closed over", "partly manual", "several results",
-    "in scan", "vmap around", "vmap along an axis",
-}  # fmt: skip
+    "a copied argument",
+    "a copied result",
+    "collectives",
+    "closed over",
+    "partly manual",
+    "several results",
+    "in scan",
+    "vmap around",
+    "vmap along an axis",
+}
 
 
 def everything(grad, names, order, **how):
@@ -154,7 +169,7 @@ def nested(x, w, check_vma):
         mapped = jax.shard_map(
             inner, in_specs=(P(None, "j"), P("j")), out_specs=P(None, "j"), axis_names={"j"}, check_vma=check_vma
         )
-        return mapped(jnp.cos(x), w) * lax.psum(jnp.sum(x), "i")  # fmt: skip
+        return mapped(jnp.cos(x), w) * lax.psum(jnp.sum(x), "i")
 
     return over(outer, (P("i"), P()), P("i"), axis_names={"i"}, check_vma=check_vma)(x, w)
 

@@ -120,13 +120,15 @@ AUTO = {
     "constraints": jax.jit(lambda x, w, b: wobble(constrain(layer(constrain(x, on("j", "i")), w, b), on(None, "j")))),
     "a constraint, eagerly": lambda x, w, b: wobble(constrain(layer(x, w, b), on("i"))),
     "shardings of jit": lambda *args: wobble(
-        jax.jit(layer, in_shardings=(on("i", "j"), on("j"), on()), out_shardings=on("j"))(*args)),
+        jax.jit(layer, in_shardings=(on("i", "j"), on("j"), on()), out_shardings=on("j"))(*args)
+    ),
     "one sharding of jit": lambda *args: wobble(jax.jit(layer, out_shardings=on("i"))(*args)),
     "device_put": lambda x, w, b: wobble(layer(jax.device_put(x, on("j", "i")), w, b)),
     "to one device and back": lambda x, w, b: wobble(
-        layer(jax.device_put(jax.device_put(x, jax.devices()[0]), on("i", "j")), w, b)),
+        layer(jax.device_put(jax.device_put(x, jax.devices()[0]), on("i", "j")), w, b)
+    ),
     "layout": jax.jit(lambda x, w, b: wobble(with_layout_constraint(layer(x, w, b), Layout((1, 0))))),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", AUTO)
@@ -153,8 +155,9 @@ def test_arrays_of_hosts():
     x = values(8, 4)
     assert_close(dp.grad(fun)(x), jax.grad(fun)(x))
     backward = str(jax.make_jaxpr(dp.grad(fun))(x)).split("cos", 1)[1]
-    first, second = (backward.index(f"{name}[") for name in (
-        "host_local_array_to_global_array", "global_array_to_host_local_array"))  # fmt: skip
+    first, second = (
+        backward.index(f"{name}[") for name in ("host_local_array_to_global_array", "global_array_to_host_local_array")
+    )
     assert first < second
 
 
@@ -206,25 +209,32 @@ EXPLICIT = {
     "reshape": lambda x, w: jnp.sin(x.reshape(2, 4, 4, out_sharding=P(None, "i"))) * w,
     "repeat": lambda x, w: jnp.repeat(x, 2, axis=0, out_sharding=P("i")) * w,
     "some axes left to the compiler": lambda x, w: jax.sharding.auto_axes(
-        lambda x, w: jnp.sin(x) * x + jnp.cos(x) * x[:1] * w, out_sharding=P("i"))(x, w),
+        lambda x, w: jnp.sin(x) * x + jnp.cos(x) * x[:1] * w, out_sharding=P("i")
+    )(x, w),
     "overlapping slices": lambda x, w: sum(jnp.sin(x[:, i : i + 2]) * w[i] for i in range(3)),
     "a constant": lambda x, w: (x @ np.ones((4, 4))) ** 2 * w,
-    "unreduced sum": lambda x, w: jnp.sin(jax.reshard(
-        jnp.einsum("ij,ik->jk", x, x, out_sharding=P(unreduced={"i"})), P())) @ w,
+    "unreduced sum": lambda x, w: (
+        jnp.sin(jax.reshard(jnp.einsum("ij,ik->jk", x, x, out_sharding=P(unreduced={"i"})), P())) @ w
+    ),
     "reduced": over(lambda x, w: jnp.sin(x) * as_varying(lax.pcast(w, "i", to="reduced")), (P("i"), P())),
     "reduced argument": lambda x, w: over(lambda x, w: jnp.sin(x) * as_varying(w), (P("i"), P(reduced={"i"})))(
-        x, jax.reshard(w, P(reduced={"i"}))),
+        x, jax.reshard(w, P(reduced={"i"}))
+    ),
     "gathered as reduced": over(
-        lambda x, w: as_varying(lax.all_gather(jnp.sin(x), "i", tiled=True, to="reduced"))[:2] * x * w, (P("i"), P())),
+        lambda x, w: as_varying(lax.all_gather(jnp.sin(x), "i", tiled=True, to="reduced"))[:2] * x * w, (P("i"), P())
+    ),
     "gathered as invariant": over(
-        lambda x, w: lax.all_gather(jnp.sin(x), "i", tiled=True, to="invarying")[:3] * w, (P("i"), P()), P()),
+        lambda x, w: lax.all_gather(jnp.sin(x), "i", tiled=True, to="invarying")[:3] * w, (P("i"), P()), P()
+    ),
     "gathered along 1 as invariant": over(
-        lambda x, w: lax.all_gather(jnp.sin(x), "i", axis=1, to="invarying")[:2] * x[:, None] * w, (P("i"), P())),
+        lambda x, w: lax.all_gather(jnp.sin(x), "i", axis=1, to="invarying")[:2] * x[:, None] * w, (P("i"), P())
+    ),
     "unreduced": over(lambda x, w: lax.psum(lax.pcast(jnp.sin(x), "i", to="unreduced"), "i") * x * w, (P("i"), P())),
     "unreduced, scattered": over(
         lambda x, w: lax.psum_scatter(lax.pcast(jnp.sin(x.T), "i", to="unreduced"), "i", tiled=True) * w[:2],
-        (P("i"), P())),
-}  # fmt: skip
+        (P("i"), P()),
+    ),
+}
 
 
 TWICE = {"product", "some axes left to the compiler", "reduced argument"}

@@ -20,7 +20,9 @@ def distance(x):
 
 def test_a_masked_square_root():
     said = str(dp.diagnose(distance)(jnp.array([4.0, 0.0, 1.0])))
-    assert said == f"""\
+    assert (
+        said
+        == f"""\
 NaN in the backward pass: it spoils the gradient of x[1] (1 of 1 inputs)
   born at {line_of(distance, 2)}  length = jnp.sqrt(x)
   x[1] = 0
@@ -29,6 +31,7 @@ NaN in the backward pass: it spoils the gradient of x[1] (1 of 1 inputs)
   fix: mask the operand, not only the result (double-where):
        safe = jnp.where(x > 0, x, 1.0)
        jnp.sqrt(x)  ->  jnp.where(x > 0, jnp.sqrt(safe), 0.0)"""
+    )
 
 
 def test_the_fix_mends():
@@ -51,12 +54,15 @@ def quantize(parameters, x):
 def test_every_path_that_is_cut():
     parameters = {"codebook": jnp.array([[0.0, 1.0], [2.0, 3.0]]), "scale": jnp.float32(1.1)}
     (finding,) = dp.diagnose(quantize)(parameters, jnp.ones((5, 2))).findings
-    assert str(finding) == f"""\
+    assert (
+        str(finding)
+        == f"""\
 no gradient: parameters['codebook']: every path to the output is cut
   path 1: argmin has no derivative at {line_of(quantize, 2)}  nearest = jnp.argmin(distances, -1)
   path 2: stop_gradient at {line_of(quantize, 3)}  chosen = jax.lax.stop_gradient(parameters["codebook"])[nearest]
   fix: weigh by a softmax instead of choosing (soft argmax), or pass the gradient straight through: \
 soft + jax.lax.stop_gradient(hard - soft)"""
+    )
     line = quantize.__code__.co_firstlineno + 2
     assert (finding.kind, finding.cut, finding.source.line) == ("zero", "structure", line)
 

@@ -78,8 +78,17 @@ def test_cross_entropy_and_accuracy_by_hand():
 def test_digits_are_learnt(engine):
     train, test = load_digits()
     parameters = mlp.initialise(jax.random.key(0), (64, 64, 10))
-    fitted = fit(mlp.apply, parameters, train, test, optax.sgd(0.03, momentum=0.9), batch=32, epochs=30,
-                 key=jax.random.key(1), engine=engine)
+    fitted = fit(
+        mlp.apply,
+        parameters,
+        train,
+        test,
+        optax.sgd(0.03, momentum=0.9),
+        batch=32,
+        epochs=30,
+        key=jax.random.key(1),
+        engine=engine,
+    )
     assert fitted.test_accuracy[-1] >= 0.97
     assert fitted.train_loss[-1] < 0.03
 
@@ -87,8 +96,20 @@ def test_digits_are_learnt(engine):
 def test_engines_fit_the_same_parameters():
     train, test = load_digits()
     parameters = mlp.initialise(jax.random.key(0), (64, 32, 10))
-    ours, theirs = (fit(mlp.apply, parameters, train, test, optax.sgd(0.1, momentum=0.9), batch=144, epochs=3, key=KEY,
-                        engine=engine).parameters for engine in ENGINES)
+    ours, theirs = (
+        fit(
+            mlp.apply,
+            parameters,
+            train,
+            test,
+            optax.sgd(0.1, momentum=0.9),
+            batch=144,
+            epochs=3,
+            key=KEY,
+            engine=engine,
+        ).parameters
+        for engine in ENGINES
+    )
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), ours, theirs)
 
 

@@ -100,9 +100,7 @@ def counted(at):
     return fun
 
 
-PROGRAMS = {
-    f.__name__: f for f in (plain, jitted, looped, branching, checkpointed, mapped, differentiated, counted)
-}
+PROGRAMS = {f.__name__: f for f in (plain, jitted, looped, branching, checkpointed, mapped, differentiated, counted)}
 
 TRANSFORMS = {
     "none": lambda f: f,

@@ -50,7 +50,9 @@ PROGRAMS = {
     "norm and logsumexp": (lambda x: jnp.linalg.norm(x) + jax.nn.logsumexp(x) + jnp.max(x), X),
     "linear algebra": (lambda x: jnp.sum(jnp.linalg.cholesky(jnp.outer(x, x) + 3 * jnp.eye(3))), X),
     "convolution": (
-        lambda x, w: jnp.sum(lax.conv(x, w, (1, 1), "SAME") ** 2), jnp.ones((1, 2, 5, 5)), jnp.ones((3, 2, 3, 3))
+        lambda x, w: jnp.sum(lax.conv(x, w, (1, 1), "SAME") ** 2),
+        jnp.ones((1, 2, 5, 5)),
+        jnp.ones((3, 2, 3, 3)),
     ),
     "sorted": (lambda x: jnp.sum(jnp.sort(x) * jnp.arange(3.0)), X),
     "masked": (lambda x: jnp.sum(jnp.where(x > 0, x, -jnp.inf)[2] + jnp.clip(x, -0.5, 0.5)), X),
@@ -60,7 +62,7 @@ PROGRAMS = {
     "random": (lambda x: jnp.sum(x * jax.random.normal(jax.random.key(0), (3,))), X),
     "effect": (lambda x: (jax.debug.print("{}", x), jnp.sum(x * x))[1], X),
     "fixed loop": (lambda x: lax.fori_loop(0, 3, lambda i, y: jnp.sin(y) * x, x).sum(), X),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", PROGRAMS)

@@ -13,27 +13,80 @@ from diffprog.graph.formulas import _of_label, _table, formula
 from diffprog.rules.table import rules
 
 BINARY = {
-    "add": lax.add, "sub": lax.sub, "mul": lax.mul, "div": lax.div, "rem": lax.rem, "pow": lax.pow, "atan2": lax.atan2,
-    "logaddexp": jnp.logaddexp, "xlogy": jax.scipy.special.xlogy,
-}  # fmt: skip
+    "add": lax.add,
+    "sub": lax.sub,
+    "mul": lax.mul,
+    "div": lax.div,
+    "rem": lax.rem,
+    "pow": lax.pow,
+    "atan2": lax.atan2,
+    "logaddexp": jnp.logaddexp,
+    "xlogy": jax.scipy.special.xlogy,
+}
 UNARY = {
     name: getattr(lax, name)
     for name in (
-        "neg", "square", "sqrt", "rsqrt", "cbrt", "exp", "exp2", "expm1", "log", "log1p", "sin", "cos", "tan", "asin",
-        "acos", "atan", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "logistic", "erf", "erfc", "erf_inv",
-        "lgamma", "digamma", "abs",
+        "neg",
+        "square",
+        "sqrt",
+        "rsqrt",
+        "cbrt",
+        "exp",
+        "exp2",
+        "expm1",
+        "log",
+        "log1p",
+        "sin",
+        "cos",
+        "tan",
+        "asin",
+        "acos",
+        "atan",
+        "sinh",
+        "cosh",
+        "tanh",
+        "asinh",
+        "acosh",
+        "atanh",
+        "logistic",
+        "erf",
+        "erfc",
+        "erf_inv",
+        "lgamma",
+        "digamma",
+        "abs",
     )
-} | {"integer_pow": lambda x: lax.integer_pow(x, 3), "logit": jax.scipy.special.logit}  # fmt: skip
+} | {"integer_pow": lambda x: lax.integer_pow(x, 3), "logit": jax.scipy.special.logit}
 
 WORDS = {
-    "²": "**2", "^": "**", "ψ'": "trigamma", "ψ": "digamma", "√π": "sqrt_pi", "erf⁻¹": "erf_inv",
-    "log Γ": "lgamma", "∛": "cbrt ", "√": "sqrt ", "|": "'abs'",
-}  # fmt: skip
+    "²": "**2",
+    "^": "**",
+    "ψ'": "trigamma",
+    "ψ": "digamma",
+    "√π": "sqrt_pi",
+    "erf⁻¹": "erf_inv",
+    "log Γ": "lgamma",
+    "∛": "cbrt ",
+    "√": "sqrt ",
+    "|": "'abs'",
+}
 FUNCTIONS = {
-    "sqrt": np.sqrt, "cbrt": np.cbrt, "log": np.log, "exp": np.exp, "sin": np.sin, "cos": np.cos, "tan": np.tan,
-    "sinh": np.sinh, "cosh": np.cosh, "tanh": np.tanh, "sign": np.sign, "trunc": np.trunc, "sqrt_pi": np.sqrt(np.pi),
-    "digamma": jax.scipy.special.digamma, "trigamma": lambda x: jax.scipy.special.polygamma(1, x),
-}  # fmt: skip
+    "sqrt": np.sqrt,
+    "cbrt": np.cbrt,
+    "log": np.log,
+    "exp": np.exp,
+    "sin": np.sin,
+    "cos": np.cos,
+    "tan": np.tan,
+    "sinh": np.sinh,
+    "cosh": np.cosh,
+    "tanh": np.tanh,
+    "sign": np.sign,
+    "trunc": np.trunc,
+    "sqrt_pi": np.sqrt(np.pi),
+    "digamma": jax.scipy.special.digamma,
+    "trigamma": lambda x: jax.scipy.special.polygamma(1, x),
+}
 
 
 def as_python(text: str) -> str:

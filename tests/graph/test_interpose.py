@@ -53,8 +53,7 @@ squashed_back.defvjp(lambda x: (x, None), lambda _, g: (squash(g),))
 
 
 @pytest.mark.parametrize(
-    ("program", "transform", "outside"),
-    [(*pair, False) for pair in pairs(0)] + [(*pair, True) for pair in pairs(3)],
+    ("program", "transform", "outside"), [(*pair, False) for pair in pairs(0)] + [(*pair, True) for pair in pairs(3)]
 )
 def test_intervene(program, transform, outside):
     program, change, args = PROGRAMS[program], TRANSFORMS[transform], arguments(transform)

@@ -63,9 +63,10 @@ def test_gradient_of_any_node_with_respect_to_any_other():
     np.testing.assert_allclose(found, 3 * jnp.cos(jnp.exp(X)) * cotangent, rtol=1e-6)
     np.testing.assert_array_equal(recording.gradient_of(exp, wrt=sin, cotangent=cotangent), np.zeros(3))
     np.testing.assert_allclose(
-        recording.gradient_of(recording.nodes[-1], wrt=recording.inputs[0]), 3 * jnp.cos(jnp.exp(X)) * jnp.exp(X),
+        recording.gradient_of(recording.nodes[-1], wrt=recording.inputs[0]),
+        3 * jnp.cos(jnp.exp(X)) * jnp.exp(X),
         rtol=1e-6,
-    )  # fmt: skip
+    )
     with pytest.raises(ValueError, match=r"needs a cotangent.*shape \(3,\)"):
         recording.gradient_of(mul, wrt=exp)
 
@@ -109,7 +110,11 @@ def test_arguments_are_passed_as_they_are_and_inputs_have_names():
 
     recording = dp.record(f)({"w": X, "layers": [jnp.eye(3)]}, 1.5, np.arange(2), flag=None)
     assert [node.label for node in recording.inputs] == [
-        "parameters['layers'][0]", "parameters['w']", "rest[0]", "rest[1]"]  # fmt: skip
+        "parameters['layers'][0]",
+        "parameters['w']",
+        "rest[0]",
+        "rest[1]",
+    ]
     assert [node.status for node in recording.inputs] == ["live"] * 3 + ["constant"]
 
 
@@ -209,7 +214,7 @@ PROGRAMS = {
     "solve": lambda x: jnp.linalg.solve(jnp.outer(x, x) + jnp.eye(3), x).sum(),
     "conjugate gradients": lambda x: jax.scipy.sparse.linalg.cg(lambda v: v * 3 + x * jnp.dot(x, v), x)[0].sum(),
     "Python's own decision": lambda x: x.sum() if x[0] > 0 else -x.sum(),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", PROGRAMS)

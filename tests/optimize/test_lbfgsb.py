@@ -30,21 +30,41 @@ def problems(rng, count=6):
     roots = rng.normal(size=(count, SIZE, SIZE))
     images = rng.uniform(0, 1, (count, SIZE)).round(1)
     return {
-        "quadratic": (quadratics, rng.uniform(0, 1, (count, SIZE)), (0, 1), False,
-                      (roots @ roots.transpose(0, 2, 1) + 0.1 * np.eye(SIZE), 6 * rng.normal(size=(count, SIZE)))),
-        "rosenbrock": (rosenbrock, rng.uniform(0.5, 2, (count, SIZE)), (0.5, [0.8] + [2] * (SIZE - 1)), False,
-                       (10.0 ** rng.uniform(-6, 6, (count, 1)),)),
-        "network": (carlini_wagner, images, (0, 1), True,
-                    (images, rng.normal(size=(1, SIZE, 16)), rng.normal(size=(1, 16, 2)))),
-    }  # fmt: skip
+        "quadratic": (
+            quadratics,
+            rng.uniform(0, 1, (count, SIZE)),
+            (0, 1),
+            False,
+            (roots @ roots.transpose(0, 2, 1) + 0.1 * np.eye(SIZE), 6 * rng.normal(size=(count, SIZE))),
+        ),
+        "rosenbrock": (
+            rosenbrock,
+            rng.uniform(0.5, 2, (count, SIZE)),
+            (0.5, [0.8] + [2] * (SIZE - 1)),
+            False,
+            (10.0 ** rng.uniform(-6, 6, (count, 1)),),
+        ),
+        "network": (
+            carlini_wagner,
+            images,
+            (0, 1),
+            True,
+            (images, rng.normal(size=(1, SIZE, 16)), rng.normal(size=(1, 16, 2))),
+        ),
+    }
 
 
 def scipys(fun, point, lower, upper, args):
     """The same function of one row, minimised in float64."""
     with jax.enable_x64(True):
         both = jax.jit(jax.value_and_grad(lambda point, *args: fun(point[None], *args)[0]))
-        return minimize(lambda x: tuple(map(np.asarray, both(x, *args))), point, jac=True, method="L-BFGS-B",
-                        bounds=np.stack([lower, upper], axis=-1)).fun  # fmt: skip
+        return minimize(
+            lambda x: tuple(map(np.asarray, both(x, *args))),
+            point,
+            jac=True,
+            method="L-BFGS-B",
+            bounds=np.stack([lower, upper], axis=-1),
+        ).fun
 
 
 @pytest.mark.parametrize("name", ["quadratic", "rosenbrock", "network"])
@@ -54,10 +74,10 @@ def test_each_minimum_is_as_low_as_scipys_and_in_the_box(name):
     found = minimise(fun, points, *bounds, tuple(map(np.float32, args)))
     active = 0
     for row in range(len(points)):
-        own = [each if shared and len(each) == 1 else each[row: row + 1] for each in args]
+        own = [each if shared and len(each) == 1 else each[row : row + 1] for each in args]
         best = scipys(fun, points[row], lower[row], upper[row], own)
         with jax.enable_x64(True):
-            value = float(fun(found.points[row: row + 1].astype(np.float64), *own)[0])
+            value = float(fun(found.points[row : row + 1].astype(np.float64), *own)[0])
         assert value <= best + 0.001 * abs(best)
         active += np.sum((found.points[row] == np.float32(lower[row])) | (found.points[row] == np.float32(upper[row])))
     assert np.all((found.points >= lower.astype(np.float32)) & (found.points <= upper.astype(np.float32)))
@@ -169,12 +189,15 @@ def test_model_and_its_minimum_are_those_of_full_matrices(used):
     assert stops > 10
 
 
-@pytest.mark.parametrize("value, slope", [
-    (lambda t: (t - 3) ** 2, lambda t: 2 * (t - 3)),  # the first step is too short
-    (lambda t: (50 * t - 1) ** 2, lambda t: 100 * (50 * t - 1)),  # and here too long
-    (lambda t: -t / (t**2 + 2), lambda t: (t**2 - 2) / (t**2 + 2) ** 2),  # More & Thuente (1994), example 5.1
-    (lambda t: np.inf if t > 0.1 else -t, lambda t: np.nan if t > 0.1 else -1.0),  # finite only nearby
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "value, slope",
+    [
+        (lambda t: (t - 3) ** 2, lambda t: 2 * (t - 3)),  # the first step is too short
+        (lambda t: (50 * t - 1) ** 2, lambda t: 100 * (50 * t - 1)),  # and here too long
+        (lambda t: -t / (t**2 + 2), lambda t: (t**2 - 2) / (t**2 + 2) ** 2),  # More & Thuente (1994), example 5.1
+        (lambda t: np.inf if t > 0.1 else -t, lambda t: np.nan if t > 0.1 else -1.0),  # finite only nearby
+    ],
+)
 def test_line_search_ends_at_a_step_that_satisfies_wolfe(value, slope):
     search, steps = line_search.begin(jnp.float32(value(0)), jnp.float32(slope(0)), jnp.float32(100)), []
     proceed = jax.jit(line_search.proceed)

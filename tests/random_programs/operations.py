@@ -9,7 +9,10 @@ import numpy as np
 
 # Per number of axes of the first operand (from, to): expressions.
 EXPRESSIONS = {
-    "elementwise": (0, 3, """
+    "elementwise": (
+        0,
+        3,
+        """
         jnp.sin({x})
         jnp.tanh({x})
         jnp.cos({x} * {c})
@@ -48,8 +51,12 @@ EXPRESSIONS = {
         jnp.real(jnp.exp(1j * {x}) * (0.5 - 0.5j))
         jnp.abs(lax.complex(1 + {x} * {x}, {x}))
         jnp.imag(lax.complex({x}, jnp.cos({x})) ** 2) / 2
-    """),
-    "with kinks": (0, 3, """
+    """,
+    ),
+    "with kinks": (
+        0,
+        3,
+        """
         jnp.abs({x} + {c})
         jax.nn.relu({x} + {c})
         jax.nn.leaky_relu({x} - {c})
@@ -63,8 +70,12 @@ EXPRESSIONS = {
         {x} - jnp.round({x} + {c})
         jnp.mod({x} + 0.1 * {c}, 1.37)
         lax.select_n(({x} > {c}).astype(jnp.int32) + ({x} > -{c}), {x}, jnp.sin({x}), -{x})
-    """),
-    "of other types": (0, 3, """
+    """,
+    ),
+    "of other types": (
+        0,
+        3,
+        """
         {x}.astype(jnp.float32)
         jnp.sin({x}.astype(jnp.float32)).astype(jnp.float64)
         {x} > {c}
@@ -75,8 +86,12 @@ EXPRESSIONS = {
         {x} * ({int} % 2)
         jnp.where({int} % 2 == 0, {x}, {y})
         jax.nn.one_hot({int} % 3, 3)
-    """),
-    "constants": (0, 3, """
+    """,
+    ),
+    "constants": (
+        0,
+        3,
+        """
         {x} * np.array({numbers})
         jnp.array({numbers}) * {x}
         0.1 * jax.random.normal(jax.random.key({k}), {shape}) + {x}
@@ -85,8 +100,12 @@ EXPRESSIONS = {
         jnp.zeros({shape})
         jnp.ones({shape}, jnp.float32) * {c}
         jnp.full_like({x}, {c})
-    """),
-    "reductions": (1, 3, """
+    """,
+    ),
+    "reductions": (
+        1,
+        3,
+        """
         jnp.sin(jnp.sum({x}, {axis}))
         jnp.tanh(jnp.sum({x}))
         jnp.mean({x}, {axis}, keepdims=True)
@@ -110,8 +129,12 @@ EXPRESSIONS = {
         jnp.argsort({distinct}, {axis})
         jnp.any({x} > {c}, {axis})
         jnp.sum({x} > {c}, {axis})
-    """),
-    "shapes": (1, 3, """
+    """,
+    ),
+    "shapes": (
+        1,
+        3,
+        """
         {x}.reshape({reshaped})
         {x}.ravel()
         jnp.transpose({x}, {permutation})
@@ -132,8 +155,12 @@ EXPRESSIONS = {
         jnp.split({x}, [1], {axis})[0]
         jnp.resize({x}, {small_shape})
         jnp.moveaxis({x}, {axis}, 0)
-    """),
-    "indexing": (1, 3, """
+    """,
+    ),
+    "indexing": (
+        1,
+        3,
+        """
         {x}[{i}]
         {x}[-1]
         {x}[::-1]
@@ -162,8 +189,12 @@ EXPRESSIONS = {
         lax.top_k({distinct}, 1)[0]
         lax.top_k({distinct}, 1)[1]
         {x}[np.arange({n0}) >= {n0} // 2]
-    """),
-    "contractions": (1, 3, """
+    """,
+    ),
+    "contractions": (
+        1,
+        3,
+        """
         jnp.tanh({x} @ jnp.resize({any}, ({last}, 2)))
         jnp.tanh(jnp.resize({any}, (2, {n0})) @ {x}.reshape({n0}, -1))
         jnp.sin(jnp.tensordot({x}, {same}, {rest} + 1))
@@ -173,8 +204,12 @@ EXPRESSIONS = {
         jnp.tanh(lax.dot_general({x}, {same}, (((), ()), (({axis},), ({axis},)))).ravel()[:4])
         jnp.tanh(jnp.outer({x}, {any})[:3, :3])
         jnp.tanh(jnp.convolve({x}.ravel()[:4], jnp.resize({any}, 2)))
-    """),
-    "matrices": (2, 2, """
+    """,
+    ),
+    "matrices": (
+        2,
+        2,
+        """
         jnp.tanh(jnp.einsum('ij,kj->ik', {x}, {same}))
         jnp.tril({x}) + jnp.cos({x})
         jnp.trace({x}) / 3
@@ -189,8 +224,12 @@ EXPRESSIONS = {
         lax.reduce_window({x}, 0.0, lax.add, (2, 2), (1, 2), 'SAME') / 4
         lax.cumsum({x}, 1, reverse=True) / 3
         jnp.real(jnp.fft.fft({x})) / 4
-    """),
-    "batches": (3, 3, """
+    """,
+    ),
+    "batches": (
+        3,
+        3,
+        """
         jnp.tanh(jnp.einsum('bij,bkj->bik', {x}, {same}))
         jnp.tanh({x} @ jnp.swapaxes({same}, 1, 2))
         jnp.tanh(lax.batch_matmul({x}, jnp.swapaxes({same}, 1, 2)))
@@ -198,8 +237,9 @@ EXPRESSIONS = {
         jnp.tanh(lax.conv_general_dilated({x}[None], jnp.resize({any}, (1, 2, {last}, 2)), \
 (1, 2), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC'))[0])
         lax.reduce_window({distinct}, -np.inf, lax.max, (1, 2, 1), (1, 1, 1), 'SAME')
-    """),
-}  # fmt: skip
+    """,
+    ),
+}
 TABLE = [
     (low, high, [line.strip() for line in lines.strip().splitlines()]) for low, high, lines in EXPRESSIONS.values()
 ]

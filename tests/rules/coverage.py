@@ -1,6 +1,6 @@
 """What diffprog says to each primitive that JAX differentiates, read from JAX's live tables.
 
-    python -m tests.rules.coverage > diffprog/rules/COVERAGE.md
+python -m tests.rules.coverage > diffprog/rules/COVERAGE.md
 """
 
 import importlib

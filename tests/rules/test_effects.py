@@ -83,9 +83,13 @@ def values_from_outside(say, x):
 
 
 EFFECTS = [
-    callbacks, callbacks_in_jit, callbacks_in_loops, callbacks_in_a_checkpoint, callbacks_in_a_branch_and_vmap,
+    callbacks,
+    callbacks_in_jit,
+    callbacks_in_loops,
+    callbacks_in_a_checkpoint,
+    callbacks_in_a_branch_and_vmap,
     values_from_outside,
-]  # fmt: skip
+]
 
 
 def heard(fun, transform):

@@ -92,9 +92,7 @@ def called(fun, x, power):
     return fun(x) ** power
 
 
-called.defvjp(
-    lambda fun, x, power: (fun(x) ** power, x), lambda fun, power, x, g: (g * 11 * fun(x) ** (power - 1),)
-)
+called.defvjp(lambda fun, x, power: (fun(x) ** power, x), lambda fun, power, x, g: (g * 11 * fun(x) ** (power - 1),))
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -112,9 +110,10 @@ CASES = {name: fun for name, fun in FUNCTIONS.items() if "custom" in name or "ch
     "remat optimized": lambda x: jnp.sum(jax.checkpoint(optimized)(x * x) ** 2),
     "remat optimized in scan": lambda x: jnp.sum(lax.scan(lambda c, y: (optimized(c * y), c), x[0], x)[1]),
     "functions as arguments": lambda x: jnp.sum(called(jnp.sin, x, 3) + called_forward(jnp.tanh, x)),
-    "checkpoint of a custom rule": lambda x: jnp.sum(jax.checkpoint(lambda x: optional(jnp.sin(x), 2, {"a": x, "b": x}),
-                                                                    policy=POLICIES["written by the user"])(x)),
-}  # fmt: skip
+    "checkpoint of a custom rule": lambda x: jnp.sum(
+        jax.checkpoint(lambda x: optional(jnp.sin(x), 2, {"a": x, "b": x}), policy=POLICIES["written by the user"])(x)
+    ),
+}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -129,9 +128,11 @@ def test_both_implementations(name, implementation):
 
 TWICE = {name: (CASES[name], CASES[name]) for name in ("custom_jvp in scan", "custom_vjp in jit")} | {
     "checkpoint with a policy": (CASES["checkpoint with a policy"], lambda x: jnp.sum(jnp.sin(weight @ x) * x)),
-    "remat optimized": (lambda x: jnp.sum(jax.checkpoint(make_optimized(1))(x * x) ** 2),
-                        lambda x: jnp.sum(jnp.sin(x * x) ** 2)),
-}  # fmt: skip
+    "remat optimized": (
+        lambda x: jnp.sum(jax.checkpoint(make_optimized(1))(x * x) ** 2),
+        lambda x: jnp.sum(jnp.sin(x * x) ** 2),
+    ),
+}
 
 
 @pytest.mark.parametrize("name", TWICE)

@@ -13,10 +13,20 @@ from tests.rules.rows import ROWS
 from tests.rules.test_rules import make_args
 
 OUT_OF_ORDER = [
-    (jax, "vjp"), (jax, "linearize"), (jax, "linear_transpose"), (jax, "grad"), (jax, "value_and_grad"),
-    (api, "vjp"), (api, "linearize"), (api, "linear_transpose"),
-    (ad, "vjp"), (ad, "linearize"), (ad, "linearize_jaxpr"), (ad, "backward_pass"), (ad, "backward_pass3"),
-]  # fmt: skip
+    (jax, "vjp"),
+    (jax, "linearize"),
+    (jax, "linear_transpose"),
+    (jax, "grad"),
+    (jax, "value_and_grad"),
+    (api, "vjp"),
+    (api, "linearize"),
+    (api, "linear_transpose"),
+    (ad, "vjp"),
+    (ad, "linearize"),
+    (ad, "linearize_jaxpr"),
+    (ad, "backward_pass"),
+    (ad, "backward_pass3"),
+]
 
 
 @pytest.fixture

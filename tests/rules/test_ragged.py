@@ -1,7 +1,5 @@
 """`ragged_dot_general` in its three kinds; JAX differentiates the first one, once."""
 
-# ruff: noqa: E501
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,12 +19,22 @@ def ragged(numbers, dimension, group, sizes):
 # name: (function, shape of x, shape of y, whether JAX has its gradient)
 KINDS = {
     "rows": (ragged((([1], [1]), ([], [])), 0, [0], [2, 0, 3]), (6, 3), (3, 3, 2), True),
-    "rows in a batch": (ragged((([3, 1], [0, 3]), ([0], [2])), 2, [1], [[2, 2], [1, 3]]), (2, 3, 4, 5), (5, 2, 2, 3, 4), True),
+    "rows in a batch": (
+        ragged((([3, 1], [0, 3]), ([0], [2])), 2, [1], [[2, 2], [1, 3]]),
+        (2, 3, 4, 5),
+        (5, 2, 2, 3, 4),
+        True,
+    ),
     "rows within rows": (ragged((([2], [1]), ([], [])), 1, [0], [[2, 2], [1, 3], [0, 1]]), (3, 4, 5), (2, 5, 4), True),
     "sums": (ragged((([1, 2], [2, 0]), ([0], [1])), 1, [], [2, 2, 1]), (2, 5, 3, 4), (3, 2, 5, 2), False),
-    "sums within sums": (ragged((([2, 1], [0, 2]), ([], [])), 1, [], [[2, 2], [1, 3], [3, 1]]), (2, 5, 3), (3, 2, 5), False),
+    "sums within sums": (
+        ragged((([2, 1], [0, 2]), ([], [])), 1, [], [[2, 2], [1, 3], [3, 1]]),
+        (2, 5, 3),
+        (3, 2, 5),
+        False,
+    ),
     "batch": (ragged((([2], [1]), ([0], [0])), 0, [], [2, 2]), (4, 2, 3), (4, 3, 2), False),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind", KINDS)

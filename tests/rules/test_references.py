@@ -257,9 +257,7 @@ stash.defvjp(lambda ref, x: (x, ref), _stash_backward)
 STASHING = {
     "eager": lambda ref, x: jnp.sum(jnp.sin(stash(ref, x * x))),
     "in jit": lambda ref, x: jnp.sum(jax.jit(lambda ref, x: jnp.sin(stash(ref, x * x)))(ref, x)),
-    "in scan": lambda ref, x: jnp.sum(
-        lax.scan(lambda c, _: (jnp.sin(stash(ref, c) * x), None), x, None, length=3)[0]
-    ),
+    "in scan": lambda ref, x: jnp.sum(lax.scan(lambda c, _: (jnp.sin(stash(ref, c) * x), None), x, None, length=3)[0]),
     "in a checkpoint": lambda ref, x: jnp.sum(jax.checkpoint(lambda x: jnp.sin(stash(ref, x * x)))(x)),
 }
 

@@ -106,11 +106,16 @@ WIDENING = {
         x[None], y[None], (1,), "SAME", dimension_numbers=("NWC", "WIO", "NWC"), preferred_element_type=jnp.float32
     ),
     "depthwise convolution": lambda x, y: lax.conv_general_dilated(
-        x[None, None], y[None, :, None], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=4, preferred_element_type=jnp.float32,
+        x[None, None],
+        y[None, :, None],
+        (1, 1),
+        "SAME",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=4,
+        preferred_element_type=jnp.float32,
     ),
     "conversion": lambda x, y: x.astype(jnp.float32) @ y.astype(jnp.float32),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])

@@ -44,14 +44,23 @@ def unrolled_fori(start, stop, body, carry):
 
 
 LAX = SimpleNamespace(
-    while_loop=lax.while_loop, scan=lax.scan, cond=lax.cond, fori_loop=lax.fori_loop,
-    vmap=jax.vmap, jit=jax.jit, checkpoint=jax.checkpoint,
-)  # fmt: skip
+    while_loop=lax.while_loop,
+    scan=lax.scan,
+    cond=lax.cond,
+    fori_loop=lax.fori_loop,
+    vmap=jax.vmap,
+    jit=jax.jit,
+    checkpoint=jax.checkpoint,
+)
 PYTHON = SimpleNamespace(
-    while_loop=unrolled_while, scan=unrolled_scan, fori_loop=unrolled_fori,
+    while_loop=unrolled_while,
+    scan=unrolled_scan,
+    fori_loop=unrolled_fori,
     cond=lambda pred, yes, no, *x: yes(*x) if pred else no(*x),
-    vmap=lambda f: lambda xs: jnp.stack([f(x) for x in xs]), jit=lambda f: f, checkpoint=lambda f: f,
-)  # fmt: skip
+    vmap=lambda f: lambda xs: jnp.stack([f(x) for x in xs]),
+    jit=lambda f: f,
+    checkpoint=lambda f: f,
+)
 
 
 @jax.custom_jvp
@@ -91,15 +100,24 @@ def everything_in_the_carry(do, x):
         key, draw = jax.random.split(c["key"])
         one, two = c["late"]
         return {
-            "n": c["n"] + 1, "flag": jnp.logical_not(c["flag"]), "key": key, "fixed": c["fixed"],
-            "late": (one * 1.1 + two, two + c["fixed"]), "replaced": jnp.float64(2.0),
+            "n": c["n"] + 1,
+            "flag": jnp.logical_not(c["flag"]),
+            "key": key,
+            "fixed": c["fixed"],
+            "late": (one * 1.1 + two, two + c["fixed"]),
+            "replaced": jnp.float64(2.0),
             "y": jnp.where(c["flag"], c["y"] * x[0], jnp.sin(c["y"])) * jax.random.uniform(draw),
-        }  # fmt: skip
+        }
 
     start = {
-        "n": 0, "flag": True, "key": jax.random.key(0, impl="unsafe_rbg"), "fixed": x,
-        "late": (jnp.ones(3), jnp.zeros(3)), "replaced": x[1], "y": x,
-    }  # fmt: skip
+        "n": 0,
+        "flag": True,
+        "key": jax.random.key(0, impl="unsafe_rbg"),
+        "fixed": x,
+        "late": (jnp.ones(3), jnp.zeros(3)),
+        "replaced": x[1],
+        "y": x,
+    }
     out = do.while_loop(lambda c: c["n"] < 5, body, start)
     return jnp.sum(out["late"][0] * out["y"]) * out["replaced"] + jnp.sum(out["fixed"] ** 2)
 
@@ -142,14 +160,16 @@ def mapped_with_one_count(do, x):
 
 
 def custom_rules(do, x):
-    return jnp.sum(do.while_loop(
-        lambda c: c[0] < 4, lambda c: (c[0] + 1, softplus(square(jnp.sin(c[1] * x)))), (0, x))[1])  # fmt: skip
+    return jnp.sum(
+        do.while_loop(lambda c: c[0] < 4, lambda c: (c[0] + 1, softplus(square(jnp.sin(c[1] * x)))), (0, x))[1]
+    )
 
 
 def complex_numbers(do, x):
     z = x + 1j * jnp.cos(x)
-    return jnp.abs(jnp.sum(do.while_loop(
-        lambda c: c[0] < 4, lambda c: (c[0] + 1, c[1] ** 2 * (0.5 + 0.1j) + z), (0, z))[1]))  # fmt: skip
+    return jnp.abs(
+        jnp.sum(do.while_loop(lambda c: c[0] < 4, lambda c: (c[0] + 1, c[1] ** 2 * (0.5 + 0.1j) + z), (0, z))[1])
+    )
 
 
 PROGRAMS = {
@@ -162,11 +182,14 @@ PROGRAMS = {
     "mapped with one count": mapped_with_one_count,
     "custom rules": custom_rules,
     "complex numbers": complex_numbers,
-    "no iteration": lambda do, x: jnp.sum(do.while_loop(
-        lambda c: c[0] < 0, lambda c: (c[0], jnp.log(c[1] * 0)), (0, x))[1] ** 2),
-    "fori_loop in jit and checkpoint": lambda do, x: do.jit(do.checkpoint(lambda x: jnp.sum(
-        do.fori_loop(0, jnp.int32(7), lambda i, c: jnp.sin(c) * x + i, x))))(x) ** 2,
-}  # fmt: skip
+    "no iteration": lambda do, x: jnp.sum(
+        do.while_loop(lambda c: c[0] < 0, lambda c: (c[0], jnp.log(c[1] * 0)), (0, x))[1] ** 2
+    ),
+    "fori_loop in jit and checkpoint": lambda do, x: (
+        do.jit(do.checkpoint(lambda x: jnp.sum(do.fori_loop(0, jnp.int32(7), lambda i, c: jnp.sin(c) * x + i, x))))(x)
+        ** 2
+    ),
+}
 
 X = np.array([0.6, -1.2, 2.0])
 
@@ -288,8 +311,11 @@ def test_pullbacks_leave_jit_and_vmap():
         pullbacks = jax.vmap(make)(xs, counts)  # each with a schedule of its own
         assert_close(jax.vmap(lambda pullback: pullback(X)[0])(pullbacks), expected)
         assert_close(jax.jit(dp.jacrev(repeated))(X, 5), jax.jacfwd(unrolled_repeated)(X, 5))
-        assert_close(jax.jit(dp.hessian(lambda x: jnp.sum(repeated(x, 5))))(X),
-                     jax.hessian(lambda x: jnp.sum(unrolled_repeated(x, 5)))(X), 1e-11)  # fmt: skip
+        assert_close(
+            jax.jit(dp.hessian(lambda x: jnp.sum(repeated(x, 5))))(X),
+            jax.hessian(lambda x: jnp.sum(unrolled_repeated(x, 5)))(X),
+            1e-11,
+        )
 
 
 def test_vmap_of_vmap():

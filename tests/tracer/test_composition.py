@@ -104,26 +104,37 @@ FUNCTIONS = {
     "checkpoint with a NumPy constant": lambda x: jnp.sum(jax.checkpoint(lambda x: jnp.sin(CONSTANT @ x))(x)),
     "scan": scan_with_everything,
     "scan, reversed and unrolled": lambda x: lax.scan(
-        lambda c, y: (c * y + x[0], None), jnp.float32(1.0), jnp.tile(x, 2), reverse=True, unroll=2)[0],
+        lambda c, y: (c * y + x[0], None), jnp.float32(1.0), jnp.tile(x, 2), reverse=True, unroll=2
+    )[0],
     "scan over nothing": lambda x: jnp.sum(lax.scan(lambda c, _: (c * x, None), x, None, length=0)[0] * x),
     "scan, unused results": lambda x: jnp.sum(lax.scan(lambda c, y: (c, (y * 2, jnp.sin(y))), x[0], x)[1][0]),
-    "scan of scan": lambda x: lax.scan(lambda c, y: (lax.scan(lambda d, z: (d * z + y, None), c, x)[0], None),
-                                       jnp.float32(0.5), x)[0],
+    "scan of scan": lambda x: lax.scan(
+        lambda c, y: (lax.scan(lambda d, z: (d * z + y, None), c, x)[0], None), jnp.float32(0.5), x
+    )[0],
     "fori_loop": lambda x: jnp.sum(lax.fori_loop(0, 4, lambda i, c: jnp.sin(c) * x + i, x)),
     "map": lambda x: jnp.sum(lax.map(lambda y: jnp.sin(y) * x[0], x)),
     "associative_scan": lambda x: jnp.sum(lax.associative_scan(jnp.multiply, x) ** 2),
     "cond": lambda x: lax.cond(x[0] > 0, lambda x: jnp.sum(jnp.sin(x) * x), lambda x: jnp.sum(x), x),
     "cond, other branch": lambda x: lax.cond(x[0] < 0, lambda x: jnp.sum(jnp.sin(x)), lambda x: jnp.sum(x * x[1]), x),
-    "cond, unequal dependence": lambda x: sum(map(jnp.sum, lax.cond(
-        x[0] > 0, lambda x, y: (x * y, jnp.ones(3)), lambda x, y: (jnp.ones(3), jnp.exp(x) * y), x, jnp.cos(x)))),
+    "cond, unequal dependence": lambda x: sum(
+        map(
+            jnp.sum,
+            lax.cond(
+                x[0] > 0, lambda x, y: (x * y, jnp.ones(3)), lambda x, y: (jnp.ones(3), jnp.exp(x) * y), x, jnp.cos(x)
+            ),
+        )
+    ),
     "switch": lambda x: lax.switch(2, [jnp.sum, jnp.prod, lambda x: jnp.sum(jnp.exp(x)), jnp.max], x),
     "cond in scan": lambda x: lax.scan(
         lambda c, i: (lax.cond(i % 2 == 0, lambda c: c * x[0], lambda c: jnp.sin(c + x[1]), c), c),
-        jnp.float32(0.3), jnp.arange(5))[0],
+        jnp.float32(0.3),
+        jnp.arange(5),
+    )[0],
     "while without gradient": lambda x: jnp.sum(x) * lax.while_loop(lambda n: n < 7, lambda n: n * 2, 1),
     "checkpoint": lambda x: jnp.sum(jax.checkpoint(lambda x: jnp.sin(jnp.tanh(x) * x[0]))(x)),
-    "checkpoint with a policy": lambda x: jnp.sum(jax.checkpoint(
-        lambda x: jnp.sin(weight @ x) * x, policy=jax.checkpoint_policies.dots_saveable)(x)),
+    "checkpoint with a policy": lambda x: jnp.sum(
+        jax.checkpoint(lambda x: jnp.sin(weight @ x) * x, policy=jax.checkpoint_policies.dots_saveable)(x)
+    ),
     "checkpoint in scan": lambda x: jnp.sum(lax.scan(jax.checkpoint(lambda c, y: (jnp.sin(c) * y, c * c)), x, x)[1]),
     "relu": lambda x: jnp.sum(jax.nn.relu(x) ** 2 + jax.nn.softplus(x) * jax.nn.silu(x)),
     "custom_jvp": lambda x: jnp.sum(softplus(x) * x),
@@ -145,7 +156,7 @@ FUNCTIONS = {
     "debug print": lambda x: (jax.debug.callback(lambda y: None, x), jnp.sum(x * x))[1],
     "interpolation": lambda x: jnp.sum(jnp.interp(x, jnp.arange(-3.0, 3.0), jnp.sin(jnp.arange(-3.0, 3.0)) * x[0])),
     "fan-out": lambda x: sum(jnp.sum(x * k) for k in range(5)) * jnp.prod(x),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

@@ -39,18 +39,29 @@ UNUSED = {
     "jit in jit": lambda x: jax.jit(lambda x: jax.jit(lambda x: (*root(x), x))(x * 2 + jnp.sin(x) * x))(x)[0],
     "checkpoint": lambda x: jax.checkpoint(root)(x)[0],
     "checkpoint with a policy": lambda x: jax.checkpoint(
-        lambda x: root(jnp.sin(x)), policy=lambda primitive, *_, **__: primitive.name in ("sin", "sqrt"))(x)[0],
+        lambda x: root(jnp.sin(x)), policy=lambda primitive, *_, **__: primitive.name in ("sin", "sqrt")
+    )(x)[0],
     "scan": scanned,
     "reversed scan": lambda x: lax.scan(lambda c, k: (c, root(x * k)), None, jnp.arange(3.0), reverse=True)[1][0][1],
     "fori_loop": lambda x: lax.fori_loop(0, 3, lambda i, c: (c[0] * 2, jnp.sqrt(x)), (x, x))[0],
     "cond": lambda x: lax.cond(x < 1, root, lambda x: (x, x), x)[0],
     "cond, unequal dependence": lambda x: lax.switch(
-        1, [lambda x, y: (y, x), lambda x, y: (x * 2, jnp.sqrt(y)), lambda x, y: (1.0, 2.0)], x, x)[0],
-    "all of them": lambda x: jax.jit(jax.checkpoint(lambda x: lax.scan(
-        lambda c, k: (lax.cond(k > 1, lambda c: (root(c[0])[0], jnp.sqrt(c[1])), lambda c: c, c), jnp.sqrt(c[1])),
-        (x, x), jnp.arange(4.0))))(x)[0][0],
+        1, [lambda x, y: (y, x), lambda x, y: (x * 2, jnp.sqrt(y)), lambda x, y: (1.0, 2.0)], x, x
+    )[0],
+    "all of them": lambda x: jax.jit(
+        jax.checkpoint(
+            lambda x: lax.scan(
+                lambda c, k: (
+                    lax.cond(k > 1, lambda c: (root(c[0])[0], jnp.sqrt(c[1])), lambda c: c, c),
+                    jnp.sqrt(c[1]),
+                ),
+                (x, x),
+                jnp.arange(4.0),
+            )
+        )
+    )(x)[0][0],
     "custom_vjp in jit": lambda x: jax.jit(lambda x: told(x + jnp.sin(x) * x * x, x))(x)[0],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", UNUSED)

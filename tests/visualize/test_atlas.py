@@ -46,8 +46,9 @@ def test_an_atlas_puts_each_cells_mean_in_its_place(monkeypatch):
         return np.broadcast_to(colours, (*vectors.shape[:-1], side, side, 3))
 
     monkeypatch.setattr("diffprog.visualize.atlas.icons", plain)
-    atlas = activation_atlas(MODEL, IMAGES, "units", key=KEY, per_image=3, grid=(3, 2), side=8,
-                             layout=lambda vectors: 7 * vectors[:, :2] - 3)
+    atlas = activation_atlas(
+        MODEL, IMAGES, "units", key=KEY, per_image=3, grid=(3, 2), side=8, layout=lambda vectors: 7 * vectors[:, :2] - 3
+    )
     vectors, sources = sampled(MODEL, IMAGES, "units", jax.random.split(KEY)[0], 3)
     plane = (vectors[:, :2] - vectors[:, :2].min(0)) / np.ptp(vectors[:, :2], axis=0)
     np.testing.assert_allclose(atlas.plane, plane, atol=1e-5)

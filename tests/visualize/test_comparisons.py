@@ -48,9 +48,7 @@ def test_tensors_of_other_sizes_meet_at_the_centre():
     expected = (WIDE[:, 1:4, 2:4] * inner).sum(-1).mean((1, 2))
     np.testing.assert_allclose(score(tensor_direction("units", inner)), expected, rtol=1e-4)
     around = np.pad(TARGET, ((1, 1), (2, 2), (0, 0)), constant_values=9)
-    np.testing.assert_allclose(
-        score(difference("units", around)), ((WIDE - TARGET) ** 2).mean((1, 2, 3)), rtol=1e-5
-    )
+    np.testing.assert_allclose(score(difference("units", around)), ((WIDE - TARGET) ** 2).mean((1, 2, 3)), rtol=1e-5)
 
 
 def test_style_compares_products_of_channels():
@@ -88,8 +86,10 @@ def test_diverse_pictures_differ_more():
     diverse = render(MODEL, channel("units", 0) + 30 * diversity("units"), **options)
     assert measured(diverse) > measured(plain) + 0.02
     np.testing.assert_allclose(
-        diverse.scores[0], sum(w * diverse.parts[0][n][0] for n, w in (("units:0", 1), ("diversity of units", 30)))
-        + (diverse.scores[0] - diverse.scores[0, 0]), rtol=1e-4
+        diverse.scores[0],
+        sum(w * diverse.parts[0][n][0] for n, w in (("units:0", 1), ("diversity of units", 30)))
+        + (diverse.scores[0] - diverse.scores[0, 0]),
+        rtol=1e-4,
     )
 
 

@@ -22,13 +22,24 @@ def picture(colour, size=24):
 def cards():
     rise = [1.0, 2.5, 4.0]
     return [
-        Card("blocks.10:3", picture([0.8, 0.2, 0.1]), "blocks.10", 3, "fur and whiskers", "default", 0, 3, rise,
-             {"channel": [2.0, 3, 5], "penalty": [-1.0, -0.5, -1]},
-             {"activation": 4.0, "natural_maximum": 2.0, "natural_ratio": 2.0, "robust_ratio": 0.5, "my score": 7.0},
-             [picture([0.1, 0.9, 0.3], 200), picture([0.4, 0.4, 0.9], 30)], ["blocks.2:1", "elsewhere:9"]),
+        Card(
+            "blocks.10:3",
+            picture([0.8, 0.2, 0.1]),
+            "blocks.10",
+            3,
+            "fur and whiskers",
+            "default",
+            0,
+            3,
+            rise,
+            {"channel": [2.0, 3, 5], "penalty": [-1.0, -0.5, -1]},
+            {"activation": 4.0, "natural_maximum": 2.0, "natural_ratio": 2.0, "robust_ratio": 0.5, "my score": 7.0},
+            [picture([0.1, 0.9, 0.3], 200), picture([0.4, 0.4, 0.9], 30)],
+            ["blocks.2:1", "elsewhere:9"],
+        ),
         Card("blocks.2:1", picture([0.1, 0.5, 0.9]), "blocks.2", 1, "gratings", scores={"natural_ratio": 9.5}),
         Card("volcano", picture([0.9, 0.8, 0.1]), caption=HOSTILE, scores={"natural_ratio": math.nan, "my score": 8.0}),
-    ]  # fmt: skip
+    ]
 
 
 def test_cards_come_back_from_their_files(tmp_path):
@@ -88,8 +99,13 @@ def test_the_page_is_whole_and_the_sheet_shows_every_picture(tmp_path):
 
 
 def test_curves_go_through_the_values():
-    card = Card("x", picture([0, 0, 0]), history=[0.0, 5.0, 10.0], parts={"<b>": [10.0, math.nan, 2.0]},
-                scores={"natural_maximum": 20.0})  # fmt: skip
+    card = Card(
+        "x",
+        picture([0, 0, 0]),
+        history=[0.0, 5.0, 10.0],
+        parts={"<b>": [10.0, math.nan, 2.0]},
+        scores={"natural_maximum": 20.0},
+    )
     drawn = curves(card)
     up = lambda value: f"{HEIGHT - 3 - (HEIGHT - 6) * value / 20:g}"
     first, second = re.findall(r'class="line l\d" d="([^"]*)"', drawn)[::-1]

@@ -49,13 +49,19 @@ def test_what_is_finished_is_not_drawn_again(tmp_path, monkeypatch):
     drawn = []
     from diffprog.visualize import jobs
 
-    monkeypatch.setattr(jobs, "render", lambda model, objectives, **how: drawn.append(len(objectives))
-                        or render(model, objectives, **how))
+    monkeypatch.setattr(
+        jobs,
+        "render",
+        lambda model, objectives, **how: drawn.append(len(objectives)) or render(model, objectives, **how),
+    )
     render_all(MODEL, UNITS, tmp_path, **HOW)
     assert drawn == [2]
     assert {path.name for path in tmp_path.iterdir() if path.stat().st_mtime_ns != before[path]} == {
-        "units_1.json", "units_1.png", "units_2.json", "units_2.png"
-    }  # fmt: skip
+        "units_1.json",
+        "units_1.png",
+        "units_2.json",
+        "units_2.png",
+    }
     render_all(MODEL, UNITS, tmp_path, **HOW, seed=1)  # other settings: all anew
     assert drawn == [2, 2, 2, 1]
 

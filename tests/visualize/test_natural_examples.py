@@ -47,14 +47,18 @@ def test_every_crop_is_measured_and_the_best_are_shown(found, photographs):
 
 
 def test_shown_crops_hardly_overlap_and_no_image_crowds_out_the_others(found):
-    covered = lambda crop: {(crop.image, row, column) for row in range(crop.top, crop.top + crop.side)
-                            for column in range(crop.left, crop.left + crop.side)}
+    covered = lambda crop: {
+        (crop.image, row, column)
+        for row in range(crop.top, crop.top + crop.side)
+        for column in range(crop.left, crop.left + crop.side)
+    }
     for best in found.best:
         crops = [found.crops[number] for number in best]
         assert max(np.bincount([crop.image for crop in crops])) <= 2
         for index, crop in enumerate(crops):
-            assert all(len(covered(crop) & covered(other)) <= 0.25 * min(crop.side, other.side) ** 2
-                       for other in crops[:index])
+            assert all(
+                len(covered(crop) & covered(other)) <= 0.25 * min(crop.side, other.side) ** 2 for other in crops[:index]
+            )
 
 
 def test_crops_cover_the_image_and_are_never_enlarged_more_than_twofold():
@@ -142,8 +146,9 @@ def test_unusable_input_is_refused_in_one_sentence(tmp_path, photographs):
 
 def test_the_picture_itself_may_be_read():
     red = objective(lambda values: values["image"][..., 0].mean((1, 2)), "image")
-    both = objective(lambda values: values["image"][..., 0].mean((1, 2)) + 0 * values["units"][:, 0, 0, 0],
-                     ["image", "units"])  # fmt: skip
+    both = objective(
+        lambda values: values["image"][..., 0].mean((1, 2)) + 0 * values["units"][:, 0, 0, 0], ["image", "units"]
+    )
     images = np.random.default_rng(0).uniform(size=(3, 12, 12, 3)).astype(np.float32)
     for objectives in ([red], [red, both]):
         expected = np.tile(images[..., 0].mean((1, 2)), (len(objectives), 1))

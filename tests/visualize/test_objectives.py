@@ -148,7 +148,10 @@ def test_the_class_of_an_objective():
     assert class_of(logit("two")) == class_of(2 * log_probability("two")) == "two"
     assert class_of(logit(1)) == 1
     others = (
-        channel("logits", 1), layer("units"), 0 * logit(1),
-        logit("two") + logit("one"), logit("two") - total_variation(),
-    )  # fmt: skip
+        channel("logits", 1),
+        layer("units"),
+        0 * logit(1),
+        logit("two") + logit("one"),
+        logit("two") - total_variation(),
+    )
     assert [class_of(each) for each in others] == [None] * 5

@@ -25,9 +25,7 @@ def test_each_measures_what_it_says():
     np.testing.assert_allclose(score(total_variation()), down + across, rtol=1e-5)
     np.testing.assert_allclose(score(l1(0.25)), np.abs(WIDE - 0.25).mean((1, 2, 3)), rtol=1e-5)
     np.testing.assert_allclose(score(l2()), np.sqrt(((WIDE - 0.5) ** 2).mean((1, 2, 3))), rtol=1e-5)
-    np.testing.assert_allclose(
-        score(fine_detail(1.4)), ((WIDE - gaussian(WIDE, 1.4)) ** 2).mean((1, 2, 3)), rtol=1e-4
-    )
+    np.testing.assert_allclose(score(fine_detail(1.4)), ((WIDE - gaussian(WIDE, 1.4)) ** 2).mean((1, 2, 3)), rtol=1e-4)
     border = np.ones((30, 26), bool)
     border[5:-5, 5:-5] = False
     each = (WIDE - gaussian(WIDE, 1.5)) ** 2 + 0.3 * (WIDE - 0.4) ** 2

@@ -62,8 +62,16 @@ def test_a_pyramid_is_the_sum_of_its_enlarged_levels():
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("image", [pyramid(9, 14), pyramid(8, channels=2, levels=1), alpha(fourier(6, 9)),
-                                   shared(pixels(7, 9)), masked(pixels(4, 5), np.ones((4, 5)), np.zeros((4, 5, 3)))])
+@pytest.mark.parametrize(
+    "image",
+    [
+        pyramid(9, 14),
+        pyramid(8, channels=2, levels=1),
+        alpha(fourier(6, 9)),
+        shared(pixels(7, 9)),
+        masked(pixels(4, 5), np.ones((4, 5)), np.zeros((4, 5, 3))),
+    ],
+)
 def test_what_is_encoded_decodes_to_itself(image):
     pictures = random().uniform(0.02, 0.98, size=(3, image.height, image.width, image.channels)).astype(np.float32)
     decoded, encoded = jax.jit(lambda x: (image.decode(image.encode(x)), image.encode(x)))(pictures)
@@ -189,12 +197,14 @@ def test_only_what_is_in_the_mask_moves():
 
 def test_starts():
     """Each picture its own; of the stated deviation; phases anywhere on the circle; a pattern network in one colour."""
-    level, own, phase, network = jax.jit(lambda keys: [
-        pyramid(40, channels=1, levels=1, deviation=0.2).start(keys)[0],
-        shared(pixels(4)).start(keys)["own"],
-        maco(24).start(keys),
-        cppn(4, layers=1, units=4).start(keys)["last"],
-    ])(KEYS)
+    level, own, phase, network = jax.jit(
+        lambda keys: [
+            pyramid(40, channels=1, levels=1, deviation=0.2).start(keys)[0],
+            shared(pixels(4)).start(keys)["own"],
+            maco(24).start(keys),
+            cppn(4, layers=1, units=4).start(keys)["last"],
+        ]
+    )(KEYS)
     assert level.std() == pytest.approx(0.2, rel=0.05)
     assert own.std() == pytest.approx(0.01, rel=0.2)
     assert abs(np.exp(1j * phase).mean()) < 0.05 and np.pi - 0.05 < np.abs(phase).max() <= np.pi
@@ -215,14 +225,17 @@ def test_gradients_agree_with_differences(image):
     np.testing.assert_allclose(sum(jax.tree.leaves(slopes)), (ahead - behind) / 2, rtol=0.03, atol=2e-3)
 
 
-@pytest.mark.parametrize("wrong, message", [
-    (lambda: pyramid(8, 16, levels=5), "8 x 16 pixels have no pyramid of 5 levels"),
-    (lambda: maco(8, spectrum=np.ones((3, 4))), r"a spectrum has shape \(3, 91\); found \(3, 4\)"),
-    (lambda: spectrum_of([np.zeros((100, 300, 3))]), r"of 256 pixels or more; found \(100, 300, 3\)"),
-    (lambda: covariance_of([]), "images must be a list of arrays .*; found none"),
-    (lambda: masked(pixels(4), np.ones((4, 5)), np.ones((4, 4, 3))), r"the mask must have shape \(4, 4\)"),
-    (lambda: masked(pixels(4), np.ones((4, 4)), 9 * np.ones((4, 4, 3))), r"photograph must .*values 9 \.\. 9"),
-])
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        (lambda: pyramid(8, 16, levels=5), "8 x 16 pixels have no pyramid of 5 levels"),
+        (lambda: maco(8, spectrum=np.ones((3, 4))), r"a spectrum has shape \(3, 91\); found \(3, 4\)"),
+        (lambda: spectrum_of([np.zeros((100, 300, 3))]), r"of 256 pixels or more; found \(100, 300, 3\)"),
+        (lambda: covariance_of([]), "images must be a list of arrays .*; found none"),
+        (lambda: masked(pixels(4), np.ones((4, 5)), np.ones((4, 4, 3))), r"the mask must have shape \(4, 4\)"),
+        (lambda: masked(pixels(4), np.ones((4, 4)), 9 * np.ones((4, 4, 3))), r"photograph must .*values 9 \.\. 9"),
+    ],
+)
 def test_bad_arguments_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         wrong()

@@ -38,5 +38,7 @@ def test_accentuation_brings_out_a_unit_and_holds_the_photograph():
     assert apart(tight) < 0.3 * apart(loose)
     held = accentuate(MODEL, unit, PHOTOGRAPH, layer="logits", strength=30.0, **how)
     logits = lambda image: np.asarray(MODEL(image[None]))[0]
-    assert np.abs(logits(held.images[0]) - logits(PHOTOGRAPH)).max() < np.abs(
-        logits(loose.images[0]) - logits(PHOTOGRAPH)).max()
+    assert (
+        np.abs(logits(held.images[0]) - logits(PHOTOGRAPH)).max()
+        < np.abs(logits(loose.images[0]) - logits(PHOTOGRAPH)).max()
+    )

@@ -124,8 +124,13 @@ def test_pictures_stop_at_their_levels():
 
 def test_the_history_of_the_parts_adds_up():
     vectors = np.eye(4)
-    drawn = draw([2 * channel("units", 1) - 3 * total_variation() + 1, layer("units"),
-                  direction("units", vectors[0]) + direction("units", vectors[1])])
+    drawn = draw(
+        [
+            2 * channel("units", 1) - 3 * total_variation() + 1,
+            layer("units"),
+            direction("units", vectors[0]) + direction("units", vectors[1]),
+        ]
+    )
     first = drawn.parts[0]
     total = 2 * first["units:1"] - 3 * first["total variation"] + 1
     np.testing.assert_allclose(drawn.scores[:, 0], total, rtol=1e-5, atol=1e-5)

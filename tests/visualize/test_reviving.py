@@ -61,8 +61,6 @@ def test_a_dead_unit_is_revived_beside_a_penalty():
     assert drawn.revived[0] and drawn.parts[0]["units:2"][-1] > 0.5
 
 
-
-
 def test_a_revived_picture_stops_at_its_level_too():
     how = {"key": jax.random.key(0), "image": pixels(12), "shake": still, "rate": 0.3, "steps": 64}
     free = render(MODEL, channel("units", 2), **how)

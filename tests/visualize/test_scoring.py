@@ -61,7 +61,7 @@ def test_high_frequencies_are_shared_out():
     assert high_frequency_share(noise(0.0, 128, 128)) == pytest.approx(1 - math.pi / 16, abs=0.02)
     wave = lambda cycles: 0.5 + 0.4 * np.sin(2 * np.pi * cycles * np.arange(64))[None, :, None] * np.ones((64, 1, 3))
     assert high_frequency_share(wave(0.1)) < 1e-4 and high_frequency_share(wave(0.4)) > 0.9999
-    mixed = (0.75 * wave(0.1) + 0.25 * wave(0.4))  # amplitudes 3 : 1, energies 9 : 1
+    mixed = 0.75 * wave(0.1) + 0.25 * wave(0.4)  # amplitudes 3 : 1, energies 9 : 1
     assert high_frequency_share(mixed) == pytest.approx(0.1, abs=1e-3)
     assert high_frequency_share(wave(0.4), above=0.45) < 1e-4
 
@@ -117,8 +117,9 @@ def test_transfer_ranks_the_class_in_every_network_at_its_own_size():
     found = transfer([make("plain", [1, 1, 1], 8), make("biased", [0, 1, 9], 20)], "green", image)
     shares = np.exp([1.0, 0.6, 0.2]) / np.exp([1.0, 0.6, 0.2]).sum()
     assert [(each.network, each.rank, each.top1, each.top5) for each in found] == [
-        ("plain", 2, False, True), ("biased", 2, False, True)
-    ]  # fmt: skip
+        ("plain", 2, False, True),
+        ("biased", 2, False, True),
+    ]
     assert found[0].probability == pytest.approx(shares[1], rel=1e-5) and {8, 20} <= set(seen)
     assert transfer([make("plain", [1, 1, 1], 8)], "red", image)[0].top1
     with pytest.raises(ValueError, match="no class is called 'gren'; did you mean 'green'"):
@@ -174,8 +175,9 @@ def scored():
     made = np.stack([noise(-1, 40, 40, seed) * np.array([1, 0.8, 0.5]) for seed in range(3)]).astype(np.float32)
     climb = np.linspace(0, 2 * natural.maximum, 8)
     rendering = Rendering(made, climb, (), {}, None, None)
-    how = dict(key=KEY, shake=SHAKE, at=1, seconds_per_step=0.5, siblings=rendering.images[2:], networks=[MODEL],
-               label="two")
+    how = dict(
+        key=KEY, shake=SHAKE, at=1, seconds_per_step=0.5, siblings=rendering.images[2:], networks=[MODEL], label="two"
+    )
     return score(MODEL, objectives[1], rendering, natural, **how), rendering, natural, objectives, how
 
 
@@ -218,9 +220,14 @@ def test_a_record_is_a_row_and_plain_data(scored):
 
 
 def test_medians_are_over_the_pictures_that_have_the_number(scored):
-    rows = [replace(scored[0], slope=slope, seconds=seconds, transfer=transfer) for slope, seconds, transfer in [
-        (-1.0, math.nan, (Transfer("a", 4, 0.2),)), (-3.0, math.nan, ()), (-1.5, math.nan, (Transfer("a", 1, 0.8),)),
-    ]]  # fmt: skip
+    rows = [
+        replace(scored[0], slope=slope, seconds=seconds, transfer=transfer)
+        for slope, seconds, transfer in [
+            (-1.0, math.nan, (Transfer("a", 4, 0.2),)),
+            (-3.0, math.nan, ()),
+            (-1.5, math.nan, (Transfer("a", 1, 0.8),)),
+        ]
+    ]
     found = medians(rows)
     assert found.slope == -1.5 and math.isnan(found.seconds) and found.activation == scored[0].activation
     assert found.transfer == (Transfer("a", 2.5, 0.5),) and str(found).endswith("2.5:0.50")

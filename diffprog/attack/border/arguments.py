@@ -13,8 +13,10 @@ def checked_key(key):
     if not jax.dtypes.issubdtype(getattr(key, "dtype", None), jax.dtypes.prng_key):
         raise ValueError(f"key must be a JAX random key; found {key!s:.60}: make one with jax.random.key(0)")
     if key.shape:
-        raise ValueError(f"key must be one key; found an array of shape {key.shape}: give key[0], from "
-                         "which an attack draws for each image by its number")
+        raise ValueError(
+            f"key must be one key; found an array of shape {key.shape}: give key[0], from "
+            "which an attack draws for each image by its number"
+        )
     return key
 
 
@@ -25,12 +27,15 @@ def checked_budgets(epsilon, count):
     except (TypeError, ValueError):
         budgets = np.array(np.nan)
     if not np.all(budgets > 0):
-        raise ValueError(f"epsilon must be a positive number; found {epsilon!s:.60}: "
-                         "images are in [0, 1], so try 8 / 255")
+        raise ValueError(
+            f"epsilon must be a positive number; found {epsilon!s:.60}: images are in [0, 1], so try 8 / 255"
+        )
     several = budgets.ndim == 2
     if budgets.shape not in ((), (count,)) and not (several and len(budgets) and budgets.shape[1] in (1, count)):
-        raise ValueError(f"epsilon must be a number, one per image ({count},), or several budgets (K, 1) or "
-                         f"(K, {count}); found shape {budgets.shape}: add an axis with epsilon[:, None]")
+        raise ValueError(
+            f"epsilon must be a number, one per image ({count},), or several budgets (K, 1) or "
+            f"(K, {count}); found shape {budgets.shape}: add an axis with epsilon[:, None]"
+        )
     if several and np.any(np.diff(budgets, axis=0) <= 0):
         raise ValueError(f"budgets must increase; found {budgets[:, 0].tolist()} for image 0: sort them")
     return np.broadcast_to(budgets, (len(budgets) if several else 1, count)), several
@@ -41,16 +46,20 @@ def checked_reach(epsilons, norm: Norm, images, bounds):
     low, high = bounds
     whole, largest = norm.measure(np.full((1, *images.shape[1:]), high - low))[0], np.max(epsilons)
     if largest > whole:
-        raise ValueError(f"epsilon must be at most {whole:.4g} in {norm.name}, which takes any image to any other; "
-                         f"found {largest:g}: pixels are in [{low:g}, {high:g}], so try {largest:g} / 255")
+        raise ValueError(
+            f"epsilon must be at most {whole:.4g} in {norm.name}, which takes any image to any other; "
+            f"found {largest:g}: pixels are in [{low:g}, {high:g}], so try {largest:g} / 255"
+        )
 
 
 def checked_norm(norm, allowed):
     """One of the norms that an attack is defined for."""
     if not isinstance(norm, Norm) or norm not in allowed:
         found = norm.name if isinstance(norm, Norm) else repr(norm)
-        raise ValueError(f"norm must be one of {', '.join(each.name for each in allowed)}, Norms of diffprog.attack; "
-                         f"found {found}: choose one or another attack")
+        raise ValueError(
+            f"norm must be one of {', '.join(each.name for each in allowed)}, Norms of diffprog.attack; "
+            f"found {found}: choose one or another attack"
+        )
     return norm
 
 

@@ -8,8 +8,10 @@ def checked_images(images, bounds=(0.0, 1.0)):
     """Images as a float32 NumPy array [n, ...] within the bounds."""
     low, high = checked_bounds(bounds)
     if isinstance(images, jax.core.Tracer):
-        raise ValueError("images must be numbers; found a tracer: call the attack outside of jax.jit, jax.grad and the "
-                         "like, it compiles by itself")
+        raise ValueError(
+            "images must be numbers; found a tracer: call the attack outside of jax.jit, jax.grad and the "
+            "like, it compiles by itself"
+        )
     try:
         images = np.asarray(images)
     except ValueError:
@@ -18,8 +20,9 @@ def checked_images(images, bounds=(0.0, 1.0)):
         remedy = "divide 8-bit images by 255" if images.dtype.kind in "iu" else "give one array of them"
         raise ValueError(f"images must be float32 in [{low:g}, {high:g}]; found {images.dtype}: {remedy}")
     if images.ndim < 2 or images.size == 0:
-        raise ValueError(f"images must have a leading batch axis; found shape {images.shape}: "
-                         "add one with images[None]")
+        raise ValueError(
+            f"images must have a leading batch axis; found shape {images.shape}: add one with images[None]"
+        )
     if not np.isfinite(images).all():
         count = int((~np.isfinite(images).reshape(len(images), -1).all(axis=1)).sum())
         raise ValueError(f"images must be finite; found NaN or infinity in {count} of {len(images)}: mend the data")
@@ -42,12 +45,16 @@ def _out_of_bounds(images, low, high):
 def checked_pictures(images):
     """Images that have a height, a width and channels."""
     if np.ndim(images) != 4:
-        raise ValueError("images must have shape (n, height, width, channels) for this attack; "
-                         f"found {np.shape(images)}: reshape them, with an axis of size 1 for grey")
+        raise ValueError(
+            "images must have shape (n, height, width, channels) for this attack; "
+            f"found {np.shape(images)}: reshape them, with an axis of size 1 for grey"
+        )
     if np.shape(images)[1] in (1, 3) and np.shape(images)[3] > 4:
-        raise ValueError("images must have shape (n, height, width, channels) for this attack; "
-                         f"found {np.shape(images)}: move the channels to the end with np.moveaxis(images, 1, 3), and "
-                         "back in the model")
+        raise ValueError(
+            "images must have shape (n, height, width, channels) for this attack; "
+            f"found {np.shape(images)}: move the channels to the end with np.moveaxis(images, 1, 3), and "
+            "back in the model"
+        )
 
 
 def checked_bounds(bounds):
@@ -68,13 +75,16 @@ def checked_box(images, mask, bounds):
         return low, high
     mask = np.asarray(mask)
     if mask.dtype != bool:
-        raise ValueError(f"mask must be of booleans, true where a change is allowed; found {mask.dtype}: "
-                         "compare it with a threshold")
+        raise ValueError(
+            f"mask must be of booleans, true where a change is allowed; found {mask.dtype}: compare it with a threshold"
+        )
     try:
         mask = np.broadcast_to(mask, images.shape)
     except ValueError:
-        raise ValueError(f"mask must have the shape of the images, {images.shape}, or of one, or sizes of 1; "
-                         f"found {mask.shape}: add axes with mask[..., None]") from None
+        raise ValueError(
+            f"mask must have the shape of the images, {images.shape}, or of one, or sizes of 1; "
+            f"found {mask.shape}: add axes with mask[..., None]"
+        ) from None
     return np.where(mask, low, images), np.where(mask, high, images)
 
 
@@ -84,8 +94,10 @@ def checked_labels(labels, count):
     if not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(f"labels must be integer class indices; found {labels.dtype}: convert them with astype(int)")
     if labels.shape != (count,):
-        raise ValueError(f"labels must have shape ({count},), one class index per image; found {labels.shape}: "
-                         "take argmax of one-hot rows")
+        raise ValueError(
+            f"labels must have shape ({count},), one class index per image; found {labels.shape}: "
+            "take argmax of one-hot rows"
+        )
     return labels.astype(np.int32)
 
 
@@ -93,6 +105,8 @@ def checked_numbers(numbers, count):
     """The images' numbers in their data set."""
     numbers = np.arange(count) if numbers is None else np.asarray(numbers)
     if numbers.shape != (count,) or not np.issubdtype(numbers.dtype, np.integer):
-        raise ValueError(f"numbers must be integers of shape ({count},), one per image; found {numbers.dtype} "
-                         f"{numbers.shape}: leave them out for 0 .. {count - 1}")
+        raise ValueError(
+            f"numbers must be integers of shape ({count},), one per image; found {numbers.dtype} "
+            f"{numbers.shape}: leave them out for 0 .. {count - 1}"
+        )
     return numbers.astype(np.uint32)

@@ -41,17 +41,21 @@ def svg(evaluation) -> str:
     right = float(evaluation.epsilons[-1])
     across = lambda budget: LEFT + (WIDTH - LEFT - RIGHT) * budget / right
     up = lambda part: HEIGHT - BOTTOM - (HEIGHT - BOTTOM - TOP) * part
-    parts = [f'<g class="level"><path d="M{LEFT} {up(part):.1f}H{WIDTH - RIGHT}"/><text x="{LEFT - 8}" '
-             f'y="{up(part) + 4:.1f}" text-anchor="end">{100 * part:.0f}</text></g>'
-             for part in (0, 0.25, 0.5, 0.75, 1)]  # fmt: skip
+    parts = [
+        f'<g class="level"><path d="M{LEFT} {up(part):.1f}H{WIDTH - RIGHT}"/><text x="{LEFT - 8}" '
+        f'y="{up(part) + 4:.1f}" text-anchor="end">{100 * part:.0f}</text></g>'
+        for part in (0, 0.25, 0.5, 0.75, 1)
+    ]
     parts += [f'<path class="tick" d="M{across(epsilon):.1f} {up(0):.1f}v5"/>' for epsilon in evaluation.epsilons]
     for epsilon in ticks(evaluation, 0.13):
         text, anchor = budget_text(evaluation, epsilon), "end" if epsilon == right else "middle"
         parts.append(f'<text x="{across(epsilon):.1f}" y="{up(0) + 22:.1f}" text-anchor="{anchor}">{text}</text>')
     parts.append(f'<text x="{LEFT}" y="{up(0) + 22:.1f}" text-anchor="middle">0</text>')
     middle = (LEFT + WIDTH - RIGHT) / 2
-    parts.append(f'<text class="axis" x="{middle}" y="{HEIGHT - 6}" text-anchor="middle">budget in '
-                 f"{norm_text(evaluation.norm)}</text>")
+    parts.append(
+        f'<text class="axis" x="{middle}" y="{HEIGHT - 6}" text-anchor="middle">budget in '
+        f"{norm_text(evaluation.norm)}</text>"
+    )
     for number, name in enumerate([None, *evaluation.outcomes], start=-1):
         places = [(across(budget), up(part)) for budget, part in zip(*points(evaluation, name), strict=True)]
         line = "L".join(f"{x:.1f} {y:.1f}" for x, y in places)

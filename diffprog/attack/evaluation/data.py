@@ -28,8 +28,10 @@ def batches(model, images, labels, size: int, names=None, prepare=None) -> Itera
         loads = (partial(read, files[at : at + size], classes[at : at + size]) for at in range(0, len(files), size))
     elif labels is not None:
         if len(images) != len(labels):
-            raise ValueError(f"labels must be one class index per image; found {len(labels)} for {len(images)} images: "
-                             "cut the longer")
+            raise ValueError(
+                f"labels must be one class index per image; found {len(labels)} for {len(images)} images: "
+                "cut the longer"
+            )
         cut = lambda at: (images[at : at + size], labels[at : at + size])
         loads = (partial(cut, at) for at in range(0, len(images), size))
     elif hasattr(images, "shape"):
@@ -57,8 +59,10 @@ def _class_of(model, name, names):
         return model.label_index(name)
     if name.isdigit():
         return int(name)
-    raise ValueError(f"folder {name!r} must be the name or number of a class of the model; found a model without "
-                     "names: give the names of its classes in order with names=")
+    raise ValueError(
+        f"folder {name!r} must be the name or number of a class of the model; found a model without "
+        "names: give the names of its classes in order with names="
+    )
 
 
 def _default_preparation(model):
@@ -70,8 +74,10 @@ def _read(prepare, files, classes):
     images = [np.asarray(prepare(read_image(path)), np.float32) for path in files]
     for path, image in zip(files, images, strict=True):
         if image.shape != images[0].shape:
-            raise ValueError(f"images must be of one shape; found {images[0].shape} and, in {path}, {image.shape}: "
-                             "crop or resize them with prepare=")
+            raise ValueError(
+                f"images must be of one shape; found {images[0].shape} and, in {path}, {image.shape}: "
+                "crop or resize them with prepare="
+            )
     return np.stack(images), np.array(classes)
 
 

@@ -32,21 +32,25 @@ def checked_attacks(attacks, norm: Norm, epsilons, options) -> list[Entry]:
     options: what every attack is given if it takes it.
     """
     if not isinstance(attacks, dict) or not attacks:
-        raise ValueError(f"attacks must be a dict from names to attacks; found {attacks!s:.60}: "
-                         'try {"pgd": diffprog.attack.pgd}')
+        raise ValueError(
+            f'attacks must be a dict from names to attacks; found {attacks!s:.60}: try {{"pgd": diffprog.attack.pgd}}'
+        )
     return [_entry(name, call, norm, epsilons, options) for name, call in attacks.items()]
 
 
 def _entry(name, call, norm, epsilons, options):
     if not (isinstance(name, str) and re.fullmatch(r"[\w +-][\w .+-]*", name)) or name == "clean":
-        raise ValueError(f"an attack's name must be of letters, digits, spaces and .+-_; found {name!r}: files are "
-                         "named after it")
+        raise ValueError(
+            f"an attack's name must be of letters, digits, spaces and .+-_; found {name!r}: files are named after it"
+        )
     parameters = inspect.signature(call).parameters
     bound = getattr(call, "keywords", {})
     for option in OURS:
         if option in bound:
-            raise ValueError(f"attack {name!r} must leave {option} to the evaluation; found {bound[option]!s:.40}: "
-                             "leave it out of the partial")
+            raise ValueError(
+                f"attack {name!r} must leave {option} to the evaluation; found {bound[option]!s:.40}: "
+                "leave it out of the partial"
+            )
     open_ended = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
     takes = lambda option: option in parameters or open_ended
     given = {option: value for option, value in options.items() if takes(option)}
@@ -56,17 +60,21 @@ def _entry(name, call, norm, epsilons, options):
     if "norm" in parameters and "norm" not in bound:
         given["norm"] = norm
     elif fixed and bound.get("norm", norm) != norm:
-        raise ValueError(f"attack {name!r} has budgets in {bound['norm'].name}, and the evaluation in {norm.name}: "
-                         "evaluate each norm by itself")
+        raise ValueError(
+            f"attack {name!r} has budgets in {bound['norm'].name}, and the evaluation in {norm.name}: "
+            "evaluate each norm by itself"
+        )
     return Entry(name, call, fixed, given, _text(call, fixed, parameters, {**bound, **given}), takes)
 
 
 def _text(call, fixed, parameters, given):
     known = {name: each.default for name, each in parameters.items() if each.default is not each.empty} | given
     hidden = {*OURS, "progress"} - {"engine"}
-    return {"function": plain(getattr(call, "func", call)),
-            "search": "within budgets" if fixed else "smallest perturbation",
-            "arguments": {name: plain(value) for name, value in sorted(known.items()) if name not in hidden}}
+    return {
+        "function": plain(getattr(call, "func", call)),
+        "search": "within budgets" if fixed else "smallest perturbation",
+        "arguments": {name: plain(value) for name, value in sorted(known.items()) if name not in hidden},
+    }
 
 
 def plain(value):

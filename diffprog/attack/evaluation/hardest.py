@@ -34,8 +34,14 @@ def candidates(outcome, numbers, labels, originals, images, limit, most) -> dict
     order = np.lexsort((numbers, size))
     chosen = order[(size[order] > 0) & (size[order] < limit)][:most]
     after = outcome.after[best_search(outcome), np.arange(len(size))]
-    return {"hard_number": numbers[chosen], "hard_label": labels[chosen], "hard_after": after[chosen],
-            "hard_size": size[chosen], "hard_original": originals[chosen], "hard_adversarial": images[chosen]}
+    return {
+        "hard_number": numbers[chosen],
+        "hard_label": labels[chosen],
+        "hard_after": after[chosen],
+        "hard_size": size[chosen],
+        "hard_original": originals[chosen],
+        "hard_adversarial": images[chosen],
+    }
 
 
 FIELDS = ("hard_number", "hard_label", "hard_after", "hard_size", "hard_original", "hard_adversarial")

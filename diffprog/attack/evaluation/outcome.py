@@ -72,12 +72,21 @@ def outcome(result: AttackResult | None, valid, size, epsilons, seconds, compile
     repaired = np.broadcast_to(of("repaired"), success.shape)
     already = whole(of("already"), False)[0]
     return Outcome(
-        success=whole(success & within, False), success_8bit=whole(of("success_8bit") & within, False),
-        exceeded=whole(success & ~within, False), repaired=whole(repaired, False), size=whole(size, 0.0),
-        after=whole(of("after"), -1), invalid=whole(of("invalid"), False) | ~valid, already=already,
-        first_success=whole(of("first_success"), -1), steps=whole(of("steps"), 0), queries=whole(of("queries"), 0),
-        gradients=whole(of("gradients"), 0), seconds=np.array([seconds]), compile_seconds=np.array([compile_seconds]),
-    )  # fmt: skip
+        success=whole(success & within, False),
+        success_8bit=whole(of("success_8bit") & within, False),
+        exceeded=whole(success & ~within, False),
+        repaired=whole(repaired, False),
+        size=whole(size, 0.0),
+        after=whole(of("after"), -1),
+        invalid=whole(of("invalid"), False) | ~valid,
+        already=already,
+        first_success=whole(of("first_success"), -1),
+        steps=whole(of("steps"), 0),
+        queries=whole(of("queries"), 0),
+        gradients=whole(of("gradients"), 0),
+        seconds=np.array([seconds]),
+        compile_seconds=np.array([compile_seconds]),
+    )
 
 
 def joined(outcomes) -> Outcome:

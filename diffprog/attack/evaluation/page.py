@@ -11,26 +11,38 @@ from diffprog.attack.evaluation.table import REST, budgets, norm_text, notes, pe
 
 def page(evaluation, title="Robustness") -> str:
     return Template(_read("page.html")).substitute(  # one pass: what is filled in is never searched
-        title=escape(title), style=_read("page.css"), figures=_figures(evaluation), curves=svg(evaluation),
-        legend=_legend(evaluation), cautions=_cautions(evaluation), table=_table(evaluation),
-        notes=escape(notes(evaluation)), groups=_groups(evaluation), hardest=_hardest(evaluation),
-        settings=_settings(evaluation), about=escape(_about(evaluation)),
-    )  # fmt: skip
+        title=escape(title),
+        style=_read("page.css"),
+        figures=_figures(evaluation),
+        curves=svg(evaluation),
+        legend=_legend(evaluation),
+        cautions=_cautions(evaluation),
+        table=_table(evaluation),
+        notes=escape(notes(evaluation)),
+        groups=_groups(evaluation),
+        hardest=_hardest(evaluation),
+        settings=_settings(evaluation),
+        about=escape(_about(evaluation)),
+    )
 
 
 def _about(evaluation):
     count, attacks = len(evaluation.labels), len(evaluation.outcomes)
     made_with = ", ".join(f"{name} {version}" for name, version in evaluation.versions.items())
-    return (f"{count:,} image{'s' * (count != 1)}, {attacks} attack{'s' * (attacks != 1)}, budgets in "
-            f"{norm_text(evaluation.norm)}; {made_with}")
+    return (
+        f"{count:,} image{'s' * (count != 1)}, {attacks} attack{'s' * (attacks != 1)}, budgets in "
+        f"{norm_text(evaluation.norm)}; {made_with}"
+    )
 
 
 def _figures(evaluation):
     worst = evaluation.worst_case()
     shown = [("without an attack", evaluation.clean_accuracy)]
     shown += [(f"at {text}", value) for text, value in zip(budgets(evaluation), worst, strict=True)]
-    return "".join(f"<li><strong>{percent(value)}<small>%</small></strong><span>{escape(name)}</span></li>"
-                   for name, value in shown)
+    return "".join(
+        f"<li><strong>{percent(value)}<small>%</small></strong><span>{escape(name)}</span></li>"
+        for name, value in shown
+    )
 
 
 def _legend(evaluation):
@@ -41,8 +53,10 @@ def _legend(evaluation):
 def _cautions(evaluation):
     if not evaluation.warnings:
         return '<p class="calm">No check found anything to warn of.</p>'
-    said = "".join(f"<li><code>{escape(caution.code)}</code><p>{escape(caution.sentence)}</p></li>"
-                   for caution in evaluation.warnings)
+    said = "".join(
+        f"<li><code>{escape(caution.code)}</code><p>{escape(caution.sentence)}</p></li>"
+        for caution in evaluation.warnings
+    )
     return f'<ul class="cautions">{said}</ul>'
 
 
@@ -80,19 +94,25 @@ def _hardest(evaluation):
 
 
 def _card(evaluation, hard):
-    shown = "".join(f"<figure>{image}<figcaption>{escape(caption)}</figcaption></figure>"
-                    for caption, image in triple(hard, evaluation.bounds))
+    shown = "".join(
+        f"<figure>{image}<figcaption>{escape(caption)}</figcaption></figure>"
+        for caption, image in triple(hard, evaluation.bounds)
+    )
     label, after = (escape(evaluation.class_name(of)) for of in (hard.label, hard.after))
-    return (f'<li><p class="verdict"><b>{label}</b> becomes <b class="after">{after}</b></p>'
-            f'<div class="triple">{shown}</div><p class="facts">image {hard.number}, {norm_text(evaluation.norm)} '
-            f"{size_text(hard.size)}, {escape(hard.attack)}</p></li>")
+    return (
+        f'<li><p class="verdict"><b>{label}</b> becomes <b class="after">{after}</b></p>'
+        f'<div class="triple">{shown}</div><p class="facts">image {hard.number}, {norm_text(evaluation.norm)} '
+        f"{size_text(hard.size)}, {escape(hard.attack)}</p></li>"
+    )
 
 
 def _settings(evaluation):
     """The function and the arguments of each attack, and what the evaluation was given."""
     arguments = lambda given: ", ".join(f"{name}={_plain(value)}" for name, value in given.items())
-    found = {name: f"{text['function']}({arguments(text['arguments'])})"
-             for name, text in evaluation.settings["attacks"].items()}
+    found = {
+        name: f"{text['function']}({arguments(text['arguments'])})"
+        for name, text in evaluation.settings["attacks"].items()
+    }
     found |= {name: _plain(value) for name, value in evaluation.settings.items() if name != "attacks"}
     return "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in found.items())
 

@@ -38,9 +38,11 @@ def triple(hard, bounds) -> list[tuple[str, str]]:
     largest = np.abs(change).max()
     times = 0.5 / largest if largest > 0 else 1.0
     factor = f"{times:,.0f}" if times >= 10 else f"{times:.1f}"
-    return [("original", _png(original, "original")),
-            (f"change \N{MULTIPLICATION SIGN} {factor}", _png(0.5 + change * times, "perturbation, magnified")),
-            ("adversarial", _png(adversarial, "adversarial"))]  # fmt: skip
+    return [
+        ("original", _png(original, "original")),
+        (f"change \N{MULTIPLICATION SIGN} {factor}", _png(0.5 + change * times, "perturbation, magnified")),
+        ("adversarial", _png(adversarial, "adversarial")),
+    ]
 
 
 def _png(picture, alt):
@@ -52,5 +54,4 @@ def _png(picture, alt):
     file = io.BytesIO()
     image.save(file, format="PNG", optimize=True)
     data = base64.b64encode(file.getvalue()).decode("ascii")
-    return (f'<img{crisp} src="data:image/png;base64,{data}" alt="{alt}" width="{image.width}" '
-            f'height="{image.height}">')
+    return f'<img{crisp} src="data:image/png;base64,{data}" alt="{alt}" width="{image.width}" height="{image.height}">'

@@ -36,11 +36,13 @@ def report(evaluation) -> dict:
         "warnings": [caution._asdict() for caution in evaluation.warnings],
         "smallest": _finite(evaluation.smallest),
         "broken_by": evaluation.broken_by,
-        "hardest": [{"number": hard.number, "attack": hard.attack, "label": hard.label, "after": hard.after,
-                     "size": hard.size} for hard in evaluation.hardest],
+        "hardest": [
+            {"number": hard.number, "attack": hard.attack, "label": hard.label, "after": hard.after, "size": hard.size}
+            for hard in evaluation.hardest
+        ],
         "settings": evaluation.settings,
         "versions": evaluation.versions,
-    }  # fmt: skip
+    }
 
 
 def _attack(evaluation, name):

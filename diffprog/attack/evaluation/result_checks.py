@@ -22,9 +22,12 @@ def not_finite(evaluation):
     found = {name: int(outcome.invalid.any(axis=0).sum()) - before for name, outcome in evaluation.outcomes.items()}
     name = max(found, key=found.get)
     if before or found[name]:
-        yield Caution("not-finite", f"Logits are NaN or infinite for {before} images as they are and for up to "
-                      f"{found[name]} more on the way of {name}, which count as neither robust nor broken: mend the "
-                      "overflow in the model.")
+        yield Caution(
+            "not-finite",
+            f"Logits are NaN or infinite for {before} images as they are and for up to "
+            f"{found[name]} more on the way of {name}, which count as neither robust nor broken: mend the "
+            "overflow in the model.",
+        )
 
 
 def black_box(evaluation):
@@ -38,9 +41,12 @@ def black_box(evaluation):
         ahead = best - evaluation.accuracy(name)
         at = int(np.argmax(ahead))
         if ahead[at] > SURPASSED:
-            yield Caution("black-box", f"{name}, which uses no gradients, leaves {evaluation.accuracy(name)[at]:.1%} "
-                          f"at budget {evaluation.epsilons[at]:.4g}, and all attacks by gradient {best[at]:.1%}: "
-                          "gradients of this model mislead, so look for what masks them, and trust no larger number.")
+            yield Caution(
+                "black-box",
+                f"{name}, which uses no gradients, leaves {evaluation.accuracy(name)[at]:.1%} "
+                f"at budget {evaluation.epsilons[at]:.4g}, and all attacks by gradient {best[at]:.1%}: "
+                "gradients of this model mislead, so look for what masks them, and trust no larger number.",
+            )
 
 
 def few_steps(evaluation):
@@ -52,8 +58,11 @@ def few_steps(evaluation):
         found = outcome.success & (outcome.first_success >= 0)
         late = found & (outcome.first_success >= 0.9 * steps)
         if late.sum() > max(1, LATE * found.sum()):
-            yield Caution("few-steps", f"{late.sum()} of {found.sum()} successes of {name} came in the last tenth of "
-                          f"its {steps} steps, so it had not finished: give it more steps.")
+            yield Caution(
+                "few-steps",
+                f"{late.sum()} of {found.sum()} successes of {name} came in the last tenth of "
+                f"its {steps} steps, so it had not finished: give it more steps.",
+            )
 
 
 def more_steps(evaluation):
@@ -68,13 +77,19 @@ def more_steps(evaluation):
             gain = evaluation.accuracy(less) - evaluation.accuracy(more)
             low, high = int(np.argmin(gain)), int(np.argmax(gain))
             if gain[high] > 2 * RISE:
-                yield Caution("few-steps", f"{more} leaves {gain[high] * 100:.1f} points less than {less} at budget "
-                              f"{evaluation.epsilons[high]:.4g}: {steps[less]} steps are too few, and "
-                              f"{steps[more]} may be, so give both more until the difference is gone.")
+                yield Caution(
+                    "few-steps",
+                    f"{more} leaves {gain[high] * 100:.1f} points less than {less} at budget "
+                    f"{evaluation.epsilons[high]:.4g}: {steps[less]} steps are too few, and "
+                    f"{steps[more]} may be, so give both more until the difference is gone.",
+                )
             if gain[low] < -SURPASSED:
-                yield Caution("more-steps", f"{more} leaves {-gain[low] * 100:.1f} points more than {less} at budget "
-                              f"{evaluation.epsilons[low]:.4g}, though it has more steps: gradients are noisy, so "
-                              "average them with attack.Randomised, or add restarts.")
+                yield Caution(
+                    "more-steps",
+                    f"{more} leaves {-gain[low] * 100:.1f} points more than {less} at budget "
+                    f"{evaluation.epsilons[low]:.4g}, though it has more steps: gradients are noisy, so "
+                    "average them with attack.Randomised, or add restarts.",
+                )
 
 
 def rising(evaluation):
@@ -85,17 +100,23 @@ def rising(evaluation):
         if len(drop) and -drop.min() > RISE:
             at = int(np.argmin(drop))
             small, large = (f"{evaluation.epsilons[budget]:.4g}" for budget in (at, at + 1))
-            yield Caution("rising", f"{name} alone breaks {broken[at + 1]:.1%} of the images at budget {large}, and "
-                          f"{broken[at]:.1%} at the smaller {small}, although all that it may do there it may do here: "
-                          "its search is too weak for large budgets, so give it more or shorter steps, or restarts.")
+            yield Caution(
+                "rising",
+                f"{name} alone breaks {broken[at + 1]:.1%} of the images at budget {large}, and "
+                f"{broken[at]:.1%} at the smaller {small}, although all that it may do there it may do here: "
+                "its search is too weak for large budgets, so give it more or shorter steps, or restarts.",
+            )
 
 
 def exceeded(evaluation):
     """A budget is measured here, whatever an attack says."""
     for name, outcome in _within_budgets(evaluation):
         if outcome.exceeded.any():
-            yield Caution("exceeded", f"{outcome.exceeded.sum()} successes of {name} are larger than their budget in "
-                          f"{evaluation.norm} and do not count: mend the attack, or evaluate it in its own norm.")
+            yield Caution(
+                "exceeded",
+                f"{outcome.exceeded.sum()} successes of {name} are larger than their budget in "
+                f"{evaluation.norm} and do not count: mend the attack, or evaluate it in its own norm.",
+            )
 
 
 def undone(evaluation):
@@ -104,13 +125,19 @@ def undone(evaluation):
         found = (outcome.first_success >= 0) & ~outcome.repaired & ~outcome.exceeded
         lost = int(np.sum(found & ~outcome.success & ~outcome.invalid))
         if lost > max(1, UNDONE * found.sum()):
-            yield Caution("undone", f"{lost} of {found.sum()} successes of {name} were none when the model was asked "
-                          "again, as happens where draws decide, above all to the smallest perturbations: let the "
-                          "attack seek a lead, with functools.partial(attack, confidence=1.0), or give "
-                          "attack.Randomised more samples.")
+            yield Caution(
+                "undone",
+                f"{lost} of {found.sum()} successes of {name} were none when the model was asked "
+                "again, as happens where draws decide, above all to the smallest perturbations: let the "
+                "attack seek a lead, with functools.partial(attack, confidence=1.0), or give "
+                "attack.Randomised more samples.",
+            )
 
 
 def _within_budgets(evaluation):
     """The attacks that search within budgets that they are given."""
-    return [(name, outcome) for name, outcome in evaluation.outcomes.items()
-            if evaluation.settings["attacks"][name]["search"] == "within budgets"]
+    return [
+        (name, outcome)
+        for name, outcome in evaluation.outcomes.items()
+        if evaluation.settings["attacks"][name]["search"] == "within budgets"
+    ]

@@ -15,10 +15,26 @@ from diffprog.attack.method import Randomised
 from diffprog.attack.norms import NORMS, Norm, linf
 
 
-def evaluate(model: Callable | Randomised, images, labels=None, *, attacks: dict[str, Callable], epsilons,
-             key: jax.Array, norm: Norm = linf, batch: int = 128, directory=None, bounds=(0.0, 1.0), devices=None,
-             engine="diffprog", keep_images=False, most_hard: int = 12, names=None, prepare=None,
-             progress=None) -> Evaluation:  # fmt: skip
+def evaluate(
+    model: Callable | Randomised,
+    images,
+    labels=None,
+    *,
+    attacks: dict[str, Callable],
+    epsilons,
+    key: jax.Array,
+    norm: Norm = linf,
+    batch: int = 128,
+    directory=None,
+    bounds=(0.0, 1.0),
+    devices=None,
+    engine="diffprog",
+    keep_images=False,
+    most_hard: int = 12,
+    names=None,
+    prepare=None,
+    progress=None,
+) -> Evaluation:
     """The accuracy of a model on a data set, clean and under attacks, at several budgets.
 
     model:       images [n, ...] within `bounds` -> logits [n, classes], or `Randomised`.
@@ -53,11 +69,20 @@ def evaluate(model: Callable | Randomised, images, labels=None, *, attacks: dict
     common |= {"devices": devices} if devices else {}
     entries = checked_attacks(attacks, norm, epsilons, common)
     if jax.process_count() > 1 and directory is None:
-        raise ValueError("an evaluation by several processes needs a directory that they share; found none: give one "
-                         "with directory=")
-    settings = {"attacks": {entry.name: entry.text for entry in entries}, "norm": norm.name,
-                "epsilons": epsilons.tolist(), "bounds": plain(bounds), "key": plain(key), "batch": batch,
-                "engine": engine, "most_hard": most_hard, "keep_images": bool(keep_images)}  # fmt: skip
+        raise ValueError(
+            "an evaluation by several processes needs a directory that they share; found none: give one with directory="
+        )
+    settings = {
+        "attacks": {entry.name: entry.text for entry in entries},
+        "norm": norm.name,
+        "epsilons": epsilons.tolist(),
+        "bounds": plain(bounds),
+        "key": plain(key),
+        "batch": batch,
+        "engine": engine,
+        "most_hard": most_hard,
+        "keep_images": bool(keep_images),
+    }
     names = tuple(names if names is not None else getattr(model, "labels", ()))
     data = batches(model, images, labels, batch, names or None, prepare)
     work = Work(_hashable(model), entries, epsilons, norm, settings, key, devices)

@@ -19,14 +19,17 @@ class Store:
         manifest = json.loads(json.dumps(manifest))  # as it is when read again
         if not path.exists():
             if self.folder.is_dir() and any(self.folder.glob("*.npz")):
-                raise ValueError(f"{folder} must be new or an evaluation's; found .npz files without a manifest: give "
-                                 "another directory")
+                raise ValueError(
+                    f"{folder} must be new or an evaluation's; found .npz files without a manifest: give "
+                    "another directory"
+                )
             write_text(path, json.dumps(manifest, indent=1) + "\n")
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise ValueError(f"{path} must be a manifest in JSON; found none ({error}): give another "
-                             "directory") from None
+            raise ValueError(
+                f"{path} must be a manifest in JSON; found none ({error}): give another directory"
+            ) from None
         different = _difference(found, manifest)
         if different:
             raise ValueError(f"{folder} holds an evaluation {different}: give another directory, or the same again")

@@ -25,11 +25,20 @@ def rows(evaluation) -> list[tuple[str, list[str], list[str]]]:
     found = []
     for name, outcome in evaluation.outcomes.items():
         images = max(len(evaluation.labels), 1)
-        found.append((name, [percent(value) for value in evaluation.accuracy(name)], [
-            percent(evaluation.accuracy_8bit(name)[-1]), size_text(median(outcome.smallest[evaluation.right])),
-            f"{outcome.gradients.sum() / images:.0f}", f"{outcome.queries.sum() / images:.0f}",
-            f"{outcome.seconds.sum():.1f}", f"{outcome.compile_seconds.sum():.1f}",
-        ]))  # fmt: skip
+        found.append(
+            (
+                name,
+                [percent(value) for value in evaluation.accuracy(name)],
+                [
+                    percent(evaluation.accuracy_8bit(name)[-1]),
+                    size_text(median(outcome.smallest[evaluation.right])),
+                    f"{outcome.gradients.sum() / images:.0f}",
+                    f"{outcome.queries.sum() / images:.0f}",
+                    f"{outcome.seconds.sum():.1f}",
+                    f"{outcome.compile_seconds.sum():.1f}",
+                ],
+            )
+        )
     worst = [percent(value) for value in evaluation.worst_case()]
     rest = ["", size_text(median(evaluation.smallest[evaluation.right])), "", "", "", ""]
     return [*found, ("worst case", worst, rest)]
@@ -39,16 +48,20 @@ REST = ("8-bit", "median", "gradients", "queries", "seconds", "compiling")
 
 
 def headline(evaluation) -> str:
-    return (f"{percent(evaluation.clean_accuracy)} % of {len(evaluation.labels)} images are right before an attack; "
-            f"budgets in {norm_text(evaluation.norm)}")
+    return (
+        f"{percent(evaluation.clean_accuracy)} % of {len(evaluation.labels)} images are right before an attack; "
+        f"budgets in {norm_text(evaluation.norm)}"
+    )
 
 
 def notes(evaluation) -> str:
     """What the columns mean."""
-    return (f"Accuracy in % under each attack and budget. 8-bit: at {budgets(evaluation)[-1]}, if what the attack "
-            f"returned goes through 8-bit files. median: size of the smallest perturbation that breaks an image, among "
-            "those that are right before it. gradients, queries: passes per image, backward and forward. seconds: of "
-            "the attack, compiling apart.")
+    return (
+        f"Accuracy in % under each attack and budget. 8-bit: at {budgets(evaluation)[-1]}, if what the attack "
+        f"returned goes through 8-bit files. median: size of the smallest perturbation that breaks an image, among "
+        "those that are right before it. gradients, queries: passes per image, backward and forward. seconds: of "
+        "the attack, compiling apart."
+    )
 
 
 def text_table(evaluation) -> str:
@@ -56,12 +69,28 @@ def text_table(evaluation) -> str:
     table = [["attack", *budgets(evaluation), *REST]]
     table += [[name, *accuracies, *rest] for name, accuracies, rest in rows(evaluation)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = ["  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:],
-             strict=True))]).rstrip() for row in table]  # fmt: skip
+    lines = [
+        "  ".join(
+            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        ).rstrip()
+        for row in table
+    ]
     rule = "-" * max(map(len, lines))
     said = [f"{caution.code}: {caution.sentence}" for caution in evaluation.warnings]
-    return "\n".join([headline(evaluation), "", lines[0], rule, *lines[1:-1], rule, lines[-1], "", notes(evaluation),
-                      *(["", *said] if said else [])])
+    return "\n".join(
+        [
+            headline(evaluation),
+            "",
+            lines[0],
+            rule,
+            *lines[1:-1],
+            rule,
+            lines[-1],
+            "",
+            notes(evaluation),
+            *(["", *said] if said else []),
+        ]
+    )
 
 
 def percent(part) -> str:

@@ -66,8 +66,11 @@ class Work:
         border.checked_logits(self.loop.logits(images, keys), labels)
         answers = probe(self.loop, self.oracle, images, labels, keys, self._impl, self.bounds)
         largest = [float(value) if np.isfinite(value) else None for value in answers.logits.max(axis=1)]
-        manifest = {"settings": self.settings, "versions": versions(),
-                    "first_batch": {"images": _digest(images, labels), "logits": largest}}
+        manifest = {
+            "settings": self.settings,
+            "versions": versions(),
+            "first_batch": {"images": _digest(images, labels), "logits": largest},
+        }
         return Store(folder, manifest), check_model(answers)
 
     def _done(self, store, number, images, labels):
@@ -79,8 +82,10 @@ class Work:
             store.save(number, "clean", {"labels": labels, "before": before, "digest": np.array(digest)})
         clean = store.load(number, "clean")
         if str(clean["digest"]) != digest:
-            raise ValueError(f"{store.folder} holds an evaluation of other images or labels (batch {number}): give "
-                             "another directory, or the same again")
+            raise ValueError(
+                f"{store.folder} holds an evaluation of other images or labels (batch {number}): give "
+                "another directory, or the same again"
+            )
         sizes = np.full(len(images), np.inf)
         for entry in self.entries:
             if not store.has(number, entry.name):
@@ -107,16 +112,28 @@ class Work:
 
     def _gathered(self, store, count, names) -> Evaluation:
         clean = [store.load(number, "clean", {"labels", "before"}) for number in range(count)]
-        parts = {entry.name: [store.load(number, entry.name, {*Outcome._fields, *FIELDS}) for number in range(count)]
-                 for entry in self.entries}  # fmt: skip
-        outcomes = {name: joined([Outcome(**{field: part[field] for field in Outcome._fields}) for part in some])
-                    for name, some in parts.items()}
+        parts = {
+            entry.name: [store.load(number, entry.name, {*Outcome._fields, *FIELDS}) for number in range(count)]
+            for entry in self.entries
+        }
+        outcomes = {
+            name: joined([Outcome(**{field: part[field] for field in Outcome._fields}) for part in some])
+            for name, some in parts.items()
+        }
         hard = hardest([(name, part) for name, some in parts.items() for part in some], self.settings["most_hard"])
         return Evaluation(
-            norm=self.norm.name, epsilons=self.epsilons, labels=np.concatenate([part["labels"] for part in clean]),
-            before=np.concatenate([part["before"] for part in clean]), outcomes=outcomes, hardest=hard, warnings=(),
-            settings=self.settings, versions=versions(), bounds=self.bounds, names=names,
-        )  # fmt: skip
+            norm=self.norm.name,
+            epsilons=self.epsilons,
+            labels=np.concatenate([part["labels"] for part in clean]),
+            before=np.concatenate([part["before"] for part in clean]),
+            outcomes=outcomes,
+            hardest=hard,
+            warnings=(),
+            settings=self.settings,
+            versions=versions(),
+            bounds=self.bounds,
+            names=names,
+        )
 
     def _numbers(self, number, count):
         """Of a batch's images in their data set."""

@@ -63,6 +63,13 @@ def _l2_uniform(key, shape, epsilon):
     return radius * direction / jnp.sqrt(jnp.sum(direction**2))
 
 
-linf = Norm("linf", _linf_measure, lambda v: jnp.max(jnp.abs(v)), lambda g: jnp.sum(jnp.abs(g)),
-            lambda gradient, stopped=None: jnp.sign(gradient), _linf_project, _linf_uniform)  # fmt: skip
+linf = Norm(
+    "linf",
+    _linf_measure,
+    lambda v: jnp.max(jnp.abs(v)),
+    lambda g: jnp.sum(jnp.abs(g)),
+    lambda gradient, stopped=None: jnp.sign(gradient),
+    _linf_project,
+    _linf_uniform,
+)
 l2 = Norm("l2", _l2_measure, euclidean, euclidean, _l2_steepest, _l2_project, _l2_uniform)

@@ -36,8 +36,9 @@ def _all_together(speed):
             return jnp.where(rate > 0, left / jnp.where(rate > 0, rate, 1), t)
 
         first = solve(jnp.zeros_like(rise) - 1)
-        _, t = jax.lax.while_loop(lambda pair: pair[1] > pair[0], lambda pair: (pair[1], solve(pair[1])),
-                                  (jnp.zeros_like(rise), first))  # fmt: skip
+        _, t = jax.lax.while_loop(
+            lambda pair: pair[1] > pair[0], lambda pair: (pair[1], solve(pair[1])), (jnp.zeros_like(rise), first)
+        )
         return jnp.where(steepness > 0, jnp.clip(t * speed, 0, room), 0)
 
     return lengths

@@ -95,7 +95,21 @@ def _l0_uniform(key, shape, epsilon):
     return jnp.where(chosen, jax.random.uniform(size_key, shape, minval=-1.0), 0)
 
 
-l1 = Norm("l1", _l1_measure, lambda v: jnp.sum(jnp.abs(v)), lambda g: jnp.max(jnp.abs(g)), _l1_steepest, _l1_project,
-          _l1_uniform)  # fmt: skip
-l0 = Norm("l0", _l0_measure, lambda v: jnp.sum(v != 0).astype(jnp.float32), lambda g: jnp.max(jnp.abs(g)),
-          _l0_steepest, _l0_project, _l0_uniform)  # fmt: skip
+l1 = Norm(
+    "l1",
+    _l1_measure,
+    lambda v: jnp.sum(jnp.abs(v)),
+    lambda g: jnp.max(jnp.abs(g)),
+    _l1_steepest,
+    _l1_project,
+    _l1_uniform,
+)
+l0 = Norm(
+    "l0",
+    _l0_measure,
+    lambda v: jnp.sum(v != 0).astype(jnp.float32),
+    lambda g: jnp.max(jnp.abs(g)),
+    _l0_steepest,
+    _l0_project,
+    _l0_uniform,
+)

@@ -1,6 +1,6 @@
 """Pictures of many units as one web page and one contact sheet.
 
-    write_gallery("out/gallery", [Card("blocks.5:11", picture, scores=scores.numbers())])
+write_gallery("out/gallery", [Card("blocks.5:11", picture, scores=scores.numbers())])
 """
 
 from diffprog.visualize.gallery.cards import Card, read_cards, save_card

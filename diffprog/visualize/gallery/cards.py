@@ -54,12 +54,18 @@ def save_card(folder, card):
     """
     folder, name = Path(folder), card_path(folder, card.unit).stem
     files.save_png(folder / f"{name}.png", card.picture)
-    natural = [files.save_png(folder / f"{name}.natural{number}.png", picture).name
-               for number, picture in enumerate(card.natural)]
+    natural = [
+        files.save_png(folder / f"{name}.natural{number}.png", picture).name
+        for number, picture in enumerate(card.natural)
+    ]
     data = {key: value for key, value in vars(card).items() if key != "picture"}
-    data |= {"natural": natural, "history": _plain(card.history), "neighbours": list(card.neighbours),
-             "parts": {key: _plain(values) for key, values in card.parts.items()},
-             "scores": dict(zip(card.scores, _plain(card.scores.values()), strict=True))}
+    data |= {
+        "natural": natural,
+        "history": _plain(card.history),
+        "neighbours": list(card.neighbours),
+        "parts": {key: _plain(values) for key, values in card.parts.items()},
+        "scores": dict(zip(card.scores, _plain(card.scores.values()), strict=True)),
+    }
     return write_text(card_path(folder, card.unit), json.dumps(data, allow_nan=False, indent=1) + "\n")
 
 
@@ -116,10 +122,20 @@ _number = lambda value: value is None or (isinstance(value, int | float) and not
 _list_of = lambda kind: lambda value: isinstance(value, list) and all(map(kind, value))
 _named = lambda kind: lambda value: isinstance(value, dict) and all(map(kind, value.values()))
 FIELDS = {
-    "unit": _text, "layer": _text, "channel": _whole, "caption": _text, "recipe": _text, "seed": _whole,
-    "steps": _whole, "history": _list_of(_number), "parts": _named(_list_of(_number)), "scores": _named(_number),
-    "natural": _list_of(_text), "neighbours": _list_of(_text), "mark": _text,
-}  # fmt: skip
+    "unit": _text,
+    "layer": _text,
+    "channel": _whole,
+    "caption": _text,
+    "recipe": _text,
+    "seed": _whole,
+    "steps": _whole,
+    "history": _list_of(_number),
+    "parts": _named(_list_of(_number)),
+    "scores": _named(_number),
+    "natural": _list_of(_text),
+    "neighbours": _list_of(_text),
+    "mark": _text,
+}
 
 
 def _order(unit):

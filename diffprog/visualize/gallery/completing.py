@@ -28,16 +28,36 @@ def complete(model, objectives, folder, photographs, *, count=6, networks=(), pr
     cards = [card for card in read_cards(folder) if paths.get(card_path(folder, card.unit)) == card.unit]
     for size in sorted({card.picture.shape[0] for card in cards}):
         same = [card for card in cards if card.picture.shape[0] == size]
-        natural = top_crops(model, [objectives[card.unit] for card in same], photographs, count=count, size=size,
-                            progress=progress and f"{progress}: natural examples at {size} pixels")
+        natural = top_crops(
+            model,
+            [objectives[card.unit] for card in same],
+            photographs,
+            count=count,
+            size=size,
+            progress=progress and f"{progress}: natural examples at {size} pixels",
+        )
         neighbours = natural.neighbours()
         caption = progress and f"{progress}: scores"
         for number, card in enumerate(tqdm(same, desc=caption, disable=progress is None, unit="picture")):
             label = class_of(objectives[card.unit])
             drawn = SimpleNamespace(images=card.picture[None], scores=np.reshape(card.history, (-1, 1)))
-            found = score(model, objectives[card.unit], drawn, natural, key=jax.random.key(card.seed or 0),
-                          shake=lucid, number=number, networks=networks if label is not None else (), label=label)
-            save_card(folder, replace(
-                card, scores=found.numbers(), natural=list(natural.pictures[number]),
-                neighbours=[same[other].unit for other in neighbours[number]],
-            ))
+            found = score(
+                model,
+                objectives[card.unit],
+                drawn,
+                natural,
+                key=jax.random.key(card.seed or 0),
+                shake=lucid,
+                number=number,
+                networks=networks if label is not None else (),
+                label=label,
+            )
+            save_card(
+                folder,
+                replace(
+                    card,
+                    scores=found.numbers(),
+                    natural=list(natural.pictures[number]),
+                    neighbours=[same[other].unit for other in neighbours[number]],
+                ),
+            )

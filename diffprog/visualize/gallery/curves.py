@@ -24,9 +24,11 @@ def curves(card):
     names = [f'<span class="l{number}">{escape(name)}</span>' for number, name in enumerate(lines)]
     names += ['<span class="level">natural maximum</span>'] if math.isfinite(level) else []
     label = f"objective over {len(card.history)} steps, from {card.history[0]:.3g} to {card.history[-1]:.3g}"
-    return (f'<h3>History</h3><figure class="history"><svg viewBox="0 0 {WIDTH} {HEIGHT}" preserveAspectRatio="none" '
-            f'role="img" aria-label="{label}">{"".join(reversed(drawn))}</svg><figcaption><span>{len(card.history)} '
-            f"steps, {low:.3g} to {high:.3g}</span>{''.join(names)}</figcaption></figure>")
+    return (
+        f'<h3>History</h3><figure class="history"><svg viewBox="0 0 {WIDTH} {HEIGHT}" preserveAspectRatio="none" '
+        f'role="img" aria-label="{label}">{"".join(reversed(drawn))}</svg><figcaption><span>{len(card.history)} '
+        f"steps, {low:.3g} to {high:.3g}</span>{''.join(names)}</figcaption></figure>"
+    )
 
 
 def _path(values, up):

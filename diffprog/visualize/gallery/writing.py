@@ -49,10 +49,13 @@ def write_gallery(folder, cards, *, title="Feature visualization", about=""):
         found = f"two of {twice!r}" if cards else "none"
         raise ValueError(f"a gallery needs a card for each unit, and one only; found {found}")
     page = Template(_read("page.html")).substitute(  # one pass: what is filled in is never searched
-        title=escape(title), about=escape(about), style=_read("page.css"), code=_read("page.js"),
+        title=escape(title),
+        about=escape(about),
+        style=_read("page.css"),
+        code=_read("page.js"),
         sorts="".join(map(_option, dict.fromkeys(name for card in cards for name in _known(card)))),
         cards="\n".join(_card(card, number) for number, card in enumerate(cards)),
-    )  # fmt: skip
+    )
     folder = Path(folder)
     cell = 224 if len(cards) <= 30 else 128 if len(cards) <= 300 else 64
     sheet = images.contact_sheet([card.picture for card in cards], units, cell=cell)
@@ -82,8 +85,10 @@ def _card(card, number):
         _table("settings", [(name, "", value, False) for name, value in facts.items()]),
         _neighbours(card),
     ]
-    return (f'<li class="card" data-number="{number}" data-unit="{escape(card.unit)}" data-words="{escape(words)}" '
-            f"{sorts}>{''.join(parts)}</li>")
+    return (
+        f'<li class="card" data-number="{number}" data-unit="{escape(card.unit)}" data-words="{escape(words)}" '
+        f"{sorts}>{''.join(parts)}</li>"
+    )
 
 
 def _known(card):
@@ -103,8 +108,11 @@ def _neighbours(card):
 
 def _table(kind, rows):
     """(label, meaning, text, whether it is a main one) as a list of definitions."""
-    shown = "".join(f'<div title="{escape(meaning)}"{" class=main" if main else ""}><dt>{escape(label)}</dt>'
-                    f"<dd>{escape(text)}</dd></div>" for label, meaning, text, main in rows)
+    shown = "".join(
+        f'<div title="{escape(meaning)}"{" class=main" if main else ""}><dt>{escape(label)}</dt>'
+        f"<dd>{escape(text)}</dd></div>"
+        for label, meaning, text, main in rows
+    )
     return f'<h3>{kind.capitalize()}</h3><dl class="{kind}">{shown}</dl>' if shown else ""
 
 
@@ -135,8 +143,10 @@ def _image(picture, alt, most=None):
     file = io.BytesIO()
     image.save(file, format="JPEG", quality=92 if most is None else 85, subsampling=0)
     data = base64.b64encode(file.getvalue()).decode()
-    return (f'<img src="data:image/jpeg;base64,{data}" alt="{escape(alt)}" width="{image.width}" '
-            f'height="{image.height}" loading="lazy" decoding="async">')
+    return (
+        f'<img src="data:image/jpeg;base64,{data}" alt="{escape(alt)}" width="{image.width}" '
+        f'height="{image.height}" loading="lazy" decoding="async">'
+    )
 
 
 def _read(name):

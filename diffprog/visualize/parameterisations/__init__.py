@@ -16,6 +16,20 @@ from diffprog.visualize.parameterisations.pyramid import pyramid
 from diffprog.visualize.parameterisations.spectrum import Natural, natural, slope_of, spectrum_of
 
 __all__ = [
-    "COLOURS", "Natural", "Parameterisation", "alpha", "colours_of", "covariance_of", "cppn", "fourier", "maco",
-    "masked", "natural", "pixels", "pyramid", "shared", "slope_of", "spectrum_of",
+    "COLOURS",
+    "Natural",
+    "Parameterisation",
+    "alpha",
+    "colours_of",
+    "covariance_of",
+    "cppn",
+    "fourier",
+    "maco",
+    "masked",
+    "natural",
+    "pixels",
+    "pyramid",
+    "shared",
+    "slope_of",
+    "spectrum_of",
 ]

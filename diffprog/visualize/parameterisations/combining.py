@@ -75,11 +75,15 @@ def masked(image, mask, photograph):
     mask: (height, width) in [0, 1]. photograph: (height, width, channels) in [0, 1]. Encoding takes the picture that is
     to stand in the mask. Raises ValueError for other shapes or ranges.
     """
-    for name, value, shape in (("mask", mask, (image.height, image.width)),
-                               ("photograph", photograph, (image.height, image.width, image.channels))):
+    for name, value, shape in (
+        ("mask", mask, (image.height, image.width)),
+        ("photograph", photograph, (image.height, image.width, image.channels)),
+    ):
         if np.shape(value) != shape or not np.all((np.asarray(value) >= 0) & (np.asarray(value) <= 1)):
-            raise ValueError(f"the {name} must have shape {shape} and values in [0, 1]; found shape {np.shape(value)}"
-                             f" and values {np.min(value):.4g} .. {np.max(value):.4g}: resize or rescale it")
+            raise ValueError(
+                f"the {name} must have shape {shape} and values in [0, 1]; found shape {np.shape(value)}"
+                f" and values {np.min(value):.4g} .. {np.max(value):.4g}: resize or rescale it"
+            )
     share = np.asarray(mask, np.float32)[..., None]
     behind = (1 - share) * np.asarray(photograph, np.float32)
     decode = lambda parameters: share * image.decode(parameters) + behind

@@ -1,6 +1,6 @@
 """Measure the photographs of a folder, as `natural.npz` was made of those that `natural.txt` lists.
 
-    python -m diffprog.visualize.parameterisations.measure FOLDER --out natural.npz
+python -m diffprog.visualize.parameterisations.measure FOLDER --out natural.npz
 """
 
 import argparse

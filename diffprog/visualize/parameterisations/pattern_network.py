@@ -32,8 +32,10 @@ def cppn(height, width=None, *, channels=3, colours=False, layers=8, units=24):
 
     def start(key):
         keys = jax.random.split(key, layers + 1)
-        return {"hidden": [_dense(k, count, units) for k, count in zip(keys, inputs, strict=False)],
-                "last": {**_dense(keys[-1], 0, channels), "weights": jnp.zeros((2 * units, channels))}}
+        return {
+            "hidden": [_dense(k, count, units) for k, count in zip(keys, inputs, strict=False)],
+            "last": {**_dense(keys[-1], 0, channels), "weights": jnp.zeros((2 * units, channels))},
+        }
 
     def decode(parameters):
         values = positions
@@ -48,5 +50,7 @@ def cppn(height, width=None, *, channels=3, colours=False, layers=8, units=24):
 
 def _dense(key, inputs, outputs):
     weights, bias = jax.random.split(key)
-    return {"weights": jax.random.normal(weights, (inputs, outputs)) / np.sqrt(max(inputs, 1)),
-            "bias": 0.1 * jax.random.normal(bias, (outputs,))}
+    return {
+        "weights": jax.random.normal(weights, (inputs, outputs)) / np.sqrt(max(inputs, 1)),
+        "bias": 0.1 * jax.random.normal(bias, (outputs,)),
+    }

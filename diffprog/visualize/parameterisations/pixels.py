@@ -12,7 +12,9 @@ def pixels(height, width=None, *, channels=3, colours=False, deviation=0.01):
     """
     width, matrix = width or height, matrix_of(colours, channels)
     return each(
-        height, width, channels,
+        height,
+        width,
+        channels,
         start=lambda key: deviation * normal(key, (channels, height, width)),
         decode=lambda planes: to_image(planes, matrix),
         encode=lambda image: from_image(image, matrix),

@@ -1,7 +1,7 @@
 """Is a picture any good? Numbers that can be compared between recipes, units and tools.
 
-    natural = top_crops(model, objective, "my/photographs", size=128)
-    print(score(model, objective, rendering, natural, key=key, shake=shake))
+natural = top_crops(model, objective, "my/photographs", size=128)
+print(score(model, objective, rendering, natural, key=key, shake=shake))
 """
 
 from diffprog.visualize.scoring.pictures import colour_distance, high_frequency_share, spectral_slope
@@ -19,7 +19,21 @@ from diffprog.visualize.scoring.responses import (
 from diffprog.visualize.scoring.scores import HEADER, Scores, medians, score, until
 
 __all__ = [
-    "HEADER", "Likeness", "Scores", "Transfer", "along_path", "colour_distance", "features", "high_frequency_share",
-    "mean_similarity", "medians", "path_similarity", "robust_ratio", "score", "seed_stability", "spectral_slope",
-    "transfer", "until",
+    "HEADER",
+    "Likeness",
+    "Scores",
+    "Transfer",
+    "along_path",
+    "colour_distance",
+    "features",
+    "high_frequency_share",
+    "mean_similarity",
+    "medians",
+    "path_similarity",
+    "robust_ratio",
+    "score",
+    "seed_stability",
+    "spectral_slope",
+    "transfer",
+    "until",
 ]

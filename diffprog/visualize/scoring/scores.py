@@ -60,8 +60,10 @@ class Scores:
         data = asdict(self)
         data["transfer"] = [found._asdict() for found in self.transfer]
         known = lambda value: None if isinstance(value, float) and not math.isfinite(value) else value
-        return {name: {key: known(part) for key, part in value.items()} if isinstance(value, dict) else known(value)
-                for name, value in data.items()}
+        return {
+            name: {key: known(part) for key, part in value.items()} if isinstance(value, dict) else known(value)
+            for name, value in data.items()
+        }
 
     def __str__(self):
         transfer = " ".join(f"{found.rank:g}:{found.probability:.2f}" for found in self.transfer)
@@ -69,12 +71,20 @@ class Scores:
 
 
 COLUMNS = (  # heading, field, width, format
-    ("activation", "activation", 11, ".3g"), ("/natural", "natural_ratio", 9, ".2f"),
-    ("quantile", "quantile", 9, ".3f"), ("robust", "robust_ratio", 7, ".2f"), ("path", "path_similarity", 7, ".2f"),
-    ("slope", "slope", 7, ".2f"), ("(natural)", "natural_slope", 10, ".2f"), ("high f", "high_frequency", 7, ".3f"),
-    ("(natural)", "natural_high_frequency", 10, ".3f"), ("colour", "colour_distance", 7, ".3f"),
-    ("seeds", "seed_stability", 6, ".2f"), ("steps", "steps", 6, ".0f"), ("seconds", "seconds", 8, ".1f"),
-)  # fmt: skip
+    ("activation", "activation", 11, ".3g"),
+    ("/natural", "natural_ratio", 9, ".2f"),
+    ("quantile", "quantile", 9, ".3f"),
+    ("robust", "robust_ratio", 7, ".2f"),
+    ("path", "path_similarity", 7, ".2f"),
+    ("slope", "slope", 7, ".2f"),
+    ("(natural)", "natural_slope", 10, ".2f"),
+    ("high f", "high_frequency", 7, ".3f"),
+    ("(natural)", "natural_high_frequency", 10, ".3f"),
+    ("colour", "colour_distance", 7, ".3f"),
+    ("seeds", "seed_stability", 6, ".2f"),
+    ("steps", "steps", 6, ".0f"),
+    ("seconds", "seconds", 8, ".1f"),
+)
 HEADER = "".join(f"{heading:>{width}}" for heading, _, width, _ in COLUMNS) + "  rank:probability elsewhere"
 
 
@@ -82,8 +92,22 @@ def _cell(value, width, form):
     return f"{'-' if math.isnan(value) else format(value, form):>{width}}"
 
 
-def score(model, objective, rendering, natural, *, key, shake, at=0, number=None,
-          seconds_per_step=math.nan, layers=None, siblings=(), networks=(), label=None):
+def score(
+    model,
+    objective,
+    rendering,
+    natural,
+    *,
+    key,
+    shake,
+    at=0,
+    number=None,
+    seconds_per_step=math.nan,
+    layers=None,
+    siblings=(),
+    networks=(),
+    label=None,
+):
     """The `Scores` of a rendered picture.
 
     rendering:        whose picture number `at` shows `objective`.
@@ -103,15 +127,19 @@ def score(model, objective, rendering, natural, *, key, shake, at=0, number=None
     image = np.asarray(rendering.images[at], np.float32)
     top, others = natural.pictures[number], natural.others[number]
     if image.shape != top.shape[1:]:
-        raise ValueError(f"natural crops of shape {top.shape[1:]} are no measure for a picture of shape {image.shape}; "
-                         "give `top_crops` the picture's size")
+        raise ValueError(
+            f"natural crops of shape {top.shape[1:]} are no measure for a picture of shape {image.shape}; "
+            "give `top_crops` the picture's size"
+        )
     activation = float(scorer(model, [objective])(image[None])[0, 0])
     maximum = float(natural.maximum[number])
     crops, of_unit = np.concatenate([top, others]), np.stack([image, *siblings])
     layers = model.checked_layers(layers) if layers is not None else path_layers(model, objective)
     found, start = responses.features(model, np.concatenate([of_unit, crops]), layers), len(of_unit)
-    path = {layer: responses.path_similarity(value[0], value[start : start + len(top)], value[start + len(top) :])
-            for layer, value in found.items()}
+    path = {
+        layer: responses.path_similarity(value[0], value[start : start + len(top)], value[start + len(top) :])
+        for layer, value in found.items()
+    }
     last = found[layers[-1]]
     steps = until(rendering.scores[:, at], maximum)
     return Scores(
@@ -136,14 +164,18 @@ def score(model, objective, rendering, natural, *, key, shake, at=0, number=None
 
 def medians(rows):
     """`Scores` of the medians over several pictures, each over those that have the number; without a path."""
-    plain = {each.name: _of_known(np.median, [getattr(row, each.name) for row in rows]) for each in fields(Scores)
-             if each.type is float}
+    plain = {
+        each.name: _of_known(np.median, [getattr(row, each.name) for row in rows])
+        for each in fields(Scores)
+        if each.type is float
+    }
     by_network = {}
     for found in (found for row in rows for found in row.transfer):
         by_network.setdefault(found.network, []).append(found)
     median = lambda some, of: _of_known(np.median, [getattr(found, of) for found in some])
-    transfer = (responses.Transfer(name, median(some, "rank"), median(some, "probability"))
-                for name, some in by_network.items())
+    transfer = (
+        responses.Transfer(name, median(some, "rank"), median(some, "probability")) for name, some in by_network.items()
+    )
     return Scores(**plain, transfer=tuple(transfer))
 
 
@@ -159,8 +191,10 @@ def until(scores, level):
 def _number(names, name):
     if names.count(name) != 1:
         found = "several" if name in names else "none"
-        raise ValueError(f"natural examples of {name!r} are needed; found {found} among those of {', '.join(names)}: "
-                         "give `number`, or examples of this objective")
+        raise ValueError(
+            f"natural examples of {name!r} are needed; found {found} among those of {', '.join(names)}: "
+            "give `number`, or examples of this objective"
+        )
     return names.index(name)
 
 

@@ -9,6 +9,23 @@ from diffprog.visualize.transforms.chains import Transform, chain, gentle, lucid
 from diffprog.visualize.transforms.filters import Filter, blend, blur, colour_shift, crop, noise, resize
 
 __all__ = [
-    "Affine", "Filter", "Transform", "blend", "blur", "chain", "colour_shift", "crop", "flip", "gentle", "jitter",
-    "lucid", "noise", "pad", "resize", "rotate", "scale", "still", "wide",
+    "Affine",
+    "Filter",
+    "Transform",
+    "blend",
+    "blur",
+    "chain",
+    "colour_shift",
+    "crop",
+    "flip",
+    "gentle",
+    "jitter",
+    "lucid",
+    "noise",
+    "pad",
+    "resize",
+    "rotate",
+    "scale",
+    "still",
+    "wide",
 ]

@@ -62,16 +62,25 @@ def walk(model, images, labels, *, key, steps=12, **options):
 def claimed(images, success):
     """The result of an attack that says so: images [S, n, ...] and success [S, n], or both without S."""
     zeros = np.zeros(success.shape, int)
-    return attack.AttackResult(images, success, success, zeros == 1, zeros == 1, {}, zeros, zeros, zeros, zeros, zeros,
-                               zeros, zeros, "claimed")  # fmt: skip
+    return attack.AttackResult(
+        images, success, success, zeros == 1, zeros == 1, {}, zeros, zeros, zeros, zeros, zeros, zeros, zeros, "claimed"
+    )
 
 
 ATTACKS = {"pgd": partial(attack.pgd, steps=5), "walk": walk}
 
 
 def job(directory=None, **options):
-    options = {"attacks": ATTACKS, "epsilons": EPSILONS, "key": jax.random.key(3), "batch": BATCH, "most_hard": 4,
-               "keep_images": True, "engine": "jax", **options}
+    options = {
+        "attacks": ATTACKS,
+        "epsilons": EPSILONS,
+        "key": jax.random.key(3),
+        "batch": BATCH,
+        "most_hard": 4,
+        "keep_images": True,
+        "engine": "jax",
+        **options,
+    }
     return attack.evaluate(model, IMAGES, LABELS, directory=directory, **options)
 
 

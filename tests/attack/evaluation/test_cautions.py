@@ -30,10 +30,19 @@ three = lambda x: x @ WEIGHTS[:, :3]
 random = attack.Randomised(lambda x, key: x @ WEIGHTS + jax.random.normal(key, (5,)), samples=3)
 
 
-@pytest.mark.parametrize(("model", "codes"), [
-    (plain, []), (fresh, ["randomised"]), (normalising, ["batch-dependent"]), (certain, ["saturated"]),
-    (rounding, ["zero-gradient"]), (three, ["few-classes"]), (random, []),
-], ids=["plain", "fresh", "normalising", "certain", "rounding", "three", "random"])  # fmt: skip
+@pytest.mark.parametrize(
+    ("model", "codes"),
+    [
+        (plain, []),
+        (fresh, ["randomised"]),
+        (normalising, ["batch-dependent"]),
+        (certain, ["saturated"]),
+        (rounding, ["zero-gradient"]),
+        (three, ["few-classes"]),
+        (random, []),
+    ],
+    ids=["plain", "fresh", "normalising", "certain", "rounding", "three", "random"],
+)
 def test_models(model, codes):
     oracle = Oracle(model, False, None, "jax")
     keys = np.asarray(jax.random.key_data(jax.random.split(jax.random.key(0), 8)))
@@ -63,23 +72,49 @@ def outcome(broken, *, size=0.05, first=2, gradients=1, **fields):
     """Of searches at two budgets: bool [2, n] says which images were broken."""
     broken = np.asarray(broken, bool)
     zeros, no = np.zeros(broken.shape, int), np.zeros(broken.shape, bool)
-    return Outcome(**{
-        "success": broken, "success_8bit": broken, "exceeded": no, "repaired": no,
-        "size": np.broadcast_to(np.array([[0.05], [0.1]]) if size is None else size, broken.shape),
-        "after": zeros, "invalid": no, "already": no[0], "first_success": np.where(broken, first, -1), "steps": zeros,
-        "queries": zeros + 1, "gradients": zeros + gradients, "seconds": np.zeros(1), "compile_seconds": np.zeros(1),
-        **fields,
-    })  # fmt: skip
+    return Outcome(
+        **{
+            "success": broken,
+            "success_8bit": broken,
+            "exceeded": no,
+            "repaired": no,
+            "size": np.broadcast_to(np.array([[0.05], [0.1]]) if size is None else size, broken.shape),
+            "after": zeros,
+            "invalid": no,
+            "already": no[0],
+            "first_success": np.where(broken, first, -1),
+            "steps": zeros,
+            "queries": zeros + 1,
+            "gradients": zeros + gradients,
+            "seconds": np.zeros(1),
+            "compile_seconds": np.zeros(1),
+            **fields,
+        }
+    )
 
 
 def evaluation(outcomes, steps=100):
     count = outcomes[next(iter(outcomes))].success.shape[1]
     steps = steps if isinstance(steps, dict) else dict.fromkeys(outcomes, steps)
-    attacks = {name: {"function": "pgd", "search": "within budgets",
-                      "arguments": {"steps": steps[name], "of": name if len(set(steps.values())) == 1 else ""}}
-               for name in outcomes}  # fmt: skip
-    return Evaluation("linf", np.array([0.05, 0.1]), np.ones(count, int), np.ones(count, int), outcomes, (), (),
-                      {"attacks": attacks}, {})
+    attacks = {
+        name: {
+            "function": "pgd",
+            "search": "within budgets",
+            "arguments": {"steps": steps[name], "of": name if len(set(steps.values())) == 1 else ""},
+        }
+        for name in outcomes
+    }
+    return Evaluation(
+        "linf",
+        np.array([0.05, 0.1]),
+        np.ones(count, int),
+        np.ones(count, int),
+        outcomes,
+        (),
+        (),
+        {"attacks": attacks},
+        {},
+    )
 
 
 def first(count, of=200):
@@ -100,8 +135,9 @@ def test_black_box_attacks_should_not_win():
 
 def test_a_search_that_still_succeeds_at_its_end_has_too_few_steps():
     late = np.where(np.arange(200) < 8, 90, 89)
-    found = lambda first_success, steps=100: check_results(evaluation(
-        {"pgd": outcome([first(100), first(100)], first=first_success)}, steps))  # fmt: skip
+    found = lambda first_success, steps=100: check_results(
+        evaluation({"pgd": outcome([first(100), first(100)], first=first_success)}, steps)
+    )
     assert not found(np.where(np.arange(200) < 5, 90, 89))
     (caution,) = found(late)
     assert caution.code == "few-steps" and "16 of 200 successes of pgd came in the last tenth" in caution.sentence
@@ -110,8 +146,9 @@ def test_a_search_that_still_succeeds_at_its_end_has_too_few_steps():
 
 def test_more_steps_should_do_better_and_not_by_much():
     steps = {"ten": 10, "hundred": 100}
-    found = lambda *broken: check_results(evaluation(
-        {name: outcome([first(each)] * 2) for name, each in zip(steps, broken, strict=True)}, steps))  # fmt: skip
+    found = lambda *broken: check_results(
+        evaluation({name: outcome([first(each)] * 2) for name, each in zip(steps, broken, strict=True)}, steps)
+    )
     assert not found(100, 103) and not found(100, 100)
     (caution,) = found(100, 110)
     assert caution.code == "few-steps" and "hundred leaves 5.0 points less than ten" in caution.sentence
@@ -120,12 +157,14 @@ def test_more_steps_should_do_better_and_not_by_much():
 
 
 def test_a_larger_budget_should_break_more():
-    found = lambda small, large, repaired=0: check_results(evaluation({"pgd": outcome(
-        [first(small), first(large)], repaired=np.stack([first(0), first(repaired)]))}))  # fmt: skip
+    found = lambda small, large, repaired=0: check_results(
+        evaluation({"pgd": outcome([first(small), first(large)], repaired=np.stack([first(0), first(repaired)]))})
+    )
     assert not found(50, 60) and not found(50, 49) and not found(50, 50, repaired=1)
     (caution,) = found(50, 44)
     assert caution.code == "rising" and "breaks 22.0% of the images at budget 0.1, and 25.0% at the smaller 0.05" in (
-        caution.sentence)
+        caution.sentence
+    )
     (caution,) = found(50, 50, repaired=6)  # 6 of them were taken from the smaller budget
     assert caution.code == "rising" and "breaks 22.0%" in caution.sentence
 
@@ -138,14 +177,18 @@ def test_results_that_break_their_promises():
     late = evaluation({"pgd": outcome([first(5), first(9)], invalid=np.stack([first(0), first(2)]))})
     (caution,) = check_results(late)
     assert caution.code == "not-finite" and "2 more on the way of pgd" in caution.sentence
-    (caution,) = check_results(evaluation({"pgd": outcome([first(5), first(9)],
-                                                          exceeded=np.stack([first(4), first(0)]))}))
+    (caution,) = check_results(
+        evaluation({"pgd": outcome([first(5), first(9)], exceeded=np.stack([first(4), first(0)]))})
+    )
     assert caution.code == "exceeded" and "4 successes of pgd are larger than their budget" in caution.sentence
 
 
 def test_successes_that_fresh_draws_undo_are_told():
-    found = lambda kept, seen=40: check_results(evaluation({"fmn": outcome(
-        [first(kept)] * 2, first_success=np.where(first(seen), 2, -1) * np.ones((2, 1), int))}))  # fmt: skip
+    found = lambda kept, seen=40: check_results(
+        evaluation(
+            {"fmn": outcome([first(kept)] * 2, first_success=np.where(first(seen), 2, -1) * np.ones((2, 1), int))}
+        )
+    )
     assert not found(40) and not found(38)  # 4 of 80
     (caution,) = found(30)
     assert caution.code == "undone" and "20 of 80 successes of fmn were none" in caution.sentence
@@ -159,8 +202,16 @@ def test_what_a_careless_attack_returns_is_measured():
 
     images = np.minimum(job.IMAGES[:8], 0.6)
     labels = job.numpy_logits(images).argmax(axis=1)
-    found = attack.evaluate(job.model, images, labels, attacks={"careless": careless}, epsilons=[0.1, 0.2], batch=8,
-                            key=jax.random.key(0), engine="jax")
+    found = attack.evaluate(
+        job.model,
+        images,
+        labels,
+        attacks={"careless": careless},
+        epsilons=[0.1, 0.2],
+        batch=8,
+        key=jax.random.key(0),
+        engine="jax",
+    )
     assert "exceeded" in [caution.code for caution in found.warnings]
     np.testing.assert_array_equal(found.outcomes["careless"].exceeded.sum(axis=1), [3, 0])
     assert found.worst_case().tolist() == [1, 1] and not found.hardest

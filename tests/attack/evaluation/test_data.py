@@ -67,17 +67,21 @@ def test_no_more_than_a_batch_is_read_ahead():
         return job.claimed(images, labels < 0)
 
     model = lambda x: x.reshape(len(x), -1)[:, :3] * 1.0 + jnp.arange(3) * 1e-3
-    found = attack.evaluate(model, one_by_one(), attacks={"noting": noting}, epsilons=0.1, key=jax.random.key(0),
-                            batch=4, engine="jax")
+    found = attack.evaluate(
+        model, one_by_one(), attacks={"noting": noting}, epsilons=0.1, key=jax.random.key(0), batch=4, engine="jax"
+    )
     assert attacked == [4, 8, 11]
     np.testing.assert_array_equal(found.labels, LABELS)
 
 
-@pytest.mark.parametrize(("change", "sentence"), [
-    (lambda folder: folder / "none", "images must be a folder with a folder for each class; found no folder"),
-    (lambda folder: folder / "ant", r"one folder for each class; found no image files there"),
-    (lambda folder: folder, "folder 'ant' must be the name or number of a class of the model"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda folder: folder / "none", "images must be a folder with a folder for each class; found no folder"),
+        (lambda folder: folder / "ant", r"one folder for each class; found no image files there"),
+        (lambda folder: folder, "folder 'ant' must be the name or number of a class of the model"),
+    ],
+)
 def test_folders_that_cannot_be_used(folder, change, sentence):
     with pytest.raises(ValueError, match=sentence):
         read(batches(None, change(folder), None, 4))

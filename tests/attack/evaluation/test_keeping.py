@@ -57,22 +57,35 @@ def test_a_finished_evaluation_is_only_read(whole):
     np.testing.assert_array_equal(found.outcomes["pgd"].seconds, expected.outcomes["pgd"].seconds)
 
 
-@pytest.mark.parametrize(("change", "sentence"), [
-    ({"key": jax.random.key(4)}, r"of other settings \(key: \[0, 3\], not \[0, 4\]\)"),
-    ({"epsilons": job.EPSILONS[:2]}, "of other settings .epsilons"),
-    ({"attacks": {"walk": job.walk, "pgd": attack.pgd}}, r"settings \(attacks.pgd.arguments.steps: 5, not 40\)"),
-    ({"attacks": {"walk": job.walk}}, r"of other settings \(attacks.pgd"),
-    ({"images": job.IMAGES[::-1]}, "of other images or labels"),
-    ({"labels": job.LABELS * 0}, "of other images or labels"),
-    ({"images": np.concatenate([job.IMAGES[:9], job.IMAGES[:13]])}, r"of other images or labels \(batch 1\)"),
-    ({"images": job.IMAGES[:20], "labels": job.LABELS[:20]}, r"of other images or labels \(batch 2\)"),
-    ({"model": lambda x: job.model(x) * 1.01}, "of another model"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"key": jax.random.key(4)}, r"of other settings \(key: \[0, 3\], not \[0, 4\]\)"),
+        ({"epsilons": job.EPSILONS[:2]}, "of other settings .epsilons"),
+        ({"attacks": {"walk": job.walk, "pgd": attack.pgd}}, r"settings \(attacks.pgd.arguments.steps: 5, not 40\)"),
+        ({"attacks": {"walk": job.walk}}, r"of other settings \(attacks.pgd"),
+        ({"images": job.IMAGES[::-1]}, "of other images or labels"),
+        ({"labels": job.LABELS * 0}, "of other images or labels"),
+        ({"images": np.concatenate([job.IMAGES[:9], job.IMAGES[:13]])}, r"of other images or labels \(batch 1\)"),
+        ({"images": job.IMAGES[:20], "labels": job.LABELS[:20]}, r"of other images or labels \(batch 2\)"),
+        ({"model": lambda x: job.model(x) * 1.01}, "of another model"),
+    ],
+)
 def test_a_directory_of_another_evaluation_is_refused(whole, change, sentence):
     folder, _ = whole
-    given = {"model": job.model, "images": job.IMAGES, "labels": job.LABELS, "attacks": job.ATTACKS,
-             "epsilons": job.EPSILONS, "key": jax.random.key(3), "batch": job.BATCH, "most_hard": 4,
-             "keep_images": True, "engine": "jax", **change}
+    given = {
+        "model": job.model,
+        "images": job.IMAGES,
+        "labels": job.LABELS,
+        "attacks": job.ATTACKS,
+        "epsilons": job.EPSILONS,
+        "key": jax.random.key(3),
+        "batch": job.BATCH,
+        "most_hard": 4,
+        "keep_images": True,
+        "engine": "jax",
+        **change,
+    }
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     with pytest.raises(ValueError, match=sentence) as caught:
         attack.evaluate(given.pop("model"), given.pop("images"), given.pop("labels"), directory=folder, **given)

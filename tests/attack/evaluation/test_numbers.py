@@ -22,8 +22,10 @@ def results():
     """The attacks by themselves, on all images at once."""
     options = {"key": jax.random.key(3), "engine": "jax", "batch": job.BATCH}
     several = {"epsilon": EPSILONS[:, None], **options}
-    return {"pgd": attack.pgd(job.model, IMAGES, LABELS, steps=5, **several),
-            "walk": job.walk(job.model, IMAGES, LABELS, **options)}
+    return {
+        "pgd": attack.pgd(job.model, IMAGES, LABELS, steps=5, **several),
+        "walk": job.walk(job.model, IMAGES, LABELS, **options),
+    }
 
 
 def recomputed(result):
@@ -91,10 +93,10 @@ def test_the_report_in_json_and_in_text(whole):
     assert report["smallest"] == [None if np.isinf(size) else size for size in found.smallest]
     assert report["settings"]["key"] == [0, 3] and report["versions"]["jax"] == jax.__version__
     assert report["settings"]["attacks"]["pgd"] == {
-        "function": "pgd", "search": "within budgets",
-        "arguments": {"engine": "jax", "loss": "cross_entropy", "norm": "linf",
-                      "step_size": None, "steps": 5},
-    }  # fmt: skip
+        "function": "pgd",
+        "search": "within budgets",
+        "arguments": {"engine": "jax", "loss": "cross_entropy", "norm": "linf", "step_size": None, "steps": 5},
+    }
     text = str(found)
     assert (folder / "report.txt").read_text() == text + "\n"
     row = next(line for line in text.splitlines() if line.startswith("pgd"))
@@ -110,8 +112,16 @@ def test_images_without_finite_logits_are_neither_robust_nor_broken():
     images[lost, 0] = 1
     model = lambda x: jnp.where(x[:, :1] == 1, jnp.nan, job.model(x))
     labels = classes_of(images)
-    found = attack.evaluate(model, images, labels, attacks={"fgsm": attack.fgsm}, epsilons=0.02, batch=8,
-                            key=jax.random.key(0), engine="jax")
+    found = attack.evaluate(
+        model,
+        images,
+        labels,
+        attacks={"fgsm": attack.fgsm},
+        epsilons=0.02,
+        batch=8,
+        key=jax.random.key(0),
+        engine="jax",
+    )
     broken = int(np.sum(np.isfinite(found.smallest) & ~lost))
     assert found.counts("fgsm") == {"misclassified": [0], "success": [broken], "invalid": [8], "failure": [14 - broken]}
     assert found.clean_accuracy == 14 / 22 and found.worst_case() == [(14 - broken) / 22]
@@ -130,27 +140,43 @@ def test_compilation_is_timed_apart():
     assert timed(lambda: np.asarray(program(x)))[2] == 0
 
 
-@pytest.mark.parametrize(("options", "sentence"), [
-    ({"attacks": {}}, "attacks must be a dict from names to attacks; found {}"),
-    ({"attacks": {"a/b": attack.fgsm}}, "an attack's name must be of letters.*found 'a/b'"),
-    ({"attacks": {"pgd": partial(attack.pgd, epsilon=0.1)}}, "'pgd' must leave epsilon to the evaluation; found 0.1"),
-    ({"attacks": {"pgd": partial(attack.pgd, norm=attack.l2)}}, "'pgd' has budgets in l2, and the evaluation in linf"),
-    ({"epsilons": [0.2, 0.1]}, "budgets must increase"),
-    ({"epsilons": 0}, "epsilon must be a positive number"),
-    ({"key": 3}, "key must be a JAX random key"),
-    ({"batch": 0}, "batch must be a whole number of at least 1"),
-    ({"norm": "linf"}, "norm must be one of"),
-    ({"model": lambda x: jax.nn.softmax(job.model(x))}, "model returns probabilities"),
-    ({"images": IMAGES * 255}, r"images must be in \[0, 1\].*divide values of 8 bits by 255"),
-    ({"epsilons": [4, 8]}, "epsilon must be at most 1 in linf.*found 8: .*try 8 / 255"),
-    ({"epsilons": 4.1, "norm": attack.l2}, "epsilon must be at most 4 in l2"),
-    ({"labels": LABELS[1:]}, "labels must be one class index per image; found 21 for 22 images"),
-    ({"labels": None}, "images in an array need labels"),
-    ({"images": iter([]), "labels": None}, "images must be at least one; found an empty iterable"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"attacks": {}}, "attacks must be a dict from names to attacks; found {}"),
+        ({"attacks": {"a/b": attack.fgsm}}, "an attack's name must be of letters.*found 'a/b'"),
+        (
+            {"attacks": {"pgd": partial(attack.pgd, epsilon=0.1)}},
+            "'pgd' must leave epsilon to the evaluation; found 0.1",
+        ),
+        (
+            {"attacks": {"pgd": partial(attack.pgd, norm=attack.l2)}},
+            "'pgd' has budgets in l2, and the evaluation in linf",
+        ),
+        ({"epsilons": [0.2, 0.1]}, "budgets must increase"),
+        ({"epsilons": 0}, "epsilon must be a positive number"),
+        ({"key": 3}, "key must be a JAX random key"),
+        ({"batch": 0}, "batch must be a whole number of at least 1"),
+        ({"norm": "linf"}, "norm must be one of"),
+        ({"model": lambda x: jax.nn.softmax(job.model(x))}, "model returns probabilities"),
+        ({"images": IMAGES * 255}, r"images must be in \[0, 1\].*divide values of 8 bits by 255"),
+        ({"epsilons": [4, 8]}, "epsilon must be at most 1 in linf.*found 8: .*try 8 / 255"),
+        ({"epsilons": 4.1, "norm": attack.l2}, "epsilon must be at most 4 in l2"),
+        ({"labels": LABELS[1:]}, "labels must be one class index per image; found 21 for 22 images"),
+        ({"labels": None}, "images in an array need labels"),
+        ({"images": iter([]), "labels": None}, "images must be at least one; found an empty iterable"),
+    ],
+)
 def test_misuse_gets_one_sentence(options, sentence):
-    given = {"model": job.model, "images": IMAGES, "labels": LABELS, "attacks": {"fgsm": attack.fgsm},
-             "epsilons": [0.1], "key": jax.random.key(0), **options}
+    given = {
+        "model": job.model,
+        "images": IMAGES,
+        "labels": LABELS,
+        "attacks": {"fgsm": attack.fgsm},
+        "epsilons": [0.1],
+        "key": jax.random.key(0),
+        **options,
+    }
     with pytest.raises(ValueError, match=sentence) as caught:
         attack.evaluate(given.pop("model"), given.pop("images"), given.pop("labels"), **given)
     assert "\n" not in str(caught.value)

@@ -44,7 +44,8 @@ def test_the_page(visit, shown, tmp_path, width, scheme):
     background = opened.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (sum(map(int, re.findall(r"\d+", background)[:3])) > 600) is (scheme == "light")
     assert opened.locator(".figures strong").all_inner_texts() == [
-        f"{100 * value:.1f}%" for value in (shown.clean_accuracy, *shown.worst_case())]
+        f"{100 * value:.1f}%" for value in (shown.clean_accuracy, *shown.worst_case())
+    ]
     row = opened.locator("tbody tr", has_text="walk").locator("td.accuracy")
     assert row.all_inner_texts() == [f"{100 * value:.1f}" for value in shown.accuracy("walk")]
     assert opened.locator(".cautions p").inner_text() == shown.warnings[0].sentence

@@ -13,8 +13,9 @@ from tests.attack.evaluation import job
 def start(folder, *how, devices=1):
     flags = f"--xla_force_host_platform_device_count={devices}"
     command = [sys.executable, "-m", "tests.attack.evaluation.job", str(folder), *map(str, how)]
-    return subprocess.Popen(command, env=os.environ | {"XLA_FLAGS": flags}, stdout=subprocess.PIPE,
-                            stderr=subprocess.STDOUT, text=True)  # fmt: skip
+    return subprocess.Popen(
+        command, env=os.environ | {"XLA_FLAGS": flags}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
 
 
 def test_devices_and_processes_come_to_the_same_verdicts(whole, tmp_path):
@@ -22,8 +23,10 @@ def test_devices_and_processes_come_to_the_same_verdicts(whole, tmp_path):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    running = [start(tmp_path / "devices", "devices", 8, devices=8),
-               *(start(tmp_path / "processes", "process", which, port) for which in range(2))]
+    running = [
+        start(tmp_path / "devices", "devices", 8, devices=8),
+        *(start(tmp_path / "processes", "process", which, port) for which in range(2)),
+    ]
     for each in running:
         said, _ = each.communicate(timeout=240)
         assert each.returncode == 0, said[-4000:]

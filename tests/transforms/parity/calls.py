@@ -66,11 +66,31 @@ ARGNUMS = {
     )
     for name in ("grad", "value_and_grad", "jacrev", "hessian")
     for argnums in (
-        1, -1, True, (0, 2), [0, 2], (-1, 0), (1, 1), (0, -3), (1,), np.int64(1), (np.int32(0), 1),
-        np.asarray([0, 1]), range(2), 3, -4, (0, 3), (0, -4), (), "a", None, 1.0, (0.0, 1),
+        1,
+        -1,
+        True,
+        (0, 2),
+        [0, 2],
+        (-1, 0),
+        (1, 1),
+        (0, -3),
+        (1,),
+        np.int64(1),
+        (np.int32(0), 1),
+        np.asarray([0, 1]),
+        range(2),
+        3,
+        -4,
+        (0, 3),
+        (0, -4),
+        (),
+        "a",
+        None,
+        1.0,
+        (0.0, 1),
     )
     if not (isinstance(argnums, np.integer) and name in ("jacrev", "hessian"))  # see test_numpy_argnums
-}  # fmt: skip
+}
 
 ARGNUMS |= {
     "argument missing because it came by keyword": lambda d: d.grad(lambda x, y: x * y, 1)(1.0, y=2.0),
