@@ -27,7 +27,7 @@ from benchmarks.timing import alternate, write_json
 from diffprog import attack, models
 from diffprog.fit import load_digits
 from diffprog.images import network_crop, read_image
-from diffprog.models.packages import data_file
+from diffprog.models._packages import data_file
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 KEY = jax.random.key(0)

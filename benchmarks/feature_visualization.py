@@ -1,6 +1,6 @@
 """Scores of pictures of ten fixed units, by each recipe: `python -m benchmarks.feature_visualization [--json FILE]`.
 
-What the columns say stands in `diffprog.visualize.scoring.Scores`; robust is under the same transforms (`lucid`) for
+What the columns say stands in `diffprog.visualize.evaluation.Scores`; robust is under the same transforms (`lucid`) for
 all recipes. Natural examples come from the four photographs in assets/ unless a folder is given. That is few: the
 natural maximum is then a low bar, and the top crops of a unit have little in common, so that the path is often without
 a scale ("-"). Give --images FOLDER with some hundreds for numbers to publish. Seconds are per picture, without
@@ -16,7 +16,7 @@ import jax
 from benchmarks.timing import write_json
 from diffprog import models
 from diffprog.visualize import Recipe, channel, logit, lucid, pixels, recipe, render, score, still, top_crops
-from diffprog.visualize.scoring import HEADER, medians
+from diffprog.visualize.evaluation import HEADER, medians
 
 UNITS = (
     "blocks.1:3",

@@ -19,7 +19,7 @@ from jax import lax
 import diffprog as dp
 from benchmarks.timing import alternate, clock, write_json
 from diffprog import models
-from diffprog.models.efficientnet import BLOCKS, CONVOLUTIONS, relu6
+from diffprog.models._efficientnet import BLOCKS, CONVOLUTIONS, relu6
 
 
 def _normal(rng, *shape):

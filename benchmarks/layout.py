@@ -8,10 +8,10 @@ loop of many iterations, and one whose lines are long. Everything is opened, so 
 import argparse
 import time
 
-from diffprog.graph.draw import dot, html, svg, text
-from diffprog.graph.draw.layers import _crossings, arrangements
-from diffprog.graph.draw.layout import lay_out
-from diffprog.graph.draw.outline import outline
+from diffprog.graph._draw import dot, html, svg, text
+from diffprog.graph._draw.grouping import outline
+from diffprog.graph._draw.layering import _crossings, arrangements
+from diffprog.graph._draw.layout import lay_out
 from tests.graph.draw.synthetic import chain_rows, loop_rows, random_rows, recording
 
 GRAPHS = {

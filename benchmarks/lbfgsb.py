@@ -15,11 +15,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from scipy.optimize import minimize
+from scipy import optimize as scipy_optimize
 
 from benchmarks.timing import alternate, write_json
 from diffprog.fit import fit, load_digits, mlp
-from diffprog.optimize.lbfgsb import minimise
+from diffprog.optimize._lbfgsb import minimize
 
 IMAGES, WEIGHT = 64, 10.0
 ACTIVATIONS = {"tanh": jnp.tanh, "relu": jax.nn.relu}
@@ -33,7 +33,7 @@ def trained(activation):
         (first, bias), (second, offset) = parameters
         return activation(inputs @ first + bias) @ second + offset
 
-    start = mlp.initialise(jax.random.key(0), (64, 64, 10))
+    start = mlp.initialize(jax.random.key(0), (64, 64, 10))
     fitted = fit(network, start, train, test, optax.sgd(0.1, momentum=0.9), batch=32, epochs=10, key=jax.random.key(1))
     return lambda inputs: network(fitted.parameters, inputs), test.inputs[:IMAGES], (test.labels[:IMAGES] + 1) % 10
 
@@ -52,7 +52,7 @@ def measure(activation, seconds):
 
     def ours():
         started = time.perf_counter()
-        ours.found = minimise(objective, images, 0.0, 1.0, (images, targets))
+        ours.found = minimize(objective, images, 0.0, 1.0, (images, targets))
         return time.perf_counter() - started
 
     def one_by_one():
@@ -80,7 +80,7 @@ def scipys(single, image, target):
         value, gradient = single(jnp.asarray(point, jnp.float32), image, target)
         return float(value), np.asarray(gradient, np.float64)
 
-    return minimize(
+    return scipy_optimize.minimize(
         evaluate,
         image.astype(np.float64),
         jac=True,

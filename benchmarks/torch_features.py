@@ -1,7 +1,7 @@
 """A step of feature visualization against PyTorch: `python -m benchmarks.torch_features [--json FILE]`.
 
 The same network, EfficientNet-Lite0 with the same weights, and the same recipe, Lucid's: pictures of 224 pixels written
-in frequencies and decorrelated colours, padded by 12, jittered by 8, scaled by 0.9 to 1.1, rotated by up to 10 degrees,
+in frequencies and decorrelated colors, padded by 12, jittered by 8, scaled by 0.9 to 1.1, rotated by up to 10 degrees,
 jittered by 4, Adam at 0.05, a channel in the middle of the network or a class.
 
 In PyTorch it is done as Lucent does it: one crop, scale and angle for the whole batch (ours draws them for every
@@ -25,12 +25,12 @@ from efficientnet_lite_pytorch import EfficientNet
 
 from benchmarks.timing import alternate, write_json
 from diffprog import models
-from diffprog.models.packages import data_file
-from diffprog.visualize import COLOURS, channel, fourier, logit, lucid, pixels
-from diffprog.visualize.ascent import Data, Setting, adam, program
-from diffprog.visualize.plan import plan
-from diffprog.visualize.rendering import BLOCK
-from diffprog.visualize.transforms.filters import Filter
+from diffprog.models._packages import data_file
+from diffprog.visualize import COLORS, channel, fourier, logit, lucid, pixels
+from diffprog.visualize._rendering.batching import plan
+from diffprog.visualize._rendering.program import Data, Setting, adam, program
+from diffprog.visualize._rendering.render import BLOCK
+from diffprog.visualize.transforms._filters import Filter
 
 SIZE = 224
 UNITS = {"blocks.8:3": (channel("blocks.8", 3), 3), "volcano": (logit("volcano"), 980)}
@@ -55,7 +55,7 @@ def torch_step(network, unit, batch):
     amplitude = np.hypot(np.fft.fftfreq(SIZE)[:, None], np.fft.rfftfreq(SIZE)[None])
     scale = torch.tensor(1 / np.maximum(amplitude, 1 / SIZE), dtype=torch.float32)[None, None, ..., None]
     spectrum = (0.01 * torch.randn(batch, 3, SIZE, SIZE // 2 + 1, 2)).requires_grad_()
-    colours = torch.tensor(COLOURS)
+    colors = torch.tensor(COLORS)
     optimizer = torch.optim.Adam([spectrum], lr=0.05)
     caught = {}
     network._blocks[8].register_forward_hook(lambda module, inputs, output: caught.update(layer=output))
@@ -63,7 +63,7 @@ def torch_step(network, unit, batch):
     def step():
         optimizer.zero_grad()
         plane = torch.fft.irfft2(torch.view_as_complex(scale * spectrum), s=(SIZE, SIZE), norm="ortho") / 4
-        picture = torch.sigmoid(torch.einsum("nchw,dc->ndhw", plane, colours))
+        picture = torch.sigmoid(torch.einsum("nchw,dc->ndhw", plane, colors))
         logits = network((255 * _shaken(picture) - 127) / 128)
         values = caught["layer"][:, index].mean((1, 2)) if ":" in unit else logits[:, index]
         (-values.sum()).backward()

@@ -18,7 +18,7 @@ import numpy as np
 from demos.adversarial_pictures import draw, draw_curve, magnified, short
 from demos.command_line import add_engine, launch, positive
 from diffprog import attack, models
-from diffprog.attack.capabilities import ATTACKS, table
+from diffprog.attack._registry import ATTACKS, table
 from diffprog.fit import load_digits
 from diffprog.images import network_crop, read_image, save_png
 
@@ -39,7 +39,7 @@ def parser():
         "picture of it and the perturbed image, reads that image again and reports whether the attack "
         "survived saving. Or evaluate the network on a data set, with --evaluate.",
     )
-    parser.add_argument("image", nargs="?", default=CAT, help="any image file; its centre is used (default: a cat)")
+    parser.add_argument("image", nargs="?", default=CAT, help="any image file; its center is used (default: a cat)")
     parser.add_argument(
         "--attack",
         default="pgd",

@@ -10,7 +10,7 @@ def short(name):
 
 
 def magnified(perturbation):
-    """The perturbation scaled until its largest value just fits, around grey; and the factor."""
+    """The perturbation scaled until its largest value just fits, around gray; and the factor."""
     gain = max(0.5 / max(np.abs(perturbation).max(), 1e-9), 1)
     return np.clip(0.5 + gain * perturbation, 0, 1), gain
 
@@ -33,7 +33,7 @@ def draw(panels, note):
 
 
 def bars(axes, top):
-    """Probabilities as labelled bars, the largest first and bold."""
+    """Probabilities as labeled bars, the largest first and bold."""
     for row, (name, _, probability) in enumerate(top):
         weight = "bold" if row == 0 else "normal"
         axes.barh(-row, 1, height=0.22, color="#eeeeee")
@@ -55,8 +55,8 @@ def draw_curve(budgets, series, axis):
     """Probabilities over budgets, a line for each class; `budgets` as text."""
     figure = Figure(figsize=(8, 4.5), dpi=120, layout="constrained", facecolor="white")
     axes = figure.subplots()
-    for (name, values), colour, marker in zip(series.items(), ("#0072B2", "#D55E00"), "os", strict=False):
-        axes.plot(range(len(budgets)), 100 * np.asarray(values), color=colour, marker=marker, label=short(name))
+    for (name, values), color, marker in zip(series.items(), ("#0072B2", "#D55E00"), "os", strict=False):
+        axes.plot(range(len(budgets)), 100 * np.asarray(values), color=color, marker=marker, label=short(name))
     axes.set_xticks(range(len(budgets)), budgets)
     axes.set(xlabel=axis, ylabel="probability, %", ylim=(-3, 103))
     axes.grid(alpha=0.25)

@@ -22,7 +22,7 @@ from tqdm import tqdm
 import diffprog as dp
 from demos.command_line import load_function
 from demos.networks import NETWORKS
-from diffprog.files import write_text
+from diffprog._util.files import write_text
 
 
 def parse(argv):

@@ -47,9 +47,9 @@ from diffprog.visualize import (
     score,
     top_crops,
 )
-from diffprog.visualize.natural_examples import every_crop
-from diffprog.visualize.objectives import class_of
-from diffprog.visualize.scoring import HEADER
+from diffprog.visualize.evaluation import HEADER
+from diffprog.visualize.evaluation._dataset_examples import every_crop
+from diffprog.visualize.objectives._units import class_of
 
 SHEET = (
     "blocks.1:3",
@@ -120,7 +120,7 @@ def photograph(model, options):
 
 
 def draw(options):
-    """Units on a sheet, each from the same key, so that its neighbours do not matter."""
+    """Units on a sheet, each from the same key, so that its neighbors do not matter."""
     model = models.load(options.network)
     chosen = [(unit, objective(model, unit)) for unit in options.units or SHEET]
     pictures, captions = [], []
@@ -202,7 +202,7 @@ def draw_dream(options):
         "scale": options.scale,
         "steps": options.steps or 20,
         "rate": options.rate,
-        "keep_colours": options.keep_colours,
+        "keep_colors": options.keep_colors,
         "engine": options.engine,
     }
     if options.mask:

@@ -3,8 +3,8 @@
 import argparse
 
 from demos.command_line import add_engine, positive
-from diffprog.models.zoo import NETWORKS
-from diffprog.visualize.recipes import RECIPES
+from diffprog.models._zoo import NETWORKS
+from diffprog.visualize._rendering.recipes import RECIPES
 
 NAME = "feature_visualization"
 
@@ -102,7 +102,7 @@ def _dream(own):
     own.add_argument("--rate", type=float, default=0.008, help="length of a step, of the range 0 .. 1 (%(default)s)")
     own.add_argument("--guide", metavar="IMAGE", help="see what this image has, in the layer --unit")
     own.add_argument("--mask", metavar="IMAGE", help="change only where this image is white")
-    own.add_argument("--keep-colours", action="store_true", help="change brightness only")
+    own.add_argument("--keep-colors", action="store_true", help="change brightness only")
     own.add_argument("--film", metavar="FILE", help="a film that zooms in, .gif or .webp; goes on where it was stopped")
     own.add_argument("--frames", type=positive, default=60, help="of the film (%(default)s)")
 

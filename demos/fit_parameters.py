@@ -65,7 +65,7 @@ def run(options):
     options.out.parent.mkdir(parents=True, exist_ok=True)  # before the work: a bad place is refused at once
     train, test = load_digits()
     key = jax.random.key(options.seed)
-    first_weights = mlp.initialise(jax.random.fold_in(key, 0), SIZES)
+    first_weights = mlp.initialize(jax.random.fold_in(key, 0), SIZES)
     width = max(len(variant.name) for variant in VARIANTS)
     fits = []
     for variant in VARIANTS:
@@ -104,17 +104,17 @@ def table(fits: list[Fit]) -> str:
 
 
 def draw(fits: list[Fit]) -> np.ndarray:
-    """Loss and test error over epochs; batch size by colour and marker, momentum by dashes and hollow markers."""
+    """Loss and test error over epochs; batch size by color and marker, momentum by dashes and hollow markers."""
     looks = {1440: ("#0072B2", "s"), 32: ("#D55E00", "o"), 1: ("#009E73", "^")}
     figure = Figure(figsize=(11, 4.6), dpi=120, layout="constrained")
     loss, error = figure.subplots(1, 2)
     for index, (variant, fitted) in enumerate(zip(VARIANTS, fits, strict=True)):
-        colour, marker = looks[variant.batch]
+        color, marker = looks[variant.batch]
         every = max(1, len(fitted.epochs) // 7)
-        dashes, face = ("--", "white") if variant.momentum else ("-", colour)
+        dashes, face = ("--", "white") if variant.momentum else ("-", color)
         style = dict(
             label=variant.name,
-            color=colour,
+            color=color,
             linewidth=1.6,
             linestyle=dashes,
             marker=marker,

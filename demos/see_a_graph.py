@@ -16,7 +16,7 @@ from jax import lax
 
 import diffprog as dp
 from demos.command_line import launch
-from diffprog.files import write_text
+from diffprog._util.files import write_text
 from diffprog.images import network_crop, read_image
 
 PHOTOGRAPH = Path(__file__).parent.parent / "assets" / "chelsea.png"

@@ -2,7 +2,7 @@
 
 Each stop is a few lines of Python that run, and each is held against diffprog's tracer before the next begins. The
 order is the lecture's: a chain of scalars, a chain of vectors, a value that is used twice, a graph recorded while a
-program runs. `NB` marks what the real tracer (`diffprog/tracer/`, about 500 lines) does beyond the stop.
+program runs. `NB` marks what the real tracer (`diffprog/_tracer/`, about 500 lines) does beyond the stop.
 """
 
 import argparse

@@ -12,7 +12,7 @@ import optax
 from demos.command_line import add_engine, launch, positive
 from diffprog import attack
 from diffprog.fit import fit, load_digits, mlp
-from diffprog.models import digits
+from diffprog.models import _digits as digits
 
 EPSILON = 0.15
 NAMES = {"digits": "plain", "digits_robust": "adversarial"}
@@ -53,7 +53,7 @@ def run(options):
         perturb = attack.adversarial(epsilon=EPSILON, engine=options.engine) if name == "digits_robust" else None
         fitted = fit(
             mlp.apply,
-            mlp.initialise(jax.random.fold_in(key, 0), digits.SIZES),
+            mlp.initialize(jax.random.fold_in(key, 0), digits.SIZES),
             train,
             test,
             optax.adamw(rate, weight_decay=1e-3),

@@ -1,9 +1,9 @@
-"""diffprog: differentiate any JAX program, look at every gradient in it, and optimise whatever you point at."""
+"""diffprog: differentiate any JAX program, look at every gradient in it, and optimize whatever you point at."""
 
 import importlib
 
-from diffprog.comparison import compare
-from diffprog.rules import (  # noqa: F401  (they fill the table of rules)
+from diffprog._comparison import compare
+from diffprog._rules import (  # noqa: F401  (they fill the table of rules)
     calls,
     checkpoint,
     contractions,
@@ -28,10 +28,10 @@ from diffprog.rules import (  # noqa: F401  (they fill the table of rules)
     while_loop,
     windows,
 )
-from diffprog.rules.define import defvjp
-from diffprog.rules.while_loop import while_loop_memory
-from diffprog.transforms.jacobians import hessian, hvp, jacrev
-from diffprog.transforms.reverse import grad, value_and_grad, vjp
+from diffprog._rules.define import defvjp
+from diffprog._rules.while_loop import while_loop_memory
+from diffprog._transforms.jacobians import hessian, hvp, jacrev
+from diffprog._transforms.reverse import grad, value_and_grad, vjp
 
 __all__ = [
     "activations",
@@ -61,14 +61,14 @@ __all__ = [
 
 _MODULES_ON_USE = {"attack", "fit", "images", "models", "optimize", "visualize"}  # they load Optax, Pillow and tqdm
 _ON_USE = {  # whoever only differentiates does not wait for these
-    "activations": "graph.probes",
-    "backward_source": "graph.backward_source",
+    "activations": "graph._interventions.activations",
+    "backward_source": "graph._explain.backward_source",
     "diagnose": "diagnosis",
-    "grad_at": "graph.probes",
-    "hook": "graph.interpose",
-    "intervene": "graph.interpose",
-    "record": "graph.running",
-    "tap": "graph.taps",
+    "grad_at": "graph._interventions.activations",
+    "hook": "graph._interventions.intervene",
+    "intervene": "graph._interventions.intervene",
+    "record": "graph._recording.record",
+    "tap": "graph._selection.tap",
 }
 
 

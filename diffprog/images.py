@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from diffprog.files import replacing
+from diffprog._util.files import replacing
 
 LARGEST = 64_000_000  # pixels: beyond any camera's photograph, and a decoded copy still fits a laptop's memory
 
@@ -18,7 +18,7 @@ class ImageError(ValueError):
 def read_image(path):
     """The image in any file that Pillow can read, as float32 RGB of shape (height, width, 3) in [0, 1].
 
-    Orientation stored in EXIF is applied, transparent pixels are composited on white, 16-bit grey keeps its
+    Orientation stored in EXIF is applied, transparent pixels are composited on white, 16-bit gray keeps its
     precision, and of an animation the first frame is taken. Raises ImageError for a file that is missing, not an
     image, truncated, or larger than `LARGEST` pixels (checked before anything is decoded).
     """
@@ -49,20 +49,20 @@ def _refuse_huge(path, width, height):
 
 def _rgb(image):
     if image.mode.startswith(("I", "F")):
-        return _deep_grey(np.asarray(image))
+        return _deep_gray(np.asarray(image))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return np.asarray(image.convert("RGB"), np.float32) / 255
 
 
-def _deep_grey(values):
+def _deep_gray(values):
     """16-bit integers or floats, one channel: Pillow's own conversion to 8 bits would clip them."""
     whole = np.issubdtype(values.dtype, np.integer)
     values = values.astype(np.float32) / (65535 if whole else 1)
     if not _inside_unit_range(values):
         expected = "0 .. 65535" if whole else "0 .. 1"
-        raise ImageError(f"grey values outside {expected}; rescale the image first")
+        raise ImageError(f"gray values outside {expected}; rescale the image first")
     return np.repeat(values[..., None], 3, axis=-1)
 
 
@@ -103,7 +103,7 @@ def resize_short_side(image, size):
     return resize(image, round(size * height / short), round(size * width / short))
 
 
-def centre_crop(image, size):
+def center_crop(image, size):
     """The central square of `size` pixels. Raises ImageError if the image is smaller."""
     height, width = np.shape(image)[:2]
     if min(height, width) < size:
@@ -114,7 +114,7 @@ def centre_crop(image, size):
 
 def network_crop(image, size=224):
     """What ImageNet networks are tested on: short side to 8/7 of `size` (256 for 224), then the central square."""
-    return centre_crop(resize_short_side(image, round(size * 8 / 7)), size)
+    return center_crop(resize_short_side(image, round(size * 8 / 7)), size)
 
 
 def contact_sheet(pictures, captions, *, columns=None, cell=224, title=None):
@@ -134,18 +134,18 @@ def contact_sheet(pictures, captions, *, columns=None, cell=224, title=None):
     sheet = Image.new("RGB", (columns * (cell + gap) + gap, header + gap + rows * (cell + band)), "white")
     draw = ImageDraw.Draw(sheet)
     if title:
-        _centred(draw, title, sheet.width / 2, gap + line, round(size * 1.3), sheet.width - 2 * gap)
+        _centered(draw, title, sheet.width / 2, gap + line, round(size * 1.3), sheet.width - 2 * gap)
     for index, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
         row, column = divmod(index, columns)
         left, top = gap + column * (cell + gap), header + gap + row * (cell + band)
         fitted = ImageOps.contain(Image.fromarray(to_bytes(picture)), (cell, cell), Image.Resampling.LANCZOS)
         sheet.paste(fitted, (left + (cell - fitted.width) // 2, top + (cell - fitted.height) // 2))
         for number, text in enumerate(caption.split("\n")):
-            _centred(draw, text, left + cell / 2, top + cell + line * (number + 0.6), size, cell)
+            _centered(draw, text, left + cell / 2, top + cell + line * (number + 0.6), size, cell)
     return np.asarray(sheet, np.float32) / 255
 
 
-def _centred(draw, text, x, y, size, width):
+def _centered(draw, text, x, y, size, width):
     """Draw one line of text around (x, y), set smaller if `width` needs it, and cut where that would be illegible."""
     size = max(min(size, size * width / max(draw.textlength(text, font=ImageFont.load_default(size)), 1)), 9)
     font = ImageFont.load_default(size)

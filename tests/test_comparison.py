@@ -9,8 +9,8 @@ import pytest
 from jax import lax
 
 import diffprog as dp
-from diffprog import comparison
-from diffprog.rules.table import rules
+from diffprog import _comparison as comparison
+from diffprog._tracer.rules import rules
 
 
 def test_equal_gradients():

@@ -100,7 +100,7 @@ def nnx_network(nnx):
 
 
 def test_nnx():
-    """Split into parameters and the rest: what the normalisation and the dropout's generator change is carried on."""
+    """Split into parameters and the rest: what the normalization and the dropout's generator change is carried on."""
     nnx = pytest.importorskip("flax.nnx")
     x, y = batch(6, 3), batch(6, 2)
     graph, parameters, rest = nnx.split(nnx_network(nnx), nnx.Param, ...)

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffprog import files, images
+from diffprog import images
+from diffprog._util import files
 from diffprog.images import ImageError
 
-COLOURS = np.array([[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [10, 20, 30]], [[255, 255, 255], [0, 0, 0]]], np.uint8)
+COLORS = np.array([[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [10, 20, 30]], [[255, 255, 255], [0, 0, 0]]], np.uint8)
 
 
 def saved(path, array, **options):
@@ -20,10 +21,10 @@ def saved(path, array, **options):
 
 
 def test_png_and_bytes_are_exact(tmp_path):
-    image = images.read_image(saved(tmp_path / "a.png", COLOURS))
+    image = images.read_image(saved(tmp_path / "a.png", COLORS))
     assert image.dtype == np.float32
-    np.testing.assert_array_equal(image, COLOURS.astype(np.float32) / 255)
-    np.testing.assert_array_equal(images.to_bytes(image), COLOURS)
+    np.testing.assert_array_equal(image, COLORS.astype(np.float32) / 255)
+    np.testing.assert_array_equal(images.to_bytes(image), COLORS)
 
 
 def test_every_byte_survives_saving(tmp_path):
@@ -51,24 +52,24 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_grey_and_palette_become_rgb(tmp_path):
-    grey = np.array([[0, 128, 255]], np.uint8)
-    expected = grey[..., None].repeat(3, -1).astype(np.float32) / 255
-    np.testing.assert_array_equal(images.read_image(saved(tmp_path / "grey.png", grey)), expected)
-    bits = images.read_image(saved(tmp_path / "bits.png", grey > 200))
+def test_gray_and_palette_become_rgb(tmp_path):
+    gray = np.array([[0, 128, 255]], np.uint8)
+    expected = gray[..., None].repeat(3, -1).astype(np.float32) / 255
+    np.testing.assert_array_equal(images.read_image(saved(tmp_path / "gray.png", gray)), expected)
+    bits = images.read_image(saved(tmp_path / "bits.png", gray > 200))
     np.testing.assert_array_equal(bits, [[[0, 0, 0], [0, 0, 0], [1, 1, 1]]])
-    Image.fromarray(COLOURS).quantize(8).save(tmp_path / "palette.png")
-    np.testing.assert_array_equal(images.to_bytes(images.read_image(tmp_path / "palette.png")), COLOURS)
+    Image.fromarray(COLORS).quantize(8).save(tmp_path / "palette.png")
+    np.testing.assert_array_equal(images.to_bytes(images.read_image(tmp_path / "palette.png")), COLORS)
 
 
 def test_transparency_is_composited_on_white(tmp_path):
     red = np.array([[[255, 0, 0, 0], [255, 0, 0, 51], [255, 0, 0, 255]]], np.uint8)
     image = images.read_image(saved(tmp_path / "rgba.png", red))
     np.testing.assert_allclose(image, [[[1, 1, 1], [1, 0.8, 0.8], [1, 0, 0]]], atol=1e-6)
-    palette = Image.fromarray(COLOURS).quantize(8)
+    palette = Image.fromarray(COLORS).quantize(8)
     clear = palette.getpixel((0, 0))
     palette.save(tmp_path / "clear.png", transparency=clear)
-    expected = COLOURS.copy()
+    expected = COLORS.copy()
     expected[0, 0] = 255
     np.testing.assert_array_equal(images.to_bytes(images.read_image(tmp_path / "clear.png")), expected)
 
@@ -79,7 +80,7 @@ def test_sixteen_bits_keep_their_precision(tmp_path):
         image = images.read_image(saved(tmp_path / name, deep))
         np.testing.assert_array_equal(image, (deep.astype(np.float32) / 65535)[..., None].repeat(3, -1))
     floats = saved(tmp_path / "float.tif", np.array([[0.0, 2.0]], np.float32))
-    with pytest.raises(ImageError, match=r"grey values outside 0 \.\. 1"):
+    with pytest.raises(ImageError, match=r"gray values outside 0 \.\. 1"):
         images.read_image(floats)
 
 
@@ -87,12 +88,12 @@ def test_sixteen_bits_keep_their_precision(tmp_path):
 def test_exif_orientation_is_applied(tmp_path, orientation, quarter_turns):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    path = saved(tmp_path / "turned.png", COLOURS, exif=exif)
-    np.testing.assert_array_equal(images.to_bytes(images.read_image(path)), np.rot90(COLOURS, quarter_turns))
+    path = saved(tmp_path / "turned.png", COLORS, exif=exif)
+    np.testing.assert_array_equal(images.to_bytes(images.read_image(path)), np.rot90(COLORS, quarter_turns))
 
 
 @pytest.mark.parametrize("mode", ["CMYK", "YCbCr"])
-def test_other_colour_spaces_in_jpeg(tmp_path, mode):
+def test_other_color_spaces_in_jpeg(tmp_path, mode):
     flat = np.full((16, 16, 3), (200, 100, 50), np.uint8)
     Image.fromarray(flat).convert(mode).save(tmp_path / "space.jpg", quality=95)
     np.testing.assert_allclose(images.read_image(tmp_path / "space.jpg"), flat / 255, atol=3 / 255)
@@ -130,7 +131,7 @@ def test_a_decompression_bomb_is_refused_before_decoding(tmp_path, side):
         images.read_image(tmp_path / "bomb.png")
 
 
-def test_network_crop_takes_the_centre_at_seven_eighths():
+def test_network_crop_takes_the_center_at_seven_eighths():
     step = np.zeros((300, 451, 3), np.float32)
     step[:, 225:] = 1
     crop = images.network_crop(step)
@@ -139,7 +140,7 @@ def test_network_crop_takes_the_centre_at_seven_eighths():
     np.testing.assert_array_equal(crop[:, 116:], 1)
     assert images.resize_short_side(step, 256).shape == (256, 385, 3)
     with pytest.raises(ImageError, match="needs a larger image; found 100 x 300"):
-        images.centre_crop(np.zeros((100, 300, 3)), 200)
+        images.center_crop(np.zeros((100, 300, 3)), 200)
 
 
 def test_contact_sheet_places_pictures_and_captions():

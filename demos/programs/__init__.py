@@ -16,7 +16,7 @@ class Program(NamedTuple):
       name: as on the command line.
       make: () -> (function, tuple of arguments).
       kind, cause: what a diagnosis is to say; None of a program in which nothing is wrong.
-      after: what the mistake is modelled on, as "jax#5039".
+      after: what the mistake is modeled on, as "jax#5039".
     """
 
     name: str

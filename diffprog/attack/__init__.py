@@ -1,34 +1,34 @@
 """Adversarial perturbations: searches on a network's input, whose budgets hold and whose verdicts can be trusted."""
 
-from diffprog.attack.apgd import apgd, apgd_targeted
-from diffprog.attack.autoattack import autoattack
-from diffprog.attack.carlini_wagner import carlini_wagner
-from diffprog.attack.ddn import ddn
-from diffprog.attack.deepfool import deepfool
-from diffprog.attack.ead import ead
-from diffprog.attack.evaluation import Caution, Evaluation, evaluate
-from diffprog.attack.fab import fab
-from diffprog.attack.fmn import fmn
-from diffprog.attack.gradient import bim, fgsm, pgd
-from diffprog.attack.hop_skip_jump import hop_skip_jump
-from diffprog.attack.jsma import jsma
-from diffprog.attack.lbfgs import lbfgs
-from diffprog.attack.lines import blended, contrast_reduction, gaussian_blur, salt_and_pepper
-from diffprog.attack.losses import cross_entropy, dlr, margin
-from diffprog.attack.method import Randomised
-from diffprog.attack.momentum import di_fgsm, mi_fgsm, ni_fgsm, ti_fgsm, vmi_fgsm
-from diffprog.attack.noise import additive_noise
-from diffprog.attack.norms import NORMS, Norm, l0, l1, l2, linf
-from diffprog.attack.patch import Patch, Placements, apply_patch, patch
-from diffprog.attack.result import AttackResult
-from diffprog.attack.sigma_zero import sigma_zero
-from diffprog.attack.spatial import spatial
-from diffprog.attack.spsa import nes, spsa
-from diffprog.attack.square import square
-from diffprog.attack.survival import DISTORTIONS, survival
-from diffprog.attack.targets import least_likely, random_targets, second_likely
-from diffprog.attack.training import adversarial
-from diffprog.attack.universal import Universal, apply_universal, universal
+from diffprog.attack._adversarial_training import adversarial
+from diffprog.attack._attacks.auto_pgd import apgd, apgd_targeted
+from diffprog.attack._attacks.autoattack import autoattack
+from diffprog.attack._attacks.carlini_wagner import carlini_wagner
+from diffprog.attack._attacks.ddn import ddn
+from diffprog.attack._attacks.deepfool import deepfool
+from diffprog.attack._attacks.ead import ead
+from diffprog.attack._attacks.fab import fab
+from diffprog.attack._attacks.fast_gradient import bim, fgsm, pgd
+from diffprog.attack._attacks.fmn import fmn
+from diffprog.attack._attacks.gradient_free import nes, spsa
+from diffprog.attack._attacks.hop_skip_jump import hop_skip_jump
+from diffprog.attack._attacks.jsma import jsma
+from diffprog.attack._attacks.lbfgs import lbfgs
+from diffprog.attack._attacks.lines import blended, contrast_reduction, gaussian_blur, salt_and_pepper
+from diffprog.attack._attacks.momentum import di_fgsm, mi_fgsm, ni_fgsm, ti_fgsm, vmi_fgsm
+from diffprog.attack._attacks.noise import additive_noise
+from diffprog.attack._attacks.patch import Patch, Placements, apply_patch, patch
+from diffprog.attack._attacks.sigma_zero import sigma_zero
+from diffprog.attack._attacks.spatial import spatial
+from diffprog.attack._attacks.square import square
+from diffprog.attack._attacks.universal import Universal, apply_universal, universal
+from diffprog.attack._distortions import DISTORTIONS, survival
+from diffprog.attack._engine.method import Randomized
+from diffprog.attack._engine.result import AttackResult
+from diffprog.attack._evaluation import Caution, Evaluation, evaluate
+from diffprog.attack._losses import cross_entropy, dlr, margin
+from diffprog.attack._norms import NORMS, Norm, l0, l1, l2, linf
+from diffprog.attack._targets import least_likely, random_targets, second_likely
 
 __all__ = [
     "DISTORTIONS",
@@ -39,7 +39,7 @@ __all__ = [
     "Norm",
     "Patch",
     "Placements",
-    "Randomised",
+    "Randomized",
     "Universal",
     "additive_noise",
     "adversarial",

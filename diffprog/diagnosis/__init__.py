@@ -5,11 +5,14 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from diffprog.diagnosis import depth, kinks, nonfinite, zeros
-from diffprog.diagnosis.finding import Diagnosis, Finding
-from diffprog.graph.recording import Recording
-from diffprog.graph.running import record
-from diffprog.tracer.errors import MissingDerivative
+from diffprog._tracer.errors import MissingDerivative
+from diffprog.diagnosis import _depth as depth
+from diffprog.diagnosis import _kinks as kinks
+from diffprog.diagnosis import _nonfinite as nonfinite
+from diffprog.diagnosis import _zeros as zeros
+from diffprog.diagnosis._finding import Diagnosis, Finding
+from diffprog.graph._recording.record import record
+from diffprog.graph._recording.recording import Recording
 
 __all__ = ["Diagnosis", "Finding", "diagnose"]
 

@@ -1,7 +1,7 @@
 """Descent on a network's weights."""
 
 from diffprog.fit import mlp
-from diffprog.fit.digits import Examples, load_digits
-from diffprog.fit.training import Fit, accuracy, fit, mean_cross_entropy, visiting_order
+from diffprog.fit._digits import Examples, load_digits
+from diffprog.fit._training import Fit, accuracy, fit, mean_cross_entropy, visiting_order
 
 __all__ = ["Examples", "Fit", "accuracy", "fit", "load_digits", "mean_cross_entropy", "mlp", "visiting_order"]

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 
-def initialise(key: jax.Array, sizes: Sequence[int]) -> list[tuple[jax.Array, jax.Array]]:
+def initialize(key: jax.Array, sizes: Sequence[int]) -> list[tuple[jax.Array, jax.Array]]:
     """A (weights [in, out], bias [out]) pair per layer: He et al. (2015)'s normal weights, eq. 10, and zero biases."""
     return [
         (jax.random.normal(jax.random.fold_in(key, layer), (rows, columns)) * jnp.sqrt(2 / rows), jnp.zeros(columns))

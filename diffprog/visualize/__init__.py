@@ -3,8 +3,18 @@
 render(model, channel("blocks.8", 28), key=jax.random.key(0)).images[0]
 """
 
-from diffprog.visualize.atlas import Atlas, activation_atlas, tsne
-from diffprog.visualize.comparisons import (
+from diffprog.visualize._activations.atlas import Atlas, activation_atlas, tsne
+from diffprog.visualize._activations.facets import Facet, facet, facets
+from diffprog.visualize._activations.grid import Grid, activation_grid
+from diffprog.visualize._deepdream.dream import Dream, dream, guide
+from diffprog.visualize._deepdream.video import dream_video
+from diffprog.visualize._rendering.recipes import RECIPES, Recipe, accentuate, recipe
+from diffprog.visualize._rendering.render import Rendering, render
+from diffprog.visualize._rendering.render_all import render_all
+from diffprog.visualize.evaluation import Scores, score
+from diffprog.visualize.evaluation._dataset_examples import NaturalExamples, top_crops
+from diffprog.visualize.objectives._base import Objective, objective
+from diffprog.visualize.objectives._comparisons import (
     alignment,
     caricature,
     difference,
@@ -13,14 +23,7 @@ from diffprog.visualize.comparisons import (
     style_difference,
     tensor_direction,
 )
-from diffprog.visualize.dream import Dream, dream, guide
-from diffprog.visualize.dream_video import dream_video
-from diffprog.visualize.facets import Facet, facet, facets
-from diffprog.visualize.grids import Grid, activation_grid
-from diffprog.visualize.jobs import render_all
-from diffprog.visualize.natural_examples import NaturalExamples, top_crops
-from diffprog.visualize.objective import Objective, objective
-from diffprog.visualize.objectives import (
+from diffprog.visualize.objectives._units import (
     channel,
     cosine,
     direction,
@@ -30,11 +33,11 @@ from diffprog.visualize.objectives import (
     logit,
     neuron,
 )
-from diffprog.visualize.parameterisations import (
-    COLOURS,
-    Parameterisation,
+from diffprog.visualize.parameterizations import (
+    COLORS,
+    Parameterization,
     alpha,
-    colours_of,
+    colors_of,
     covariance_of,
     cppn,
     fourier,
@@ -48,15 +51,12 @@ from diffprog.visualize.parameterisations import (
     spectrum_of,
 )
 from diffprog.visualize.penalties import boundary_complexity, fine_detail, l1, l2, opacity, total_variation
-from diffprog.visualize.recipes import RECIPES, Recipe, accentuate, recipe
-from diffprog.visualize.rendering import Rendering, render
-from diffprog.visualize.scoring import Scores, score
 from diffprog.visualize.transforms import (
     Transform,
     blend,
     blur,
     chain,
-    colour_shift,
+    color_shift,
     crop,
     flip,
     gentle,
@@ -72,7 +72,7 @@ from diffprog.visualize.transforms import (
 )
 
 __all__ = [
-    "COLOURS",
+    "COLORS",
     "RECIPES",
     "Atlas",
     "Dream",
@@ -80,7 +80,7 @@ __all__ = [
     "Grid",
     "NaturalExamples",
     "Objective",
-    "Parameterisation",
+    "Parameterization",
     "Recipe",
     "Rendering",
     "Scores",
@@ -96,8 +96,8 @@ __all__ = [
     "caricature",
     "chain",
     "channel",
-    "colour_shift",
-    "colours_of",
+    "color_shift",
+    "colors_of",
     "cosine",
     "covariance_of",
     "cppn",

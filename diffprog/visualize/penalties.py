@@ -8,12 +8,12 @@ from functools import cache
 import jax
 import jax.numpy as jnp
 
-from diffprog.visualize.objective import PICTURE, of_term
-from diffprog.visualize.objectives import over_positions
+from diffprog.visualize.objectives._base import PICTURE, of_term
+from diffprog.visualize.objectives._units import over_positions
 
 
 def total_variation():
-    """The mean absolute difference of neighbouring pixels, down plus across (anisotropic; Rudin et al. 1992)."""
+    """The mean absolute difference of neighboring pixels, down plus across (anisotropic; Rudin et al. 1992)."""
     return of_term("total variation", (PICTURE,), _total_variation)
 
 
@@ -47,7 +47,7 @@ def _l2_from(constant):
 def fine_detail(deviation=1.0):
     """The mean square difference between the picture and itself blurred (Gaussian, `deviation` in pixels).
 
-    Lucid's blur penalty: what a blur removes is penalised, and what it leaves is not.
+    Lucid's blur penalty: what a blur removes is penalized, and what it leaves is not.
     """
     if not deviation > 0:
         raise ValueError(f"a blur has a deviation above 0 pixels; found {deviation}")
@@ -64,26 +64,26 @@ def _fine_detail_of(deviation):
     return measure
 
 
-def boundary_complexity(width=20, colour=0.5, weight=0.8):
-    """Variation within `width` pixels of the edge, and distance there from `colour`: it keeps a picture off its edge.
+def boundary_complexity(width=20, color=0.5, weight=0.8):
+    """Variation within `width` pixels of the edge, and distance there from `color`: it keeps a picture off its edge.
 
-    The mean over that border of (picture - blurred picture)^2 + weight * (picture - colour)^2, after Lucid's
+    The mean over that border of (picture - blurred picture)^2 + weight * (picture - color)^2, after Lucid's
     `penalize_boundary_complexity`, which sums and blurs with a box of 5 pixels; here a Gaussian of 1.5.
     """
     if not (isinstance(width, int) and width >= 1):
         raise ValueError(f"a border is 1 pixel wide or more; found {width}")
-    return of_term("boundary complexity", (PICTURE,), _boundary_of(width, float(colour), float(weight)))
+    return of_term("boundary complexity", (PICTURE,), _boundary_of(width, float(color), float(weight)))
 
 
 @cache
-def _boundary_of(width, colour, weight):
+def _boundary_of(width, color, weight):
     def measure(values):
         image = values[PICTURE]
         height, breadth = image.shape[1:3]
         rows, columns = jnp.arange(height)[:, None], jnp.arange(breadth)[None]
         inside = (rows >= width) & (rows < height - width) & (columns >= width) & (columns < breadth - width)
         border = 1 - inside[None, :, :, None]
-        each = (image - blurred(image, 1.5)) ** 2 + weight * (image - colour) ** 2
+        each = (image - blurred(image, 1.5)) ** 2 + weight * (image - color) ** 2
         return jnp.sum(each * border, axis=(1, 2, 3)) / (jnp.sum(border) * image.shape[-1])
 
     return measure

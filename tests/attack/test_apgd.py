@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from diffprog.attack import apgd, apgd_targeted, cross_entropy, dlr, l1, l2, linf
-from diffprog.attack.ascent import dense_ascent
-from diffprog.attack.losses import of_label
-from diffprog.attack.method import Example, View
-from diffprog.attack.norms.norm import SLACK
+from diffprog.attack._attacks.ascent import dense_ascent
+from diffprog.attack._engine.method import Example, View
+from diffprog.attack._losses import of_label
+from diffprog.attack._norms.norm import SLACK
 from tests.attack.test_gradient import linear_problem, network
 
 KEY = jax.random.key(3)

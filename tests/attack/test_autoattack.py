@@ -4,9 +4,9 @@ import jax
 import numpy as np
 import pytest
 
-from diffprog.attack import Randomised, apgd, autoattack, dlr, l1, l2, linf, pgd
-from diffprog.attack.autoattack import members
-from diffprog.attack.result import either, within
+from diffprog.attack import Randomized, apgd, autoattack, dlr, l1, l2, linf, pgd
+from diffprog.attack._attacks.autoattack import members
+from diffprog.attack._engine.result import either, within
 from tests.attack.test_gradient import network
 
 KEY = jax.random.key(7)
@@ -68,7 +68,7 @@ def test_members_attack_what_is_left(problem, attacked):
 
 def test_random_models(problem):
     model, images, labels = problem
-    noisy = Randomised(lambda x, key: model(x + 0.01 * jax.random.normal(key, x.shape)), samples=3)
+    noisy = Randomized(lambda x, key: model(x + 0.01 * jax.random.normal(key, x.shape)), samples=3)
     result = autoattack(noisy, images, labels, key=KEY, epsilon=0.06, version="rand", engine="jax")
     assert result.attack.startswith("autoattack-rand, ") and set(result.by) <= {"apgd-ce", "apgd-dlr", ""}
     assert result.success.sum() >= 5 and np.all(result.distances["linf"] <= 0.06)

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffprog.attack import Randomised, cross_entropy, fgsm, pgd, ti_fgsm
+from diffprog.attack import Randomized, cross_entropy, fgsm, pgd, ti_fgsm
 
 IMAGES = np.full((3, 4), 0.5, np.float32)
 LABELS = np.array([0, 1, 2])
@@ -25,7 +25,7 @@ NAN_MODEL = lambda x: model(x).at[:, 0].set(jnp.nan)
     ("options", "sentence"),
     [
         ({"images": IMAGES * 255}, r"images must be in \[0, 1\]; found 127.5 .. 127.5: divide values of 8 bits by 255"),
-        ({"images": IMAGES - 0.6}, r"images must be in \[0, 1\]; found -0.1 .. -0.1: are they already normalised"),
+        ({"images": IMAGES - 0.6}, r"images must be in \[0, 1\]; found -0.1 .. -0.1: are they already normalized"),
         ({"images": IMAGES + np.float32(0.5000001)}, r"found 1.00000012 .. 1.00000012: clip them with np.clip"),
         (
             {"images": np.where([[1], [0], [0]], np.nan, IMAGES)},
@@ -51,14 +51,14 @@ NAN_MODEL = lambda x: model(x).at[:, 0].set(jnp.nan)
         ({"model": "resnet"}, "model must be a function of images; found a str: try lambda images"),
         (
             {"model": lambda x, key: model(x)},
-            "model must be a function of images; found parameters x, key: .*Randomised",
+            "model must be a function of images; found parameters x, key: .*Randomized",
         ),
         (
             {"model": lambda x: np.asarray(x)[:, :3]},
             "model must compute with jax.numpy.* found TracerArrayConversionError",
         ),
-        ({"model": Randomised(model, 2)}, "network must be a function of images and key; found parameters x"),
-        ({"model": Randomised(lambda x, key: model(x), 0)}, "samples must be a whole number of at least 1; found 0"),
+        ({"model": Randomized(model, 2)}, "network must be a function of images and key; found parameters x"),
+        ({"model": Randomized(lambda x, key: model(x), 0)}, "samples must be a whole number of at least 1; found 0"),
         ({"loss": "dlr"}, "loss must be a function of logits and labels; found a str: try attack.cross_entropy"),
         (
             {"loss": lambda logits, labels: cross_entropy(logits, labels).mean()},

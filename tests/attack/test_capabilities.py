@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from diffprog import attack
-from diffprog.attack.capabilities import ATTACKS, table
+from diffprog.attack._registry import ATTACKS, table
 
 IMAGES, LABELS = np.full((2, 6, 6, 1), 0.5, np.float32), np.array([0, 1])
 NOT_ATTACKS = {

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diffprog.attack import Randomised, additive_noise, l2, linf, pgd
-from diffprog.attack.losses import cross_entropy, of_label
-from diffprog.attack.method import Example, Oracle
+from diffprog.attack import Randomized, additive_noise, l2, linf, pgd
+from diffprog.attack._engine.method import Example, Oracle
+from diffprog.attack._losses import cross_entropy, of_label
 
 pytestmark = pytest.mark.usefixtures("quick_to_compile")
 KEY = jax.random.key(21)
@@ -142,7 +142,7 @@ def test_bounds_are_only_another_unit():
 
 def test_losses_and_verdicts_of_a_model_that_draws_are_those_of_numpy():
     model = network(SHAPES["flat"])
-    noisy = Randomised(lambda images, key: model(images + 0.3 * jax.random.normal(key, images.shape)), 5)
+    noisy = Randomized(lambda images, key: model(images + 0.3 * jax.random.normal(key, images.shape)), 5)
     images = RNG.uniform(size=(6, 11)).astype(np.float32)
     labels = np.asarray(model(images)).argmax(axis=1)
     keys = jax.random.split(KEY, 6)
@@ -179,7 +179,7 @@ def test_a_success_is_clear_of_rounding_while_it_is_sought_and_plain_at_the_end(
 def test_success_of_a_model_that_draws_is_judged_on_fresh_draws():
     """Not on those with which it was found."""
     model = network(SHAPES["flat"])
-    noisy = Randomised(lambda images, key: model(images) + 3 * jax.random.normal(key, (len(images), CLASSES)), 2)
+    noisy = Randomized(lambda images, key: model(images) + 3 * jax.random.normal(key, (len(images), CLASSES)), 2)
     images = RNG.uniform(size=(COUNT, 11)).astype(np.float32)
     labels = np.asarray(model(images)).argmax(axis=1)
     result = pgd(noisy, images, labels, key=KEY, epsilon=0.02, steps=8, engine="jax")

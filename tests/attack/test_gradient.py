@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from diffprog.attack import cross_entropy, fgsm, l2, linf, margin, pgd
-from diffprog.attack.method import Candidate, larger, smaller
+from diffprog.attack._engine.method import Candidate, larger, smaller
 from diffprog.optimize import ENGINES
 
 KEY = jax.random.key(11)

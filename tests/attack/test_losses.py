@@ -3,9 +3,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffprog.attack import cross_entropy, dlr, margin
-from diffprog.attack.losses import likely_rivals, other_class, targeted_dlr
+from diffprog.attack._losses import likely_rivals, other_class, targeted_dlr
 from diffprog.optimize import ENGINES
-from diffprog.optimize.engine import value_and_grad
+from diffprog.optimize._engine import value_and_grad
 
 LOGITS = jnp.log(jnp.array([[0.5, 0.3, 0.2], [0.1, 0.1, 0.8]]))
 LABELS = jnp.array([0, 1])

@@ -5,7 +5,7 @@ import pytest
 from scipy.ndimage import convolve
 
 from diffprog.attack import cross_entropy, di_fgsm, l2, linf, mi_fgsm, ni_fgsm, ti_fgsm, vmi_fgsm
-from diffprog.attack.directions import ahead, blurred, diverse, shrunk, smoothed, varied
+from diffprog.attack._attacks.directions import ahead, blurred, diverse, shrunk, smoothed, varied
 from diffprog.optimize import ENGINES
 from tests.attack.test_gradient import network
 
@@ -57,8 +57,8 @@ def test_steps_are_those_of_the_papers(attack, norm, decay):
 
 
 def test_variance_is_that_of_a_quadratic_model():
-    """Where the gradient is linear, the mean over neighbours is the gradient plus a multiple of the mean of the noise,
-    which vanishes as their number grows: VMI is MI then, and with few neighbours it is not."""
+    """Where the gradient is linear, the mean over neighbors is the gradient plus a multiple of the mean of the noise,
+    which vanishes as their number grows: VMI is MI then, and with few neighbors it is not."""
     curve = jnp.asarray(np.random.default_rng(0).uniform(1, 2, 6), jnp.float32)
     model = lambda x: jnp.stack([-jnp.sum(curve * x**2, axis=1), jnp.zeros(len(x)) - 9], axis=1)
     lead = lambda logits, labels: -logits[:, 0]

@@ -119,7 +119,7 @@ def test_blur_is_as_weak_as_it_may_be():
 def test_bad_arguments_get_one_sentence():
     for attack, options, sentence in (
         (additive_noise, {"kind": "pink"}, "kind must be one of 'gaussian', 'uniform'; found 'pink'"),
-        (blended, {"towards": "grey"}, "towards must be 'noise', a number or images; found 'grey'"),
+        (blended, {"towards": "gray"}, "towards must be 'noise', a number or images; found 'gray'"),
         (blended, {"towards": np.zeros((3, 3))}, r"towards must be a number or have the shape.*found \(3, 3\)"),
         (gaussian_blur, {"deviation": 0.0}, "deviation must be a positive number; found 0.0"),
     ):

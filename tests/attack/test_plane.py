@@ -5,7 +5,7 @@ import pytest
 from scipy.optimize import linprog
 
 from diffprog.attack import l1, l2, linf
-from diffprog.attack.norms.plane import way_to_plane
+from diffprog.attack._norms.hyperplane import way_to_plane
 
 SIZE = 9
 

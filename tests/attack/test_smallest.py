@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from diffprog.attack import NORMS, carlini_wagner, ddn, deepfool, ead, fmn, jsma, l0, l1, l2, lbfgs, linf, sigma_zero
-from diffprog.attack.deepfool import BEYOND
-from diffprog.attack.smallest import first_round, plan, told
+from diffprog.attack._attacks.deepfool import BEYOND
+from diffprog.attack._engine.bisection import first_round, plan, told
 from tests.attack.linear import nearest, problem, smallest
 
 pytestmark = pytest.mark.usefixtures("quick_to_compile")

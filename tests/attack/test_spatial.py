@@ -14,11 +14,11 @@ ZEROS = np.zeros(3, int)
 
 
 def moved(image, degrees, down, right, mode):
-    """The same by SciPy, in float64: first turned about the centre, then shifted."""
+    """The same by SciPy, in float64: first turned about the center, then shifted."""
     angle = np.deg2rad(degrees)
     inverse = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
-    centre = (np.array(image.shape[:2]) - 1) / 2
-    offset = centre - inverse @ (centre + np.array([down, right]))
+    center = (np.array(image.shape[:2]) - 1) / 2
+    offset = center - inverse @ (center + np.array([down, right]))
     planes = [
         ndimage.affine_transform(image[..., channel].astype(np.float64), inverse, offset, order=1, mode=mode)
         for channel in range(image.shape[-1])
@@ -70,7 +70,7 @@ def test_random_motions_stay_within_their_limits_and_the_best_is_kept():
 
 def test_bad_arguments_get_one_sentence():
     for options, sentence in (
-        ({"padding": "grey"}, "padding must be one of 'zero', 'edge'; found 'grey'"),
+        ({"padding": "gray"}, "padding must be one of 'zero', 'edge'; found 'gray'"),
         ({"degrees": -3}, "degrees and pixels must be numbers that are not negative; found -3 and 3"),
         ({"draws": 3, "key": 1}, "key must be a JAX random key; found 1"),
         ({"draws": 3}, "key must be given with draws"),

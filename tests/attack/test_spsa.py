@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from diffprog.attack import l2, linf, nes, spsa
-from diffprog.attack.gradient import Point
-from diffprog.attack.losses import of_label
-from diffprog.attack.method import Example, Oracle
-from diffprog.attack.probes import by_differences, summed
+from diffprog.attack._attacks.fast_gradient import Point
+from diffprog.attack._attacks.probes import by_differences, summed
+from diffprog.attack._engine.method import Example, Oracle
+from diffprog.attack._losses import of_label
 
 pytestmark = pytest.mark.usefixtures("quick_to_compile")
 KEY = jax.random.key(3)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from diffprog.attack import l1, l2, linf, margin, square
-from diffprog.attack.windows import hill, place, tiles, window_sides
+from diffprog.attack._attacks.windows import hill, place, tiles, window_sides
 from tests.attack.test_gradient import linear_problem
 
 KEY = jax.random.key(5)

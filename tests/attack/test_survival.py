@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffprog.attack.survival import DISTORTIONS, cropped, jpeg, resized, survival
+from diffprog.attack._distortions import DISTORTIONS, cropped, jpeg, resized, survival
 
 RNG = np.random.default_rng(0)
 SMOOTH = np.stack([*np.meshgrid(np.linspace(0, 1, 24), np.linspace(0, 1, 16)), np.full((16, 24), 0.5)], axis=-1)

@@ -23,7 +23,7 @@ def test_units_on_one_sheet_look_as_they_do_alone(tmp_path, capsys):
     assert captured.out.strip() == str(tmp_path / "new" / "sheet.png")
     assert "1/2 blocks.1:3" in captured.err and "objective=" in captured.err  # the progress bar
     first = np.s_[14:238, 14:238]
-    assert sheet[first].std() > 10  # the grey start has 0.8
+    assert sheet[first].std() > 10  # the gray start has 0.8
     np.testing.assert_array_equal(run(tmp_path, "blocks.1:3", *options)[first], sheet[first])
     assert not np.array_equal(run(tmp_path, "blocks.1:3", *options, "--seed", "1")[first], sheet[first])
 

@@ -20,8 +20,8 @@ def test_default_run_learns_the_digits_and_draws(tmp_path, capsys):
     assert len(rows) == 6 and max(rows) >= 97 and min(rows) > 90
     assert str(picture) in printed
     pixels = np.asarray(Image.open(picture).convert("RGB")).reshape(-1, 3)
-    for colour in ((0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00), (0x00, 0x9E, 0x73)):
-        assert np.sum(np.all(pixels == colour, axis=1)) > 500  # each batch size has its curves
+    for color in ((0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00), (0x00, 0x9E, 0x73)):
+        assert np.sum(np.all(pixels == color, axis=1)) > 500  # each batch size has its curves
 
 
 def test_seed_and_engine(tmp_path, capsys, monkeypatch):

@@ -8,7 +8,7 @@ from jax import lax
 from jax.sharding import PartitionSpec as P
 
 import diffprog as dp
-from diffprog.rules.table import rules
+from diffprog._tracer.rules import rules
 from tests.devices.eight import assert_close, derivatives, mesh, values, wobble
 from tests.tracer.test_composition import clipped, softplus
 

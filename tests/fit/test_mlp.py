@@ -5,7 +5,7 @@ from diffprog.fit import mlp
 
 
 def test_apply_is_the_textbook_formula():
-    parameters = mlp.initialise(jax.random.key(0), (5, 7, 6, 3))
+    parameters = mlp.initialize(jax.random.key(0), (5, 7, 6, 3))
     inputs = np.random.default_rng(0).normal(size=(4, 5)).astype(np.float32)
     (w0, b0), (w1, b1), (w2, b2) = [(np.asarray(w, np.float64), np.asarray(b, np.float64) + 0.1) for w, b in parameters]
     shifted = [(w, b + 0.1) for w, b in parameters]
@@ -14,7 +14,7 @@ def test_apply_is_the_textbook_formula():
 
 
 def test_first_weights_keep_the_scale_of_activations():
-    (weights, bias), _ = mlp.initialise(jax.random.key(1), (400, 300, 10))
+    (weights, bias), _ = mlp.initialize(jax.random.key(1), (400, 300, 10))
     np.testing.assert_allclose(np.std(weights), np.sqrt(2 / 400), rtol=0.02)
     np.testing.assert_allclose(np.mean(weights), 0, atol=1e-3)
     np.testing.assert_array_equal(bias, 0)

@@ -52,7 +52,7 @@ def test_a_step_learns_from_perturbed_examples():
 
 def test_curves_report_the_whole_sets():
     train, test = load_digits()
-    parameters = mlp.initialise(KEY, (64, 16, 10))
+    parameters = mlp.initialize(KEY, (64, 16, 10))
     fitted = fit(mlp.apply, parameters, train, test, optax.sgd(0.1), batch=32, epochs=3, key=KEY, engine="jax")
     np.testing.assert_array_equal(fitted.epochs, [0, 1, 2, 3])
     for index, at in ((0, parameters), (-1, fitted.parameters)):
@@ -75,9 +75,9 @@ def test_cross_entropy_and_accuracy_by_hand():
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_digits_are_learnt(engine):
+def test_digits_are_learned(engine):
     train, test = load_digits()
-    parameters = mlp.initialise(jax.random.key(0), (64, 64, 10))
+    parameters = mlp.initialize(jax.random.key(0), (64, 64, 10))
     fitted = fit(
         mlp.apply,
         parameters,
@@ -95,7 +95,7 @@ def test_digits_are_learnt(engine):
 
 def test_engines_fit_the_same_parameters():
     train, test = load_digits()
-    parameters = mlp.initialise(jax.random.key(0), (64, 32, 10))
+    parameters = mlp.initialize(jax.random.key(0), (64, 32, 10))
     ours, theirs = (
         fit(
             mlp.apply,

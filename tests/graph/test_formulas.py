@@ -9,8 +9,8 @@ import pytest
 from jax import lax
 
 import diffprog as dp
-from diffprog.graph.formulas import _of_label, _table, formula
-from diffprog.rules.table import rules
+from diffprog._tracer.rules import rules
+from diffprog.graph._explain.formulas import _of_label, _table, formula
 
 BINARY = {
     "add": lax.add,

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffprog.graph.modules import named_modules
-from diffprog.graph.taps import ModuleOutput
-from diffprog.jax_internals.scopes import path_of
+from diffprog._jax_internals.scopes import path_of
+from diffprog.graph._selection.module_paths import named_modules
+from diffprog.graph._selection.tap import ModuleOutput
 
 KEY = jax.random.key(0)
 X = jnp.linspace(-1.0, 1.0, 3)

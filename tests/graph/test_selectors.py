@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from diffprog.graph.nodes import Source
-from diffprog.graph.selectors import select, select_one, selector
-from diffprog.graph.taps import Leaf, ModuleOutput
+from diffprog.graph._recording.nodes import Source
+from diffprog.graph._selection.selectors import select, select_one, selector
+from diffprog.graph._selection.tap import Leaf, ModuleOutput
 
 
 @dataclass

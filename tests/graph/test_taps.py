@@ -9,7 +9,7 @@ import pytest
 from jax import lax
 
 import diffprog as dp
-from diffprog.graph.taps import tap
+from diffprog.graph._selection.tap import tap
 
 X = jnp.linspace(-1.0, 1.0, 12).reshape(3, 4)
 W = jnp.linspace(0.5, 1.5, 16).reshape(4, 4)

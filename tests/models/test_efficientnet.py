@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from diffprog import images, models
-from diffprog.models import efficientnet
+from diffprog.models import _efficientnet as efficientnet
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = np.load(ROOT / "tests/data/efficientnet_lite0.npz")
@@ -34,7 +34,7 @@ def test_logits_agree_with_pytorch(photographs, convolution):
 
 
 def test_logits_of_noise_at_another_size(model):
-    noise = np.random.default_rng(0).normal(size=(2, 128, 128, 3)).astype(np.float32)  # what PyTorch got, normalised
+    noise = np.random.default_rng(0).normal(size=(2, 128, 128, 3)).astype(np.float32)  # what PyTorch got, normalized
     logits = jax.jit(model.apply)(model.parameters, (noise * 128 + 127) / 255)
     np.testing.assert_allclose(logits, REFERENCE["noise_logits"], rtol=0, atol=1e-4)
 
@@ -42,7 +42,7 @@ def test_logits_of_noise_at_another_size(model):
 def test_input_gradient_agrees_with_pytorch(model, photographs):
     ostrich = lambda images: model.apply(model.parameters, images)[:, 9].sum()
     gradient = np.asarray(jax.jit(jax.grad(ostrich))(photographs))[:, 1::4, 2::4]
-    ours, theirs = gradient * 128 / 255, REFERENCE["ostrich_gradient"]  # theirs: by the normalised image
+    ours, theirs = gradient * 128 / 255, REFERENCE["ostrich_gradient"]  # theirs: by the normalized image
     error = [np.linalg.norm(a - b) / np.linalg.norm(b) for a, b in zip(ours, theirs, strict=True)]
     # In the other two photographs some units lie within rounding of a ReLU6's kink, and the two sides of a kink have
     # different gradients: in float64, PyTorch's float32 gradients are off by as much.
@@ -104,7 +104,7 @@ def test_a_shallow_layer_computes_no_deeper_one(model):
     "change, message",
     [
         (lambda x: (x * 255).astype(np.uint8), r"float32 in \[0, 1\]; found uint8 \d+ \.\. \d+: divide bytes by 255"),
-        (lambda x: x * 2 - 1, r"in \[0, 1\]; found -[\d.]+ \.\. [\d.]+: are they already normalised"),
+        (lambda x: x * 2 - 1, r"in \[0, 1\]; found -[\d.]+ \.\. [\d.]+: are they already normalized"),
         (lambda x: np.where(x == x.max(), np.nan, x), r"in \[0, 1\]; found nan"),
         (lambda x: x[0], r"shape \(n, height, width, 3\); found \(96, 96, 3\): add a batch axis"),
         (lambda x: x.transpose(0, 3, 1, 2), r"found \(1, 3, 96, 96\): channels come last"),

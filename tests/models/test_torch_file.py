@@ -8,7 +8,10 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 
-from diffprog.models import WeightsError, packages, torch_file, zoo
+from diffprog.models import WeightsError
+from diffprog.models import _packages as packages
+from diffprog.models import _torch_file as torch_file
+from diffprog.models import _zoo as zoo
 
 
 class Named:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from diffprog import images, models
-from diffprog.models import efficientnet
+from diffprog.models import _efficientnet as efficientnet
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = np.load(ROOT / "tests/data/efficientnet_lite1_and_2.npz")

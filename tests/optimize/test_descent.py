@@ -83,8 +83,8 @@ def test_resuming_gives_the_bits_of_one_run():
     np.testing.assert_array_equal(np.concatenate([first.value, second.value]), history.value)
 
 
-def test_maximising_is_minimising_the_negative():
-    up, state = noisy_loop(maximise=True)
+def test_maximizing_is_minimizing_the_negative():
+    up, state = noisy_loop(maximize=True)
 
     def negative(parameters, step):
         value, aux = noisy_bowl(parameters, step)

@@ -2,11 +2,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy.optimize import minimize
+from scipy import optimize as scipy_optimize
 
-from diffprog.optimize import lbfgsb, line_search
-from diffprog.optimize.box_model import Pairs, cauchy_point, quadratic, remembered, subspace_minimum
-from diffprog.optimize.lbfgsb import STUCK, minimise
+from diffprog.optimize import _lbfgsb as lbfgsb
+from diffprog.optimize import _line_search as line_search
+from diffprog.optimize._box_model import Pairs, cauchy_point, quadratic, remembered, subspace_minimum
+from diffprog.optimize._lbfgsb import STUCK, minimize
 
 SIZE = 12
 
@@ -55,10 +56,10 @@ def problems(rng, count=6):
 
 
 def scipys(fun, point, lower, upper, args):
-    """The same function of one row, minimised in float64."""
+    """The same function of one row, minimized in float64."""
     with jax.enable_x64(True):
         both = jax.jit(jax.value_and_grad(lambda point, *args: fun(point[None], *args)[0]))
-        return minimize(
+        return scipy_optimize.minimize(
             lambda x: tuple(map(np.asarray, both(x, *args))),
             point,
             jac=True,
@@ -71,7 +72,7 @@ def scipys(fun, point, lower, upper, args):
 def test_each_minimum_is_as_low_as_scipys_and_in_the_box(name):
     fun, points, bounds, shared, args = problems(np.random.default_rng(3))[name]
     lower, upper = (np.broadcast_to(np.asarray(bound, np.float64), points.shape) for bound in bounds)
-    found = minimise(fun, points, *bounds, tuple(map(np.float32, args)))
+    found = minimize(fun, points, *bounds, tuple(map(np.float32, args)))
     active = 0
     for row in range(len(points)):
         own = [each if shared and len(each) == 1 else each[row : row + 1] for each in args]
@@ -94,7 +95,7 @@ def test_no_bound_is_passed_by_a_rounding_error():
         lower = rng.normal(size=(6, SIZE)).astype(np.float32)
         upper = lower + np.float32(10) ** rng.uniform(-4, 1, (6, SIZE)).astype(np.float32)
         points = rng.uniform(lower, upper)
-        found = minimise(fun, points, lower, upper, tuple(map(np.float32, (matrices, slopes)))).points
+        found = minimize(fun, points, lower, upper, tuple(map(np.float32, (matrices, slopes)))).points
         assert np.all((found >= lower) & (found <= upper)) and np.sum((found == lower) | (found == upper)) > 10
 
 
@@ -106,17 +107,17 @@ def test_a_problem_that_fails_is_alone_with_it():
         return jnp.where(kind == 0, jnp.nan, jnp.where(kind == 1, -points.sum(axis=-1), bowl))
 
     points = np.array([[0.5] * 3, [0.5] * 3, [0.3] * 3, [5.0, 0.5, -5.0]])
-    found = minimise(fun, points, -np.inf, [[1], [np.inf], [1], [1]], (np.arange(4),), evaluations=60)
+    found = minimize(fun, points, -np.inf, [[1], [np.inf], [1], [1]], (np.arange(4),), evaluations=60)
     assert found.status[0] == STUCK and found.evaluations[0] == 1
     np.testing.assert_array_equal(found.points[0], points[0].astype(np.float32))
     assert found.values[1] < -1e6
     assert found.evaluations[2] == 1
     np.testing.assert_allclose(found.points[3], 0.3, atol=1e-4)
-    alone = minimise(fun, points[[3] * 4], -np.inf, 1, (np.full(4, 3),), evaluations=60)
+    alone = minimize(fun, points[[3] * 4], -np.inf, 1, (np.full(4, 3),), evaluations=60)
     np.testing.assert_array_equal(alone.points[0], found.points[3])
     assert alone.evaluations[0] == found.evaluations[3]
     with pytest.raises(ValueError, match="points must have the shape"):
-        minimise(fun, points[0])
+        minimize(fun, points[0])
 
 
 def memory(rng, used, count=4):
@@ -217,7 +218,7 @@ def test_line_search_ends_at_a_step_that_satisfies_wolfe(value, slope):
 
 def test_a_multiple_of_a_function_has_the_same_search():
     factors = np.float32(2.0) ** np.array([[0], [30], [-20], [10], [-2], [4]])
-    found = minimise(rosenbrock, np.full((6, SIZE), 1.5), 0, 2, (factors,))
+    found = minimize(rosenbrock, np.full((6, SIZE), 1.5), 0, 2, (factors,))
     np.testing.assert_array_equal(found.points, found.points[[0] * 6])
     np.testing.assert_array_equal(found.evaluations, found.evaluations[0])
     np.testing.assert_array_equal(found.values, factors[:, 0] * found.values[0])

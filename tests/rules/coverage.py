@@ -1,6 +1,6 @@
 """What diffprog says to each primitive that JAX differentiates, read from JAX's live tables.
 
-python -m tests.rules.coverage > diffprog/rules/COVERAGE.md
+python -m tests.rules.coverage > diffprog/_rules/COVERAGE.md
 """
 
 import importlib
@@ -9,8 +9,8 @@ import jax
 from jax._src.interpreters import ad
 
 import diffprog  # noqa: F401  (fills the table of rules)
-from diffprog.rules.table import rules, zero
-from diffprog.tracer import references
+from diffprog._tracer import references
+from diffprog._tracer.rules import rules, zero
 
 # JAX's own modules put their derivatives into its tables when they are imported.
 MODULES = (
@@ -86,7 +86,7 @@ def _module(rule) -> str:
     """The file of a rule: of the formula, where a helper of the table made the rule from one."""
     for function in (*_functions_in(rule), rule):
         module = function.__module__
-        if module != "diffprog.rules.table":
+        if module != "diffprog._tracer.rules":
             return module.rpartition(".")[2]
     return "table"
 

@@ -8,7 +8,7 @@ import jax.scipy.special
 import numpy as np
 
 import diffprog as dp
-from diffprog.rules.table import rules, zero
+from diffprog._tracer.rules import rules, zero
 from tests.rules.rows import ROWS
 from tests.rules.test_rules import make_args
 

@@ -8,7 +8,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import batching, mlir
 
 import diffprog as dp
-from diffprog.rules.table import rules
+from diffprog._tracer.rules import rules
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import diffprog as dp
-from diffprog.rules import depthwise
+from diffprog._rules import depthwise
 
 CASES = [  # size, kernel, strides, padding
     ((7, 9), (3, 3), (1, 1), ((1, 1), (1, 1))),

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffprog.rules import fourier  # noqa: F401  (its rule)
-from diffprog.transforms.reverse import vjp
+from diffprog._rules import fourier  # noqa: F401  (its rule)
+from diffprog._transforms.reverse import vjp
 
 KINDS = {
     "fft": (jnp.fft.fft, (3, 8), complex),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import diffprog as dp
-from diffprog.rules.table import rules
+from diffprog._tracer.rules import rules
 
 X = jnp.asarray([0.3, -1.2, 2.0], jnp.float32)
 W = jnp.asarray(np.random.default_rng(0).standard_normal((3, 3)), jnp.float32)

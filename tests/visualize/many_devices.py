@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from diffprog.visualize import chain, channel, diversity, fourier, jitter, logit, pad, render
-from diffprog.visualize.sharding import spread
+from diffprog.visualize._rendering.sharding import spread
 from tests.visualize import small
 
 

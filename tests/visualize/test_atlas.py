@@ -2,7 +2,7 @@ import jax
 import numpy as np
 import pytest
 
-from diffprog.visualize.atlas import activation_atlas, binned, sampled, tsne
+from diffprog.visualize._activations.atlas import activation_atlas, binned, sampled, tsne
 from tests.visualize import small
 
 MODEL = small.model()
@@ -39,13 +39,13 @@ def test_vectors_come_from_where_they_say_and_depend_on_key_and_number_only():
 
 
 def test_an_atlas_puts_each_cells_mean_in_its_place(monkeypatch):
-    """A layout by two of the channels; icons (tested in test_grids) are of one colour here, their vector's."""
+    """A layout by two of the channels; icons (tested in test_grids) are of one color here, their vector's."""
 
     def plain(model, layer, vectors, *, key, side, **options):
-        colours = np.nan_to_num(vectors[..., None, None, :3], nan=1)
-        return np.broadcast_to(colours, (*vectors.shape[:-1], side, side, 3))
+        colors = np.nan_to_num(vectors[..., None, None, :3], nan=1)
+        return np.broadcast_to(colors, (*vectors.shape[:-1], side, side, 3))
 
-    monkeypatch.setattr("diffprog.visualize.atlas.icons", plain)
+    monkeypatch.setattr("diffprog.visualize._activations.atlas.icons", plain)
     atlas = activation_atlas(
         MODEL, IMAGES, "units", key=KEY, per_image=3, grid=(3, 2), side=8, layout=lambda vectors: 7 * vectors[:, :2] - 3
     )

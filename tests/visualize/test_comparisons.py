@@ -43,7 +43,7 @@ def test_tensor_direction_has_a_vector_at_each_position(power):
     np.testing.assert_allclose(score(tensor_direction("units", TARGET, power)), expected, rtol=1e-4)
 
 
-def test_tensors_of_other_sizes_meet_at_the_centre():
+def test_tensors_of_other_sizes_meet_at_the_center():
     inner = TARGET[1:4, 2:4]
     expected = (WIDE[:, 1:4, 2:4] * inner).sum(-1).mean((1, 2))
     np.testing.assert_allclose(score(tensor_direction("units", inner)), expected, rtol=1e-4)
@@ -68,7 +68,7 @@ def test_diversity_is_minus_the_cosine_of_gram_matrices():
     np.testing.assert_array_equal(alone, [0])
 
 
-def test_alignment_compares_neighbours():
+def test_alignment_compares_neighbors():
     apart = lambda i, j: ((WIDE[i] - WIDE[j]) ** 2).mean()
     expected = []
     for i in range(4):

@@ -6,8 +6,8 @@ from jax import lax
 
 from diffprog.models import Model
 from diffprog.visualize import channel, layer, objective
-from diffprog.visualize.dream import _loop, blurred, dream, guide, octave_sizes, resized
-from diffprog.visualize.dream_tiles import tiled, windows
+from diffprog.visualize._deepdream.dream import _loop, blurred, dream, guide, octave_sizes, resized
+from diffprog.visualize._deepdream.tiles import tiled, windows
 
 RANDOM = np.random.default_rng(0)
 KEY = jax.random.key(0)
@@ -39,7 +39,7 @@ def dreamt(objective=GOAL, photograph=PHOTOGRAPH, **options):
     return dream(MODEL, objective, photograph, **options)
 
 
-def test_one_step_is_the_normalised_gradient_of_the_rolled_picture():
+def test_one_step_is_the_normalized_gradient_of_the_rolled_picture():
     """Against JAX's gradient of the objective, rolled there and back by hand."""
     shift = jax.random.randint(jax.random.fold_in(jax.random.fold_in(KEY, 0), 0), (2,), -3, 4)
 
@@ -49,7 +49,7 @@ def test_one_step_is_the_normalised_gradient_of_the_rolled_picture():
     value, gradient = jax.value_and_grad(score)(jnp.roll(PHOTOGRAPH, shift, (0, 1)))
     gradient = np.roll(gradient, -np.asarray(shift), (0, 1))
     for how, strength in (("mean", np.abs(gradient).mean()), ("std", gradient.std())):
-        found = dreamt(steps=1, rate=0.02, normalise=how)
+        found = dreamt(steps=1, rate=0.02, normalize=how)
         expected = np.clip(PHOTOGRAPH + 0.02 * gradient / strength, 0, 1)
         np.testing.assert_allclose(found.image, expected, atol=1e-5)
         np.testing.assert_allclose(found.scores, [[value]], rtol=1e-5)
@@ -100,7 +100,7 @@ def test_a_dream_in_tiles_is_that_of_the_whole():
     np.testing.assert_allclose(dreamt(tile=18, overlap=6).image, dreamt().image, atol=1e-4)
 
 
-def test_a_mask_and_colours_hold_exactly():
+def test_a_mask_and_colors_hold_exactly():
     mask = np.zeros((20, 28), np.float32)
     mask[5:15, 5:20] = 1
     masked, free = dreamt(mask=mask, steps=1, rate=0.02), dreamt(steps=1, rate=0.02)
@@ -108,7 +108,7 @@ def test_a_mask_and_colours_hold_exactly():
     np.testing.assert_allclose(masked.image[mask == 1], free.image[mask == 1], atol=1e-6)  # as strong as without
     half = dreamt(mask=mask / 2, steps=1, rate=0.02)
     np.testing.assert_allclose(half.image, (masked.image + PHOTOGRAPH) / 2, atol=1e-6)
-    change = dreamt(keep_colours=True, rate=0.005).image - PHOTOGRAPH
+    change = dreamt(keep_colors=True, rate=0.005).image - PHOTOGRAPH
     assert np.abs(change).max() > 0.01
     np.testing.assert_allclose(np.ptp(change, axis=-1), 0, atol=1e-6)
 
@@ -130,11 +130,11 @@ def test_a_photograph_has_the_channels_of_its_network():
     def network(parameters, images):
         yield "logits", images.mean((1, 2))
 
-    model = Model("grey", network, {}, ("grey",), size=16, minimum=8, channels=1)
+    model = Model("gray", network, {}, ("gray",), size=16, minimum=8, channels=1)
     found = dream(model, channel("logits", 0), PHOTOGRAPH[..., :1], key=KEY, octaves=2, steps=1, smooth=0, rate=0.01)
     np.testing.assert_allclose(found.image, PHOTOGRAPH[..., :1] + 0.02, atol=1e-6)
-    with pytest.raises(ValueError, match="grey takes images of 1 channels"):
-        dream(model, channel("logits", 0), PHOTOGRAPH[..., :1], key=KEY, octaves=2, keep_colours=True)
+    with pytest.raises(ValueError, match="gray takes images of 1 channels"):
+        dream(model, channel("logits", 0), PHOTOGRAPH[..., :1], key=KEY, octaves=2, keep_colors=True)
 
 
 def test_programs_are_found_again():
@@ -183,5 +183,5 @@ def test_bad_arguments_are_refused_before_work():
         dreamt(tile=16, overlap=8)
     with pytest.raises(ValueError, match="scale above 1"):
         dreamt(scale=1)
-    with pytest.raises(ValueError, match="a gradient is normalised by 'mean' or 'std'; found 'max'"):
-        dreamt(normalise="max")
+    with pytest.raises(ValueError, match="a gradient is normalized by 'mean' or 'std'; found 'max'"):
+        dreamt(normalize="max")

@@ -5,8 +5,8 @@ from PIL import Image
 
 from diffprog.images import read_image
 from diffprog.visualize import channel, layer
-from diffprog.visualize.dream import dream
-from diffprog.visualize.dream_video import dream_video, steadied, zoomed
+from diffprog.visualize._deepdream.dream import dream
+from diffprog.visualize._deepdream.video import dream_video, steadied, zoomed
 from tests.visualize import small
 
 MODEL = small.model()
@@ -52,7 +52,7 @@ def test_an_interrupted_film_goes_on(tmp_path):
         dream_video(MODEL, channel("units", 1), PHOTOGRAPH, tmp_path / "broken.webp", key=KEY, frames=3, **OPTIONS)
 
 
-def test_zooming_keeps_the_centre_and_reflects_beyond_the_edge():
+def test_zooming_keeps_the_center_and_reflects_beyond_the_edge():
     image = np.random.default_rng(1).integers(0, 256, (8, 12, 3)).astype(np.float32) / 255
     np.testing.assert_array_equal(zoomed(image, 1, 0), image)
     np.testing.assert_allclose(zoomed(image, 1, 180), image[::-1, ::-1], atol=1.01 / 255)
@@ -60,7 +60,7 @@ def test_zooming_keeps_the_centre_and_reflects_beyond_the_edge():
     steepness = lambda ramp: np.polyfit(range(10), ramp[15:25, 30, 0], 1)[0] * 39
     np.testing.assert_allclose([steepness(zoomed(ramp, 2, 0)), steepness(zoomed(ramp, 0.8, 0))], [0.5, 1.25], atol=0.03)
     turned = np.zeros((9, 9, 3), np.float32)
-    turned[4, 8] = 1  # to the right of the centre; anticlockwise, that turns to the top
+    turned[4, 8] = 1  # to the right of the center; counterclockwise, that turns to the top
     np.testing.assert_array_equal(np.argwhere(zoomed(turned, 1, 90)[..., 0] > 0.5), [[0, 4]])
     half = zoomed(image, 0.5, 0)
     np.testing.assert_allclose(half[:2], half[2:4][::-1], atol=1e-6)

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from diffprog.visualize import channel, render
-from diffprog.visualize.facets import SHRINKAGE, facet, facets, k_means, probe
-from diffprog.visualize.parameterisations import pixels
+from diffprog.visualize._activations.facets import SHRINKAGE, facet, facets, k_means, probe
+from diffprog.visualize.parameterizations import pixels
 from diffprog.visualize.transforms import still
 from tests.visualize import small
 
@@ -15,13 +15,13 @@ KEY = jax.random.key(0)
 RANDOM = np.random.default_rng(0)
 
 
-def coloured(*colour):
-    """An image of about one colour."""
-    return np.clip(np.float32(colour) + 0.05 * RANDOM.normal(size=(9, 9, 3)), 0, 1).astype(np.float32)
+def colored(*color):
+    """An image of about one color."""
+    return np.clip(np.float32(color) + 0.05 * RANDOM.normal(size=(9, 9, 3)), 0, 1).astype(np.float32)
 
 
 # Unit 1 is excited by both.
-RED, GREEN = ([coloured(*colour) for _ in range(4)] for colour in [(0.9, 0.5, 0.1), (0.1, 0.9, 0.3)])
+RED, GREEN = ([colored(*color) for _ in range(4)] for color in [(0.9, 0.5, 0.1), (0.1, 0.9, 0.3)])
 
 
 def test_the_probe_is_fishers_discriminant():
@@ -61,7 +61,7 @@ def test_k_means_finds_the_best_partition():
 
 
 def test_facets_are_the_clusters_of_the_images_that_excite_a_unit():
-    dull = [coloured(0.5, 0.5, 0.5) for _ in range(3)]
+    dull = [colored(0.5, 0.5, 0.5) for _ in range(3)]
     images = [*RED, *dull, *GREEN[:3]]
     values = np.stack([np.asarray(MODEL.activations(x[None], "units")["units"]).mean((0, 1, 2)) for x in images])
     excited = np.argsort(-values[:, 1], kind="stable")[:7]

@@ -6,8 +6,8 @@ from PIL import Image
 from scipy import ndimage
 
 from diffprog.optimize import value_and_grad
-from diffprog.visualize import blend, blur, chain, colour_shift, crop, flip, fourier, jitter, noise, pad, resize, scale
-from diffprog.visualize.transforms.filters import window
+from diffprog.visualize import blend, blur, chain, color_shift, crop, flip, fourier, jitter, noise, pad, resize, scale
+from diffprog.visualize.transforms._filters import window
 
 IMAGE = np.random.default_rng(0).uniform(size=(20, 24, 3)).astype(np.float32)
 KEYS = jax.random.split(jax.random.key(0), 200)
@@ -55,18 +55,18 @@ def test_noise_has_its_deviation_and_its_span():
     assert not np.allclose(*normal, atol=0.01)  # another for another key
 
 
-def test_colours_are_shifted_for_each_channel():
+def test_colors_are_shifted_for_each_channel():
     """Recovered from the results: a line in logits, whose slope and offset have the stated ranges."""
     image = np.clip(IMAGE, 0.05, 0.95)
     logits = lambda x: np.log(x) - np.log1p(-x)
     line = lambda result, c: np.polyfit(logits(image[..., c]).ravel(), logits(result[..., c]).ravel(), 1)
-    lines = np.array([[line(result, c) for c in range(3)] for result in drawn(colour_shift(0.5, 0.7), image, 150)])
+    lines = np.array([[line(result, c) for c in range(3)] for result in drawn(color_shift(0.5, 0.7), image, 150)])
     spreads, shifts = -np.log(lines[..., 0]), -lines[..., 1] / lines[..., 0]
     for found, bound in ((spreads, 0.7), (shifts, 0.5)):
         assert -bound - 1e-3 < found.min() < -0.97 * bound
         assert 0.97 * bound < found.max() < bound + 1e-3
         assert abs(np.corrcoef(found.T)[0, 1]) < 0.25  # each channel has its own
-    extreme = drawn(colour_shift(1, 1), np.stack([np.zeros((4, 4)), np.ones((4, 4))], -1).astype(np.float32))
+    extreme = drawn(color_shift(1, 1), np.stack([np.zeros((4, 4)), np.ones((4, 4))], -1).astype(np.float32))
     assert 0 < extreme.min() < extreme.max() < 1
 
 
@@ -88,18 +88,18 @@ def test_a_window_agrees_with_pillow(corner, side):
 
 
 def test_crops_lie_where_they_should():
-    """Of a picture that tells its own coordinates: sides and centres, recovered."""
+    """Of a picture that tells its own coordinates: sides and centers, recovered."""
     rows, columns = np.mgrid[:100, :140] + 0.5
     results = drawn(crop(8, 0.1, 0.5), np.stack([rows, columns], -1).astype(np.float32), 200)
     assert results.shape == (200, 8, 8, 2)
-    centres = results.mean((1, 2))
+    centers = results.mean((1, 2))
     sides = (results[:, -2, 0, 0] - results[:, 1, 0, 0]) * 8 / 5
     np.testing.assert_allclose((results[:, 0, -2, 1] - results[:, 0, 1, 1]) * 8 / 5, sides, rtol=0.05)  # squares
     assert sides.mean() == pytest.approx(30, rel=0.1)
     assert sides.std() == pytest.approx(np.hypot(40 / np.sqrt(12), 5), rel=0.15)
-    assert np.all(centres - sides[:, None] / 2 > -0.6) and np.all(centres + sides[:, None] / 2 < [100.6, 140.6])
-    np.testing.assert_allclose(centres.mean(0), [50, 70], atol=5)
-    assert centres.std(0) == pytest.approx(np.array([15, 21]), rel=0.2)
+    assert np.all(centers - sides[:, None] / 2 > -0.6) and np.all(centers + sides[:, None] / 2 < [100.6, 140.6])
+    np.testing.assert_allclose(centers.mean(0), [50, 70], atol=5)
+    assert centers.std(0) == pytest.approx(np.array([15, 21]), rel=0.2)
 
 
 def test_a_picture_is_blended_by_its_opacity():
@@ -115,8 +115,8 @@ def test_a_picture_is_blended_by_its_opacity():
 
 
 def test_a_chain_of_filters_and_motions():
-    """Neighbouring motions become one step, whose draws are those of the step's own key."""
-    steps = [noise(0.1), pad(2), jitter(3), colour_shift(), chain(scale(0.5, 2), resize(9))]
+    """Neighboring motions become one step, whose draws are those of the step's own key."""
+    steps = [noise(0.1), pad(2), jitter(3), color_shift(), chain(scale(0.5, 2), resize(9))]
     whole = chain(*steps)
     assert [type(step).__name__ for step in whole.steps] == ["Filter", "Affine", "Filter", "Affine", "Filter"]
     assert whole.size(20, 24) == (9, 9)
@@ -124,7 +124,7 @@ def test_a_chain_of_filters_and_motions():
 
     def by_hand(key):
         image = IMAGE
-        joined = [noise(0.1), chain(pad(2), jitter(3)), colour_shift(), scale(0.5, 2), resize(9)]
+        joined = [noise(0.1), chain(pad(2), jitter(3)), color_shift(), scale(0.5, 2), resize(9)]
         for number, step in enumerate(joined):
             image = step(jax.random.fold_in(key, number), image)
         return image
@@ -134,7 +134,7 @@ def test_a_chain_of_filters_and_motions():
 
 
 def test_gradients_of_filters_agree_with_differences():
-    everything = chain(colour_shift(), crop(6), noise(0.1, 0.1), blur(0.5, 0.5), resize(4))
+    everything = chain(color_shift(), crop(6), noise(0.1, 0.1), blur(0.5, 0.5), resize(4))
     back = jax.jit(value_and_grad("diffprog")(lambda image: jnp.sum(everything(KEYS[0], image) ** 2)))
     direction = 1e-3 * np.random.default_rng(1).normal(size=IMAGE.shape).astype(np.float32)
     slope = np.sum(back(jnp.asarray(IMAGE))[1] * direction)

@@ -9,14 +9,14 @@ import pytest
 
 from diffprog import images
 from diffprog.visualize.gallery import Card, gallery_from, read_cards, save_card, write_gallery
-from diffprog.visualize.gallery.curves import HEIGHT, WIDTH, curves
+from diffprog.visualize.gallery._curves import HEIGHT, WIDTH, curves
 from tests import browser
 
 HOSTILE = 'a</script><img src=x onerror="boom()">&"\''
 
 
-def picture(colour, size=24):
-    return np.full((size, size, 3), colour, np.float32)
+def picture(color, size=24):
+    return np.full((size, size, 3), color, np.float32)
 
 
 def cards():
@@ -53,7 +53,7 @@ def test_cards_come_back_from_their_files(tmp_path):
             assert getattr(ours, name) == getattr(theirs, name)
         np.testing.assert_equal([*ours.scores.items()], [*theirs.scores.items()])
         assert (list(ours.history), dict(ours.parts)) == (list(theirs.history), dict(theirs.parts))
-        assert list(ours.neighbours) == list(theirs.neighbours)
+        assert list(ours.neighbors) == list(theirs.neighbors)
         np.testing.assert_allclose(ours.picture, theirs.picture, atol=1 / 255)
         assert [np.shape(image) for image in ours.natural] == [np.shape(image) for image in theirs.natural]
     assert json.loads((tmp_path / "volcano.json").read_text())["scores"]["natural_ratio"] is None
@@ -93,7 +93,7 @@ def test_the_page_is_whole_and_the_sheet_shows_every_picture(tmp_path):
     assert path == tmp_path / "index.html" and "$" not in re.sub(r"\$\{", "", text.split("<script>")[0])
     assert not re.search(r"(src|href)=\"(?!data:)", text) and "<img src=x" not in text and text.count("</script>") == 1
     sheet = images.read_image(tmp_path / "contact_sheet.png")
-    found = {tuple(colour) for colour in np.round(sheet.reshape(-1, 3), 1)}
+    found = {tuple(color) for color in np.round(sheet.reshape(-1, 3), 1)}
     for card in cards():
         assert tuple(np.round(card.picture[0, 0], 1)) in found
 

@@ -2,7 +2,7 @@ import jax
 import numpy as np
 import pytest
 
-from diffprog.visualize.grids import activation_grid, assembled, block_means, icons, shrunk
+from diffprog.visualize._activations.grid import activation_grid, assembled, block_means, icons, shrunk
 from tests.visualize import small
 
 MODEL = small.model()

@@ -47,7 +47,7 @@ def test_what_is_finished_is_not_drawn_again(tmp_path, monkeypatch):
     paths[1].unlink()  # as if killed between a picture and its card
     paths[2].write_text("{")  # damaged
     drawn = []
-    from diffprog.visualize import jobs
+    from diffprog.visualize._rendering import render_all as jobs
 
     monkeypatch.setattr(
         jobs,

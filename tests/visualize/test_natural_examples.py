@@ -3,8 +3,9 @@ import numpy as np
 import pytest
 
 from diffprog import images as files
-from diffprog.visualize import channel, diversity, logit, natural_examples, objective, top_crops
-from diffprog.visualize.measuring import in_batches, scorer
+from diffprog.visualize import channel, diversity, logit, objective, top_crops
+from diffprog.visualize.evaluation import _dataset_examples as natural_examples
+from diffprog.visualize.evaluation._batched import in_batches, scorer
 from tests.visualize import small
 
 MODEL = small.model()
@@ -117,13 +118,13 @@ def test_a_cache_serves_only_the_same_question(tmp_path, photographs, found, mon
     assert len(calls) == 5
 
 
-def test_neighbours_are_the_units_that_like_the_same_crops():
+def test_neighbors_are_the_units_that_like_the_same_crops():
     scores = np.array([[0, 1, 2, 3.0], [3, 2, 1, 0], [0, 2, 4, 7], [5, 5, 5, 5], [0, 0, 1, 0]])
     units = natural_examples.NaturalExamples(tuple("abcde"), (), scores, (), (), (), ())
     alike = np.corrcoef(np.delete(scores, 3, 0))  # a, b, c, e: of d, which is constant, nothing can be said
     assert alike[0, 2] > alike[0, 3] > 0 and alike[3, 0] > alike[3, 2] > 0 and alike[1].max() == 1
-    assert [list(row) for row in units.neighbours(2)] == [[2, 4], [], [0, 4], [], [0, 2]]
-    assert [list(row) for row in units.neighbours(1)] == [[2], [], [0], [], [0]]
+    assert [list(row) for row in units.neighbors(2)] == [[2, 4], [], [0, 4], [], [0, 2]]
+    assert [list(row) for row in units.neighbors(1)] == [[2], [], [0], [], [0]]
 
 
 def test_unusable_input_is_refused_in_one_sentence(tmp_path, photographs):

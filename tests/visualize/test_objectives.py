@@ -18,7 +18,7 @@ from diffprog.visualize import (
     objective,
     total_variation,
 )
-from diffprog.visualize.objectives import class_of
+from diffprog.visualize.objectives._units import class_of
 from tests.visualize import small
 
 MODEL = small.model()

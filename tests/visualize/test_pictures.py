@@ -1,4 +1,4 @@
-"""Parameterisations beyond frequencies and pixels, and those made of others."""
+"""Parameterizations beyond frequencies and pixels, and those made of others."""
 
 import jax
 import numpy as np
@@ -7,7 +7,7 @@ import pytest
 from diffprog.images import save_png
 from diffprog.optimize import value_and_grad
 from diffprog.visualize import (
-    COLOURS,
+    COLORS,
     alpha,
     covariance_of,
     cppn,
@@ -21,9 +21,9 @@ from diffprog.visualize import (
     slope_of,
     spectrum_of,
 )
-from diffprog.visualize.parameterisations import measure
-from diffprog.visualize.parameterisations.fourier import frequencies
-from diffprog.visualize.parameterisations.spectrum import magnitudes
+from diffprog.visualize.parameterizations import _measure as measure
+from diffprog.visualize.parameterizations._fourier import frequencies
+from diffprog.visualize.parameterizations._natural_statistics import magnitudes
 
 
 def random(seed=0):
@@ -47,12 +47,12 @@ def written(image, deviation=0.5):
 
 
 def test_a_pyramid_is_the_sum_of_its_enlarged_levels():
-    image = pyramid(8, 12, colours=False, channels=1, levels=3)
+    image = pyramid(8, 12, colors=False, channels=1, levels=3)
     levels = [np.zeros((1, 1, 8, 12)), np.zeros((1, 1, 4, 6)), np.zeros((1, 1, 2, 3))]
     levels[0][0, 0, 3, 4], levels[2][0, 0, 1, 1] = 0.5, 1
     found = logits_of(jax.jit(image.decode)([level.astype(np.float32) for level in levels]))[0, ..., 0]
 
-    def doubled(values):  # linear interpolation between the centres of pixels, which lie a quarter off
+    def doubled(values):  # linear interpolation between the centers of pixels, which lie a quarter off
         padded = np.pad(values, 1, mode="edge")
         near, before, after = padded[1:-1], padded[:-2], padded[2:]
         return np.stack([0.75 * near + 0.25 * before, 0.75 * near + 0.25 * after], 1).ravel()
@@ -103,7 +103,7 @@ def test_only_the_phase_is_free(height, width):
     """Whatever the parameters, every wave of every picture has the magnitude of photographs; and phases turn it."""
     image = maco(height, width)
     parameters, pictures = written(image, deviation=3)
-    independent = logits_of(pictures) @ np.linalg.inv(COLOURS).T
+    independent = logits_of(pictures) @ np.linalg.inv(COLORS).T
     found = np.fft.rfft2(independent, axes=(1, 2), norm="ortho").transpose(0, 3, 1, 2)
     expected = magnitudes(natural().spectrum, height, width)
     rows, columns = np.indices(expected.shape[1:])
@@ -126,10 +126,10 @@ def waves(slope, mixing, seed, side=300):
 
 
 def test_the_spectrum_of_pictures_is_measured():
-    """Pictures made with a spectrum, in given colours, give it back, at any size that is asked for."""
+    """Pictures made with a spectrum, in given colors, give it back, at any size that is asked for."""
     mixing = np.array([[1, 0.5, 0], [1, 0, 0.3], [1, -0.5, 0]], np.float32)
     images = [waves(-1.2, mixing, seed) for seed in range(4)]
-    spectrum = spectrum_of(images, colours=mixing)
+    spectrum = spectrum_of(images, colors=mixing)
     for height, width in ((40, 60), (128, 128), (301, 200)):
         frequency = frequencies(height, width)
         band = (frequency > 0.08) & (frequency < 0.45)
@@ -152,13 +152,13 @@ def test_a_folder_is_measured(tmp_path, monkeypatch):
 
 
 def test_what_was_measured_of_photographs():
-    """Within what is published of photographs: slopes near -1 (Field 1987), brightness the strongest colour."""
+    """Within what is published of photographs: slopes near -1 (Field 1987), brightness the strongest color."""
     assert -1.5 < natural().slope < -0.9
     spectrum = natural().spectrum
     assert spectrum.shape == (3, 91) and np.all(spectrum > 0)
     variances, axes = np.linalg.eigh(natural().covariance)
     assert variances[-1] > 0.8 * variances.sum()
-    assert abs(axes[:, -1] @ COLOURS[:, 0]) / np.linalg.norm(COLOURS[:, 0]) > 0.999
+    assert abs(axes[:, -1] @ COLORS[:, 0]) / np.linalg.norm(COLORS[:, 0]) > 0.999
 
 
 def test_shared_parts_move_every_picture():
@@ -169,9 +169,9 @@ def test_shared_parts_move_every_picture():
     differences = logits_of(pictures) - logits_of(own)
     np.testing.assert_allclose(differences - differences[:1], 0, atol=1e-5)
     parameters["shared"] = [np.zeros((1, 3, 2, 3), np.float32), np.zeros((1, 3, 4, 6), np.float32)]
-    parameters["shared"][0][0, 0] = 0.7  # of the first independent colour, everywhere
+    parameters["shared"][0][0, 0] = 0.7  # of the first independent color, everywhere
     moved = logits_of(jax.jit(image.decode)(parameters)) - logits_of(own)
-    np.testing.assert_allclose(moved, np.broadcast_to(0.7 * COLOURS[:, 0], moved.shape), atol=1e-5)
+    np.testing.assert_allclose(moved, np.broadcast_to(0.7 * COLORS[:, 0], moved.shape), atol=1e-5)
 
 
 def test_opacity_is_a_channel_more():
@@ -196,7 +196,7 @@ def test_only_what_is_in_the_mask_moves():
 
 
 def test_starts():
-    """Each picture its own; of the stated deviation; phases anywhere on the circle; a pattern network in one colour."""
+    """Each picture its own; of the stated deviation; phases anywhere on the circle; a pattern network in one color."""
     level, own, phase, network = jax.jit(
         lambda keys: [
             pyramid(40, channels=1, levels=1, deviation=0.2).start(keys)[0],

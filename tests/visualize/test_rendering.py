@@ -21,11 +21,11 @@ from diffprog.visualize import (
     pixels,
     recipe,
     render,
-    rendering,
     total_variation,
 )
-from diffprog.visualize.ascent import program
-from diffprog.visualize.reviving import reviving
+from diffprog.visualize._rendering import render as rendering
+from diffprog.visualize._rendering.dead_units import reviving
+from diffprog.visualize._rendering.program import program
 from diffprog.visualize.transforms import jitter, lucid, pad, rotate, still, wide
 from tests.visualize import many_devices, small
 
@@ -69,7 +69,7 @@ def test_the_first_scores_are_the_objective_on_the_shaken_start():
 
 
 def test_ascent_reaches_the_known_optimum():
-    """Unit 1 is linear in a pixel's colour until it saturates, so the best picture saturates each colour by sign."""
+    """Unit 1 is linear in a pixel's color until it saturates, so the best picture saturates each color by sign."""
     drawn = draw(channel("units.pre", 1), steps=200, shake=still, image=pixels(12), rate=0.5)
     weights = MODEL.parameters["kernel"][:, 1]
     np.testing.assert_allclose(drawn.images[0], np.broadcast_to(weights > 0, (12, 12, 3)), atol=0.02)
@@ -197,7 +197,7 @@ def network():
 
 
 def test_a_dead_unit_of_the_real_network_is_revived(network):
-    target = channel("head", 5)  # zero on the grey start: without help its picture stays grey
+    target = channel("head", 5)  # zero on the gray start: without help its picture stays gray
     drawn = render(network, target, key=KEY, image=fourier(64), shake=still, steps=48)
     assert drawn.scores[0, 0] == 0 and drawn.revived[0]
     assert drawn.scores[-1, 0] > 3

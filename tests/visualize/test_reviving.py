@@ -5,7 +5,7 @@ import pytest
 
 from diffprog.optimize import ENGINES, value_and_grad
 from diffprog.visualize import channel, l2, pixels, render, still
-from diffprog.visualize.reviving import reviving
+from diffprog.visualize._rendering.dead_units import reviving
 from tests.visualize import small
 
 MODEL = small.model()

@@ -9,26 +9,26 @@ from scipy.linalg import sqrtm
 
 from diffprog.models import Model
 from diffprog.visualize import channel, logit, score, top_crops
-from diffprog.visualize.rendering import Rendering
-from diffprog.visualize.scoring import (
+from diffprog.visualize._rendering.render import Rendering
+from diffprog.visualize.evaluation import (
     HEADER,
     Likeness,
     Scores,
     Transfer,
     along_path,
-    colour_distance,
+    color_distance,
     features,
     high_frequency_share,
     mean_similarity,
     medians,
     path_similarity,
-    responses,
     robust_ratio,
     seed_stability,
     spectral_slope,
     transfer,
     until,
 )
+from diffprog.visualize.evaluation import _response_metrics as responses
 from diffprog.visualize.transforms import chain, jitter, pad, still
 from tests.visualize import small
 
@@ -38,7 +38,7 @@ SHAKE = chain(pad(2), jitter(4))
 
 
 def noise(slope, height, width, seed=0):
-    """A grey picture whose amplitude falls as frequency ** slope, on a scale of 0 to 1."""
+    """A gray picture whose amplitude falls as frequency ** slope, on a scale of 0 to 1."""
     random = np.random.default_rng(seed)
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None])
     amplitude = np.where(frequency > 0, np.maximum(frequency, 1e-9) ** slope, 0)
@@ -72,18 +72,18 @@ def test_a_flat_picture_has_no_spectrum():
     assert math.isnan(spectral_slope(noise(-1, 31, 60))) and spectral_slope(noise(-1, 32, 60)) < 0
 
 
-def test_colours_are_compared_by_mean_and_covariance():
+def test_colors_are_compared_by_mean_and_covariance():
     random = np.random.default_rng(0)
     first = random.uniform(size=(8, 9, 3)) @ random.uniform(size=(3, 3)) / 3
     second = random.uniform(size=(2, 7, 5, 3))
     (m1, c1), (m2, c2) = ((x.reshape(-1, 3).mean(0), np.cov(x.reshape(-1, 3).T, ddof=0)) for x in (first, second))
     expected = math.sqrt(np.sum((m1 - m2) ** 2) + np.trace(c1 + c2 - 2 * np.real(sqrtm(c1 @ c2))))
-    assert colour_distance(first, second) == pytest.approx(expected, rel=1e-6)
-    assert colour_distance(second, first) == pytest.approx(expected, rel=1e-6)
-    assert colour_distance(first, first[::-1]) == pytest.approx(0, abs=1e-6)  # the same colours elsewhere
-    assert colour_distance(first, first + np.array([0.3, 0, -0.4])) == pytest.approx(0.5)
-    grey = np.full((4, 4, 3), 0.5)
-    assert colour_distance(grey, np.stack([grey, grey + 0.1])) == pytest.approx(math.sqrt(3 * 0.05**2 + 3 * 0.05**2))
+    assert color_distance(first, second) == pytest.approx(expected, rel=1e-6)
+    assert color_distance(second, first) == pytest.approx(expected, rel=1e-6)
+    assert color_distance(first, first[::-1]) == pytest.approx(0, abs=1e-6)  # the same colors elsewhere
+    assert color_distance(first, first + np.array([0.3, 0, -0.4])) == pytest.approx(0.5)
+    gray = np.full((4, 4, 3), 0.5)
+    assert color_distance(gray, np.stack([gray, gray + 0.1])) == pytest.approx(math.sqrt(3 * 0.05**2 + 3 * 0.05**2))
 
 
 def test_fresh_transforms_are_none_that_a_rendering_draws():
@@ -137,22 +137,22 @@ def test_features_are_means_over_positions():
 
 def test_likeness_is_one_among_top_images_and_zero_among_others():
     random = np.random.default_rng(0)
-    centre, elsewhere = np.array([1.0, 0, 0, 0]), np.array([0, 1.0, 0, 0])
+    center, elsewhere = np.array([1.0, 0, 0, 0]), np.array([0, 1.0, 0, 0])
     around = lambda middle, count: middle + 0.1 * random.normal(size=(count, 4))
-    top, other = around(centre, 40), around(elsewhere, 40)
-    normalised = lambda picture: path_similarity(picture, top, other).normalised
-    # to the top images a perfect centre is more alike than they are to each other
-    assert np.mean([normalised(picture) for picture in around(centre, 40)]) == pytest.approx(1, abs=0.03)
-    assert np.mean([normalised(picture) for picture in around(elsewhere, 40)]) == pytest.approx(0, abs=0.03)
-    assert normalised(-centre) < -0.9
-    assert math.isnan(path_similarity(centre, top, top).normalised)  # no scale
-    assert math.isnan(path_similarity(centre, top[:1], other).normalised)
+    top, other = around(center, 40), around(elsewhere, 40)
+    normalized = lambda picture: path_similarity(picture, top, other).normalized
+    # to the top images a perfect center is more alike than they are to each other
+    assert np.mean([normalized(picture) for picture in around(center, 40)]) == pytest.approx(1, abs=0.03)
+    assert np.mean([normalized(picture) for picture in around(elsewhere, 40)]) == pytest.approx(0, abs=0.03)
+    assert normalized(-center) < -0.9
+    assert math.isnan(path_similarity(center, top, top).normalized)  # no scale
+    assert math.isnan(path_similarity(center, top[:1], other).normalized)
     cosine = lambda a, b: a @ b / np.linalg.norm(a) / np.linalg.norm(b)
     found = path_similarity(other[0], top[:3], other[1:3])
     assert found.picture == pytest.approx(np.mean([cosine(other[0], row) for row in top[:3]]))
     assert found.top == pytest.approx(np.mean([cosine(top[0], top[1]), cosine(top[0], top[2]), cosine(top[1], top[2])]))
     assert found.other == pytest.approx(np.mean([cosine(a, b) for a in top[:3] for b in other[1:3]]))
-    assert along_path([Likeness(0.5, 0.9, 0.1), Likeness(0.3, 0.5, 0.1)]).normalised == pytest.approx(0.3 / 0.6)
+    assert along_path([Likeness(0.5, 0.9, 0.1), Likeness(0.3, 0.5, 0.1)]).normalized == pytest.approx(0.3 / 0.6)
 
 
 def test_stability_over_seeds():
@@ -190,7 +190,7 @@ def test_a_picture_is_scored_against_its_natural_examples(scored):
     assert found.quantile == np.mean(natural.scores[1] <= (logits[2] + 3))
     assert found.robust_ratio == robust_ratio(MODEL, objectives[1], image, SHAKE, KEY)
     crops = np.concatenate([natural.pictures[1], natural.others[1]])
-    assert found.colour_distance == colour_distance(image, crops)
+    assert found.color_distance == color_distance(image, crops)
     assert found.slope == spectral_slope(image)
     assert found.natural_slope == pytest.approx(np.mean([spectral_slope(crop) for crop in crops]))
     assert (found.steps, found.seconds) == (4, 2)
@@ -199,7 +199,7 @@ def test_a_picture_is_scored_against_its_natural_examples(scored):
     assert found.seed_stability == pytest.approx(seed_stability(own, of_crops), rel=1e-4)
     assert list(found.path) == ["units.pre", "units"]
     likeness = path_similarity(own[0], of_crops[: len(natural.best[1])], of_crops[len(natural.best[1]) :])
-    assert found.path["units"] == pytest.approx(likeness.normalised, rel=1e-3, nan_ok=True)
+    assert found.path["units"] == pytest.approx(likeness.normalized, rel=1e-3, nan_ok=True)
     assert [each.network for each in found.transfer] == ["small"]
     again = score(MODEL, objectives[1], rendering, natural, **how, layers=["units"])
     assert list(again.path) == ["units"] and again.activation == found.activation

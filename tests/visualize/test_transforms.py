@@ -7,7 +7,7 @@ from scipy import ndimage
 from diffprog.optimize import value_and_grad
 from diffprog.visualize import chain, gentle, jitter, lucid, pad, rotate, scale, still, wide
 from diffprog.visualize.transforms import Affine
-from diffprog.visualize.transforms.affine import FILL
+from diffprog.visualize.transforms._geometric import FILL
 
 IMAGE = np.random.default_rng(0).uniform(size=(20, 24, 3)).astype(np.float32)
 KEYS = jax.random.split(jax.random.key(0), 30)
@@ -17,7 +17,7 @@ def drawn(transform, key, image):
     return np.asarray(jax.jit(lambda key, image: transform(key, image))(key, image))
 
 
-def test_no_motion_copies_and_padding_adds_grey():
+def test_no_motion_copies_and_padding_adds_gray():
     np.testing.assert_allclose(drawn(still, KEYS[0], IMAGE), IMAGE, atol=1e-6)
     expected = np.pad(IMAGE, ((3, 3), (3, 3), (0, 0)), constant_values=FILL)
     np.testing.assert_allclose(drawn(pad(3), KEYS[0], IMAGE), expected, atol=1e-6)
@@ -46,8 +46,8 @@ def test_one_sampling_agrees_with_scipy(transform):
     for key in KEYS[:3]:
         matrix = np.asarray(transform.draw(key), np.float64)
         shape = (40 + transform.growth, 44 + transform.growth)
-        centre_in, centre_out = (np.array(image.shape[:2]) - 1) / 2, (np.array(shape) - 1) / 2
-        offset = centre_in + matrix[:2, 2] - matrix[:2, :2] @ centre_out
+        center_in, center_out = (np.array(image.shape[:2]) - 1) / 2, (np.array(shape) - 1) / 2
+        offset = center_in + matrix[:2, 2] - matrix[:2, :2] @ center_out
         padded = np.pad(image.astype(np.float64), ((30, 30), (30, 30), (0, 0)), constant_values=FILL)
         plane = lambda c: ndimage.affine_transform(padded[..., c], matrix[:2, :2], offset + 30, shape, order=1)
         np.testing.assert_allclose(drawn(transform, key, image), np.stack([plane(c) for c in range(3)], -1), atol=1e-4)
@@ -76,7 +76,7 @@ def test_a_chain_multiplies_maps_of_independent_draws():
 
 
 def test_two_steps_in_one_sampling():
-    """Padding, then a known shift: the border's grey shows where the shift reaches over the edge."""
+    """Padding, then a known shift: the border's gray shows where the shift reaches over the edge."""
     shift = Affine(0, 0, lambda _: jnp.array([[1.0, 0, -2], [0, 1, 0], [0, 0, 1]]), 1)
     moved = drawn(chain(pad(1), shift), KEYS[0], IMAGE)
     np.testing.assert_allclose(moved[:3], FILL, atol=1e-6)

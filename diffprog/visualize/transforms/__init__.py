@@ -4,9 +4,9 @@ A transform is called as `shake(key, image)`, image (height, width, c), and is d
 tells what becomes of a height and a width. `chain` puts transforms one after the other.
 """
 
-from diffprog.visualize.transforms.affine import Affine, flip, jitter, pad, rotate, scale
-from diffprog.visualize.transforms.chains import Transform, chain, gentle, lucid, still, wide
-from diffprog.visualize.transforms.filters import Filter, blend, blur, colour_shift, crop, noise, resize
+from diffprog.visualize.transforms._compose import Transform, chain, gentle, lucid, still, wide
+from diffprog.visualize.transforms._filters import Filter, blend, blur, color_shift, crop, noise, resize
+from diffprog.visualize.transforms._geometric import Affine, flip, jitter, pad, rotate, scale
 
 __all__ = [
     "Affine",
@@ -15,7 +15,7 @@ __all__ = [
     "blend",
     "blur",
     "chain",
-    "colour_shift",
+    "color_shift",
     "crop",
     "flip",
     "gentle",

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffprog import attack
-from diffprog.attack.looks import by_gradient
-from diffprog.attack.method import Method, smaller
-from diffprog.attack.norms import linf
-from diffprog.attack.search import search
+from diffprog.attack._engine.method import Method, smaller
+from diffprog.attack._engine.queries import by_gradient
+from diffprog.attack._engine.run import search
+from diffprog.attack._norms import linf
 
 COUNT, SIZE, CLASSES, BATCH = 22, 16, 5, 8
 EPSILONS = np.array([4, 12, 30]) / 255

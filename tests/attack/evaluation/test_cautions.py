@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from diffprog import attack
-from diffprog.attack.evaluation.evaluation import Evaluation
-from diffprog.attack.evaluation.model_checks import check_model
-from diffprog.attack.evaluation.outcome import Outcome
-from diffprog.attack.evaluation.probe import probe
-from diffprog.attack.evaluation.result_checks import check_results
-from diffprog.attack.loop import Loop
-from diffprog.attack.method import Oracle
+from diffprog.attack._engine.loop import Loop
+from diffprog.attack._engine.method import Oracle
+from diffprog.attack._evaluation.model_checks import check_model
+from diffprog.attack._evaluation.outcome import Outcome
+from diffprog.attack._evaluation.probe import probe
+from diffprog.attack._evaluation.result_checks import check_results
+from diffprog.attack._evaluation.results import Evaluation
 from tests.attack.evaluation import job
 
 WEIGHTS = np.random.default_rng(0).normal(size=(6, 5)).astype(np.float32)
@@ -23,25 +23,25 @@ DRAWS = np.random.default_rng(5)
 
 plain = lambda x: x @ WEIGHTS
 fresh = lambda x: x @ WEIGHTS + DRAWS.normal(size=5)  # other numbers in every program
-normalising = lambda x: (x - x.mean(axis=0)) @ WEIGHTS
+normalizing = lambda x: (x - x.mean(axis=0)) @ WEIGHTS
 certain = lambda x: 15 * plain(x)
 rounding = lambda x: jnp.round(x * 8) / 8 @ WEIGHTS
 three = lambda x: x @ WEIGHTS[:, :3]
-random = attack.Randomised(lambda x, key: x @ WEIGHTS + jax.random.normal(key, (5,)), samples=3)
+random = attack.Randomized(lambda x, key: x @ WEIGHTS + jax.random.normal(key, (5,)), samples=3)
 
 
 @pytest.mark.parametrize(
     ("model", "codes"),
     [
         (plain, []),
-        (fresh, ["randomised"]),
-        (normalising, ["batch-dependent"]),
+        (fresh, ["randomized"]),
+        (normalizing, ["batch-dependent"]),
         (certain, ["saturated"]),
         (rounding, ["zero-gradient"]),
         (three, ["few-classes"]),
         (random, []),
     ],
-    ids=["plain", "fresh", "normalising", "certain", "rounding", "three", "random"],
+    ids=["plain", "fresh", "normalizing", "certain", "rounding", "three", "random"],
 )
 def test_models(model, codes):
     oracle = Oracle(model, False, None, "jax")

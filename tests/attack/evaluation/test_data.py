@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from diffprog import attack
-from diffprog.attack.evaluation.data import batches
+from diffprog.attack._evaluation.data import batches
 from diffprog.images import save_png
 from tests.attack.evaluation import job
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from diffprog import attack
-from diffprog.attack.evaluation.outcome import Outcome
+from diffprog.attack._evaluation.outcome import Outcome
 from tests.attack.evaluation import job
 
 BATCHES, TIMES = 3, ("seconds", "compile_seconds")

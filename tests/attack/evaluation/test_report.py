@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from diffprog.attack.evaluation.caution import Caution
-from diffprog.attack.evaluation.curves import points, ticks
-from diffprog.attack.evaluation.hardest import Hard
-from diffprog.attack.evaluation.page import page
-from diffprog.attack.evaluation.pictures import as_picture
-from diffprog.attack.evaluation.table import budgets
+from diffprog.attack._evaluation.caution import Caution
+from diffprog.attack._evaluation.hardest import Hard
+from diffprog.attack._evaluation.report.curves import points, ticks
+from diffprog.attack._evaluation.report.page import page
+from diffprog.attack._evaluation.report.pictures import as_picture
+from diffprog.attack._evaluation.report.table import budgets
 from diffprog.images import read_image
 from tests import browser
 
@@ -20,7 +20,7 @@ NAMES = ("<b>ant</b>", "bee & co, bumblebee", "cat", "dog", "eel")
 
 
 def photographs():
-    """A colour image, a grey one with its channel in front, a row that is a square, and one that is no picture."""
+    """A color image, a gray one with its channel in front, a row that is a square, and one that is no picture."""
     rng = np.random.default_rng(0)
     for number, shape in enumerate([(40, 56, 3), (1, 28, 28), (64,), (7,)]):
         image = rng.uniform(0.2, 0.8, size=shape).astype(np.float32)

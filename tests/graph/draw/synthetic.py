@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from diffprog.graph.nodes import Edge, Node, Place, Source
+from diffprog.graph._recording.nodes import Edge, Node, Place, Source
 
 
 def recording(rows, differentiated=True):

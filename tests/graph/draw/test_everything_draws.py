@@ -10,8 +10,8 @@ import pytest
 from jax import lax
 
 import diffprog as dp
-from diffprog.graph import draw
-from diffprog.graph.draw.page_data import page_data
+from diffprog.graph import _draw as draw
+from diffprog.graph._draw.page_data import page_data
 
 X = np.linspace(-1, 1, 6, dtype=np.float32).reshape(2, 3)
 

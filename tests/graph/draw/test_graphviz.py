@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from diffprog.graph.draw import dot
+from diffprog.graph._draw import dot
 from tests.graph.draw import programs
 from tests.graph.draw.synthetic import random_rows, recording
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import scipy.optimize
 
-from diffprog.graph.draw.coordinates import nearest
-from diffprog.graph.draw.layers import _crossed, _crossings, arrangements
-from diffprog.graph.draw.layout import layout
-from diffprog.graph.draw.outline import Group, outline
+from diffprog.graph._draw.coordinates import nearest
+from diffprog.graph._draw.grouping import Group, outline
+from diffprog.graph._draw.layering import _crossed, _crossings, arrangements
+from diffprog.graph._draw.layout import layout
 from tests.graph.draw.synthetic import chain_rows, loop_rows, random_rows, recording
 
 GRAPHS = {

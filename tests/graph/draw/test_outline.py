@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from diffprog.graph.draw.outline import CROWD, Group, outline, parts, shown
+from diffprog.graph._draw.grouping import CROWD, Group, outline, parts, shown
 from tests.graph.draw.synthetic import chain_rows, loop_rows, random_rows, recording
 
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from diffprog.graph.draw import embedded, html
-from diffprog.graph.draw.layers import arrangements
-from diffprog.graph.draw.layout import lay_out
-from diffprog.graph.draw.outline import Group, outline
+from diffprog.graph._draw import embedded, html
+from diffprog.graph._draw.grouping import Group, outline
+from diffprog.graph._draw.layering import arrangements
+from diffprog.graph._draw.layout import lay_out
 from tests import browser
 from tests.graph.draw import programs
 from tests.graph.draw.synthetic import chain_rows, loop_rows, random_rows, recording
@@ -262,7 +262,7 @@ def test_marks_can_be_seen_in_light_and_dark(show, scheme):
 
 
 def contrast(a, b):
-    """Of two CSS colours, by WCAG 2.1."""
+    """Of two CSS colors, by WCAG 2.1."""
 
     def luminance(color):
         channels = np.array([float(x) for x in color[color.index("(") + 1 : -1].split(",")[:3]]) / 255

@@ -2,7 +2,7 @@
 
 import pytest
 
-from diffprog.graph.draw import text
+from diffprog.graph._draw import text
 from tests.graph.draw import programs
 from tests.graph.draw.synthetic import chain_rows, recording
 

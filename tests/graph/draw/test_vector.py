@@ -6,8 +6,8 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 import pytest
 
-from diffprog.graph.draw import svg
-from diffprog.graph.draw.scale import Scale, scale_of
+from diffprog.graph._draw import svg
+from diffprog.graph._draw.scale import Scale, scale_of
 from tests.graph.draw import programs
 from tests.graph.draw.synthetic import chain_rows, random_rows, recording
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffprog.files import write_text
-from diffprog.graph.draw import html
-from diffprog.graph.draw.arrays import shown
-from diffprog.graph.draw.page_data import page_data
-from diffprog.graph.draw.webpage import script_json
-from diffprog.graph.summaries import summarize
+from diffprog._util.files import write_text
+from diffprog.graph._draw import html
+from diffprog.graph._draw.arrays import shown
+from diffprog.graph._draw.page_data import page_data
+from diffprog.graph._draw.webpage import script_json
+from diffprog.graph._recording.summaries import summarize
 from tests.graph.draw import programs
 from tests.graph.draw.synthetic import recording
 
@@ -81,7 +81,7 @@ def test_pictures_are_the_values():
     told = shown(image)
     assert told["scaled"] == "black 0, white 1"
     np.testing.assert_array_equal(decoded(told), np.round(255 * image).astype(np.uint8))
-    signed = (image - 0.25)[None, ..., :1]  # as a gradient: grey is zero
+    signed = (image - 0.25)[None, ..., :1]  # as a gradient: gray is zero
     told = shown(signed)
     assert told["scaled"] == "black -0.7444, white 0.7444"
     np.testing.assert_allclose(decoded(told), (signed[0, ..., 0] / 0.744429 + 1) * 127.5, atol=0.51)

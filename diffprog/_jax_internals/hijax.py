@@ -1,0 +1,91 @@
+"""Primitives with a derivative of their own (`jax.experimental.hijax`), as the installed JAX knows them."""
+
+from collections.abc import Callable
+
+import jax
+from jax._src import ad_util, hijax
+from jax._src.interpreters import ad
+
+from diffprog._jax_internals import is_symbolic_zero
+
+__all__ = ["has_transpose", "is_given_by_tangents", "run_backward", "run_forward", "run_transpose", "tangent_map"]
+
+_HiPrimitive = getattr(hijax, "HiPrim", None) or hijax.VJPHiPrimitive  # its name until JAX 0.11
+
+# Since JAX 0.12 a primitive may say that its reverse mode is the transpose of its forward mode.
+_from_jvp = getattr(hijax, "_vjp_fwd_from_jvp", None)
+_from_linearization = getattr(hijax, "_vjp_fwd_from_lin", None)
+_linearization_from_jvp = getattr(hijax, "_lin_from_jvp", None)
+
+
+def run_forward(primitive, wanted, args):
+    """The primitive's own forward rule: (results, which of them have a gradient, what its backward rule needs)."""
+    args, wanted = (jax.tree.unflatten(primitive.in_tree, x) for x in (args, wanted))
+    results, residuals, *rest = primitive.vjp_fwd(wanted, *args)
+    live = rest[0] if rest else True
+    saved = (residuals, *rest[1:])  # since JAX 0.12 with those residuals whose structure is known
+    live = jax.tree.leaves(jax.tree.broadcast(live, results))
+    return primitive.out_tree.flatten_up_to(results), live, saved
+
+
+def run_backward(primitive, wanted, saved, cotangents) -> list:
+    """The primitive's own backward rule: cotangents of its results, None for zero, to those of its arguments."""
+    sums = _sums(primitive, wanted)
+    primitive.vjp_bwd(*saved, _cotangents(primitive, cotangents), *jax.tree.unflatten(primitive.in_tree, sums))
+    return _totals(sums)
+
+
+def has_transpose(primitive) -> bool:
+    return isinstance(primitive, _HiPrimitive) and type(primitive).transpose is not _HiPrimitive.transpose
+
+
+def run_transpose(primitive, wanted, args, cotangents) -> list:
+    """The primitive's own transpose, where it is linear in the wanted arguments."""
+    sums = _sums(primitive, wanted)
+    mixed = [total if want else x for total, x, want in zip(sums, args, wanted, strict=True)]
+    primitive.transpose(_cotangents(primitive, cotangents), *jax.tree.unflatten(primitive.in_tree, mixed))
+    return _totals(sums)
+
+
+def _sums(primitive, wanted):
+    kinds = (ad.ValAccum if want else ad.NullAccum for want in wanted)
+    return [kind(aval.to_ct_aval()) for kind, aval in zip(kinds, primitive.in_avals_flat, strict=True)]
+
+
+def _totals(sums):
+    found = [total.freeze() if isinstance(total, ad.ValAccum) else None for total in sums]
+    return [None if g is None or is_symbolic_zero(g) else g for g in found]
+
+
+def _cotangents(primitive, cotangents):
+    pairs = zip(cotangents, primitive.out_avals_flat, strict=True)
+    full = [ad_util.Zero(aval.to_ct_aval()) if g is None else g for g, aval in pairs]
+    return jax.tree.unflatten(primitive.out_tree, full)
+
+
+def is_given_by_tangents(primitive) -> bool:
+    """Whether the primitive leaves reverse mode to the transpose of its forward mode."""
+    return type(primitive).vjp_fwd in (_from_jvp, _from_linearization)
+
+
+def tangent_map(primitive, wanted, args) -> Callable:
+    """tangents of the wanted arguments -> results, their tangents (None for zero)."""
+    args = jax.tree.unflatten(primitive.in_tree, args)
+
+    def run(*tangents):
+        tangents = iter(tangents)
+        full = [
+            next(tangents) if want else ad_util.Zero(aval.to_tangent_aval())
+            for want, aval in zip(wanted, primitive.in_avals_flat, strict=True)
+        ]
+        full = jax.tree.unflatten(primitive.in_tree, full)
+        kind = type(primitive)
+        if kind.vjp_fwd is _from_jvp or kind.lin is _linearization_from_jvp:
+            results, found = primitive.jvp(args, full)
+        else:
+            results, residuals, *rest = primitive.lin(jax.tree.unflatten(primitive.in_tree, wanted), *args)
+            found = primitive.linearized(residuals, *rest[1:], *full)
+        found = primitive.out_tree.flatten_up_to(found)
+        return primitive.out_tree.flatten_up_to(results), [None if is_symbolic_zero(t) else t for t in found]
+
+    return run

@@ -1,0 +1,49 @@
+"""Mutable arrays (`jax.new_ref`), as the installed JAX knows them."""
+
+from functools import lru_cache
+
+from jax._src.state import discharge
+
+from diffprog._jax_internals import closed, trace_to_jaxpr
+
+__all__ = ["discharged", "pure_operation", "reference_type"]
+
+
+def reference_type(primitive, avals, params):
+    """The type of the reference that `new_ref` or `empty_ref` would make."""
+    aval, _ = primitive.abstract_eval(*avals, **params)
+    return aval
+
+
+def pure_operation(primitive, avals, params, own: tuple[bool, ...]):
+    """An operation on references as a function of values.
+
+    Args:
+      avals: types of the operation's arguments.
+      own: which of them are references that become values; the others stay as they are.
+
+    Returns:
+      closed jaxpr, arguments with values in the place of references -> results + new values of these references.
+    """
+    if primitive.name in ("get", "swap", "addupdate"):
+        return _cached_pure_operation(primitive, tuple(avals), tuple(params.items()), own)
+    return _pure_operation(primitive, avals, params, own)
+
+
+def _pure_operation(primitive, avals, params, own):
+    def operation(*args):
+        found = primitive.bind(*args, **params)
+        return found if primitive.multiple_results else [found]
+
+    program, _ = trace_to_jaxpr(operation, avals, primitive.name)
+    return discharge.discharge_state(program, should_discharge=own, lower=False)
+
+
+@lru_cache(maxsize=1024)
+def _cached_pure_operation(primitive, avals, params, own):
+    return _pure_operation(primitive, avals, dict(params), own)
+
+
+def discharged(jaxpr):
+    """A jaxpr whose inputs are references as a function of their first values, closed: values -> last values."""
+    return discharge.discharge_state(closed(jaxpr))

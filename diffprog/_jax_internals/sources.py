@@ -1,0 +1,91 @@
+"""Where in the program an operation comes from: stack frames and name stacks."""
+
+from collections.abc import Callable
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
+from functools import cache
+from typing import NamedTuple
+
+from jax._src import source_info_util
+
+from diffprog._jax_internals.devices import same_context
+
+
+class RawFrame(NamedTuple):
+    """A frame of a stack: its file, line and function, and whether JAX or diffprog hide it in their tracebacks."""
+
+    file: str
+    line: int
+    function: str
+    hidden: bool
+
+
+@cache
+def _hidden(file: str) -> bool:
+    return not source_info_util.is_user_filename(file)
+
+
+def frames(equation=None) -> list[RawFrame]:
+    """The stack of the operation that is running now, innermost first. An operation of a traced function, as the body
+    of a `jit` or a loop, has the frames of that function alone, as it was traced.
+
+    Args:
+      equation: of a jaxpr, to ask for its stack instead.
+    """
+    info = source_info_util.current() if equation is None else equation.source_info
+    traceback = info.traceback
+    if traceback is None:
+        return []
+    return [
+        RawFrame(frame.file_name, frame.line_num, frame.function_name, _hidden(frame.file_name))
+        for frame in traceback.frames
+    ]
+
+
+def is_backward(equation) -> bool:
+    """Whether an equation of a jaxpr belongs to a reverse pass that kept its sources."""
+    return any(_is_reverse(entry) for entry in equation.source_info.name_stack.stack)
+
+
+def _is_reverse(entry) -> bool:
+    return isinstance(entry, source_info_util.Transform) and entry.name == "transpose"
+
+
+def scopes() -> tuple[str, ...]:
+    """The names of the scopes (`jax.named_scope`, modules) around the operation that is running now. Operations of a
+    reverse pass stand in the scope of the operation that they differentiate, after "backward"."""
+    stack = source_info_util.current_name_stack().stack
+    names = tuple(entry.name for entry in stack if isinstance(entry, source_info_util.Scope))
+    reverse = any(map(_is_reverse, stack))
+    return ("backward", *names) if reverse and names[:1] != ("backward",) else names
+
+
+_keep_sources = ContextVar("keep_sources", default=False)
+
+
+@contextmanager
+def keeping_sources():
+    """While this lasts, `same_place` restores source lines and scopes too; that costs time."""
+    token = _keep_sources.set(True)
+    try:
+        yield
+    finally:
+        _keep_sources.reset(token)
+
+
+def same_place() -> Callable | None:
+    """Makes the context manager under which an operation's reverse pass runs: on the mesh of the operation, and where
+    sources are kept, with its source line and in its scope, after "backward". None if nothing has to be set."""
+    mesh = same_context()
+    if not _keep_sources.get():
+        return mesh
+    traceback = source_info_util.current().traceback
+    stack = source_info_util.current_name_stack().stack
+    stack = source_info_util.NameStack((source_info_util.Transform("transpose"), *stack))
+
+    @contextmanager
+    def restore():
+        with source_info_util.user_context(traceback, name_stack=stack), (mesh or nullcontext)():
+            yield
+
+    return restore

@@ -1,0 +1,195 @@
+"""Seeing the operations of a program where the program makes them.
+
+A `Trace` sees an operation late: `vmap` and gradients inside the traced function have had theirs already, so that of
+`jax.grad(loss)` it sees the operations of a gradient. Whoever wants to act as if the source had been edited has to be
+there when the operation is called, and that is `Primitive.bind`. While a function is watched, that method and the one
+that enters a scope are replaced by those below; in threads that watch nothing they do what they always did.
+
+A jitted function is staged anew for its watchers: they are part of the key of JAX's caches, and so is the place of the
+call, if they ask for it.
+"""
+
+import contextlib
+import itertools
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from types import FrameType
+from typing import Any
+
+import jax
+from jax._src import core, source_info_util
+from jax.extend.core.primitives import jit_p
+
+from diffprog._jax_internals.scopes import as_path
+
+__all__ = ["Operation", "Watcher", "unwatched", "watched"]
+
+_key = jax.make_user_context(None)._obj
+_Scope = source_info_util.ExtendNameStackContextManager
+_bind, _enter, _exit = core.Primitive.bind, _Scope.__enter__, _Scope.__exit__
+
+
+@dataclass
+class Operation:
+    """An operation that has just run.
+
+    Attributes:
+      primitive, args, params: what ran, with the arguments of `bind`.
+      results: what it returned: one value, or a list.
+      scopes: names of the scopes around it, also of those around the staged functions that it is in.
+      caller: the frame of Python that called it.
+    """
+
+    primitive: Any
+    args: tuple
+    params: dict
+    results: Any
+    scopes: tuple[str, ...]
+    caller: FrameType
+
+    @property
+    def path(self) -> str:
+        return as_path(self.scopes)
+
+    @property
+    def function(self) -> str | None:
+        """The name of a function that has a derivative of its own, None for other operations."""
+        functions = self.params.get("subfuns", ())
+        info = getattr(functions[0], "debug_info", None) if functions else None
+        return info and info.func_name
+
+    @cached_property
+    def user_line(self) -> tuple[str, int, str] | None:
+        """(file, line, function) of the user's code that called it, None if there is none."""
+        frame = self.caller
+        while frame is not None and not source_info_util.is_user_filename(frame.f_code.co_filename):
+            frame = frame.f_back
+        return frame and (frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
+
+
+@dataclass(eq=False)
+class Watcher:
+    """Somebody who sees operations.
+
+    Attributes:
+      act: an operation -> what is returned in place of its results.
+      by_path, by_line: whether it looks at the path or the line. A function that is compiled once for all its callers
+        is then staged for each path, and for each call.
+    """
+
+    act: Callable[[Operation], Any]
+    by_path: bool
+    by_line: bool
+
+
+class _State(threading.local):
+    """Of this thread: who watches, the outermost first; the scopes; the number of jitted calls."""
+
+    def __init__(self):
+        self.watchers: tuple[Watcher, ...] = ()
+        self.scopes: tuple[str, ...] = ()
+        self.calls = 0
+
+    def set(self, watchers):
+        self.watchers = watchers
+        self.update_key()
+
+    def update_key(self):
+        if not self.watchers:
+            _key.swap_local(None)
+            return
+        scopes = self.scopes if any(w.by_path for w in self.watchers) else None
+        calls = self.calls if any(w.by_line for w in self.watchers) else None
+        _key.swap_local((self.watchers, scopes, calls))
+
+
+_state = _State()
+_lock = threading.Lock()
+_users = 0
+_calls = itertools.count(1)
+
+
+@contextlib.contextmanager
+def watched(watcher: Watcher):
+    """Let `watcher` see every operation that this thread calls meanwhile, also while functions are staged.
+
+    What JAX and diffprog call to carry an operation out, such as the operations of its derivative, is not shown, nor
+    are functions that have a derivative of their own (`custom_jvp`, `custom_vjp`) looked into. Of several watchers the
+    last one sees an operation first.
+    """
+    global _users
+    with _lock:
+        _users += 1
+        core.Primitive.bind, _Scope.__enter__, _Scope.__exit__ = _watched_bind, _watched_enter, _watched_exit
+    before, scopes = _state.watchers, _state.scopes
+    if not before:
+        stack = source_info_util.current_name_stack().stack
+        _state.scopes = tuple(part.name for part in stack if isinstance(part, source_info_util.Scope))
+    _state.set((*before, watcher))
+    try:
+        yield
+    finally:
+        _state.scopes = scopes
+        _state.set(before)
+        with _lock:
+            _users -= 1
+            if not _users:
+                core.Primitive.bind, _Scope.__enter__, _Scope.__exit__ = _bind, _enter, _exit
+
+
+@contextlib.contextmanager
+def unwatched():
+    """Nobody sees the operations that are called meanwhile."""
+    before = _state.watchers
+    if not before:
+        yield
+        return
+    _state.set(())
+    try:
+        yield
+    finally:
+        _state.set(before)
+
+
+def _watched_bind(primitive, *args, **params):
+    watchers = _state.watchers
+    if not watchers:
+        return _bind(primitive, *args, **params)
+    try:
+        _state.set(())
+        results = _bind(primitive, *args, **params)
+        if primitive is jit_p:
+            _state.calls = next(_calls)
+        elif not _is_replayed():
+            operation = Operation(primitive, args, params, results, _state.scopes, sys._getframe(1))
+            for i in reversed(range(len(watchers))):
+                _state.set(watchers[:i])
+                operation.results = watchers[i].act(operation)
+            results = operation.results
+        return results
+    finally:
+        _state.set(watchers)
+
+
+def _is_replayed() -> bool:
+    """Whether JAX is running a staged program, or one backward, in Python: its operations were seen when they were
+    staged. Then, and only then, it says where the operation to come was called."""
+    return source_info_util._source_info_context.context.traceback is not None
+
+
+def _watched_enter(self):
+    result = _enter(self)
+    if _state.watchers or _state.scopes:
+        _state.scopes = (*_state.scopes, self.name)
+        _state.update_key()
+    return result
+
+
+def _watched_exit(self, *error):
+    if _state.scopes and _state.scopes[-1] == self.name:
+        _state.scopes = _state.scopes[:-1]
+        _state.update_key()
+    return _exit(self, *error)

@@ -1,0 +1,223 @@
+"""Convolutions: strided, dilated, grouped, batch-grouped, in any layout.
+
+Both cotangents of a convolution are convolutions. With `size(n, d) = d (n - 1) + 1` the extent of n elements that
+lie d apart, the cotangent of the input slides the reversed kernel over the cotangent of the result, whose elements
+are set apart by the stride; the cotangent of the kernel slides that same spread cotangent over the input.
+
+A depthwise convolution of images is instead written as shifted multiply-adds on a CPU, forwards and backwards
+(`diffprog._rules.depthwise`), where XLA's own is up to 200 times slower.
+"""
+
+from functools import partial
+
+import jax
+import numpy as np
+from jax import lax, typeof
+
+from diffprog._rules import depthwise
+from diffprog._tracer.rules import rule
+
+
+@rule("conv_general_dilated")
+def _convolution(primitive, wanted, args, params):
+    if _is_depthwise(*map(typeof, args), params):
+        return _depthwise(primitive, wanted, args, params)
+    x, kernel = args
+    x_aval, kernel_aval = typeof(x), typeof(kernel)
+    y = primitive.bind(x, kernel, **params)
+    # Only what the wanted cotangents need is kept.
+    to_x = _to_input(x_aval, kernel, params) if wanted[0] else None
+    to_kernel = _to_kernel(x, kernel_aval, params) if wanted[1] else None
+    return y, lambda g: (to_x and to_x(g), to_kernel and to_kernel(g))
+
+
+def _extent(sizes, spacing):
+    return np.array([(n - 1) * d + 1 if n else 0 for n, d in zip(sizes, spacing, strict=True)], int)
+
+
+def _spatial_sizes(shape, spec):
+    return [shape[d] for d in spec[2:]]
+
+
+def _swap_first(spec):
+    return (spec[1], spec[0], *spec[2:])
+
+
+def _regroup(x, groups, from_dim, to_dim):
+    """Split `groups` off the front of one dimension and put them at the front of another."""
+    size = x.shape[from_dim] // groups
+    x = lax.reshape(x, (*x.shape[:from_dim], groups, size, *x.shape[from_dim + 1 :]))
+    target = to_dim if to_dim < from_dim else to_dim + 1
+    order = [d for d in range(x.ndim) if d != from_dim]
+    order.insert(order.index(target), from_dim)
+    x = lax.transpose(x, order)
+    at = order.index(from_dim)
+    return lax.reshape(x, (*x.shape[:at], groups * x.shape[at + 1], *x.shape[at + 2 :]))
+
+
+def _convolve(x, kernel, numbers, params, like, **changes):
+    options = {name: params[name] for name in ("precision", "preferred_element_type")}
+    found = lax.conv_general_dilated(
+        x, kernel, dimension_numbers=lax.ConvDimensionNumbers(*numbers), **options, **changes
+    )
+    return lax.convert_element_type(found, like.dtype)
+
+
+def _to_input(x, kernel, params):
+    x_spec, k_spec, y_spec = params["dimension_numbers"]
+    strides, spread, dilation = params["window_strides"], params["lhs_dilation"], params["rhs_dilation"]
+    groups, batch_groups = params["feature_group_count"], params["batch_group_count"]
+    kernel_extent = _extent(_spatial_sizes(kernel.shape, k_spec), dilation)
+    x_extent = _extent(_spatial_sizes(x.shape, x_spec), spread)
+
+    def pull(g):
+        weights = lax.convert_element_type(lax.rev(kernel, k_spec[2:]), g.dtype)
+        count = max(groups, batch_groups)
+        if count > 1:
+            weights = _regroup(weights, count, k_spec[0], k_spec[1])
+        low = kernel_extent - 1 - [low for low, _ in params["padding"]]
+        high = x_extent + kernel_extent - 1 - _extent(_spatial_sizes(g.shape, y_spec), strides) - low
+        found = _convolve(
+            g,
+            weights,
+            (y_spec, _swap_first(k_spec), x_spec),
+            params,
+            x,
+            window_strides=spread,
+            padding=list(zip(low, high, strict=True)),
+            lhs_dilation=strides,
+            rhs_dilation=dilation,
+            feature_group_count=count,
+        )
+        return _regroup(found, count, x_spec[1], x_spec[0]) if batch_groups > 1 else found
+
+    return pull
+
+
+def _to_kernel(x, kernel, params):
+    x_spec, k_spec, y_spec = params["dimension_numbers"]
+    strides, spread, dilation = params["window_strides"], params["lhs_dilation"], params["rhs_dilation"]
+    groups, batch_groups = params["feature_group_count"], params["batch_group_count"]
+    kernel_extent = _extent(_spatial_sizes(kernel.shape, k_spec), dilation)
+    x_extent = _extent(_spatial_sizes(x.shape, x_spec), spread)
+
+    def pull(g):
+        if 0 in g.shape:
+            return lax.full(kernel.shape, 0, kernel.dtype)
+        low = np.array([low for low, _ in params["padding"]], int)
+        high = _extent(_spatial_sizes(g.shape, y_spec), strides) - x_extent + kernel_extent - 1 - low
+        return _convolve(
+            lax.convert_element_type(x, g.dtype),
+            g,
+            (_swap_first(x_spec), _swap_first(y_spec), _swap_first(k_spec)),
+            params,
+            kernel,
+            window_strides=dilation,
+            padding=list(zip(low, high, strict=True)),
+            lhs_dilation=spread,
+            rhs_dilation=strides,
+            feature_group_count=batch_groups,
+            batch_group_count=groups,
+        )
+
+    return pull
+
+
+# ---------------------------------------------------------------- depthwise
+
+
+def _is_depthwise(x, kernel, params) -> bool:
+    """Whether this is a convolution of images with one filter per channel that the shifted form computes."""
+    x_spec, k_spec, _ = params["dimension_numbers"]
+    channels = x.shape[x_spec[1]]
+    return (
+        x.ndim == 4
+        and x.dtype == kernel.dtype
+        and params["feature_group_count"] == channels == kernel.shape[k_spec[0]] > 1
+        and params["batch_group_count"] == 1
+        and {*params["lhs_dilation"], *params["rhs_dilation"]} == {1}
+        and params["preferred_element_type"] in (None, x.dtype)
+        and min(side for pair in params["padding"] for side in pair) >= 0
+        and 0 not in (*x.shape, *kernel.shape)
+    )
+
+
+def _depthwise(primitive, wanted, args, params):
+    x_spec, k_spec, y_spec = params["dimension_numbers"]
+    strides, padding = params["window_strides"], tuple(map(tuple, params["padding"]))
+    x, kernel = args
+    x_aval, kernel_aval = typeof(x), typeof(kernel)
+    y = _depthwise_convolution(x, kernel, primitive, tuple(params.items()))
+
+    def to_x(g):
+        sizes = [(x_aval.shape, x_spec), (g.shape, y_spec), (kernel_aval.shape, k_spec)]
+        turned = depthwise.turned_padding(*(_spatial_sizes(*v) for v in sizes), padding)
+        if strides == (1, 1) and min(side for pair in turned for side in pair) >= 0:
+            numbers = lax.ConvDimensionNumbers(y_spec, k_spec, x_spec)
+            back = params | {"padding": turned, "dimension_numbers": numbers}
+            return _depthwise_convolution(g, lax.rev(kernel, k_spec[2:]), primitive, tuple(back.items()))
+        return lax.platform_dependent(g, kernel, cpu=shifted_to_x, default=native_to_x)
+
+    def shifted_to_x(g, kernel):
+        shape = _nhwc(x_aval.shape, x_spec)
+        found = depthwise.input_cotangent(_to_nhwc(g, y_spec), _to_hwio(kernel, k_spec), shape, strides, padding)
+        return _from_nhwc(found, x_spec)
+
+    def native_to_x(g, kernel):
+        return _to_input(x_aval, kernel, params)(g)
+
+    def shifted_to_kernel(g, x):
+        shape = [kernel_aval.shape[d] for d in _hwio(k_spec)]
+        found = depthwise.kernel_cotangent(_to_nhwc(g, y_spec), _to_nhwc(x, x_spec), tuple(shape), strides, padding)
+        return lax.transpose(found, np.argsort(_hwio(k_spec)))
+
+    def native_to_kernel(g, x):
+        return _to_kernel(x, kernel_aval, params)(g)
+
+    def to_kernel(g):
+        return lax.platform_dependent(g, x, cpu=shifted_to_kernel, default=native_to_kernel)
+
+    if not wanted[1]:
+        return y, lambda g: (to_x(g), None)
+    if not wanted[0]:
+        return y, lambda g: (None, to_kernel(g))
+    return y, lambda g: (to_x(g), to_kernel(g))
+
+
+@partial(jax.jit, static_argnums=(2, 3))
+def _depthwise_convolution(x, kernel, primitive, params):
+    """The convolution, in the form that is fast on the platform it will run on.
+
+    Jitted, so that equal layers are traced and lowered once, and so are their backward passes, which with stride 1
+    are the same convolution with the kernel turned round.
+    """
+    params = dict(params)
+    x_spec, k_spec, y_spec = params["dimension_numbers"]
+
+    def shifted(x, kernel):
+        sums = depthwise.forward(
+            _to_nhwc(x, x_spec), _to_hwio(kernel, k_spec), params["window_strides"], tuple(params["padding"])
+        )
+        return _from_nhwc(sums, y_spec)
+
+    return lax.platform_dependent(x, kernel, cpu=shifted, default=lambda x, k: primitive.bind(x, k, **params))
+
+
+def _nhwc(values, spec) -> tuple:
+    return values[spec[0]], *_spatial_sizes(values, spec), values[spec[1]]
+
+
+def _to_nhwc(x, spec):
+    return lax.transpose(x, _nhwc(range(4), spec))
+
+
+def _from_nhwc(x, spec):
+    return lax.transpose(x, np.argsort(_nhwc(range(4), spec)))
+
+
+def _hwio(spec) -> tuple:
+    return *spec[2:], spec[1], spec[0]
+
+
+def _to_hwio(kernel, spec):
+    return lax.transpose(kernel, _hwio(spec))

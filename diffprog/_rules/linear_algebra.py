@@ -1,0 +1,261 @@
+"""Triangular factorizations and linear solves.
+
+Cotangents in the formulas below pair with tangents as in the literature, Re tr(G^H dX), where `conjugated` stands
+around them, and as in JAX, Re tr(G^T dX), where it does not (see `diffprog._rules.matrices`).
+"""
+
+import numpy as np
+from jax import lax, typeof
+from jax.lax import add, mul, neg, sub
+
+from diffprog._jax_internals import instantiate, jaxpr_as_fun
+from diffprog._rules.derived import pullback_of
+from diffprog._rules.matrices import (
+    adjoint,
+    column_slice,
+    conj,
+    conjugated,
+    half_lower,
+    identity_like,
+    lower,
+    matmul,
+    placed,
+    row_slice,
+    solve_triangular,
+    transpose,
+    upper,
+)
+from diffprog._tracer.rules import rule
+
+# ---------------------------------------------------------------- Cholesky
+
+
+@rule("cholesky")
+def _cholesky(primitive, wanted, args, params):
+    """A = L L^H, of which the lower triangle alone is read (Murray 2016, arXiv:1602.07527, sec. 3).
+
+    The cotangent is that of the lower triangle; the symmetrization in `jax.numpy.linalg.cholesky` spreads it over both.
+    """
+    (a,) = args
+    factor = lower(primitive.bind(a))
+
+    def pull(g):
+        return (cholesky_cotangent(factor, g),)
+
+    return factor, conjugated(pull)
+
+
+def cholesky_cotangent(factor, g):
+    """From the cotangent of L to that of the lower triangle of A = L L^H."""
+    inner = half_lower(matmul(adjoint(factor), lower(g)))
+    left = solve_triangular(factor, inner, left_side=True, lower=True, transpose_a=True, conjugate_a=True)
+    whole = solve_triangular(factor, left, left_side=False, lower=True)
+    return half_lower(add(whole, adjoint(whole)))
+
+
+# ---------------------------------------------------------------- triangular solve
+
+
+@rule("triangular_solve")
+def _triangular_solve(primitive, wanted, args, params):
+    """op(A) X = B or X op(A) = B: B's cotangent solves the transposed system, A's is minus its product with X."""
+    a, b = args
+    x = primitive.bind(a, b, **params)
+    transposed = params | {"transpose_a": not params["transpose_a"]}
+
+    def to_a(g_b):
+        g = matmul(g_b, transpose(x)) if params["left_side"] else matmul(transpose(x), g_b)
+        g = transpose(g) if params["transpose_a"] else g
+        g = conj(g) if params["conjugate_a"] else g
+        beside = int(params["unit_diagonal"])  # the diagonal is not read then
+        return neg(lower(g, -beside) if params["lower"] else upper(g, beside))
+
+    def pull(g):
+        g_b = primitive.bind(a, g, **transposed)
+        return to_a(g_b) if wanted[0] else None, g_b
+
+    return x, pull
+
+
+# ---------------------------------------------------------------- LU
+
+
+@rule("lu")
+def _lu(primitive, wanted, args, params):
+    """P A = L U, of any shape, as dL = L tril(F, -1) and dU = triu(F) U with F = L^-1 P dA U^-1.
+
+    L and U are completed to square matrices by parts of the identity (de Hoog, Anderssen and Lukas 2011). The order
+    of the rows is locally constant.
+    """
+    (a,) = args
+    lu, pivots, order = primitive.bind(a, **params)
+
+    def pull(cotangents):
+        g, *_ = cotangents
+        left, right = _square_factors(lu)
+        f = add(lower(matmul(transpose(left), g), -1), upper(matmul(g, transpose(right))))
+        f = solve_triangular(left, f, left_side=True, lower=True, transpose_a=True, unit_diagonal=True)
+        f = solve_triangular(right, f, left_side=False, lower=False, transpose_a=True)
+        return (take_rows(f, inverse_order(order)),)
+
+    return [lu, pivots, order], [True, False, False], pull
+
+
+def _square_factors(lu):
+    """L (m x m) and U (n x n) of an m x n matrix that holds both, completed by the identity."""
+    m, n = lu.shape[-2:]
+    k = min(m, n)
+    left = lower(placed(column_slice(lu, 0, k), 0, m), -1)
+    right = upper(placed(row_slice(lu, 0, k), 0, n))
+    rest = identity_like(lax.full((*lu.shape[:-2], n - k, n - k), 0, lu.dtype))
+    return add(left, identity_like(left)), add(right, placed(rest, k, n))
+
+
+def take_rows(x, order):
+    """The rows of matrices in this order."""
+    batch = tuple(range(x.ndim - 2))
+    numbers = lax.GatherDimensionNumbers(
+        offset_dims=(x.ndim - 1,),
+        collapsed_slice_dims=(x.ndim - 2,),
+        start_index_map=(x.ndim - 2,),
+        operand_batching_dims=batch,
+        start_indices_batching_dims=batch,
+    )
+    sizes = (*[1] * (x.ndim - 1), x.shape[-1])
+    mode = lax.GatherScatterMode.PROMISE_IN_BOUNDS
+    return lax.gather(x, lax.expand_dims(order, [order.ndim]), numbers, sizes, unique_indices=True, mode=mode)
+
+
+def inverse_order(order):
+    positions = lax.broadcasted_iota(order.dtype, order.shape, order.ndim - 1)
+    return lax.sort((order, positions), num_keys=1)[1]
+
+
+def solve(a, b):
+    """A^-1 B for square matrices."""
+    lu, _, order = lax.linalg.lu(a)
+    half = solve_triangular(lu, take_rows(b, order), left_side=True, lower=True, unit_diagonal=True)
+    return solve_triangular(lu, half, left_side=True)
+
+
+# ---------------------------------------------------------------- QR
+
+
+@rule("qr")
+def _qr(primitive, wanted, args, params):
+    """Thin, square, wide and full QR; with pivoting the order of the columns is locally constant.
+
+    R has a real diagonal. It must not have a zero on it: the columns of A (the first ones, if A is wide) must be
+    linearly independent.
+    """
+    (a,) = args
+    q, r, *order = primitive.bind(a, **params)
+
+    def pull(cotangents):
+        g_q, g_r = (lax.full_like(x, 0) if g is None else g for x, g in zip((q, r), cotangents, strict=False))
+        g = qr_cotangent(q, r, g_q, g_r)
+        if order:
+            g = transpose(take_rows(transpose(g), inverse_order(order[0])))
+        return (g,)
+
+    return [q, r, *order], [True, True, *[False] * len(order)], conjugated(pull)
+
+
+def qr_cotangent(q, r, g_q, g_r):
+    """From the cotangents of Q and R to that of A = Q R."""
+    k, n = r.shape[-2:]
+    if k < n:
+        return _wide_qr_cotangent(q, r, g_q, g_r)
+    if k > n:
+        g_q = _fold_complement(q, g_q, n)
+        q, r, g_r = column_slice(q, 0, n), row_slice(r, 0, n), row_slice(g_r, 0, n)
+    return _thin_qr_cotangent(q, r, g_q, g_r)
+
+
+def _thin_qr_cotangent(q, r, g_q, g_r):
+    """[G_Q + Q herm(M)] R^-H with M = R G_R^H - G_Q^H Q, its lower triangle mirrored: Roberts and Roberts 2020
+    (arXiv:2009.10071), for complex matrices with the real part of the diagonal."""
+    m = sub(matmul(r, adjoint(g_r)), matmul(adjoint(g_q), q))
+    half = half_lower(m)
+    g = add(g_q, matmul(q, add(half, adjoint(half))))
+    return solve_triangular(r, g, left_side=False, lower=False, transpose_a=True, conjugate_a=True)
+
+
+def _wide_qr_cotangent(q, r, g_q, g_r):
+    """A = Q [R1 R2]: the square part as ever, and R2 = Q^H A2."""
+    m, n = r.shape[-2:]
+    r1, r2, g1, g2 = (column_slice(x, *where) for x in (r, g_r) for where in ((0, m), (m, n)))
+    a2 = matmul(q, r2)
+    first = _thin_qr_cotangent(q, r1, add(g_q, matmul(a2, adjoint(g2))), g1)
+    return lax.concatenate([first, matmul(q, g2)], first.ndim - 1)
+
+
+def _fold_complement(q, g_q, n):
+    """The cotangent of a full Q = [Q1 Q2] as one of Q1, for the Q2 that Householder reflections make.
+
+    Q - I = Y X with Y trapezoidal fixes Q2 by Q1: with Z = Q1[n:] (Q1[:n] - I)^-1,
+    dQ2 = dQ1 Z^H - (Q1 + Q2 Z) (dQ1[n:] - Z dQ1[:n])^H (arXiv:2409.13374, eq. 32 and 33).
+    """
+    m = q.shape[-1]
+    q1, q2, g1, g2 = (column_slice(x, *where) for x in (q, g_q) for where in ((0, n), (n, m)))
+    top = sub(row_slice(q1, 0, n), identity_like(row_slice(q1, 0, n)))
+    z = adjoint(solve(adjoint(top), adjoint(row_slice(q1, n, m))))
+    inner = matmul(adjoint(g2), add(q1, matmul(q2, z)))
+    below = lax.concatenate([matmul(adjoint(z), inner), neg(inner)], inner.ndim - 2)
+    return add(add(g1, matmul(g2, z)), below)
+
+
+# ---------------------------------------------------------------- tridiagonal and implicit solves
+
+
+@rule("tridiagonal_solve")
+def _tridiagonal_solve(primitive, wanted, args, params):
+    """The diagonals' cotangents are the diagonals of minus the product of B's cotangent with X."""
+    below, middle, above, b = args
+    x = primitive.bind(below, middle, above, b, **params)
+    axis = middle.ndim - 1
+
+    def shifted(v, by):
+        """v[..., i - by] at i, with 0 from outside."""
+        return lax.pad(v, np.zeros((), v.dtype), [(by, -by, 0) if d == axis else (0, 0, 0) for d in range(v.ndim)])
+
+    def pull(g):
+        g_b = primitive.bind(shifted(above, 1), middle, shifted(below, -1), g, **params)
+        diagonals = (
+            neg(lax.reduce_sum(mul(g_b, shifted(x, by)), (x.ndim - 1,))) if want else None
+            for by, want in zip((1, 0, -1), wanted, strict=False)
+        )
+        return *diagonals, g_b
+
+    return x, pull
+
+
+@rule("custom_linear_solve")
+def _custom_linear_solve(primitive, wanted, args, params):
+    """A X = B for a linear function A: B's cotangent solves the transposed system, and A's constants get that of
+    minus A X. What `solve` itself closes over has none, and auxiliary results have none, as in JAX."""
+    jaxprs, lengths = params["jaxprs"], params["const_lengths"]
+    ends = np.cumsum(lengths)
+    groups = [list(args[start:end]) for start, end in zip((0, *ends), (*ends, len(args)), strict=True)]
+    (of_matvec, of_vecmat, of_solve, of_transposed), b = groups[:4], groups[4]
+    want_matvec, want_b = wanted[: lengths[0]], wanted[ends[-1] :]
+    results = primitive.bind(*args, **params)
+    if not any(want_matvec) and not any(want_b):
+        return results, [False] * len(results), None
+    if jaxprs.transpose_solve is None:
+        raise TypeError(
+            "custom_linear_solve has no transpose_solve, which its gradient takes: give it one, or symmetric=True"
+        )
+    x = results[: len(b)]
+
+    def pull(cotangents):
+        g = [instantiate(typeof(y)) if g is None else g for g, y in zip(cotangents, x, strict=False)]
+        transposed = {"jaxprs": jaxprs.transpose(), "const_lengths": lengths.transpose()}
+        to_b = primitive.bind(*of_vecmat, *of_matvec, *of_transposed, *of_solve, *g, **transposed)[: len(b)]
+        to_matvec = [None] * lengths[0]
+        if any(want_matvec):
+            apply = lambda *constants: jaxpr_as_fun(jaxprs.matvec)(*constants, *x)
+            to_matvec = pullback_of(apply, want_matvec, of_matvec)([neg(g) for g in to_b])
+        return [*to_matvec, *[None] * sum(lengths[1:]), *to_b]
+
+    return results, [True] * len(b) + [False] * (len(results) - len(b)), pull

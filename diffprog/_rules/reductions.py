@@ -1,0 +1,120 @@
+"""Reductions and cumulative operations."""
+
+from functools import partial
+
+import numpy as np
+from jax import lax, typeof
+
+from diffprog._jax_internals import jaxpr_as_fun
+from diffprog._jax_internals.devices import placement
+from diffprog._rules.derived import derived, on_arrays
+from diffprog._tracer.rules import linear, no_derivative, rule
+from diffprog._transforms.reverse import vjp
+
+no_derivative("argmax", "argmin", "reduce_and", "reduce_or", "reduce_xor")
+
+
+def _spread(y, like, axes):
+    """`y`, a reduction of an array of this type over these axes, repeated to its shape."""
+    kept = [i for i in range(like.ndim) if i not in axes]
+    return lax.broadcast_in_dim(y, like.shape, kept, out_sharding=placement(like))
+
+
+linear("reduce_sum", lambda g, x, axes, **_: _spread(g, x, axes))
+
+
+@rule("reduce_max", "reduce_min")
+def _reduce_max(primitive, wanted, args, params):
+    """Elements that share the extreme value share its cotangent equally."""
+    (x,), axes = args, params["axes"]
+    like = typeof(x)
+    y = primitive.bind(x, **params)
+
+    def pull(g):
+        chosen = lax.convert_element_type(lax.eq(x, _spread(y, like, axes)), g.dtype)
+        share = lax.div(g, lax.reduce_sum(chosen, axes))
+        return (lax.mul(_spread(share, like, axes), chosen),)
+
+    return y, pull
+
+
+@rule("reduce_prod")
+def _reduce_prod(primitive, wanted, args, params):
+    """The cotangent of an element is the product of all others: of those before it and those after it.
+
+    No division by the element, so zeros are no special case.
+    """
+    (x,), axes = args, params["axes"]
+
+    def pull(g):
+        kept = [i for i in range(x.ndim) if i not in axes]
+        order = [*kept, *axes]
+        moved = lax.transpose(x, order)
+        rows = lax.reshape(moved, (*moved.shape[: len(kept)], int(np.prod([x.shape[i] for i in axes], dtype=int))))
+        last = rows.ndim - 1
+        if rows.shape[last] == 0:
+            return (lax.full_like(x, 0),)
+        shift = lambda v, low, high: lax.pad(v, np.ones((), v.dtype), [(0, 0, 0)] * last + [(low, high, 0)])
+        before = lax.cumprod(shift(rows, 1, -1), axis=last)
+        after = lax.cumprod(shift(rows, -1, 1), axis=last, reverse=True)
+        others = lax.mul(before, after)
+        pulled = lax.mul(others, lax.broadcast_in_dim(g, rows.shape, range(last)))
+        return (lax.transpose(lax.reshape(pulled, moved.shape), np.argsort(order)),)
+
+    return primitive.bind(x, **params), pull
+
+
+@rule("reduce")
+def _reduce(primitive, wanted, args, params):
+    """A reduction with any associative function: through the tree of its applications."""
+    count = len(args) // 2
+    if any(wanted[count:]):
+        raise NotImplementedError(
+            "lax.reduce has no derivative with respect to its initial values: combine them with the result instead"
+        )
+    combine, axes = on_arrays(jaxpr_as_fun(params["jaxpr"])), params["dimensions"]
+
+    def tree(*operands):
+        xs, starts = operands[:count], operands[count:]
+        kept = [i for i in range(xs[0].ndim) if i not in axes]
+        kept_shape = [xs[0].shape[i] for i in kept]
+        size = int(np.prod([xs[0].shape[i] for i in axes], dtype=int))
+        rows = [lax.reshape(lax.transpose(x, [*axes, *kept]), (size, *kept_shape)) for x in xs]
+        if size == 0:
+            return [lax.full(kept_shape, start) for start in starts]
+        while size > 1:
+            half = (size + 1) // 2
+            fill = [(0, 2 * half - size, 0)] + [(0, 0, 0)] * len(kept)
+            left = [lax.slice_in_dim(r, 0, half) for r in rows]
+            right = [lax.pad(lax.slice_in_dim(r, half, size), s, fill) for r, s in zip(rows, starts, strict=True)]
+            rows, size = combine(*left, *right), half
+        return [lax.squeeze(r, [0]) for r in rows]
+
+    return derived(primitive, wanted, args, params, tree)
+
+
+# ---------------------------------------------------------------- cumulative
+
+linear("cumsum", lambda g, x, axis, reverse: lax.cumsum(g, axis=axis, reverse=not reverse))
+
+
+def _through_tree(combine):
+    """Run as the tree of a parallel prefix computation, whose derivative is exact also at zeros and ties."""
+
+    def apply(primitive, wanted, args, params):
+        return vjp(partial(lax.associative_scan, combine, axis=params["axis"], reverse=params["reverse"]), *args)
+
+    return apply
+
+
+def _logaddexp(x, y):
+    top = lax.stop_gradient(lax.max(x, y))
+    safe = lax.select(lax.is_finite(top), top, lax.full_like(top, 0))
+    total = lax.add(lax.exp(lax.sub(x, safe)), lax.exp(lax.sub(y, safe)))
+    return lax.add(safe, lax.log(total))
+
+
+rule("cumprod")(_through_tree(lax.mul))
+rule("cummax")(_through_tree(lax.max))
+rule("cummin")(_through_tree(lax.min))
+rule("cumlogsumexp")(_through_tree(_logaddexp))

@@ -1,0 +1,25 @@
+"""Mutable arrays. Those that a differentiated function makes for itself are in `diffprog._tracer.references`."""
+
+from diffprog._jax_internals import user_line
+from diffprog._jax_internals.references import discharged
+from diffprog._rules.calls import call
+from diffprog._tracer.errors import MissingDerivative
+from diffprog._tracer.rules import linear, rule
+
+linear("accum_grad_in_ref", lambda g, x: g)
+
+
+@rule("run_state")
+def _run_state(primitive, wanted, args, params):
+    """A function of references that starts from values and ends with values: a pure function of these."""
+    return call(discharged(params["jaxpr"]), wanted, args)
+
+
+@rule("swap", "addupdate")
+def _write_outside(primitive, wanted, args, params):
+    raise MissingDerivative(
+        "a value that depends on a differentiated argument is written to a mutable array from outside",
+        user_line(),
+        "make the array inside the differentiated function with jax.new_ref, return the value as auxiliary data, or "
+        "write jax.lax.stop_gradient of it",
+    )

@@ -1,0 +1,129 @@
+"""Operations that move elements and change none: all linear, each transposed by moving them back."""
+
+import numpy as np
+from jax import lax, typeof
+
+from diffprog._jax_internals import instantiate
+from diffprog._jax_internals.devices import placement
+from diffprog._tracer.rules import linear, rule
+
+
+def _reshape(g, x, dimensions, **_):
+    """With `dimensions`, which vmap makes, x is transposed before it is reshaped."""
+    if dimensions is None:
+        return lax.reshape(g, x.shape, out_sharding=placement(x))
+    g = lax.reshape(g, np.take(x.shape, dimensions), out_sharding=placement(x, dimensions))
+    return lax.transpose(g, np.argsort(dimensions))
+
+
+linear("reshape", _reshape)
+linear("squeeze", lambda g, x, **_: lax.reshape(g, x.shape, out_sharding=placement(x)))
+linear("rev", lambda g, x, dimensions: lax.rev(g, dimensions))
+linear("transpose", lambda g, x, permutation: lax.transpose(g, np.argsort(permutation)))
+
+
+@rule("broadcast_in_dim")
+def _broadcast_in_dim(primitive, wanted, args, params):
+    """Transposed: sum over the new dimensions and over those stretched from 1."""
+    x, *dynamic_shape = args
+    y = primitive.bind(x, *dynamic_shape, **params)
+    like, kept = typeof(x), params["broadcast_dimensions"]
+    stretched = [d for d, size in zip(kept, like.shape, strict=True) if size == 1 != y.shape[d]]
+    summed = tuple(d for d in range(y.ndim) if d not in kept or d in stretched)
+
+    def pull(g):
+        g = lax.reduce_sum(g, summed) if summed else g
+        return (lax.reshape(g, like.shape, out_sharding=placement(like)), *[None] * len(dynamic_shape))
+
+    return y, pull
+
+
+@rule("tile")
+def _tile(primitive, wanted, args, params):
+    (x,) = args
+    reps, shape = params["reps"], np.shape(x)
+
+    def pull(g):
+        g = lax.reshape(g, [n for pair in zip(reps, shape, strict=True) for n in pair])
+        return (lax.reduce_sum(g, range(0, 2 * len(shape), 2)),)
+
+    return primitive.bind(x, **params), pull
+
+
+@rule("concatenate")
+def _concatenate(primitive, wanted, args, params):
+    axis = params["dimension"]
+    ends = np.cumsum([np.shape(x)[axis] for x in args])
+    starts = [0, *ends[:-1]]
+
+    def pull(g):
+        return [
+            lax.slice_in_dim(g, int(start), int(end), axis=axis) if want else None
+            for start, end, want in zip(starts, ends, wanted, strict=True)
+        ]
+
+    return primitive.bind(*args, **params), pull
+
+
+@rule("stack")
+def _stack(primitive, wanted, args, params):
+    axis = params["axis"]
+
+    def pull(g):
+        return [lax.index_in_dim(g, i, axis, keepdims=False) if want else None for i, want in enumerate(wanted)]
+
+    return primitive.bind(*args, **params), pull
+
+
+def _filled(cotangents, avals):
+    return [instantiate(aval) if g is None else g for g, aval in zip(cotangents, avals, strict=True)]
+
+
+@rule("unstack")
+def _unstack(primitive, wanted, args, params):
+    results = primitive.bind(*args, **params)
+    avals = [typeof(x) for x in results]
+
+    def pull(cotangents):
+        parts = [lax.expand_dims(g, [params["axis"]]) for g in _filled(cotangents, avals)]
+        return (lax.concatenate(parts, params["axis"]),)
+
+    return results, [True] * len(results), pull
+
+
+@rule("split")
+def _split(primitive, wanted, args, params):
+    results = primitive.bind(*args, **params)
+    avals = [typeof(x) for x in results]
+    return (
+        results,
+        [True] * len(results),
+        lambda cotangents: (lax.concatenate(_filled(cotangents, avals), params["axis"]),),
+    )
+
+
+@rule("pad")
+def _pad(primitive, wanted, args, params):
+    """The operand's cotangent is cut out again; the padding value's is the sum of the rest."""
+    x, value = args
+    config = params["padding_config"]
+    low, high, interior = zip(*config, strict=True) if config else ((), (), ())
+    shape = np.shape(x)
+
+    def cut(g):
+        unpadded = lax.pad(g, np.zeros((), g.dtype), [(-a, -b, 0) for a, b in zip(low, high, strict=True)])
+        steps = [n + 1 for n in interior]
+        return lax.slice(unpadded, [0] * g.ndim, unpadded.shape, steps) if 0 not in shape else _empty(g)
+
+    def _empty(g):
+        return lax.full(shape, 0, g.dtype)
+
+    def pull(g):
+        inner = cut(g)
+        outer = None
+        if wanted[1]:
+            everything = tuple(range(g.ndim))
+            outer = lax.sub(lax.reduce_sum(g, everything), lax.reduce_sum(inner, everything))
+        return inner, outer
+
+    return primitive.bind(x, value, **params), pull

@@ -1,0 +1,254 @@
+"""Eigenvalues, singular values and their vectors.
+
+Vectors are fixed up to a choice only: a phase each, and for a repeated value a rotation among its vectors. Their
+derivative divides by the differences of the values, so that it does not exist at a repeated one; that of a loss which
+does not depend on the choice may exist all the same. A pullback, unlike a tangent map, sees what the loss does with
+the vectors and can tell (`_over_gaps`).
+
+Formulas: Giles 2008, Collected matrix derivative results; for complex singular vectors Wan and Zhang 2019
+(arXiv:1909.02659); for general matrices Boeddeker et al. 2017 (arXiv:1701.00392). Cotangents pair with tangents as
+there, Re tr(G^H dX).
+"""
+
+import numpy as np
+from jax import lax
+from jax.lax import add, mul, sub
+
+from diffprog._rules.linear_algebra import solve
+from diffprog._rules.matrices import (
+    adjoint,
+    columns,
+    conj,
+    conjugated,
+    diagonal,
+    diagonal_matrix,
+    matmul,
+    off_diagonal,
+    rows,
+    scale_columns,
+)
+from diffprog._tracer.errors import MissingDerivative
+from diffprog._tracer.rules import rule
+
+# ---------------------------------------------------------------- quotients at repeated values
+
+
+def _eps(x):
+    return np.finfo(x.dtype).eps
+
+
+def _negligible(x, scale):
+    """Whether a cotangent is rounding, compared with `scale`: what came before it may have lost some digits."""
+    return lax.le(lax.abs(x), mul(scale, np.asarray(_eps(x) ** (2 / 3), scale.dtype)))
+
+
+def doubt(effect, scale):
+    """0 where the effect that a choice of vectors has on the loss is rounding, compared with `scale`; NaN elsewhere."""
+    return lax.select(_negligible(effect, scale), lax.full_like(effect, 0), lax.full_like(effect, np.nan))
+
+
+def _within_rounding(gap, values):
+    """Whether this difference or sum of eigenvalues or singular values is rounding."""
+    largest = lax.reduce_max(lax.abs(values), (values.ndim - 1,))
+    largest = lax.broadcast_in_dim(largest, gap.shape, range(largest.ndim))
+    return lax.le(lax.abs(gap), mul(largest, np.asarray(10 * values.shape[-1] ** 0.5 * _eps(gap), largest.dtype)))
+
+
+def _quotient(x, y, vanishes):
+    """x / y, and 0 where both vanish."""
+    x, y = lax.select(vanishes, lax.full_like(x, 0), x), lax.select(vanishes, lax.full_like(y, 1), y)
+    return lax.div(x, lax.convert_element_type(y, x.dtype))
+
+
+def _over_gaps(turning, values, g_values):
+    """The matrix of skew[i, j] / (values[j] - values[i]), 0 on its diagonal.
+
+    Entry i, j of `turning` says how the loss responds to vector j moving towards vector i. Its skew-Hermitian part is
+    the response to a rotation of the two, its Hermitian part the weight of what they share. For values that are equal
+    within rounding the quotient is 0 if the rotation has no effect and
+      - the weight vanishes, or
+      - the loss reads the vectors alone, not the values: as a projection on the span of the vectors does.
+    A loss that weights the vectors by a function of the values, like the square root of a matrix made of them, has a
+    derivative too, but one with a term that is not seen from here. There, and where the rotation has an effect, the
+    quotient is what it is: infinite or NaN at equal values, magnified rounding at values that ought to be equal.
+    """
+    half = np.asarray(0.5, turning.dtype)
+    skew, shared = mul(sub(turning, adjoint(turning)), half), mul(add(turning, adjoint(turning)), half)
+    shape, size = turning.shape, lax.abs(turning)
+    gaps = sub(columns(values, shape), rows(values, shape))
+    largest = lax.reduce_max(size, (size.ndim - 2,))
+    scale = lax.max(columns(largest, shape), rows(largest, shape))
+
+    weightless = _negligible(shared, scale)
+    if g_values is None:
+        weightless = lax.full_like(weightless, True)
+    else:
+        read = lax.reduce_max(lax.abs(g_values), (g_values.ndim - 1,))
+        unread = lax.broadcast_in_dim(lax.eq(read, lax.full_like(read, 0)), shape, range(read.ndim))
+        own = lax.abs(diagonal(shared))
+        weighted = lax.bitwise_not(_negligible(lax.max(columns(own, shape), rows(own, shape)), scale))
+        weightless = lax.bitwise_or(weightless, lax.bitwise_and(unread, weighted))
+    vanishes = lax.bitwise_and(_within_rounding(gaps, values), _negligible(skew, scale))
+    return off_diagonal(_quotient(skew, off_diagonal(gaps, 1), lax.bitwise_and(vanishes, weightless)))
+
+
+# ---------------------------------------------------------------- Hermitian matrices
+
+
+@rule("eigh")
+def _eigh(primitive, wanted, args, params):
+    """A V = V diag(w) for a Hermitian A, whose cotangent is Hermitian; a vector's phase does not move."""
+    (a,) = args
+    v, w = primitive.bind(a, **params)
+    if v.shape[-1] != v.shape[-2]:
+        raise MissingDerivative(
+            "eigh has no derivative of a subset of the eigenvalues, used", None, "compute all of them and take some"
+        )
+
+    def pull(cotangents):
+        g_v, g_w = cotangents
+        inner = None if g_w is None else diagonal_matrix(g_w, v.dtype)
+        if g_v is not None:
+            mixing = _over_gaps(matmul(adjoint(v), g_v), w, g_w)
+            inner = mixing if inner is None else add(inner, mixing)
+        return (matmul(v, inner, adjoint(v)),)
+
+    return [v, w], [True, True], conjugated(pull)
+
+
+# ---------------------------------------------------------------- singular values
+
+
+@rule("svd")
+def _svd(primitive, wanted, args, params):
+    """A = U diag(s) V^H. With `full_matrices` the vectors beyond the singular ones move no more than they have to,
+    without rotating among themselves; a loss for which such a rotation matters gets NaN."""
+    (a,) = args
+    full = params["compute_uv"] and params["full_matrices"]
+    s, u, vh = primitive.bind(a, **(params | {"compute_uv": True, "full_matrices": full}))
+    rank = min(a.shape[-2:])
+    if s.shape[-1] != rank:
+        raise MissingDerivative(
+            "svd has no derivative of a subset of the singular values, used", None, "compute all of them and take some"
+        )
+
+    def pull(cotangents):
+        g_s, g_u, g_vh = (*cotangents, None, None)[:3]
+        v, g_v = adjoint(vh), None if g_vh is None else adjoint(g_vh)
+        u1, g_u = _fold_null_space(u, g_u, rank)
+        v1, g_v = _fold_null_space(v, g_v, rank)
+        return (_svd_cotangent(u1, s, v1, g_u, g_s, g_v),)
+
+    results = [s, u, vh] if params["compute_uv"] else [s]
+    return results, [True] * len(results), conjugated(pull)
+
+
+def _fold_null_space(u, g, rank):
+    """The first `rank` vectors of U = [U1 U2] and the cotangent of U as one of these: dU2 = -U1 dU1^H U2."""
+    if u.shape[-1] == rank:
+        return u, g
+    split = lambda x: (lax.slice_in_dim(x, *where, axis=x.ndim - 1) for where in ((0, rank), (rank, x.shape[-1])))
+    u1, u2 = split(u)
+    if g is None:
+        return u1, None
+    g1, g2 = split(g)
+    turning = matmul(adjoint(u2), g2)
+    rotation = doubt(sub(turning, adjoint(turning)), _largest(turning))
+    rotation = lax.reduce_sum(rotation, (u.ndim - 2, u.ndim - 1))
+    g1 = sub(g1, matmul(u2, adjoint(g2), u1))
+    return u1, add(g1, lax.broadcast_in_dim(rotation, g1.shape, range(u.ndim - 2)))
+
+
+def _largest(x):
+    """The largest absolute value of each matrix, at every place of it."""
+    return lax.broadcast_in_dim(lax.reduce_max(lax.abs(x), (x.ndim - 2, x.ndim - 1)), x.shape, range(x.ndim - 2))
+
+
+def _svd_cotangent(u, s, v, g_u, g_s, g_v):
+    """Of A = U diag(s) V^H with as many vectors as values; of the phase that a pair of complex vectors has in common
+    U's moves, as in JAX. Two zero singular values are as good as repeated ones."""
+    if g_u is None and g_v is None:
+        return matmul(scale_columns(u, g_s), adjoint(v))
+    g_u, g_v = (lax.full_like(x, 0) if g is None else g for x, g in ((u, g_u), (v, g_v)))
+    turn_u, turn_v = matmul(adjoint(u), g_u), matmul(adjoint(v), g_v)
+    inner = add(_over_gaps(add(turn_u, turn_v), s, g_s), _over_sums(sub(turn_u, turn_v), s))
+    if g_s is not None:
+        inner = add(inner, diagonal_matrix(g_s, u.dtype))
+    if np.issubdtype(u.dtype, np.complexfloating):
+        phase = _quotient(lax.imag(diagonal(turn_u)), s, _within_rounding(s, s))
+        inner = add(inner, diagonal_matrix(lax.complex(lax.full_like(phase, 0), phase), u.dtype))
+    g = matmul(u, inner, adjoint(v))
+    if u.shape[-2] > s.shape[-1]:
+        g = add(g, matmul(_outside(u, turn_u, g_u, s), adjoint(v)))
+    if v.shape[-2] > s.shape[-1]:
+        g = add(g, matmul(u, adjoint(_outside(v, turn_v, g_v, s))))
+    return g
+
+
+def _over_sums(turning, s):
+    """The matrix of skew(turning)[i, j] / (s[i] + s[j]), 0 on its diagonal."""
+    skew = mul(sub(turning, adjoint(turning)), np.asarray(0.5, turning.dtype))
+    sums = add(columns(s, turning.shape), rows(s, turning.shape))
+    vanishes = lax.bitwise_and(_within_rounding(sums, s), _negligible(skew, _largest(turning)))
+    return off_diagonal(_quotient(skew, off_diagonal(sums, 1), vanishes))
+
+
+def _outside(u, turn, g, s):
+    """What a cotangent of vectors has outside of their span, over their singular values."""
+    part, s_of = sub(g, matmul(u, turn)), columns(s, u.shape)
+    vanishes = lax.bitwise_and(_within_rounding(s_of, s), _negligible(part, _largest(g)))
+    return _quotient(part, s_of, vanishes)
+
+
+# ---------------------------------------------------------------- general matrices
+
+
+@rule("eig")
+def _eig(primitive, wanted, args, params):
+    """A V = V diag(w), W^H A = diag(w) W^H for the left vectors, with distinct eigenvalues.
+
+    Vectors have unit norm and a real largest component, as LAPACK makes them. Without `enable_eigvec_derivs` that
+    second choice is not relied upon: a loss that depends on the phase of a vector gets NaN (JAX refuses any).
+    """
+    (a,) = args
+    has_left, has_right = params["compute_left_eigenvectors"], params["compute_right_eigenvectors"]
+    w, *vectors = primitive.bind(a, **(params | {"compute_right_eigenvectors": True}))
+    right = vectors[-1]
+    free_phase = not params["enable_eigvec_derivs"]
+
+    def pull(cotangents):
+        g_w, *g_vectors = cotangents
+        g_left = g_vectors.pop(0) if has_left else None
+        g_right = g_vectors.pop(0) if has_right else None
+        total = _eig_cotangent(right, w, g_w, g_right, free_phase)
+        if g_left is not None:  # the right vectors of A^H
+            total = add(total, adjoint(_eig_cotangent(vectors[0], conj(w), None, g_left, free_phase)))
+        return (total if np.issubdtype(a.dtype, np.complexfloating) else lax.real(total),)
+
+    results = [w, *vectors[: has_left + has_right]]
+    return results, [True] * len(results), conjugated(pull)
+
+
+def _eig_cotangent(v, w, g_w, g_v, free_phase):
+    """V^-H (diag(g_w) + F o (V^H G)) V^H with F[i, j] = 1 / conj(w[j] - w[i]) and G orthogonal to the choices."""
+    inner = lax.full_like(v, 0) if g_w is None else diagonal_matrix(g_w, v.dtype)
+    if g_v is not None:
+        turning = matmul(adjoint(v), _normalized(v, g_v, free_phase))
+        gaps = sub(columns(w, v.shape), rows(w, v.shape))
+        vanishes = lax.eq(turning, lax.full_like(turning, 0))
+        inner = add(inner, off_diagonal(_quotient(turning, off_diagonal(conj(gaps), 1), vanishes)))
+    return solve(adjoint(v), matmul(inner, adjoint(v)))
+
+
+def _normalized(v, g, free_phase):
+    """The cotangent of vectors of any length and phase, from that of ones of norm 1 with a real largest component."""
+    along = lax.reduce_sum(mul(conj(g), v), (v.ndim - 2,))
+    g = sub(g, scale_columns(v, lax.real(along)))
+    turn = columns(lax.imag(along), v.shape)
+    if free_phase:
+        phase = doubt(turn, _largest(g))
+        return add(g, lax.complex(phase, phase))
+    place = lax.broadcasted_iota(np.int32, v.shape, v.ndim - 2)
+    largest = columns(lax.argmax(lax.abs(v), v.ndim - 2, np.int32), v.shape)
+    real = lax.select(lax.eq(place, largest), lax.real(v), lax.full_like(turn, np.inf))
+    return add(g, lax.complex(lax.full_like(turn, 0), lax.div(turn, real)))

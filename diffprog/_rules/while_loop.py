@@ -1,0 +1,232 @@
+"""`while_loop` and `fori_loop` with a trip count that is known only while they run."""
+
+import itertools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+from jax import lax, typeof
+
+from diffprog._jax_internals import concrete, jaxpr_as_fun, trace_to_closed_jaxpr, user_line, weakref_lru_cache
+from diffprog._jax_internals.operations import passed_on, repeatable, used_inputs
+from diffprog._rules.calls import fill_zeros, pick, split, spread
+from diffprog._rules.loop_checkpoints import Loop
+from diffprog._rules.loops import Reverse, differentiate, settled
+from diffprog._tracer import cotangents
+from diffprog._tracer.errors import MissingDerivative
+from diffprog._tracer.rules import rule
+from diffprog._tracer.staging import stage
+
+_checkpoints = jax.make_user_context(64)
+
+
+def while_loop_memory(*, checkpoints: int):
+    """Bound the memory of gradients of `while_loop`, as a context: `with dp.while_loop_memory(checkpoints=16): ...`.
+
+    However many iterations a loop takes, its gradient stores `checkpoints` + 1 copies of what the loop carries and
+    changes, and computes the other states again: about once each up to checkpoints^2 / 2 iterations, about twice up
+    to checkpoints^3 / 6 (see `diffprog._rules.loop_checkpoints`). Outside of `jit`, where the iterations can be run
+    one by one, the first `checkpoints` of them keep their residuals instead and are not repeated.
+
+    The setting, 64 without this, is that of where the derivative is taken, or is traced by `jit`, not of where the
+    loop is defined. It is part of the keys of JAX's caches: a jitted function is traced again under another one.
+
+    Raises:
+      ValueError: `checkpoints` is no whole number from 1 on.
+    """
+    if isinstance(checkpoints, bool) or not isinstance(checkpoints, int) or checkpoints < 1:
+        raise ValueError(f"checkpoints must be a whole number from 1 on; found {checkpoints!r}")
+    return _checkpoints(checkpoints)
+
+
+@rule("while")
+def _while(primitive, wanted, args, params):
+    """What the body passes on as it is is a constant of the loop: no checkpoint needs a copy."""
+    counts = params["cond_nconsts"], params["body_nconsts"]
+    loop, order, changing = _arrange(params["body_jaxpr"], params["cond_jaxpr"], *counts)
+    changed, live_changed, pull_changed = _run(loop, tuple(wanted[i] for i in order), [args[i] for i in order])
+    changed, live_changed = iter(changed), iter(live_changed)
+    carry = list(zip(args[sum(counts) :], wanted[sum(counts) :], changing, strict=True))
+    results = [next(changed) if changes else x for x, _, changes in carry]
+    live = [next(live_changed) if changes else want for _, want, changes in carry]
+
+    def pull(given):
+        sent = dict(zip(order, pull_changed(pick(given, changing)), strict=True))
+        for i, (g, changes) in enumerate(zip(given, changing, strict=True), sum(counts)):
+            if not changes:
+                sent[i] = cotangents.add(sent[i], g)
+        return [sent[i] for i in range(len(order))]
+
+    return results, live, pull
+
+
+class _Arranged(NamedTuple):
+    """A `while` as a `Loop`.
+
+    Attributes:
+      order: the positions of the loop's constants and carry among the arguments of the `while`.
+      changing: which of what the `while` carries the loop carries.
+    """
+
+    loop: Loop
+    order: tuple[int, ...]
+    changing: tuple[bool, ...]
+
+
+@weakref_lru_cache
+def _arrange(body, cond, num_cond_consts, num_body_consts) -> _Arranged:
+    in_cond, in_body = range(num_cond_consts), range(num_cond_consts, num_cond_consts + num_body_consts)
+    in_carry = range(num_cond_consts + num_body_consts, num_cond_consts + len(body.in_avals))
+    changing = tuple(source != num_body_consts + k for k, source in enumerate(passed_on(body)))
+    order = [*in_cond, *in_body, *pick(in_carry, [not c for c in changing]), *pick(in_carry, changing)]
+    avals = [*cond.in_avals[:num_cond_consts], *body.in_avals]
+
+    def place(operands):
+        return [x for _, x in sorted(zip(order, operands, strict=True), key=lambda pair: pair[0])]
+
+    def run_body(*operands):
+        return pick(jaxpr_as_fun(body)(*place(operands)[num_cond_consts:]), changing)
+
+    def run_cond(*operands):
+        operands = place(operands)
+        return jaxpr_as_fun(cond)(*operands[:num_cond_consts], *operands[in_carry.start :])
+
+    avals = [avals[i] for i in order]
+    loop = Loop(
+        trace_to_closed_jaxpr(run_body, avals, "while_body"),
+        trace_to_closed_jaxpr(run_cond, avals, "while_cond"),
+        len(order) - sum(changing),
+    )
+    return _Arranged(loop, tuple(order), changing)
+
+
+# ---------------------------------------------------------------- running it
+
+
+def _run(loop, wanted, args):
+    """Results, liveness and backward pass of a loop.
+
+    As long as the condition is known, iterations are run and taped one by one, up to as many as there may be
+    checkpoints. Then, or under `jit` from the start, the loop is one operation that keeps checkpoints.
+    """
+    wanted, checkpoints, num_consts = settled(loop, wanted), _checkpoints.value, loop.num_consts
+    carry, going, step, taped = _tape_iterations(loop, wanted, args, checkpoints)
+    pull_rest = None
+    if going is None or going:
+        carry, _, _, pull_rest = differentiate(loop, wanted, [*args[:num_consts], *carry], checkpoints)
+        pull_rest = pull_rest if _repeatable(loop) else _refuse(user_line())
+    avals = [typeof(x) for x in (*args[:num_consts], *carry)]
+
+    def pull(given):
+        found = [*[None] * num_consts, *given] if pull_rest is None else pull_rest(given)
+        if not taped:
+            return found
+        sums, given = split(found, num_consts)
+        reverse, run = step.stage_reverse(loop.body, num_consts, wanted, tuple(g is not None for g in given))
+        sums = fill_zeros(sums, avals[:num_consts], reverse.consts)
+        given = fill_zeros(given, avals[num_consts:], reverse.carry)
+        for residuals in reversed(taped):
+            sums, given = split(run(sums, given, residuals), len(sums))
+        return spread([*sums, *given], [*reverse.consts, *reverse.carry])
+
+    return carry, wanted[num_consts:], pull
+
+
+def _repeatable(loop):
+    return repeatable(loop.body) and repeatable(loop.cond)
+
+
+def _refuse(line):
+    def pull(cotangents):
+        raise MissingDerivative(
+            "the gradient of a while_loop under jit runs its iterations again, which would repeat the side effects of "
+            "the one",
+            line,
+            "take them out of the loop, or differentiate it without jit",
+        )
+
+    return pull
+
+
+def _tape_iterations(loop, wanted, args, most):
+    """Run what can be run.
+
+    Returns:
+      the carry, whether the loop goes on from there (None if that is unknown), what one iteration is (None if none
+      was run), and the residuals of each.
+    """
+    consts, carry = split(args, loop.num_consts)
+    asked = zip(args, used_inputs(loop.cond), strict=True)
+    if loop.of_many or any(used and concrete(x) is None for x, used in asked):
+        return carry, None, None, []
+    # A loop over fresh closures is never seen again: compiling it would take longer than running it op by op.
+    stage_step = _stage_step if next(_sightings(loop.body)) == 0 else _compile_step
+    step = stage_step(loop.body, loop.cond, loop.num_consts, wanted)
+    going, taped = concrete(step.cond(*args)), []
+    while going and (len(taped) < most or not _repeatable(loop)):
+        given = [*consts, *carry]
+        going, *outputs = step.forward(*given)
+        taped.append(step.collect(given, outputs))
+        carry, going = outputs[: loop.num_carry], concrete(going)
+    return carry, going, step, taped
+
+
+@weakref_lru_cache
+def _sightings(body):
+    return itertools.count()
+
+
+class _Step(NamedTuple):
+    """An iteration.
+
+    Attributes:
+      cond: constants + carry -> whether to go on.
+      forward: constants + carry -> whether to go on after it + carry + saved residuals.
+      collect: (arguments, results of `forward` but the first) -> residuals.
+      stage_reverse: as `_stage_reverse`.
+    """
+
+    cond: Callable
+    forward: Callable
+    collect: Callable
+    stage_reverse: Callable
+
+
+@weakref_lru_cache
+def _stage_step(body, cond, num_consts, wanted) -> _Step:
+    staged = stage(body, wanted)
+    num_carry = len(body.out_avals)
+
+    def go_on(*args):
+        return jaxpr_as_fun(cond)(*args)[0]
+
+    def forward(*args):
+        outputs = jaxpr_as_fun(staged.forward)(*args)
+        return [go_on(*args[:num_consts], *outputs[:num_carry]), *outputs]
+
+    return _Step(go_on, forward, staged.collect, _stage_reverse)
+
+
+@weakref_lru_cache
+def _compile_step(*loop_and_wanted) -> _Step:
+    step = _stage_step(*loop_and_wanted)
+    return _Step(jax.jit(step.cond), jax.jit(step.forward), step.collect, _compile_reverse)
+
+
+@weakref_lru_cache
+def _stage_reverse(body, num_consts, wanted, given) -> tuple[Reverse, Callable]:
+    """The reverse of an iteration, and (sums of cotangents of constants, cotangents of the carry, residuals) -> both,
+    before the iteration."""
+    reverse = Reverse.of(body, num_consts, wanted, given)
+
+    def run(sums, given, residuals):
+        to_consts, to_carry = reverse.run(residuals, given)
+        return [*map(lax.add, sums, to_consts), *fill_zeros(to_carry, body.out_avals, reverse.carry)]
+
+    return reverse, run
+
+
+@weakref_lru_cache
+def _compile_reverse(*body_and_flags):
+    reverse, run = _stage_reverse(*body_and_flags)
+    return reverse, jax.jit(run)

@@ -1,0 +1,100 @@
+"""An image seen through an affine map, with the gradient of that, and an image blurred.
+
+The gradient is a scatter: each position of the result adds to four pixels of the image. Scatters are slow on CPUs. But
+the map can be inverted: the positions of the result that read a pixel lie in a small square around one place, and are
+gathered from there. For eight pictures of 224 pixels on two cores, written in frequencies and shaken by `lucid`, value
+and gradient of both took 82 to 90 ms with the scatter and take 39 to 42 ms so.
+"""
+
+from functools import partial
+from math import ceil
+
+import jax
+import jax.numpy as jnp
+
+
+def sample(image, matrix, height, width, reach, fill):
+    """Bilinear values of an image (h, w, c) at the positions `matrix` @ (row, column, 1), counted from the centers.
+
+    Beyond the edge the image goes on as `fill`, faded in over one pixel. Differentiable in the image, not in the
+    matrix. reach: from how far, in pixels of the result, a pixel of the image is read at most: a bound on the sums of
+    sizes in the rows of the inverse of the matrix's 2 x 2 part. Were it too small, gradients would be wrong.
+    """
+    return fill + _sample(jnp.asarray(image) - fill, matrix, (height, width), image.shape[:2], reach)
+
+
+def motion(angle, shift, scale=1.0):
+    """The matrix with which `sample` turns an image counterclockwise by `angle` (radians) and enlarges it by `scale`,
+    about its center, and then moves it by `shift` (rows down, columns right)."""
+    cosine, sine = jnp.cos(angle) / scale, jnp.sin(angle) / scale
+    linear = jnp.stack([cosine, sine, -sine, cosine]).reshape(2, 2)
+    return jnp.eye(3).at[:2, :2].set(linear).at[:2, 2].set(-linear @ shift)
+
+
+def blurred(image, deviation, radius):
+    """An image (h, w, c) under a Gaussian of `deviation` pixels, cut off at `radius`; at the edge the last pixels go
+    on. Weights are normalized, so that a constant stays itself."""
+    weights = jax.nn.softmax(-((jnp.arange(-radius, radius + 1) / jnp.maximum(deviation, 1e-3)) ** 2) / 2)
+    for axis in (0, 1):
+        size = image.shape[axis]
+        around = [(radius, radius) if axis == each else (0, 0) for each in range(3)]
+        longer = jnp.pad(image, around, mode="edge")
+        shifted = (jax.lax.slice_in_dim(longer, k, k + size, axis=axis) for k in range(2 * radius + 1))
+        image = sum(weight * part for weight, part in zip(weights, shifted, strict=True))
+    return image
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def _sample(image, matrix, size, shape, reach):
+    y, x = _mapped(matrix[:2, :2], matrix[:2, 2], size, shape)
+    weight = lambda row, column: _hat(row - y) * _hat(column - x)
+    return _weighted(image, jnp.floor(y), jnp.floor(x), 2, weight)
+
+
+def _forward(image, matrix, size, shape, reach):
+    return _sample(image, matrix, size, shape, reach), matrix
+
+
+def _backward(size, shape, reach, matrix, cotangent):
+    (a, b), (c, d) = linear = matrix[:2, :2]
+    inverse = jnp.stack([d, -b, -c, a]).reshape(2, 2) / (a * d - b * c)
+    y, x = _mapped(inverse, -inverse @ matrix[:2, 2], shape, size)
+
+    def weight(row, column):  # what the position (row, column) of the result, when it was sampled, gave to the pixel
+        (down_y, right_y), (down_x, right_x) = linear
+        down, right = row - y, column - x
+        return _hat(down_y * down + right_y * right) * _hat(down_x * down + right_x * right)
+
+    gradient = _weighted(cotangent, jnp.ceil(y - reach), jnp.ceil(x - reach), ceil(2 * reach), weight)
+    return gradient, jnp.zeros_like(matrix)
+
+
+_sample.defvjp(_forward, _backward)
+
+
+def _mapped(linear, shift, size, shape):
+    """Where an affine map takes the places of a grid of `size` in one of `shape`: two arrays, rows and columns."""
+    rows = jnp.arange(size[0], dtype=jnp.float32)[:, None] - (size[0] - 1) / 2
+    columns = jnp.arange(size[1], dtype=jnp.float32)[None] - (size[1] - 1) / 2
+    return tuple(
+        linear[axis, 0] * rows + linear[axis, 1] * columns + shift[axis] + (shape[axis] - 1) / 2 for axis in (0, 1)
+    )
+
+
+def _hat(distance):
+    return jnp.maximum(1 - jnp.abs(distance), 0)
+
+
+def _weighted(image, top, left, count, weight):
+    """The sum of weight(row, column) * image over `count` rows from `top` and columns from `left`; zero outside."""
+    height, width, channels = image.shape
+    flat = jnp.reshape(image, (-1, channels))
+
+    def share(row, column):
+        inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+        index = jnp.where(inside, row * width + column, 0).astype(jnp.int32)
+        return jnp.where(inside, weight(row, column), 0)[..., None] * flat.at[index].get(mode="promise_in_bounds")
+
+    # A loop, because XLA would otherwise compute the image anew for every share, and the shares for every use of them
+    row = lambda down, total: total + sum(share(top + down, left + right) for right in range(count))
+    return jax.lax.fori_loop(0, count, row, jnp.zeros((*top.shape, channels), image.dtype))

@@ -1,0 +1,194 @@
+"""How cotangents add up.
+
+A cotangent is an array, None for zero, or a `Window` or `Scattered`: an array that is zero except for a part. Parts
+are kept apart until the sum is needed, so that a thousand rows read one by one cost a thousand rows, not a thousand
+arrays (the quadratic cost of JAX issues 10197, 15906 and 17640).
+"""
+
+import heapq
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+import jax
+import numpy as np
+from jax import lax, typeof
+
+from diffprog._jax_internals import Tracer, instantiate
+from diffprog._jax_internals import add as add_arrays
+from diffprog._jax_internals.devices import zeros
+
+
+@dataclass(frozen=True)
+class Window:
+    """`part`, placed at `starts` (integers, or arrays if they are only known at run time) in zeros like `aval`."""
+
+    aval: object
+    part: object
+    starts: tuple
+
+    @property
+    def operands(self):
+        return self.part, *(np.int32(s) if type(s) is int else s for s in self.starts)
+
+    @staticmethod
+    def add(whole, part, *starts):
+        old = lax.dynamic_slice(whole, starts, part.shape)
+        return lax.dynamic_update_slice(whole, lax.add(old, part), starts)
+
+    def dense(self):
+        if self.is_static:
+            sides = zip(self.starts, self.aval.shape, self.part.shape, strict=True)
+            return lax.pad(self.part, np.zeros((), self.part.dtype), [(a, n - a - k, 0) for a, n, k in sides])
+        return lax.dynamic_update_slice(instantiate(self.aval), self.part, self.starts)
+
+    @property
+    def is_static(self) -> bool:
+        return all(type(s) is int for s in self.starts)
+
+
+@dataclass(frozen=True)
+class Scattered:
+    """`part`, placed at `indices` in zeros like `aval` by `add(whole, part, indices)`."""
+
+    aval: object
+    part: object
+    indices: object
+    add: Callable
+
+    @property
+    def operands(self):
+        return self.part, self.indices
+
+    def dense(self):
+        return self.add(instantiate(self.aval), self.part, self.indices)
+
+
+_PARTS = (Window, Scattered)
+
+
+@dataclass
+class _Sum:
+    """Several cotangents of one value: the dense ones added already, the parts waiting."""
+
+    dense: object = None
+    parts: list = field(default_factory=list)
+
+
+def add(total, cotangent):
+    """`total` and one more cotangent; both may be None, an array, a part or an earlier sum."""
+    if cotangent is None:
+        return total
+    if total is None:
+        return cotangent
+    if type(total) is not _Sum:
+        if type(total) not in _PARTS and type(cotangent) not in _PARTS:
+            return add_arrays(total, cotangent)
+        total = add(_Sum(), total)
+    if type(cotangent) in _PARTS:
+        total.parts.append(cotangent)
+    else:
+        total.dense = cotangent if total.dense is None else add_arrays(total.dense, cotangent)
+    return total
+
+
+def materialize(total):
+    """The sum as one array; None stays None."""
+    if type(total) in _PARTS:
+        return total.dense()
+    if type(total) is not _Sum:
+        return total
+    arrays = [] if total.dense is None else [total.dense]
+    if any(isinstance(x, Tracer) for part in total.parts for x in part.operands):
+        arrays += _staged(total.parts)
+    else:
+        arrays.append(_in_place(total.parts))
+    return _sum(arrays)
+
+
+def _sum(arrays):
+    total, *rest = arrays
+    for x in rest:
+        total = add_arrays(total, x)
+    return total
+
+
+def _in_place(parts):
+    """The sum of concrete parts: it is ours alone, so its memory is reused from one to the next."""
+    first, *rest = parts
+    total = first.dense()
+    for part in rest:
+        total = _donating(part.add, total, *part.operands)
+    return total
+
+
+@partial(jax.jit, static_argnums=0, donate_argnums=1)
+def _donating(add, whole, *operands):
+    return add(whole, *operands)
+
+
+def _staged(parts) -> list:
+    """Arrays that sum to the sum of parts. Windows are joined: compilers take long over a chain of updates."""
+    fixed = [part for part in parts if type(part) is Window and part.is_static]
+    arrays = _join(fixed[0].aval.shape, [(window.starts, window.part) for window in fixed]) if fixed else []
+    for part in parts:
+        if not (type(part) is Window and part.is_static):
+            arrays = [part.add(_sum(arrays), *part.operands) if arrays else part.dense()]
+    return arrays
+
+
+def _join(shape, boxes) -> list:
+    """Arrays of this shape that sum to the sum of the boxes (start, array), made by concatenation.
+
+    Axis by axis, boxes that differ along that axis alone are laid side by side, with zeros between, in as many layers
+    as overlap.
+    """
+    for axis in reversed(range(len(shape))):
+        groups = defaultdict(list)
+        for start, x in boxes:
+            groups[start[:axis] + start[axis + 1 :], x.shape[:axis] + x.shape[axis + 1 :]].append((start[axis], x))
+        boxes = []
+        for (others, _), group in groups.items():
+            start = (*others[:axis], 0, *others[axis:])
+            boxes += [(start, _side_by_side(layer, axis, shape[axis])) for layer in _layers(group, axis)]
+    return [x for _, x in boxes]
+
+
+def _layers(intervals, axis) -> list:
+    """The intervals (start, array) in as few lists as possible such that none overlaps another of its list.
+
+    Equal intervals are added up first. Greedy by start is optimal for intervals.
+    """
+    equal: dict = {}
+    for start, x in intervals:
+        key = start, x.shape[axis]
+        equal[key] = lax.add(equal[key], x) if key in equal else x
+    layers: list = []
+    ends: list = []  # a heap of (end, layer)
+    for (start, length), x in sorted(equal.items(), key=lambda item: item[0]):
+        if ends and ends[0][0] <= start:
+            layer = heapq.heappop(ends)[1]
+        else:
+            layer = len(layers)
+            layers.append([])
+        layers[layer].append((start, x))
+        heapq.heappush(ends, (start + length, layer))
+    return layers
+
+
+def _side_by_side(intervals, axis, size):
+    """Disjoint intervals in ascending order along an axis of this size, zero where there is none."""
+    parts, end = [], 0
+
+    def fill(until, like):
+        if until > end:
+            shape = (*like.shape[:axis], until - end, *like.shape[axis + 1 :])
+            parts.append(zeros(typeof(like).update(shape=shape)))
+
+    for start, x in intervals:
+        fill(start, x)
+        parts.append(x)
+        end = start + x.shape[axis]
+    fill(size, x)
+    return lax.concatenate(parts, axis) if len(parts) > 1 else parts[0]

@@ -1,0 +1,186 @@
+"""What gets recorded: a JAX trace that writes each operation on a tape.
+
+`Tape` is the trace that is current while a differentiated function runs. Each JAX operation on a `Traced`
+value reaches `Tape.process_primitive`, which looks up the operation's rule, runs it in the trace around
+(`parent`: plain evaluation, `jit`, `vmap`, another tape ...) and keeps a `Node`: where the operation's inputs
+came from, and the map from the cotangents of its results to those of its inputs. The tape knows no calculus
+and no array: that is in the rules. Nodes point at their inputs only, so what the result does not depend on is
+dropped as soon as the program drops it.
+"""
+
+from collections.abc import Callable
+
+from diffprog._jax_internals import (
+    Trace,
+    Tracer,
+    bind_unchanged,
+    concrete,
+    has_gradient,
+    set_current_trace,
+    typeof,
+    user_line,
+)
+from diffprog._jax_internals.sources import same_place
+from diffprog._tracer import custom, references
+from diffprog._tracer.errors import MissingDerivative
+from diffprog._tracer.references import Reference
+from diffprog._tracer.rules import rules
+
+
+class Node:
+    """One recorded operation, or an input of the program (without `backward`).
+
+    Attributes:
+      order: position on the tape; inputs come before what uses them.
+      sources: per argument of the operation the (node, output number) that made it, None if it has no gradient.
+      avals: type of each result.
+      backward: cotangents of the results -> cotangents of the arguments.
+      single: whether the operation has one result rather than a list of them.
+      context: makes the context manager under which its arguments' cotangents are computed, as its results were;
+        None if it takes none.
+    """
+
+    __slots__ = ("avals", "backward", "context", "name", "order", "single", "sources")
+
+    def __init__(self, order: int, name: str, sources, avals, backward: Callable | None, single: bool, context):
+        self.order, self.name, self.sources = order, name, sources
+        self.avals, self.backward, self.single, self.context = avals, backward, single, context
+
+
+class Traced(Tracer):
+    """A value that depends on the inputs of a differentiated function."""
+
+    __slots__ = ("place", "value")
+
+    def __init__(self, tape, value, node: Node, index: int):
+        super().__init__(tape, node.avals[index])
+        self.value, self.place = value, (node, index)
+
+    @property
+    def node(self) -> Node:
+        return self.place[0]
+
+    def full_lower(self):
+        return self
+
+    def to_concrete_value(self):
+        return concrete(self.value)
+
+    def get_referent(self):
+        return self.value.get_referent() if isinstance(self.value, Tracer) else self.value
+
+    def _short_repr(self):
+        return f"Traced<{self.value._short_repr() if isinstance(self.value, Tracer) else self.value}>"
+
+
+class Tape(Trace):
+    """The trace that records; `parent` is the trace in which the operations really run.
+
+    Attributes:
+      transparent: identities that leave no node: a value has the same place before and after.
+    """
+
+    transparent = frozenset({"name"})
+
+    def __init__(self, parent):
+        super().__init__()
+        self.parent = parent
+        self.requires_low = False
+        self.size = 0
+        self.has_references = False
+
+    def fresh(self) -> "Tape":
+        """An empty tape beside this one, for a program within a rule."""
+        return type(self)(self.parent)
+
+    def watch(self, value) -> Traced:
+        """`value` as an input of the program; gradients with respect to it will be known."""
+        return Traced(self, value, self.write("input", (), [value], None, True), 0)
+
+    def untraced(self, value):
+        """The value behind `value`, and its (node, output number) or None if it is a constant of this tape."""
+        if type(value) is Traced and value._trace is self:
+            return value.value, value.place
+        if type(value) is Reference and value._trace is self:
+            raise MissingDerivative(
+                "a mutable array that the differentiated function made for itself is returned, or passed to a function "
+                "with a custom rule,",
+                user_line(),
+                "return or pass its value, ref[...]",
+            )
+        return value, None
+
+    def write(self, name, sources, results, backward, single) -> Node:
+        """Put an operation on the tape."""
+        self.size += 1
+        return Node(self.size, name, sources, [typeof(x) for x in results], backward, single, same_place())
+
+    def record(self, name, sources, results, live, backward) -> list:
+        """Write an operation with a list of results; returns them, traced where `live` and differentiable."""
+        node = self.write(name, sources, results, backward, False)
+        return [
+            Traced(self, x, node, i) if alive and has_gradient(aval) else x
+            for i, (x, aval, alive) in enumerate(zip(results, node.avals, live, strict=True))
+        ]
+
+    def process_primitive(self, primitive, args, params, /):
+        if primitive.name in references.MAKES_ONE:
+            return references.make(self, primitive, args, params)
+        if self.has_references:
+            own = tuple(type(x) is Reference and x._trace is self for x in args)
+            if any(own):
+                return references.operate(self, primitive, args, params, own)
+        values, sources = zip(*map(self.untraced, args), strict=True) if args else ((), ())
+        wanted = tuple(source is not None for source in sources)
+        if not any(wanted):
+            return bind_unchanged(primitive, self.parent, values, params)
+        if primitive.name in self.transparent:
+            (value,), (source,) = values, sources
+            return Traced(self, bind_unchanged(primitive, self.parent, (value,), params), *source)
+        rule = rules.get(primitive.name)
+        with set_current_trace(self.parent):
+            if rule is None:
+                return self._without_rule(primitive, values, params)
+            try:
+                outcome = rule(primitive, wanted, values, params)
+            except MissingDerivative as error:
+                raise error.called_from(user_line()) from None
+        if primitive.multiple_results:
+            results, live, backward = outcome
+            if backward is None:
+                return results
+            return self.record(primitive.name, sources, results, live, backward)
+        result, backward = outcome
+        if backward is None:
+            return result
+        node = self.write(primitive.name, sources, [result], backward, True)
+        return Traced(self, result, node, 0) if has_gradient(node.avals[0]) else result
+
+    def process_custom_jvp_call(self, primitive, fun, jvp, args, /, *, symbolic_zeros):
+        return custom.custom_jvp_call(self, primitive, fun, jvp, args, symbolic_zeros)
+
+    def process_custom_vjp_call(self, primitive, fun, fwd, bwd, args, /, *, out_trees, symbolic_zeros):
+        return custom.custom_vjp_call(self, primitive, fun, fwd, bwd, args, out_trees, symbolic_zeros)
+
+    def process_shard_map(self, primitive, fun, args, /, *, in_specs, **how):
+        return rules[primitive.name](self, primitive, fun, args, in_specs, how)  # a function to run, not a jaxpr
+
+    def process_call(self, primitive, fun, args, params, /):
+        with set_current_trace(self):  # the call is inlined; JAX before 0.11 only
+            return fun.call_wrapped(*args)
+
+    def cur_qdd(self, value):
+        return self.parent.cur_qdd(value)  # the present type of a box; JAX before 0.11 only
+
+    def stage_value(self, value):
+        return value if isinstance(value, Tracer) and value._trace is self else self.parent.stage_value(value)
+
+    def _without_rule(self, primitive, values, params):
+        results = primitive.bind(*values, **params)
+        if any(has_gradient(typeof(x)) for x in (results if primitive.multiple_results else [results])):
+            raise MissingDerivative(
+                f"diffprog has no derivative rule for the primitive '{primitive.name}', used",
+                user_line(),
+                "wrap its input in jax.lax.stop_gradient, give the function a jax.custom_vjp, or use jax.grad",
+            )
+        return results

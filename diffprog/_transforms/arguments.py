@@ -1,0 +1,106 @@
+"""What the transformations ask of their functions, arguments and results, in one sentence each."""
+
+import functools
+import operator
+
+import jax
+import numpy as np
+from jax import dtypes
+
+from diffprog._jax_internals import canonical, is_array_type, typeof
+
+
+class PositionError(TypeError, ValueError):
+    """`argnums` that does not fit the call; a class of both kinds, for JAX raises now the one and now the other."""
+
+
+def indices(argnums) -> int | tuple[int, ...]:
+    """`argnums`, which may be any kind of integer or a sequence of them, as an int or a tuple of ints."""
+    try:
+        return operator.index(argnums)
+    except TypeError:
+        pass
+    try:
+        return tuple(map(operator.index, argnums))
+    except TypeError:
+        raise TypeError(f"argnums must be an integer or a sequence of integers; found {argnums!r}") from None
+
+
+def choose(fun, argnums, args, kwargs):
+    """`fun` as a function of the chosen positional arguments alone, and these arguments."""
+    wanted = (argnums,) if isinstance(argnums, int) else argnums
+    if not wanted:
+        raise PositionError("argnums is empty, and at least one argument to differentiate with respect to is needed")
+    for number in wanted:
+        if not -len(args) <= number < len(args):
+            raise PositionError(
+                f"differentiating with respect to argnums={argnums} takes an argument at position {number}, "
+                f"but the function was called with {len(args)} positional arguments"
+            )
+    positions = [number % len(args) for number in wanted]
+    if len(set(positions)) < len(positions):
+        raise PositionError(f"argnums={argnums} names one of {len(args)} arguments twice: give each once")
+
+    def partial_fun(*chosen):
+        full = list(args)
+        for position, value in zip(positions, chosen, strict=True):
+            full[position] = value
+        return fun(*full, **kwargs)
+
+    return partial_fun, tuple(args[position] for position in positions)
+
+
+def wraps(fun, what):
+    def decorate(wrapped):
+        name = getattr(fun, "__name__", type(fun).__name__)
+        functools.update_wrapper(wrapped, fun, assigned=("__module__",), updated=())
+        wrapped.__name__ = f"{wrapped.__name__.removesuffix('_fun')}({name})"
+        wrapped.__doc__ = f"The {what} `{name}`, with the same arguments."
+        return wrapped
+
+    return decorate
+
+
+def check_callable(fun):
+    if not callable(fun):
+        raise TypeError(f"the function to differentiate must be callable; found {fun!r}")
+
+
+def check_inputs(name, args, holomorphic, allow_int):
+    for x in jax.tree.leaves(args):
+        try:
+            aval = typeof(canonical(x))
+        except TypeError:
+            raise TypeError(f"{name} takes arrays; found {x!r} of type {type(x)} among the arguments") from None
+        dtype = getattr(aval, "dtype", None)
+        if dtype is None:  # a type of the user's own (hijax)
+            continue
+        if holomorphic and not dtypes.issubdtype(dtype, np.complexfloating):
+            raise TypeError(f"{name} with holomorphic=True takes complex inputs; found {dtype}")
+        if not dtypes.issubdtype(dtype, np.inexact) and not allow_int:
+            raise TypeError(
+                f"{name} takes real or complex inputs; found {dtype}: convert it to a float, "
+                "or pass allow_int=True for a float0 gradient"
+            )
+
+
+def check_scalar(value):
+    if is_array_type(value) and np.shape(value) == ():
+        return
+    found = f"an array of shape {np.shape(value)}" if is_array_type(value) else f"a {type(value).__name__}"
+    raise TypeError(
+        f"a gradient is defined for functions with a scalar result; this one returned {found}: "
+        "sum it, take the part that counts, or use jacrev"
+    )
+
+
+def check_outputs(name, result, holomorphic):
+    for x in jax.tree.leaves(result):
+        dtype = typeof(x).dtype
+        if holomorphic and not dtypes.issubdtype(dtype, np.complexfloating):
+            raise TypeError(f"{name} with holomorphic=True takes functions with a complex result; found {dtype}")
+        if not holomorphic and not dtypes.issubdtype(dtype, np.floating):
+            raise TypeError(
+                f"{name} takes functions with a real result; found {dtype}: "
+                "for a holomorphic function pass holomorphic=True, else use vjp"
+            )

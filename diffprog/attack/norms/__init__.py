@@ -1,9 +1,0 @@
-"""Norms as values: each knows what an attack must know of a ball, together with the box that pixels live in."""
-
-from diffprog.attack.norms.dense import l2, linf
-from diffprog.attack.norms.norm import Norm
-from diffprog.attack.norms.sparse import l0, l1
-
-NORMS = {norm.name: norm for norm in (l0, l1, l2, linf)}
-
-__all__ = ["NORMS", "Norm", "l0", "l1", "l2", "linf"]

@@ -1,0 +1,143 @@
+"""Gradients that vanish or explode on their way to the inputs, and the operation where it happens."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from diffprog.diagnosis._arrays import array
+from diffprog.diagnosis._finding import Finding, where
+from diffprog.graph._recording.nodes import Edge, Node
+from diffprog.graph._recording.recording import Recording
+from diffprog.graph._recording.summaries import summarize
+
+_DECADES = 6  # between the two ends of a path
+_LENGTH = 6  # operations at least: a single large scale is no matter of depth
+
+
+class Step(NamedTuple):
+    """An operation on the path from the output back to an input.
+
+    Attributes:
+      effect: length of gradient times value, elementwise: |x dL/dx|, how much the output changes, at most, per
+        relative change of x. Scaling x by a constant, and the next operation by its inverse, leaves it as it is.
+      gradient: root mean square of the gradient itself.
+    """
+
+    node: Node
+    effect: float
+    gradient: float
+
+
+def profile(node: Node, known: dict[Node, tuple[Edge | None, float]]) -> list[Step]:
+    """The size of the gradient along the path by which most of it came to an input, from the output back.
+
+    Args:
+      known: per node the edge that brings most, and how much; is filled.
+    """
+    steps = []
+    while True:
+        if node not in known:
+            sizes = [(edge, _size(edge)) for edge in node.outgoing if edge.live and edge.gradient is not None]
+            known[node] = max(sizes, key=lambda pair: pair[1], default=(None, _effect(node)))
+        edge, effect = known[node]
+        if edge is None:
+            steps.append(Step(node, effect, _mean_size(node.gradients[0])))
+            return steps[::-1]
+        steps.append(Step(node, effect, _mean_size(edge.gradient)))
+        node = edge.target
+
+
+def find(recording: Recording) -> list[Finding]:
+    known: dict = {}
+    vanishing, exploding = [], []
+    for node in recording.inputs:
+        if not node.gradients or node.gradients[0] is None:
+            continue
+        steps = [step for step in profile(node, known) if step.effect > 0 and step.gradient > 0]
+        if len(steps) < _LENGTH or steps[-1].node is not node:
+            continue
+        effects = np.log10([step.effect for step in steps])
+        gradients = np.log10([step.gradient for step in steps])
+        if _is_matter_of_depth(effects, gradients, -1):
+            vanishing.append((effects.max() - effects[-1], steps))
+        elif _is_matter_of_depth(effects, gradients, 1):
+            exploding.append((effects[-1] - effects.min(), steps))
+    found = [("vanishing", vanishing, -1), ("exploding", exploding, 1)]
+    return [_finding(kind, paths, sign) for kind, paths, sign in found if paths]
+
+
+def _is_matter_of_depth(effects, gradients, sign) -> bool:
+    """Whether the effects fall (-1) or rise (1) far, and they or the gradients do so step by step.
+
+    A single step is a scale, or a cancellation. Values that vanish with the gradients make a single step of effects.
+    """
+    start = np.argmax(-sign * effects)
+    effects, gradients = sign * effects[start:], sign * gradients[start:]
+    return effects[-1] - effects[0] > _DECADES and (_is_gradual(effects) or _is_gradual(gradients))
+
+
+def _is_gradual(logarithms) -> bool:
+    changes = np.diff(logarithms)
+    return changes.sum() - changes.max(initial=0) > _DECADES / 2
+
+
+def _finding(kind, paths, sign) -> Finding:
+    decades, steps = max(paths, key=lambda pair: (round(pair[0], 3), len(pair[1])))
+    changes = sign * np.diff(np.log10([step.gradient for step in steps]))
+    by_line: dict = {}  # of all operations on one line, over all iterations of a loop
+    for change, step in zip(changes, steps[:-1], strict=True):
+        by_line[step.node.source] = by_line.get(step.node.source, 0.0) + change
+    worst = max(by_line, key=lambda line: by_line[line])
+    at = max((i for i in range(len(changes)) if steps[i].node.source == worst), key=lambda i: changes[i])
+    node = steps[at].node
+    count = sum(step.node.source == worst and step.node.label == node.label for step in steps)
+    picked = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), 8)).astype(int))
+    shape = "  ".join(f"{steps[i].gradient:.0e}" for i in picked)
+    names = steps[-1].node.label + (f" (and {len(paths) - 1} more inputs)" if len(paths) > 1 else "")
+    compared = f"{'smaller' if sign < 0 else 'larger'} by {10**decades:.0e}, relative to the values,"
+    title = f"{kind} gradient: {compared} on the way to {names}"
+    breaks = f"breaks at {where(node)}" + (f" ({count} times, {10 ** by_line[worst]:.0e} in all)" if count > 1 else "")
+    by_label: dict = {}  # of those on that line
+    for change, step in zip(changes, steps[:-1], strict=True):
+        if step.node.source == worst:
+            by_label[step.node.label] = by_label.get(step.node.label, 0.0) + change
+    labels = {label for label, change in by_label.items() if change > by_line[worst] / 4}
+    lines = (f"|gradient| from the output back: {shape}", breaks)
+    return Finding(kind, f"{kind} gradient", node, title, lines, _fix(kind, labels))
+
+
+def _fix(kind, labels: set[str]) -> str:
+    """What to do, given which operations on the line do it."""
+    if kind == "exploding":
+        return "normalize, initialize with smaller weights, clip the gradient, or go back through fewer iterations"
+    flat = labels & {"tanh", "logistic", "sigmoid", "erf", "_softmax", "softmax"}
+    if flat:
+        return f"{min(flat)} is flat: normalize its input, add residual connections, or use ReLU with suitable weights"
+    return "add residual connections or normalization, or initialize with larger weights"
+
+
+def _effect(node: Node) -> float:
+    return max(map(_together, node.gradients, node.values), default=0.0)
+
+
+def _mean_size(gradient) -> float:
+    found = array(gradient)
+    if found is None:
+        return summarize(gradient).norm / max(np.size(gradient), 1) ** 0.5 if gradient is not None else 0.0
+    with np.errstate(all="ignore"):
+        return float(np.sqrt(np.mean(np.abs(found.astype(np.complex128)) ** 2))) if found.size else 0.0
+
+
+def _size(edge: Edge) -> float:
+    return _together(edge.gradient, edge.source.values[edge.output])
+
+
+def _together(gradient, value) -> float:
+    if gradient is None or value is None:
+        return 0.0
+    x, g = array(value), array(gradient)
+    if x is None or g is None:  # summaries
+        return summarize(gradient).norm * summarize(value).norm
+    with np.errstate(all="ignore"):
+        product = np.abs(g.astype(np.complex128) * x) if np.iscomplexobj(x) else np.abs(g.astype(np.float64) * x)
+        return float(np.sqrt(np.sum(product**2)))

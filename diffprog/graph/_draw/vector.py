@@ -1,0 +1,176 @@
+"""A recording as a standalone SVG drawing."""
+
+from importlib.resources import files
+from xml.sax.saxutils import escape, quoteattr
+
+from diffprog.graph._draw.annotations import MARKS, MEANINGS, Facts
+from diffprog.graph._draw.figures import LINE, Label, cut, is_small, label
+from diffprog.graph._draw.grouping import BUDGET, Group
+from diffprog.graph._draw.layout import Box, Strand, layout
+from diffprog.graph._draw.scale import Scale
+from diffprog.graph._draw.strokes import curve, tip
+
+LEGEND = 74.0
+LEAST_WIDTH = 560.0
+
+
+def svg(recording, open=None, budget: int = BUDGET, everything: bool = False) -> str:
+    """A recording as SVG text, light or dark as the reader's system is.
+
+    Args:
+      recording: a `Recording`, before or after `backward`.
+      open: which groups of nodes are drawn open: None for as many as stay readable, a depth, a glob for paths
+        ("MLP/*", "*" for all), or several globs.
+      budget: about how many boxes to draw if `open` is None.
+      everything: draw also plain numbers that the program used, and operations whose results go nowhere.
+
+    Raises ValueError for a glob that matches no group.
+    """
+    drawing = layout(recording, open, budget, everything)
+    facts = Facts(recording)
+    scale = facts.scale
+    strands, marks = [], set()
+    for strand in drawing.strands:
+        mark, size = facts.strongest(strand.edges)
+        marks.add(mark)
+        strands.append((size or 0.0, mark, _strand(strand, mark, scale.step(size) if scale else None)))
+    # The widest and the marked last, so that nothing hides them.
+    strands.sort(key=lambda drawn: (drawn[1] == "nan", drawn[1] == "", drawn[0]))
+    marks |= {facts.mark_of(box.item) for box in drawing.boxes if not isinstance(box.item, Group)}
+    width, height = max(drawing.width, LEAST_WIDTH), drawing.height + LEGEND
+    left = (width - drawing.width) / 2
+    title = f"{recording.function}: {len(recording.nodes)} nodes"
+    open_boxes = "\n".join(_box(box, facts) for box in drawing.boxes if box.open)
+    boxes = "\n".join(_box(box, facts) for box in drawing.boxes if not box.open)
+    headers = "\n".join(_header(box) for box in drawing.boxes if box.open)
+    lines = "\n".join(text for _, _, text in strands)
+    return f"""<svg xmlns="http://www.w3.org/2000/svg" class="drawing" role="img" aria-labeledby="title description" \
+viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" height="{height:.0f}">
+<title id="title">{_text(title)}</title>
+<desc id="description">{_text(_description(drawing, facts))}</desc>
+<style>
+{style()}</style>
+<rect width="100%" height="100%" fill="var(--paper)"/>
+<g transform="translate({left:.1f} 0)">
+{open_boxes}
+{lines}
+{headers}
+{boxes}
+</g>
+{_legend(drawing.height, scale, marks)}
+</svg>
+"""
+
+
+def style() -> str:
+    return (files("diffprog.graph._draw") / "page" / "drawing.css").read_text(encoding="utf-8")
+
+
+def _text(text: str) -> str:
+    """Escaped, without the control characters that XML does not have."""
+    return escape("".join(c if c >= " " or c in "\t\n" else "\N{REPLACEMENT CHARACTER}" for c in text))
+
+
+def _description(drawing, facts: Facts) -> str:
+    names = [box.item.name for box in drawing.boxes if isinstance(box.item, Group)]
+    groups = f" Groups: {', '.join(names[:12])}." if names else ""
+    every = list(facts.mark.values())
+    marked = {mark: every.count(mark) for mark in MARKS[:-1] if mark}
+    found = "".join(f" {count} nodes: {MEANINGS[mark]}." for mark, count in marked.items() if count)
+    return f"The computation runs downward, its gradients upward along the same lines.{groups}{found}"
+
+
+def _strand(strand: Strand, mark: str, step: int | None) -> str:
+    kind = mark or (f"s{step}" if step is not None else "")
+    parts = [f'<path class="line" d="{curve(strand.points)}"/>']
+    if strand.ends:
+        parts.append(f'<path class="tip" d="{tip(strand.points[-1], mark)}"/>')
+    return f'<g class="strand {kind}">{"".join(parts)}</g>'
+
+
+def _box(box: Box, facts: Facts) -> str:
+    item = box.item
+    group, mark = isinstance(item, Group), facts.mark_of(item)
+    kinds = ["box", mark]
+    if group:
+        kinds += ["group", "opened" if box.open else ""]
+    else:
+        kinds += [
+            item.primitive if item.primitive == "input" else "",
+            "small" if is_small(item) else "",
+            "output" if item in facts.outputs else "",
+        ]
+    parts = [f"<title>{_text(_hint(item))}</title>"]
+    frame = f'width="{box.width:.1f}" height="{box.height:.1f}" rx="{11 if "input" in kinds else 5}"'
+    if group and not box.open:
+        parts.append(f'<rect class="under" x="3" y="3" {frame}/>')
+    parts.append(f'<rect class="frame" {frame}/>')
+    step = facts.step_of(item)
+    if step is not None and not box.open:
+        parts.append(f'<rect class="strip s{step}" x="3.5" y="5" width="4" height="{box.height - 10:.1f}" rx="2"/>')
+    if not box.open:
+        parts += _said(label(item))
+        parts.append(_badge(facts.badge_of(item), box.width))
+    where = f"data-group={quoteattr(item.path)}" if group else f'data-node="{item.index}"'
+    position = f'transform="translate({box.x:.1f} {box.y:.1f})"'
+    return f'<g class="{" ".join(filter(None, kinds))}" {where} {position}>{"".join(parts)}</g>'
+
+
+def _said(said: Label):
+    x, y = (8, 12.5) if said.small else (13, 15.0)
+    kind = f' <tspan class="more">{_text(said.type)}</tspan>' if said.type else ""
+    yield f'<text class="name" x="{x}" y="{y}">{_text(said.name)}{kind}</text>'
+    for number, line in enumerate(said.lines, 1):
+        yield f'<text class="more" x="{x}" y="{y + LINE * number:.1f}">{_text(line)}</text>'
+
+
+def _header(box: Box) -> str:
+    """The name of an open group, over the lines that run across it."""
+    position = f'transform="translate({box.x:.1f} {box.y:.1f})"'
+    return f'<g class="header" {position}><text x="13" y="15">{_text(box.item.name)}</text></g>'
+
+
+def _badge(text: str, right: float) -> str:
+    if not text:
+        return ""
+    width = len(text) * 6.2 + 10
+    return (
+        f'<g class="badge" transform="translate({right - width + 8:.1f} -11.5)">'
+        f'<rect width="{width:.1f}" height="15" rx="7.5"/>'
+        f'<text x="{width / 2:.1f}" y="11">{_text(text)}</text></g>'
+    )
+
+
+def _hint(item) -> str:
+    """What the pointer tells."""
+    if isinstance(item, Group):
+        return f"{item.path}: {item.size} nodes"
+    where = f"\n{item.source}  {cut(item.source.text, 100)}" if item.source else ""
+    return f"{item.index} {item.label} ({item.primitive})" + (f"\n{item.path}" if item.path else "") + where
+
+
+def _legend(top: float, scale: Scale | None, marks: set) -> str:
+    """What width, color and dash say; of the marks, those that occur."""
+    parts, x = [], 14.0
+    if scale is not None:
+        steps = (0, 3, 6) if scale.high > scale.low else (3,)
+        labels = {0: f"{scale.low:.2g}", 3: "", 6: f"{scale.high:.2g}"} if len(steps) > 1 else {3: f"{scale.high:.2g}"}
+        parts.append(f'<text x="{x}" y="20">|gradient|</text>')
+        x += 74
+        for step in steps:
+            parts.append(f'<g class="strand s{step}"><path class="line" d="M{x} 16h30"/></g>')
+            x += 36
+            if labels[step]:
+                parts.append(f'<text x="{x}" y="20">{labels[step]}</text>')
+                x += 58
+    x, y = 14.0, 40.0
+    for mark in MARKS:
+        if mark in marks and mark:
+            meaning = MEANINGS[mark]
+            length = 40 + 6.8 * len(meaning)
+            if x > 14 and x + length > LEAST_WIDTH:
+                x, y = 14.0, y + 17
+            parts.append(f'<g class="strand {mark}"><path class="line" d="M{x} {y - 4}h26"/></g>')
+            parts.append(f'<text x="{x + 32}" y="{y}">{meaning}</text>')
+            x += length + 14
+    return f'<g class="legend" transform="translate(0 {top:.1f})">{"".join(parts)}</g>'

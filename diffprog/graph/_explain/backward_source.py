@@ -1,0 +1,187 @@
+"""The backward pass of a function as Python that can be read, and run."""
+
+import linecache
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from diffprog._jax_internals import (
+    canonical,
+    instantiate,
+    is_differentiable,
+    set_current_trace,
+    take_current_trace,
+    trace_to_closed_jaxpr,
+    typeof,
+)
+from diffprog._jax_internals.sources import is_backward, keeping_sources
+from diffprog._tracer.backward import backward
+from diffprog.graph._explain.jaxpr_to_python import Writer
+from diffprog.graph._recording.nodes import Source
+from diffprog.graph._recording.record import is_array, named_leaves
+from diffprog.graph._recording.recorder import NotingTape
+from diffprog.graph._recording.source_lines import source_of_equation
+from diffprog.graph._recording.variable_names import assigned_variable
+
+
+class BackwardSource(str):
+    """Python text of a function `backward`, which takes the function's arrays and returns their gradients.
+
+    Attributes:
+      named: what the text mentions without defining it: large arrays that the function closes over, and operations
+        without a public name.
+    """
+
+    named: dict
+
+    def function(self) -> Callable:
+        """The text, run: the function `backward`."""
+        scope = {"jnp": jnp, "lax": lax, **self.named}
+        exec(compile(self, "<backward_source>", "exec"), scope)
+        return scope["backward"]
+
+
+def backward_source(fun: Callable) -> Callable[..., BackwardSource]:
+    """The backward pass of a function as Python: `print(dp.backward_source(loss)(*args))`.
+
+    The text is a function `backward` of the function's arrays, which returns the gradients with respect to the
+    floating-point ones, and of the forward pass has what these need. Each operation is one statement; a comment says
+    which line of the function it comes from, and names are the function's own: `d_h` is the gradient with respect to
+    `h`. Functions under `jit` stand in place; loops and branches stay loops and branches.
+
+    Args:
+      fun: function of pytrees to a scalar.
+
+    Returns:
+      a function of the same arguments that returns the text, a `BackwardSource`; its `function()` runs it.
+
+    Raises:
+      TypeError: the function's result is no real scalar.
+    """
+
+    def source(*args, **kwargs) -> BackwardSource:
+        names, leaves, tree = named_leaves(fun, args, kwargs)
+        arrays = [i for i, x in enumerate(leaves) if is_array(x)]
+        values = [canonical(leaves[i]) for i in arrays]
+
+        def call(*given):
+            filled = list(leaves)
+            for i, x in zip(arrays, given, strict=True):
+                filled[i] = x
+            args, kwargs = jax.tree.unflatten(tree, filled)
+            return fun(*args, **kwargs)
+
+        traced = _Traced(call, values)
+        return _write(traced, [names[i] for i in arrays], getattr(fun, "__name__", "the function"))
+
+    return source
+
+
+class _Traced:
+    """A function and its reverse pass as one closed jaxpr.
+
+    Attributes:
+      jaxpr: arrays -> value, gradients, then each value on the tape, each gradient that arrived at one.
+      count: how many gradients.
+      sources: the user's line of each value on the tape.
+      arrived: which values the gradients at the end belong to.
+    """
+
+    def __init__(self, call, values):
+        self.wanted = [is_differentiable(x) for x in values]
+        self.count = sum(self.wanted)
+
+        def run(*given):
+            with take_current_trace() as parent:
+                tape = NotingTape(parent)
+                with set_current_trace(parent):
+                    inputs = [tape.watch(x) if want else x for x, want in zip(given, self.wanted, strict=True)]
+                with set_current_trace(tape):
+                    result = call(*inputs)
+                tape.invalidate()
+            value, place = tape.untraced(result)
+            if jnp.shape(value) != () or not jnp.issubdtype(jnp.result_type(value), jnp.floating):
+                raise TypeError(f"backward_source is of a real scalar; the function returned {value}")
+            arrived: list = []
+            nodes = [x.node for x, want in zip(inputs, self.wanted, strict=True) if want]
+            seeds = [] if place is None else [(place, lax.full_like(value, 1))]
+            found = backward(seeds, nodes, visit=lambda node, given, _: arrived.append((node, given)))
+            grads = [instantiate(node.avals[0]) if g is None else g for g, node in zip(found, nodes, strict=True)]
+            self.made = [(node, i) for node, results in tape.noted for i in range(len(results))]
+            self.arrived = [(node, i) for node, given in arrived for i, g in enumerate(given) if g is not None]
+            return [
+                value,
+                *grads,
+                *(x for _, results in tape.noted for x in results),
+                *(g for _, given in arrived for g in given if g is not None),
+            ]
+
+        with keeping_sources():
+            try:
+                self.jaxpr = trace_to_closed_jaxpr(run, [typeof(x) for x in values], "backward")
+            except jax.errors.ConcretizationTypeError as error:
+                reason = str(error).splitlines()[0]
+                raise TypeError(
+                    f"backward_source writes out what can be staged; this function decides by values ({reason})"
+                ) from None
+
+
+def _write(traced: _Traced, names: list[str], function: str) -> BackwardSource:
+    jaxpr, body = traced.jaxpr, traced.jaxpr.jaxpr
+    parameters = [_identifier(name) for name in names]
+    wanted = _wanted_names(traced, parameters)
+    writer = Writer(wanted.get, _comment)
+    for variable, name in zip(body.invars, parameters, strict=True):
+        writer.alias(variable, writer.fresh(name))
+    results = writer.program(jaxpr, "    ", range(1, 1 + traced.count))
+    gradients = ", ".join(results)
+    head = [
+        f"def backward({', '.join(writer.read(v) for v in body.invars)}):",
+        f'    """The gradient of {function}, forward and back."""',
+    ]
+    text = "\n".join([*head, *writer.lines, "", f"    return {gradients}{',' if traced.count == 1 else ''}", ""])
+    source = BackwardSource(text)
+    source.named = writer.named
+    return source
+
+
+def _wanted_names(traced, parameters) -> dict:
+    """What to call the jaxpr's variables: as the program's own variables are, and their gradients d_ and the same."""
+    body = traced.jaxpr.jaxpr
+    outputs = body.outvars[1 + traced.count :]
+    values, gradients = outputs[: len(traced.made)], outputs[len(traced.made) :]
+    maker = {v: eqn for eqn in body.eqns for v in eqn.outvars}
+    names = dict(zip(body.invars, parameters, strict=True))
+    last: dict = {}  # line -> the last value that it made, which its variable is
+    for variable in values:
+        if variable in maker and not is_backward(maker[variable]):
+            found = source_of_equation(maker[variable])
+            if found is not None:
+                last[found.file, found.line] = variable
+    for (file, line), variable in last.items():
+        name = assigned_variable(file, line)
+        if name is not None:
+            names.setdefault(variable, name)
+    called = {place: names.get(variable) for place, variable in zip(traced.made, values, strict=True)}
+    for place, variable in zip(traced.arrived, gradients, strict=True):
+        if called.get(place) and not hasattr(variable, "val"):
+            names.setdefault(variable, f"d_{called[place]}")
+    return names
+
+
+def _comment(equation) -> str | None:
+    source: Source | None = source_of_equation(equation)
+    if source is None:
+        return None
+    text = linecache.getline(source.file, source.line).strip()
+    return f"{'back through ' if is_backward(equation) else ''}{source}  {text}".rstrip()
+
+
+def _identifier(name: str) -> str:
+    """A name for a leaf such as "params['w']": params_w."""
+    text = "".join(c if c.isalnum() else "_" for c in name).strip("_")
+    while "__" in text:
+        text = text.replace("__", "_")
+    return text or "x"

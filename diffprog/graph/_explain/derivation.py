@@ -1,0 +1,121 @@
+"""Backpropagation written out: every step forward, and every gradient back, with its rule and its numbers."""
+
+import numpy as np
+
+from diffprog.graph._explain.formulas import formula
+from diffprog.graph._recording.nodes import Edge, Node, Place
+from diffprog.graph._recording.recording import Recording
+from diffprog.graph._recording.summaries import Summary, summarize
+from diffprog.graph._recording.variable_names import names
+
+
+def explain(recording: Recording, digits: int = 4, most: int = 12) -> str:
+    """The derivation of a recording's gradient, in order.
+
+    Args:
+      digits: significant ones.
+      most: arrays of more elements than that are summarized.
+    """
+    called = names(recording)
+    show = lambda x: _numbers(x, digits, most)
+    nodes = [node for node in recording.nodes if node.status == "live" and node.primitive != "input"]
+    given = [node for node in recording.nodes if node.primitive in ("input", "constant") and _is_used(node)]
+    title = f"{recording.function}, step by step"
+    lines = [title, "=" * len(title), "", "Given"]
+    lines += _columns([(f"  {called[node]}", f"= {show(node.value)}") for node in given])
+    lines += ["", "Forward"]
+    lines += _columns([_forward(node, called, show) for node in nodes])
+    if recording.differentiated:
+        output = _output_name(recording, called)
+        lines += ["", f"Backward: the gradient of {output} with respect to every value, from the last to the first"]
+        rows = []
+        for node in reversed([n for n in recording.nodes if any(g is not None for g in n.gradients)]):
+            rows += _backward(node, output, called, show)
+        lines += _columns(rows)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _is_used(node: Node) -> bool:
+    return node.primitive == "input" or any(target.status == "live" for target in node.outputs)
+
+
+def _output_name(recording, called) -> str:
+    places = [place for place in recording.outputs if place is not None]
+    return called[places[0].node] if len(places) == 1 else "L"
+
+
+def _operands(node: Node, called, show) -> list[str]:
+    """What a node's arguments are called: a number stands for itself."""
+    found = []
+    for x in node.arguments:
+        if isinstance(x, Place):
+            constant = x.node.status == "constant" and not x.node.avals[x.output].shape and x.node.values[0] is not None
+            if constant and x.node.primitive != "input":
+                found.append(show(x.node.values[x.output]))
+            else:
+                found.append(called[x.node] + (f".{x.output}" if not x.node.single else ""))
+        else:
+            found.append(show(x))
+    return found
+
+
+def _forward(node: Node, called, show):
+    operands = _operands(node, called, show)
+    written = formula(node, operands, called[node])
+    text = written.forward.partition(" = ")[2] if written else f"{node.label}({', '.join(operands)})"
+    return f"  {called[node]}", f"= {text}", f"= {show(node.values[0])}", str(node.source or "")
+
+
+def _backward(node: Node, output: str, called, show):
+    """The rows of one node: a single part is the gradient, several are listed and summed."""
+    name = f"  d{output}/d{called[node]}"
+    parts = [edge for edge in node.outgoing if edge.gradient is not None]
+    total = show(node.gradients[0])
+    if not parts:
+        return [(name, "where it starts", f"= {total}")]
+    if len(parts) == 1:
+        return [(name, f"= {_part(parts[0], output, called, show)}", f"= {total}")]
+    rows = [
+        (
+            name if i == 0 else "",
+            f"{'=' if i == 0 else '+'} {_part(edge, output, called, show)}",
+            f"  {show(edge.gradient)}",
+        )
+        for i, edge in enumerate(parts)
+    ]
+    return [*rows, ("", "the sum of what comes from its uses", f"= {total}")]
+
+
+def _part(edge: Edge, output, called, show) -> str:
+    node = edge.target
+    gradient = f"d{output}/d{called[node]}"
+    written = formula(node, _operands(node, called, show), called[node], gradient)
+    live = [e.argument for e in node.incoming if e.live]
+    if written is None or edge.argument not in live or live.index(edge.argument) >= len(written.backward):
+        return f"the rule of {node.label}, from {gradient}"
+    return written.backward[live.index(edge.argument)]
+
+
+def _numbers(x, digits, most) -> str:
+    summary = summarize(x)
+    if x is None or summary is None:
+        return "(not kept)" if x is None else str(x)
+    if isinstance(x, Summary) or summary.size > most:
+        return f"{summary} ({'x'.join(map(str, summary.shape))})"
+    array = np.asarray(x)
+    if array.dtype.kind in "iub":
+        return " ".join(str(array).split())
+    return " ".join(
+        np.array2string(array, formatter={"float_kind": lambda v: f"{v:.{digits}g}"}, separator=", ").split()
+    )
+
+
+def _columns(rows: list[tuple[str, ...]]) -> list[str]:
+    """Rows with their columns aligned."""
+    widths: list[int] = []
+    for row in rows:
+        widths += [0] * (len(row) - len(widths))
+        widths = [
+            max(w, min(len(cell), 60)) for w, cell in zip(widths, [*row, *[""] * (len(widths) - len(row))], strict=True)
+        ]
+    return ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=False)) for row in rows]

@@ -1,0 +1,226 @@
+"""Taking marked values out of a program, from wherever they are in it.
+
+A value is marked by JAX's named identity with a `Mark` for a name, which goes through `vmap` and gradients inside the
+program as any operation does. `Exposer` is the trace around it all: it passes every operation on to its parent and
+notes marked values. A `jit`, `scan`, `cond` or `checkpoint` with marks inside is rewritten, once, to return the marked
+values as well, and to take a perturbation for each, if that is asked for; in a loop both are stacked, with the index of
+the iteration first.
+
+A perturbation stands for something that is added to a value, is zero and has a gradient. Nothing is added: it is
+an identity of two arguments, of which the second exists for the backward pass alone.
+"""
+
+from collections.abc import Callable
+
+from diffprog._jax_internals import (
+    Trace,
+    bind_cond,
+    bind_jit,
+    bind_scan,
+    bind_unchanged,
+    closed,
+    instantiate,
+    jaxpr_as_fun,
+    scan_sizes,
+    set_current_trace,
+    take_current_trace,
+    trace_to_closed_jaxpr,
+    typeof,
+    weakref_lru_cache,
+)
+from diffprog._jax_internals.checkpoints import bind_checkpoint
+from diffprog._jax_internals.marking import Mark, is_marked, jaxprs_in, perturbed, stacked
+from diffprog._rules.calls import split
+from diffprog._tracer.rules import rule
+
+
+class Exposer(Trace):
+    """The trace that finds marked values.
+
+    Attributes:
+      found: (mark, value) of each, in order.
+    """
+
+    def __init__(self, parent, owner, perturbation: Callable | None):
+        """
+        Args:
+          parent: the trace in which the operations really run.
+          owner: whose marks are looked for.
+          perturbation: type of a value -> its perturbation; None if none is asked for.
+        """
+        super().__init__()
+        self.parent, self.owner, self.perturbation = parent, owner, perturbation
+        self.requires_low = False
+        self.found: list[tuple[Mark, object]] = []
+
+    def process_primitive(self, primitive, args, params, /):
+        if is_marked(primitive, params, self.owner):
+            return self._note(params["name"], *args)
+        marks = marks_of(primitive, params, self.owner)
+        if not marks:
+            return bind_unchanged(primitive, self.parent, args, params)
+        with set_current_trace(self.parent):
+            perturbations = [self.perturbation(aval) for _, aval in marks] if self.perturbation else []
+            results, values = _exposed[primitive.name](self.owner, marks, params, args, perturbations)
+        self.found += zip([mark for mark, _ in marks], values, strict=True)
+        return results
+
+    def _note(self, mark, value):
+        if self.perturbation:
+            with set_current_trace(self.parent):
+                value = perturbed(value, self.perturbation(typeof(value)))
+        self.found.append((mark, value))
+        return value
+
+    # Functions with a derivative of their own are not looked into, nor are those that run on many devices.
+
+    def process_custom_jvp_call(self, *args, **how):
+        return self.parent.process_custom_jvp_call(*args, **how)
+
+    def process_custom_vjp_call(self, *args, **how):
+        return self.parent.process_custom_vjp_call(*args, **how)
+
+    def process_shard_map(self, *args, **how):
+        return self.parent.process_shard_map(*args, **how)
+
+    def process_call(self, primitive, fun, args, params, /):
+        with set_current_trace(self):  # the call is inlined; JAX before 0.11 only
+            return fun.call_wrapped(*args)
+
+    def cur_qdd(self, value):
+        return self.parent.cur_qdd(value)  # the present type of a box; JAX before 0.11 only
+
+    def stage_value(self, value):
+        return self.parent.stage_value(value)
+
+
+@rule("perturbed")
+def _perturbed(primitive, wanted, args, params):
+    return args[0], lambda g: (g, g)
+
+
+def run_exposed(fun: Callable, args, owner, perturbation: Callable | None, parent):
+    """Run `fun` in the trace `parent`.
+
+    Returns:
+      what it returns; the (mark, value) found.
+    """
+    exposer = Exposer(parent, owner, perturbation)
+    with set_current_trace(exposer):
+        result = fun(*args)
+    exposer.invalidate()
+    return result, exposer.found
+
+
+# ---------------------------------------------------------------- which marks there are
+
+
+class Unreachable(ValueError):
+    """A value that was selected can't be taken out of where it is."""
+
+
+@weakref_lru_cache
+def marks_in(jaxpr, owner) -> tuple:
+    """(mark, type of the value outside of the jaxpr) of each marked value in a closed jaxpr, in order."""
+    found = []
+    for equation in jaxpr.eqns:
+        if is_marked(equation.primitive, equation.params, owner):
+            found.append((equation.params["name"], equation.outvars[0].aval))
+        else:
+            found += marks_of(equation.primitive, equation.params, owner)
+    return tuple(found)
+
+
+def marks_of(primitive, params, owner) -> list:
+    """The same of one operation."""
+    found = [mark for jaxpr in jaxprs_in(params) for mark in marks_in(closed(jaxpr), owner)]
+    if not found:
+        return []
+    if primitive.name not in _exposed:
+        what = "a while loop, which has no known length:" if primitive.name == "while" else f"'{primitive.name}':"
+        selected = " and ".join(repr(owner.selectors[i].given) for i in found[0][0].selectors)
+        raise Unreachable(
+            f"the value selected by {selected} is inside {what} it can be intervened in and hooked there, but not "
+            "taken out; use lax.scan, or look at it in a recording (dp.record)"
+        )
+    if primitive.name == "scan":
+        return [(mark, stacked(aval, params["length"])) for mark, aval in found]
+    return found
+
+
+# ---------------------------------------------------------------- programs that show what they contain
+
+
+@weakref_lru_cache
+def expose(jaxpr, owner, perturb: bool):
+    """A closed jaxpr, arguments + perturbations (if asked for) -> results + marked values."""
+    return _expose(jaxpr, owner, perturb, (), ())
+
+
+@weakref_lru_cache
+def _expose(jaxpr, owner, perturb, before, after):
+    """The same with others' perturbations and values `before` and `after` its own, zeros for the values."""
+    others = [[aval for _, aval in marks] for marks in (before, after)]
+    own = [aval for _, aval in marks_in(jaxpr, owner)]
+
+    def run(*operands):
+        args, _, perturbations = split(operands, len(jaxpr.in_avals), len(others[0]) if perturb else 0)
+        supply = iter(perturbations)
+        with take_current_trace() as parent:
+            next_one = (lambda aval: next(supply)) if perturb else None
+            results, found = run_exposed(jaxpr_as_fun(jaxpr), args, owner, next_one, parent)
+        zeros = ([instantiate(aval) for aval in avals] for avals in others)
+        return [*results, *next(zeros), *(value for _, value in found), *next(zeros)]
+
+    given = [aval.to_ct_aval() for aval in (*others[0], *own, *others[1])] if perturb else []
+    return trace_to_closed_jaxpr(run, [*jaxpr.in_avals, *given], "exposed")
+
+
+# Each: owner, (mark, type) of each, parameters, arguments, perturbations (none if not asked for) -> results, values.
+
+
+def _jit(owner, marks, params, args, perturbations):
+    jaxpr = expose(params["jaxpr"], owner, bool(perturbations))
+    count = len(params["jaxpr"].out_avals)
+    inputs, outputs = [*range(len(args)), *[None] * len(perturbations)], [*range(count), *[None] * len(marks)]
+    return split(bind_jit(jaxpr, [*args, *perturbations], params, inputs, outputs), count)
+
+
+def _scan(owner, marks, params, args, perturbations):
+    constants, carry, xs = split(args, *scan_sizes(params))
+    jaxpr = expose(params["jaxpr"], owner, bool(perturbations))
+    how = {name: params[name] for name in ("length", "reverse", "unroll")}
+    return split(bind_scan(jaxpr, constants, carry, [*xs, *perturbations], **how), len(params["jaxpr"].out_avals))
+
+
+def _cond(owner, marks, params, args, perturbations):
+    """What a branch that was not taken would have computed is given as zeros."""
+    index, *operands = args
+    branches, position = [], 0
+    for branch in params["branches"]:
+        end = position + len(marks_in(branch, owner))
+        others = tuple(marks[:position]), tuple(marks[end:])
+        branches.append(_expose(branch, owner, bool(perturbations), *others))
+        position = end
+    outputs = bind_cond(index, branches, [*operands, *perturbations], params)
+    return split(outputs, len(params["branches"][0].out_avals))
+
+
+def _checkpoint(owner, marks, params, args, perturbations):
+    jaxpr, prevent_cse = closed(params["jaxpr"]), params["prevent_cse"]
+    if not isinstance(prevent_cse, bool):  # one flag per argument
+        prevent_cse = (*prevent_cse, *[True] * len(perturbations))
+    how = {"policy": params["policy"], "differentiated": params["differentiated"], "prevent_cse": prevent_cse}
+    outputs = bind_checkpoint(expose(jaxpr, owner, bool(perturbations)), [*args, *perturbations], **how)
+    return split(outputs, len(jaxpr.out_avals))
+
+
+def _in_place(owner, marks, params, args, perturbations):
+    """A call without options of its own."""
+    jaxpr = next(closed(params[name]) for name in ("jaxpr", "call_jaxpr", "call", "fwd_jaxpr") if name in params)
+    outputs = jaxpr_as_fun(expose(jaxpr, owner, bool(perturbations)))(*args, *perturbations)
+    return split(outputs, len(jaxpr.out_avals))
+
+
+_exposed = {"jit": _jit, "scan": _scan, "cond": _cond, "remat2": _checkpoint, "checkpoint": _checkpoint}
+_exposed |= dict.fromkeys(("eval_jaxpr", "closed_call", "custom_vmap_call", "composite", "remat_opt"), _in_place)

@@ -1,0 +1,324 @@
+"""The tape that keeps everything: what has a gradient, what blocks one, and the constants in between.
+
+An array that depends on the inputs is a `Traced` value, as on any tape, so that a recorded program runs exactly as one
+that is differentiated. Of the other arrays (integers, comparisons, constants) the tape sees only their use. So the
+recorder remembers which operation made which array, as long as the array lives.
+"""
+
+import weakref
+from collections.abc import Callable
+from contextlib import contextmanager
+
+import jax
+import numpy as np
+
+from diffprog._jax_internals import Tracer, bind_unchanged, jaxpr_as_fun, set_current_trace, trace_to_jaxpr, typeof
+from diffprog._jax_internals.scopes import as_path
+from diffprog._jax_internals.sources import scopes
+from diffprog._tracer import references
+from diffprog._tracer.tape import Tape, Traced
+from diffprog.graph._recording.nodes import Edge, Node, Place
+from diffprog.graph._recording.source_lines import current_source
+from diffprog.graph._recording.summaries import summarize
+from diffprog.graph._recording.unroll import written_out
+from diffprog.graph._selection.tap import ModuleOutput
+
+
+class Keeping:
+    """How much of each array is kept, and of how many nodes.
+
+    Args:
+      keep: "values" (whole arrays), "summaries" or "nothing".
+      memory: bytes of whole arrays, values and gradients together; what comes after that is summarized.
+      max_nodes: a loop that would exceed it is kept as one node.
+    """
+
+    CHOICES = ("values", "summaries", "nothing")
+
+    def __init__(self, keep: str, memory: int, max_nodes: int):
+        if keep not in self.CHOICES:
+            raise ValueError(f"keep must be one of {', '.join(map(repr, self.CHOICES))}; found {keep!r}")
+        self.keep, self.memory, self.max_nodes = keep, memory, max_nodes
+        self.used = 0
+        self.notes: list[str] = []
+
+    def __call__(self, array):
+        """What is kept of an array: itself, a `Summary`, or None."""
+        if array is None or self.keep == "nothing":
+            return None
+        if self.keep == "values":
+            if self.used + nbytes(array) <= self.memory:
+                self.used += nbytes(array)
+                return array
+            self.note(f"values after the first {self.memory / 2**20:.0f} MiB are summaries (see memory=)")
+        return summarize(array)
+
+    def note(self, text: str):
+        if text not in self.notes:
+            self.notes.append(text)
+
+
+def nbytes(array) -> int:
+    """Bytes of an array, 0 for what isn't one."""
+    return getattr(array, "nbytes", 0) if not isinstance(array, Tracer) else 0
+
+
+class Recorder(Tape):
+    """A tape that makes a `Node` of every operation. Functions under `jit` and loops are recorded as if written out.
+
+    Attributes:
+      nodes: in the order in which they ran.
+      of_tape: for each node of the tape the one that is kept.
+      replays: per node how to compute the list of its results anew from its arguments, None for inputs and constants.
+      keeping: what is kept of arrays.
+    """
+
+    transparent = frozenset()
+
+    def __init__(self, parent, keeping: Keeping):
+        super().__init__(parent)
+        self.keeping = keeping
+        self.nodes: list[Node] = []
+        self.of_tape: dict = {}
+        self.tape_nodes: list = []
+        self.replays: list[Callable | None] = []
+        self._makers: dict[int, tuple[weakref.ref, Place]] = {}
+        self._written: list = []
+        self._call_site = None
+        self._iteration: tuple[int, ...] = ()
+
+    def fresh(self):
+        return Tape(self.parent)
+
+    def write(self, name, sources, results, backward, single):
+        node = super().write(name, sources, results, backward, single)
+        self._written.append(node)
+        return node
+
+    # ------------------------------------------------------------ operations
+
+    def process_primitive(self, primitive, args, params, /):
+        if primitive.name in references.PRIMITIVES:  # becomes pure operations, which come back here
+            with self.called():
+                return super().process_primitive(primitive, args, params)
+        if primitive.name == "convert_element_type" and _converts_nothing(args[0], params):
+            return self._pass(primitive, args[0], params)
+        write_out = written_out.get(primitive.name)
+        if write_out is not None:
+            results = write_out(self, args, params)
+            if results is not None:
+                return results
+        return self.keep_one(primitive, args, params)
+
+    def _pass(self, primitive, x, params):
+        """An identity of which no node is made: the result has the place of the argument."""
+        value, source = self.untraced(x)
+        result = bind_unchanged(primitive, self.parent, (value,), params)
+        if source is not None:
+            return Traced(self, result, *source)
+        place = self.place(value)
+        if isinstance(place, Place):
+            self._made(result, place)
+        return result
+
+    def keep_one(self, primitive, args, params):
+        """Record an operation as one node."""
+        run = lambda: super(Recorder, self).process_primitive(primitive, args, params)
+        bind = lambda *values: primitive.bind(*values, **params)
+        again = bind if primitive.multiple_results else lambda *values: [bind(*values)]
+        return self.keep(primitive.name, args, params, run, again, primitive.multiple_results)
+
+    def process_custom_jvp_call(self, primitive, fun, jvp, args, /, *, symbolic_zeros):
+        run = lambda: super(Recorder, self).process_custom_jvp_call(
+            primitive, fun, jvp, args, symbolic_zeros=symbolic_zeros
+        )
+        return self._keep_custom(primitive, fun, args, run)
+
+    def process_custom_vjp_call(self, primitive, fun, fwd, bwd, args, /, *, out_trees, symbolic_zeros):
+        run = lambda: super(Recorder, self).process_custom_vjp_call(
+            primitive, fun, fwd, bwd, args, out_trees=out_trees, symbolic_zeros=symbolic_zeros
+        )
+        return self._keep_custom(primitive, fun, args, run)
+
+    def _keep_custom(self, primitive, fun, args, run):
+        values, sources = zip(*map(self.untraced, args), strict=True) if args else ((), ())
+        program = None
+
+        def plain(*values):
+            nonlocal program
+            if program is None:  # a function that JAX hands over may be called once
+                with set_current_trace(self.parent):
+                    program = trace_to_jaxpr(fun.call_wrapped, [typeof(x) for x in values], primitive.name)
+            jaxpr, constants = program
+            return jaxpr_as_fun(jaxpr)(*constants, *values)
+
+        def constant():
+            with set_current_trace(self.parent):
+                return plain(*values)
+
+        name = fun.debug_info.func_name
+        params = {"function": name}
+        if all(source is None for source in sources):
+            run = constant
+        return self.keep(primitive.name, args, params, run, plain, True, label=name)
+
+    def process_shard_map(self, primitive, fun, args, /, **how):
+        run = lambda: super(Recorder, self).process_shard_map(primitive, fun, args, **how)
+        return self.keep(primitive.name, args, {}, run, None, True)
+
+    def process_call(self, primitive, fun, args, params, /):
+        with self.called():
+            return super().process_call(primitive, fun, args, params)
+
+    def keep(self, name, args, params, run, again, several, label=None):
+        """Run an operation, and make a node of it.
+
+        Args:
+          run: () -> its results, on this tape.
+          again: (values of its arguments) -> the list of its results, to replay it; None if it cannot be.
+          several: whether it has a list of results.
+        """
+        arguments = tuple(self.place(x) for x in args)
+        live = any(self._is_traced(x) for x in args)
+        self._written = []
+        outcome = run()
+        written = self._written[-1] if self._written else None
+        results = list(outcome) if several else [outcome]
+        status = "live" if written is not None else "blocked" if live else "constant"
+        tap = params.get("name") if name == "name" else None
+        title = tap.rpartition("/")[2] if isinstance(tap, ModuleOutput) else tap
+        self.add(name, title or label or name, params, arguments, results, status, again, tap=tap)
+        self._link(written)
+        return outcome
+
+    def _link(self, written):
+        self.tape_nodes[-1] = written
+        if written is not None:
+            self.of_tape[written] = self.nodes[-1]
+
+    # ------------------------------------------------------------ nodes
+
+    def add(self, primitive, label, params, arguments, results, status, again=None, tap=None) -> Node:
+        values = [x.value if self._is_traced(x) else x for x in results]
+        made = primitive in ("input", "constant")
+        node = Node(
+            index=len(self.nodes),
+            primitive=primitive,
+            label=label,
+            params=params,
+            arguments=arguments,
+            source=None if made else current_source(self._call_site),
+            path="" if made else as_path(scopes()),
+            iteration=() if made else self._iteration,
+            tap=tap,
+            single=len(results) == 1,
+            avals=[typeof(x) for x in values],
+            values=values if made else list(map(self.keeping, values)),
+            differentiable=list(map(self._is_traced, results)) if primitive != "input" else [status == "live"],
+            status=status,
+        )
+        for argument, place in enumerate(arguments):
+            if isinstance(place, Place):
+                live = status == "live" and place.node.differentiable[place.output]
+                edge = Edge(place.node, place.output, node, argument, live)
+                node.incoming.append(edge)
+                place.node.outgoing.append(edge)
+        for i, value in enumerate(values):
+            self._made(value, Place(node, i))
+        self.nodes.append(node)
+        self.tape_nodes.append(None)
+        self.replays.append(again)
+        return node
+
+    def input(self, value, label: str, differentiable: bool):
+        """An input of the program, as it is to be passed to it."""
+        written = self.watch(value) if differentiable else value
+        self.add("input", label, {}, (), [value], "live" if differentiable else "constant")
+        self._link(written.node if differentiable else None)
+        return written
+
+    def place(self, x):
+        """What an argument is: the place that made it, or a number or array that is known to no node."""
+        if self._is_traced(x):
+            node, output = x.place
+            return Place(self.of_tape[node], output) if node in self.of_tape else x.value
+        known = self.place_of(x)
+        if known is not None:
+            return known
+        if isinstance(x, (jax.Array, np.ndarray)) and np.ndim(x) > 0:
+            self.add("constant", "constant", {}, (), [x], "constant")
+            return Place(self.nodes[-1], 0)
+        return x
+
+    def place_of(self, array) -> Place | None:
+        """The place that made an array, if one did."""
+        known = self._makers.get(id(array))
+        return known[1] if known is not None and known[0]() is array else None
+
+    def _made(self, value, place):
+        key = id(value)
+        try:
+            reference = weakref.ref(value, lambda dead: self._forget(key, dead))
+        except TypeError:
+            return
+        self._makers[key] = reference, place
+
+    def _forget(self, key, dead):
+        if key in self._makers and self._makers[key][0] is dead:
+            del self._makers[key]
+
+    def _is_traced(self, x) -> bool:
+        return type(x) is Traced and x._trace is self
+
+    # ------------------------------------------------------------ where we are
+
+    @contextmanager
+    def called(self):
+        """While the body of a function under `jit` or of a loop is written out: where it was called."""
+        before = self._call_site
+        self._call_site = current_source(before)
+        try:
+            yield
+        finally:
+            self._call_site = before
+
+    @contextmanager
+    def iteration(self, loop: str, i: int):
+        before = self._iteration
+        self._iteration = (*before, i)
+        try:
+            with jax.named_scope(f"{loop}[{i}]"):
+                yield
+        finally:
+            self._iteration = before
+
+    def run(self, jaxpr, args) -> list:
+        """Write out a closed jaxpr."""
+        with set_current_trace(self):
+            return jaxpr_as_fun(jaxpr)(*args)
+
+    def has_room_for(self, operations: int) -> bool:
+        return len(self.nodes) + operations <= self.keeping.max_nodes
+
+
+def _converts_nothing(x, params) -> bool:
+    """Whether a conversion is to the type that is there already: libraries make many of these."""
+    if not isinstance(x, (jax.Array, Traced)) or params.get("sharding") is not None:
+        return False
+    return (x.aval.dtype, x.aval.weak_type) == (params["new_dtype"], params["weak_type"])
+
+
+class NotingTape(Tape):
+    """A tape that notes the results of each of its nodes, and no more: for programs that are being traced."""
+
+    def __init__(self, parent):
+        super().__init__(parent)
+        self.noted: list = []
+
+    def fresh(self):
+        return Tape(self.parent)
+
+    def write(self, name, sources, results, backward, single):
+        node = super().write(name, sources, results, backward, single)
+        self.noted.append((node, list(results)))
+        return node

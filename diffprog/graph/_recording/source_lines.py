@@ -1,0 +1,56 @@
+"""From stack frames to the user's line."""
+
+import sysconfig
+from functools import cache
+from pathlib import Path
+
+from diffprog._jax_internals.sources import frames
+from diffprog.graph._recording.nodes import Frame, Source
+
+# Frames outside of these called `record` or `backward_source`.
+_GRAPH = Path(__file__).parents[1]
+_STARTS = {str(_GRAPH / "_recording" / "record.py"), str(_GRAPH / "_explain" / "backward_source.py")}
+_LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+
+
+@cache
+def _installed(file: str) -> bool:
+    """Whether a file belongs to an installed package or to Python itself."""
+    return file.startswith((*_LIBRARIES, "<frozen")) or "/site-packages/" in file or "/dist-packages/" in file
+
+
+def current_source(call_site: Source | None) -> Source | None:
+    """The user's line of the operation that is running now.
+
+    Args:
+      call_site: of the function under `jit`, or the loop, that the operation is in.
+    """
+    stack = frames()
+    inside = _inside(stack)
+    shown = [Frame(frame.file, frame.line, frame.function) for frame in stack[:inside] if not frame.hidden]
+    own = [frame for frame in shown if not _installed(frame.file)]
+    if call_site is not None:
+        # A library's function under `jit`, as most of jax.numpy, shows as the line that calls it.
+        if not own or own[0] == Frame(call_site.file, call_site.line, call_site.function):
+            return call_site
+        return _source([*own, call_site, *call_site.callers])
+    outside = [Frame(f.file, f.line, f.function) for f in stack[inside:] if not f.hidden and not _installed(f.file)]
+    return _source(own or shown[:1] or outside[:1])
+
+
+def source_of_equation(equation) -> Source | None:
+    """The user's line of an equation of a jaxpr, None if it is a library's."""
+    stack = frames(equation)
+    shown = [Frame(f.file, f.line, f.function) for f in stack[: _inside(stack)] if not f.hidden]
+    return _source([frame for frame in shown if not _installed(frame.file)])
+
+
+def _inside(stack) -> int:
+    return next((i for i, frame in enumerate(stack) if frame.file in _STARTS), len(stack))
+
+
+def _source(found: list[Frame]) -> Source | None:
+    if not found:
+        return None
+    first, *callers = found
+    return Source(first.file, first.line, first.function, tuple(Frame(f.file, f.line, f.function) for f in callers))

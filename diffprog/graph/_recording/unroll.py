@@ -1,0 +1,99 @@
+"""Programs within programs, written out for a `Recorder`: `jit`, `checkpoint`, loops, branches."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from diffprog._jax_internals import closed, concrete, scan_sizes, set_current_trace
+from diffprog._jax_internals.operations import count_operations
+from diffprog._rules.calls import split
+
+written_out: dict[str, Callable] = {}
+"""Per primitive (recorder, arguments, parameters) -> results; None to keep it as one node."""
+
+
+def _writes_out(*names):
+    def register(function):
+        for name in names:
+            written_out[name] = function
+        return function
+
+    return register
+
+
+@_writes_out("jit", "closed_call", "core_closed_call", "remat2", "eval_jaxpr", "custom_vmap_call", "remat_opt")
+def _call(recorder, args, params):
+    jaxpr = next(params[name] for name in ("jaxpr", "call_jaxpr", "call", "fwd_jaxpr") if name in params)
+    with recorder.called():
+        return recorder.run(closed(jaxpr), args)
+
+
+@_writes_out("cond")
+def _cond(recorder, args, params):
+    """The branch that is taken."""
+    index, *operands = args
+    if params.get("branches_platforms") is not None:  # one program, written for each kind of device
+        return None
+    chosen = min(max(int(concrete(index)), 0), len(params["branches"]) - 1)
+    with recorder.called(), jax.named_scope(f"cond[{chosen}]"):
+        return recorder.run(params["branches"][chosen], operands)
+
+
+@_writes_out("scan")
+def _scan(recorder, args, params):
+    jaxpr, length = params["jaxpr"], params["length"]
+    if not length or not recorder.has_room_for(length * count_operations(jaxpr)):
+        if length:
+            _too_long(recorder, "scan", length)
+        return None
+    consts, carry, xs = split(args, *scan_sizes(params))
+    num_carry = len(carry)
+    with recorder.called():
+        with set_current_trace(recorder):
+            rows = list(map(jnp.unstack, xs))
+        ys: list = [None] * length
+        for i in reversed(range(length)) if params["reverse"] else range(length):
+            with recorder.iteration("scan", i):
+                results = recorder.run(jaxpr, [*consts, *carry, *(row[i] for row in rows)])
+            carry, ys[i] = results[:num_carry], results[num_carry:]
+        with set_current_trace(recorder):
+            return [*carry, *map(jnp.stack, zip(*ys, strict=True))]
+
+
+@_writes_out("while")
+def _while(recorder, args, params):
+    """Iteration by iteration, as long as there is room; the rest of them is one node."""
+    cond_consts, body_consts, carry = split(args, params["cond_nconsts"], params["body_nconsts"])
+    cond, body = params["cond_jaxpr"], params["body_jaxpr"]
+    size, i = count_operations(cond) + count_operations(body), 0
+    if not recorder.has_room_for(size):
+        _too_long(recorder, "while", None)
+        return None
+    with recorder.called():
+        while True:
+            with recorder.iteration("while", i):
+                (going,) = recorder.run(cond, [*cond_consts, *carry])
+                if not bool(jnp.any(going)):
+                    return list(carry)
+                after = recorder.run(body, [*body_consts, *carry])
+                carry = after if going.ndim == 0 else _where(recorder, going, after, carry)
+            i += 1
+            if not recorder.has_room_for(size):
+                _too_long(recorder, "while", None)
+                rest = [*cond_consts, *body_consts, *carry]
+                return recorder.keep_one(lax.while_p, rest, params)
+
+
+def _where(recorder, going, after, before) -> list:
+    """Of loops that run side by side (`vmap`), those that have ended keep what they carry."""
+    with set_current_trace(recorder):
+        wide = [lax.broadcast_in_dim(going, x.shape, range(going.ndim)) for x in after]
+        return list(map(lax.select, wide, after, before))
+
+
+def _too_long(recorder, loop, length):
+    of = f" of {length} iterations" if length else ""
+    note = f"a {loop}{of} is one node, or its last iterations are: there was no room in max_nodes="
+    recorder.keeping.note(f"{note}{recorder.keeping.max_nodes}")

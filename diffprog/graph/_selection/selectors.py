@@ -1,0 +1,236 @@
+"""Which values are meant: one small language for recordings and for compiled uses.
+
+A selector is one of these.
+
+    "hidden"          a name without "/": what `dp.tap` gave this name, the output of modules called so ("Dense_1"),
+                      and operations: the primitive ("dot_general") or the custom function ("relu")
+    "*/Dense_1/*"     a path with "/": operations by the modules and scopes around them, followed by the primitive,
+                      and taps, followed by the tap's name
+    "MLP/Dense_1"     the same path without a primitive: the module itself, that is, what it returns
+    "model.py:31"     a line of a file: every operation of that line ("nets/model.py:31" if there are two such files)
+    predicate         a function of one operation (with `.primitive`, `.path`, `.tap`, `.source`, `.shape`, `.dtype`,
+                      `.params`) that says yes or no
+
+In names and paths `*` stands for any characters, "/" included, and `?` for one; brackets are meant literally, for paths
+contain "layers[0]" and "scan[3]". A path whose last part is `*` alone means operations and taps, not modules.
+
+A tap of a pytree is selected whole by its name and leaf by leaf with the place, "hidden['mean']". A name that is both a
+tap's and a primitive's selects both: "tap:tanh" and "primitive:tanh" say which. "path:..." and "line:..." exist too.
+"""
+
+import difflib
+import pathlib
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from diffprog.graph._selection.tap import Leaf, ModuleOutput
+
+
+class Site(Protocol):
+    """What a selector looks at: a `Node` of a recording, or an operation that is being run."""
+
+    primitive: str
+    label: str
+    path: str
+    tap: str | None
+    source: Any
+    shape: Any
+    dtype: Any
+    params: dict
+
+
+@dataclass(frozen=True)
+class Selector:
+    """A selector that was read.
+
+    Attributes:
+      given: as the user wrote it.
+      matches: whether it means a site.
+      by_line, by_path: whether that depends on the line, and on the path, and not on the operation alone.
+    """
+
+    given: str | Callable
+    matches: Callable[[Site], bool]
+    by_line: bool = False
+    by_path: bool = False
+
+
+def selector(given: str | Callable) -> Selector:
+    """Read a selector.
+
+    Raises:
+      TypeError: it is neither text nor a function.
+      ValueError: it is empty.
+    """
+    if isinstance(given, Selector):
+        return given
+    if callable(given):
+        return Selector(given, lambda site: bool(given(site)), by_line=True, by_path=True)
+    if not isinstance(given, str):
+        raise TypeError(
+            "a selector is a tap's name, a primitive, a path, a line (file.py:31) or a function of an operation; "
+            f"found {given!r}"
+        )
+    if not given.strip():
+        raise ValueError('a selector is empty; write "*" for every operation')
+    kind, colon, rest = given.partition(":")
+    if colon and kind in _KINDS:
+        return _KINDS[kind](given, rest)
+    if re.fullmatch(r".*:\d+", given):
+        return _line(given, given)
+    return _path(given, given) if "/" in given else _name(given, given)
+
+
+def select(given: str | Callable, sites: Iterable[Site]) -> list[Site]:
+    """The sites that a selector means, in order.
+
+    Raises:
+      ValueError: there is none; the message has the nearest names.
+    """
+    chosen, sites = selector(given), list(sites)
+    found = [site for site in sites if chosen.matches(site)]
+    if not found:
+        names = Names()
+        for site in sites:
+            names.add(site)
+        raise ValueError(names.nothing_for(given))
+    return found
+
+
+def select_one(given: str | Callable, sites: Iterable[Site]) -> Site:
+    """The only site that a selector means.
+
+    Raises:
+      ValueError: there is none, or more than one.
+    """
+    found = select(given, sites)
+    if len(found) > 1:
+        places = ", ".join(dict.fromkeys(full_name(site) for site in found[:4]))
+        raise ValueError(f"{given!r} means {len(found)} values ({places}, ...): name one of them, by a tap for example")
+    return found[0]
+
+
+# ---------------------------------------------------------------- kinds of selectors
+
+
+def _name(given, text):
+    fits = pattern(text)
+
+    def matches(site):
+        if isinstance(site.tap, ModuleOutput):
+            return fits(_last(site.path)) and text.strip("*") != ""
+        if site.tap is not None:
+            return _fits_tap(fits, site.tap)
+        return fits(site.primitive) or fits(site.label)
+
+    return Selector(given, matches)
+
+
+def _tap(given, text):
+    fits = pattern(text)
+    is_tap = lambda site: site.tap is not None and not isinstance(site.tap, ModuleOutput)
+    return Selector(given, lambda site: is_tap(site) and _fits_tap(fits, site.tap))
+
+
+def _primitive(given, text):
+    fits = pattern(text)
+    return Selector(given, lambda site: site.tap is None and (fits(site.primitive) or fits(site.label)))
+
+
+def _path(given, text):
+    fits, modules_too = pattern(text), _last(text).strip("*") != ""
+
+    def matches(site):
+        if isinstance(site.tap, ModuleOutput):
+            return modules_too and fits(site.path)
+        if site.tap is not None:
+            return fits(_join(site.path, site.tap))
+        return fits(_join(site.path, site.primitive))
+
+    return Selector(given, matches, by_path=True)
+
+
+def _line(given, text):
+    file, _, number = text.rpartition(":")
+    wanted = pathlib.PurePath(file).parts[::-1]
+
+    def matches(site):
+        # A tap is written on a line as well, but a line means what is computed there.
+        if site.source is None or site.tap is not None or str(site.source.line) != number:
+            return False
+        return pathlib.PurePath(site.source.file).parts[::-1][: len(wanted)] == wanted
+
+    return Selector(given, matches, by_line=True)
+
+
+_KINDS = {"tap": _tap, "primitive": _primitive, "path": _path, "line": _line}
+
+
+def pattern(text) -> Callable[[str], bool]:
+    """Whether all of a name or path fits `*` and `?`."""
+    parts = re.split(r"(\*+|\?)", text)
+    regular = "".join(".*" if p.startswith("*") else "." if p == "?" else re.escape(p) for p in parts)
+    compiled = re.compile(regular, re.DOTALL)
+    return lambda found: compiled.fullmatch(found) is not None
+
+
+def _fits_tap(fits, tap):
+    """Whether a tap's name fits, or the name that it was given as a whole."""
+    return fits(tap) or (isinstance(tap, Leaf) and fits(tap.whole))
+
+
+def _last(path):
+    return path.rpartition("/")[2]
+
+
+def _join(path, name):
+    return f"{path}/{name}" if path else name
+
+
+# ---------------------------------------------------------------- what there is to select
+
+
+def full_name(site: Site) -> str:
+    """The path of a site with its tap's or primitive's name, by which a path selects it."""
+    return site.path if isinstance(site.tap, ModuleOutput) else _join(site.path, site.tap or site.primitive)
+
+
+class Names:
+    """What could have been selected in a run, for the message about a selector that means nothing."""
+
+    def __init__(self, with_lines: bool = True):
+        """Args: with_lines: whether to keep the lines too, which take time to find out."""
+        self._with_lines = with_lines
+        self._taps, self._modules, self._primitives, self._paths, self._lines = ({} for _ in range(5))
+
+    def add(self, site: Site):
+        if isinstance(site.tap, ModuleOutput):
+            self._modules[site.path] = None
+        elif site.tap is not None:
+            self._taps[site.tap] = None
+        else:
+            self._primitives[site.primitive] = None
+            self._paths[full_name(site)] = None
+            if self._with_lines and site.source is not None:
+                self._lines[str(site.source)] = None
+
+    def nothing_for(self, given) -> str:
+        """One sentence for a selector that no site fits, with the nearest names."""
+        if callable(given):
+            return f"the selector {getattr(given, '__name__', given)!r} says no to every operation of this run"
+        return f"no value is selected by {given!r}: {self._nearest(given)}"
+
+    def _nearest(self, given):
+        names = [*self._taps, *self._modules, *self._primitives, *self._paths, *self._lines]
+        short = {_last(name): name for name in self._modules}
+        near = difflib.get_close_matches(given.strip("*/"), [*names, *short], n=3, cutoff=0.55)
+        near = list(dict.fromkeys(short.get(name, name) for name in near))
+        if near:
+            return f"did you mean {' or '.join(map(repr, near))}?"
+        for kind, found in (("taps", self._taps), ("modules", self._modules), ("operations", self._primitives)):
+            if found:
+                listed = ", ".join(map(repr, list(found)[:6])) + (", ..." if len(found) > 6 else "")
+                return f"the {kind} of this run are {listed}"
+        return "the run has no operation"

@@ -1,0 +1,50 @@
+"""Two small networks for the handwritten digits: one trained plainly, one on adversarial examples."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from diffprog._util.files import replacing
+from diffprog.models._model import Model
+
+PATH = Path(__file__).resolve().parents[2] / "assets" / "digits_networks.npz"
+NETWORKS = ("digits", "digits_robust")
+SIZES = (64, 64, 10)
+
+
+def layers(parameters, images):
+    """(name, value) from the first hidden layer to the logits, of images (n, 8, 8, 1) in [0, 1]."""
+    values = images.reshape(len(images), -1)
+    *hidden, (weights, bias) = parameters
+    for number, (hidden_weights, hidden_bias) in enumerate(hidden):
+        values = jax.nn.relu(values @ hidden_weights + hidden_bias)
+        yield f"hidden.{number}", values
+    yield "logits", values @ weights + bias
+
+
+def model(name, parameters):
+    """The `Model` around a list of (weights [in, out], bias [out]), as `diffprog.fit.mlp` has them."""
+    labels = tuple(str(digit) for digit in range(10))
+    return Model(name, layers, parameters, labels, size=8, minimum=8, channels=1)
+
+
+def load(name):
+    """One of `NETWORKS`. Raises FileNotFoundError where the file of weights is missing."""
+    if not PATH.is_file():
+        raise FileNotFoundError(f"no weights at {PATH}: the file is part of the repository, so run from a clone of it")
+    with np.load(PATH, allow_pickle=False) as archive:
+        count = len(SIZES) - 1
+        return model(name, [(archive[f"{name}_weights_{n}"], archive[f"{name}_bias_{n}"]) for n in range(count)])
+
+
+def save(networks, path=PATH):
+    """Write the parameters of several networks, a dict by name."""
+    arrays = {
+        f"{name}_{kind}_{number}": np.asarray(array)
+        for name, parameters in networks.items()
+        for number, pair in enumerate(parameters)
+        for kind, array in zip(("weights", "bias"), pair, strict=True)
+    }
+    with replacing(path) as file:
+        np.savez(file, **arrays)

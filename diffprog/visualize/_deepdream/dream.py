@@ -1,0 +1,242 @@
+"""DeepDream: a photograph into which a network sees ever more of what it already sees there.
+
+    dream(model, layer("blocks.9"), photograph, key=jax.random.key(0)).image
+
+After Mordvintsev, Olah and Tyka 2015, "Inceptionism": gradient ascent on the photograph itself, from coarse to fine
+(octaves), on a picture that is rolled about in each step, by steps of equal strength.
+"""
+
+from functools import cache, lru_cache
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from PIL import Image
+from tqdm import tqdm
+
+from diffprog.optimize import Descent
+from diffprog.visualize._deepdream.tiles import tiled
+from diffprog.visualize._rendering.batching import measure, plan
+from diffprog.visualize.objectives._base import PICTURE, fingerprint, of_term
+
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # of red, green and blue (ITU-R BT.601)
+STRENGTHS = {"mean": lambda gradient: jnp.mean(jnp.abs(gradient)), "std": jnp.std}
+
+
+class Dream(NamedTuple):
+    """image: (height, width, channels) in [0, 1]. octaves: the picture at the end of each octave, from small to large,
+    the last of which is `image`. scores: (octaves, steps), the objective before each step, as rolled."""
+
+    image: np.ndarray
+    octaves: tuple[np.ndarray, ...]
+    scores: np.ndarray
+
+
+def dream(
+    model,
+    objective,
+    photograph,
+    *,
+    key,
+    octaves=4,
+    scale=1.4,
+    steps=20,
+    rate=0.008,
+    jitter=32,
+    normalize="mean",
+    smooth=0.5,
+    mask=None,
+    keep_colors=False,
+    tile=512,
+    overlap=64,
+    engine="diffprog",
+    progress=None,
+):
+    """The photograph, (height, width, channels) in [0, 1], changed so that `objective` rises.
+
+    octaves:   how many sizes, each `scale` times the one before; the last is the photograph's own. What was dreamt at
+               one size is enlarged and added to the photograph at the next, which so keeps its own fine detail.
+    steps:     of gradient ascent in each octave.
+    rate:      how far a step moves, in units of the picture's range.
+    jitter:    by how many pixels at most the picture is rolled, up, down and sideways, before each step's gradient.
+    normalize: what makes steps equally strong: the gradient is divided by its "mean" absolute value or by its "std".
+    smooth:    the standard deviation, in pixels, around which the gradient is blurred; 0 for sharp.
+    mask:      (height, width) in [0, 1]: where the photograph may change, and how much of the change shows.
+    keep_colors: change luminance only, of red, green and blue.
+    tile:      a picture with a longer side is seen in windows of this side, one at a time, so that memory is bounded;
+               `overlap` is how far a window sees beyond the part that it changes. With windows and overlap that are
+               multiples of the network's stride, and an overlap that covers twice what a unit sees to one side, the
+               gradient is the whole picture's; any seam that a smaller overlap leaves is moved about by the jitter.
+    progress:  a caption, which switches on a progress bar with the time left.
+
+    One program is compiled for each octave's size, and found again for the next photograph of that size, for another
+    channel of the same layer and for another guide of that size. Equal arguments give equal bits. Raises ValueError for
+    an unknown layer, channel or class, for arguments out of range, and for a photograph whose smallest octave is too
+    small for the network.
+    """
+    photograph = checked_photograph(model, photograph)
+    sizes = octave_sizes(model, photograph.shape[:2], octaves, scale)
+    mask = _checked_mask(mask, photograph.shape[:2])
+    _check_ascent(steps, rate, jitter, smooth, normalize)
+    if keep_colors and model.channels != 3:
+        raise ValueError(f"colors are of red, green and blue; {model.name} takes images of {model.channels} channels")
+    _check_tile(model, tile, overlap)
+    plans = [_plan(model, objective.checked(model), size, tile) for size in sizes]
+    loop = _loop(model, plans[0].layout, rate, jitter, smooth, normalize, keep_colors, tile, overlap, engine)
+    detail = np.zeros((*sizes[0], model.channels), np.float32)
+    pictures, scores = [], []
+    with tqdm(total=octaves * steps, desc=progress, disable=progress is None) as bar:
+        for number, size in enumerate(sizes):
+            base, shown = resized(photograph, size).clip(0, 1), resized(mask, size).clip(0, 1)
+            start = (base + resized(detail, size)).clip(0, 1)
+            state = loop.start(start, key=jax.random.fold_in(key, number))
+            data = model.parameters, plans[number].numbers, base, shown
+            state, history = loop.run(state, steps, data=data, block=10, progress=bar)
+            _check_finite(objective, history.value, size)
+            detail = np.asarray(state.parameters) - base
+            pictures.append(np.asarray(_shown(state.parameters, base, shown, keep_colors)))
+            scores.append(history.value)
+    return Dream(pictures[-1], tuple(pictures), np.stack(scores))
+
+
+def guide(model, layer, image):
+    """Towards what another image has: the mean over positions of the largest dot product with any of its positions'
+    values in that layer (the guided dream of Mordvintsev et al. 2015). `image`: (height, width, 3) in [0, 1]."""
+    values = np.asarray(model.activations(checked_photograph(model, image)[None], layer)[layer])
+    examples = values.reshape(-1, values.shape[-1])
+    numbers = lambda model, shapes: (examples,)
+    return of_term(f"guided in {layer}", (layer,), _guided_in(layer), numbers, key=(fingerprint(examples),))
+
+
+@cache
+def _guided_in(layer):
+    def best_matches(values, examples):
+        dots = values[layer].reshape(len(values[layer]), -1, examples.shape[-1]) @ examples.T
+        return jnp.mean(jnp.max(dots, axis=-1), axis=1)
+
+    return best_matches
+
+
+def _plan(model, objective, size, tile):
+    """What of the objective is compiled and what is data, for a picture of `size` seen in windows."""
+    window = min(size[0], tile), min(size[1], tile)
+    at_size = model.layers_at(*window)
+    shapes = {name: at_size[model.layer_name(name)] for name in objective.layers - {PICTURE}}
+    return plan([objective], model, shapes | {PICTURE: (*window, model.channels)})
+
+
+@lru_cache(maxsize=16)  # found again for the next photograph, and for each frame of a film
+def _loop(model, layout, rate, jitter, smooth, normalize, keep_colors, tile, overlap, engine):
+    """Ascent by steps of equal strength; its data are (network's parameters, objective's numbers, photograph, mask)."""
+    names = tuple(sorted({name for group in layout for _, layers, _ in group.terms for name in layers} - {PICTURE}))
+
+    def ascend(picture, step):
+        parameters, numbers, base, mask = step.data
+
+        def score(image):
+            values = model.collect(parameters, image[None], names) | {PICTURE: image[None]}
+            return measure(layout, numbers, values, 1)[0][0]
+
+        shift = jax.random.randint(step.key, (2,), -jitter, jitter + 1)
+        return tiled(score, jnp.roll(_shown(picture, base, mask, keep_colors), shift, (0, 1)), tile, overlap)
+
+    optimizer = optax.chain(
+        optax.stateless(lambda gradient, _: blurred(gradient, smooth)),
+        optax.stateless(lambda gradient, _: gradient / (STRENGTHS[normalize](gradient) + 1e-12)),
+        optax.scale(-rate),
+    )
+    return Descent(ascend, optimizer, project=lambda picture, _: jnp.clip(picture, 0, 1), maximize=True, engine=engine)
+
+
+def _shown(picture, base, mask, keep_colors):
+    """What of the dream is let through: the network sees just what the user will.
+
+    Mask and clipping stay out of the gradient: the mask would weigh in the strength by which a step is divided, and a
+    pixel at the end of its range could never return.
+    """
+    still, change = jax.lax.stop_gradient, picture - base
+    if keep_colors:
+        change = jnp.repeat((change @ LUMA)[..., None], 3, axis=-1)
+    return still(jnp.clip(base + mask[..., None] * change, 0, 1)) + (change - still(change))
+
+
+def blurred(image, deviation):
+    """The mean of three Gaussian blurs, of half, once and twice the deviation in pixels; (h, w, c), zero outside."""
+    if deviation == 0:
+        return image
+    return sum(_gaussian(image, factor * deviation) for factor in (0.5, 1, 2)) / 3
+
+
+def _gaussian(image, deviation):
+    radius = int(np.ceil(3 * deviation))
+    kernel = np.exp(-0.5 * (np.arange(-radius, radius + 1, dtype=np.float32) / deviation) ** 2)
+    kernel /= kernel.sum()
+    along = lambda planes, shape: jax.lax.conv(planes, kernel.reshape(shape), (1, 1), "SAME")
+    planes = along(along(jnp.moveaxis(image, -1, 0)[:, None], (1, 1, -1, 1)), (1, 1, 1, -1))
+    return jnp.moveaxis(planes[:, 0], 0, -1)
+
+
+def resized(image, size):
+    """A float image (h, w) or (h, w, c), of any range, at another size: bicubic, antialiased."""
+    if image.ndim == 3:
+        return np.stack([resized(plane, size) for plane in np.moveaxis(image, -1, 0)], axis=-1)
+    plane = Image.fromarray(np.ascontiguousarray(image, np.float32))
+    return np.asarray(plane.resize(size[::-1], Image.Resampling.BICUBIC))
+
+
+def octave_sizes(model, size, octaves, scale):
+    """(height, width) of each octave, from small to large."""
+    if octaves < 1 or scale <= 1:
+        raise ValueError(f"octaves must be at least 1 and scale above 1; found octaves={octaves}, scale={scale}")
+    sizes = [tuple(round(side / scale**smaller) for side in size) for smaller in reversed(range(octaves))]
+    if min(sizes[0]) < model.minimum:
+        raise ValueError(
+            f"{model.name} takes images of {model.minimum} pixels or more, but the smallest of {octaves} octaves of "
+            f"{size[0]} x {size[1]} is {sizes[0][0]} x {sizes[0][1]}: use fewer octaves or a larger photograph"
+        )
+    return sizes
+
+
+def checked_photograph(model, photograph):
+    """A float32 array (height, width, channels) in [0, 1], or ValueError."""
+    if np.ndim(photograph) != 3:
+        raise ValueError(f"a photograph has shape (height, width, {model.channels}); found {np.shape(photograph)}")
+    return np.asarray(model.checked(np.asarray(photograph)[None])[0])
+
+
+def _checked_mask(mask, size):
+    mask = np.ones(size, np.float32) if mask is None else np.asarray(mask, np.float32)
+    if mask.shape != size or not np.all((mask >= 0) & (mask <= 1)):
+        raise ValueError(
+            f"a mask for this photograph has shape {size} and values in [0, 1]; found shape {mask.shape}, "
+            f"{mask.min():.4g} .. {mask.max():.4g}"
+        )
+    return mask
+
+
+def _check_ascent(steps, rate, jitter, smooth, normalize):
+    if normalize not in STRENGTHS:
+        raise ValueError(f"a gradient is normalized by 'mean' or 'std'; found {normalize!r}")
+    if steps < 1 or rate <= 0 or jitter < 0 or smooth < 0:
+        raise ValueError(
+            "steps must be at least 1, rate above 0, jitter and smooth at least 0; "
+            f"found steps={steps}, rate={rate}, jitter={jitter}, smooth={smooth}"
+        )
+
+
+def _check_finite(objective, scores, size):
+    if not np.isfinite(scores).all():
+        raise ValueError(
+            f"{objective.name} is {scores[-1]} for a picture of {size[0]} x {size[1]}; expected a finite number: "
+            "look at the objective and at the network's parameters"
+        )
+
+
+def _check_tile(model, tile, overlap):
+    if overlap < 0 or tile < model.minimum or tile <= 2 * overlap:
+        raise ValueError(
+            f"a tile has {model.minimum} pixels or more for {model.name}, and more than twice the overlap; "
+            f"found tile={tile}, overlap={overlap}"
+        )

@@ -1,0 +1,43 @@
+"""The gradient of a large picture, one window at a time: memory as for one window, whatever the picture's size."""
+
+from itertools import pairwise
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def tiled(score, image, tile, overlap):
+    """The mean of `score(window)` over windows of `image` (h, w, c), whose sides are at most `tile`.
+
+    Neighboring windows overlap by at least 2 * `overlap`, and each sends its gradient to its own core only: half of
+    the overlap is the neighbor's. Cores tile the picture, so each pixel gets one gradient, from a window in which it
+    is not near an edge, but the picture's own. For a score that is a mean over positions, this gradient has the
+    whole picture's direction wherever no unit within reach of a core sees the window's edge.
+
+    The windows are run in turn, and run again in the backward pass, so nothing of them is kept.
+    """
+    height, width = image.shape[:2]
+    if max(height, width) <= tile:
+        return score(image)
+    size = min(height, tile), min(width, tile)
+    grid = [(*row, *column) for row in windows(height, tile, overlap) for column in windows(width, tile, overlap)]
+
+    @jax.checkpoint
+    def one(place):
+        top, upper, lower, left, first, last = place
+        window = jax.lax.dynamic_slice(image, (top, left, 0), (*size, image.shape[2]))
+        rows, columns = top + jnp.arange(size[0])[:, None, None], left + jnp.arange(size[1])[None, :, None]
+        core = (rows >= upper) & (rows < lower) & (columns >= first) & (columns < last)
+        return score(jnp.where(core, window, jax.lax.stop_gradient(window)))
+
+    return jnp.mean(jax.lax.map(one, np.array(grid, np.int32)))
+
+
+def windows(length, tile, overlap):
+    """Windows along an axis: a list of (start, where its core begins, where its core ends)."""
+    if length <= tile:
+        return [(0, 0, length)]
+    starts = [*range(0, length - tile, tile - 2 * overlap), length - tile]
+    borders = [0, *((before + tile + after) // 2 for before, after in pairwise(starts)), length]
+    return [(start, *core) for start, core in zip(starts, pairwise(borders), strict=True)]

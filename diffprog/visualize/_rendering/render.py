@@ -1,0 +1,304 @@
+"""Draw what units respond to: pictures that excite an objective, a batch of units in one compiled program.
+
+How often is compiled: once for each network, layout of objectives (which layers are read how, not which units: `plan`),
+number of pictures and of draws, parameterization, transform, optimizer and engine; once to decode; and once more if a
+unit of such a batch was ever dead at the start. The last 32 programs are kept.
+"""
+
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from diffprog.optimize import value_and_grad
+from diffprog.visualize import transforms
+from diffprog.visualize._rendering.batching import parts_by_picture, plan, term_names
+from diffprog.visualize._rendering.program import Data, Kept, Setting, adam, choose, decoder, program
+from diffprog.visualize._rendering.sharding import spread
+from diffprog.visualize.objectives._base import PICTURE, Objective
+from diffprog.visualize.parameterizations import fourier
+
+WARM_UP = 16  # steps in which units that are dead at the start may get a gradient, as in Lucid
+BLOCK = 16  # steps between two looks at the scores
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """Pictures and how they came about. All arrays are NumPy's.
+
+    images:    (n, height, width, channels) in [0, 1].
+    scores:    (steps, n), each picture's objective before each step, measured under that step's random transforms.
+    parts:     for each picture a dict from a term of its objective to that term's history (steps,), unweighted.
+    snapshots: from a number of steps to the pictures (n, height, width, channels) after so many.
+    reached:   (n,) the step at which a picture came to its level `until`, as which it is given; -1 if it did not.
+    revived:   (n,) whether a picture got its first gradients through rectifiers that were off.
+    """
+
+    images: np.ndarray
+    scores: np.ndarray
+    parts: tuple[dict[str, np.ndarray], ...] = field(repr=False)
+    snapshots: dict[int, np.ndarray] = field(repr=False)
+    reached: np.ndarray
+    revived: np.ndarray
+
+
+def render(
+    model,
+    objective,
+    *,
+    key,
+    image=None,
+    shake=transforms.lucid,
+    draws=1,
+    steps=256,
+    rate=0.05,
+    optimizer=None,
+    count=None,
+    start=None,
+    until=None,
+    snapshots=(),
+    numbers=None,
+    engine="diffprog",
+    progress=None,
+):
+    """Pictures that excite `objective`, by Adam in a preconditioned space under random transforms (Olah et al. 2017).
+
+    objective: one `Objective`; or a list of n, each drawn in a picture of its own in one batch.
+    count:     how many pictures to draw of a single objective (1): with `diversity` in it, several sides of one unit.
+    image:     a parameterization; `fourier(model.size)` unless given.
+    shake:     a transform, drawn anew for every picture and step.
+    draws:     shaken copies of each picture per step, whose scores are averaged.
+    rate:      Adam's step size. optimizer: any Optax gradient transformation instead; use one object for many calls,
+               for programs are compiled for the object.
+    start:     a photograph (height, width, channels) or n of them, to start from instead of noise.
+    until:     a level, or one for each picture: a picture that comes to it is kept as it was then (the unit's natural
+               maximum, for example), and when all have come to theirs, the ascent ends.
+    snapshots: numbers of steps after which to keep the pictures.
+    numbers:   n whole numbers that take the place of 0 .. n - 1 in the random draws.
+    engine:    whose gradients, "diffprog" or "jax".
+    progress:  a caption, which switches on a progress bar with the time left; or a `tqdm` bar of yours.
+
+    Equal arguments give equal bits. A picture depends on `key` and its number, and not on the rest of its batch (beyond
+    rounding, and except for objectives that compare pictures). Rounding matters: ascent through many ReLUs amplifies
+    it, so two engines, whose gradients agree to rounding, or two machines draw pictures that agree at first and differ
+    in detail after some ten steps. Where a machine has several devices, the pictures are spread over as many of them as
+    divide n.
+
+    A picture of which the network's layers say the very same in each of the first 16 steps is behind rectifiers that
+    are off: it starts again with gradients that get through (`reviving`) for these steps, and as usual from then on.
+
+    Raises ValueError for an unknown layer, channel, class or engine, for too small a picture, and for an objective that
+    is not finite.
+    """
+    value_and_grad(engine)
+    objectives = _objectives(objective, count)
+    n = len(objectives)
+    image = image or fourier(model.size, channels=model.channels)
+    layers = _layers(model, objectives)
+    planned = plan(objectives, model, _shapes(model, layers, image, shake))
+    setting = Setting(
+        model,
+        planned.layout,
+        layers,
+        n,
+        image,
+        shake,
+        _positive(draws, "draws"),
+        optimizer or adam(rate),
+        until is not None,
+        engine,
+    )
+    data = Data(model.parameters, planned.numbers, _numbers(numbers, n), _levels(until, n))
+    ascent = _Ascent(objectives, setting, data, _positive(steps, "steps"), snapshots)
+    with _bar(progress, steps) as bar:
+        return ascent.run(key, start, bar)
+
+
+class _Ascent:
+    """One call of `render`, its arguments checked."""
+
+    def __init__(self, objectives, setting, data, steps, snapshots):
+        self.objectives, self.setting, self.steps = objectives, setting, steps
+        self.data = spread(data, setting.count)
+        self.snapshots = {int(at) for at in snapshots if 0 <= at <= steps}
+
+    def run(self, key, photographs, bar):
+        beginning, loop = jax.random.split(key)
+        first = min(WARM_UP, self.steps)
+        stops = sorted({*self.snapshots, first, self.steps} - {0})
+        early, late = [at for at in stops if at <= first], [at for at in stops if at > first]
+        start = self.start(beginning, loop, photographs)
+        found = self.through(program(self.setting, revive=False), start, early, bar)
+        dead = self.dead(first, self.parts([history for _, history in found]))
+        if dead.any():
+            lively = self.through(program(self.setting, revive=True), start, early, None)
+            found = [self.merged(dead, yes, no) for yes, no in zip(lively, found, strict=True)]
+        if not self.finished(found[-1][0]):
+            found += self.through(program(self.setting, revive=False), found[-1][0], late, bar)
+        return self.rendering(start, found, dead)
+
+    def start(self, key, loop, photographs):
+        setting = self.setting
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, self.data.numbers)
+        parameters = setting.image.start(keys)
+        if photographs is not None:
+            parameters = _encoded(setting.image, photographs, setting.count)
+        kept = Kept(parameters, jnp.full(setting.count, -1), jnp.int32(0)) if setting.stops else None
+        state = program(setting, revive=False).start(parameters, key=loop, kept=kept)
+        return spread(state, setting.count)
+
+    def through(self, descent, state, stops, bar):
+        """(state, history) at each stop, up to the one at which all pictures have come to their levels."""
+        found = []
+        for at in stops:
+            before = int(state.number)
+            state, history = descent.run(
+                state, at - before, data=self.data, block=BLOCK, progress=bar, callback=self.look
+            )
+            found.append((state, history))
+            if self.finished(state):
+                break
+        return found
+
+    def finished(self, state):
+        """Whether all have come to their levels. Not in the first steps: a picture may yet begin anew."""
+        return self.setting.stops and int(state.number) >= WARM_UP and bool(np.all(np.asarray(state.kept.reached) >= 0))
+
+    def look(self, state, history):
+        """After a block: refuse what is not finite; say whether it is the last."""
+        scores = history.aux[0]
+        if not np.isfinite(scores).all():
+            row, picture = np.argwhere(~np.isfinite(scores))[0]
+            step = int(state.number) - len(scores) + int(row)
+            raise ValueError(
+                f"{self.objectives[picture].name} is {scores[row, picture]} at step {step}; expected a finite number: "
+                "a smaller rate may help, or the network's own values are not finite for such pictures"
+            )
+        return self.finished(state)
+
+    def parts(self, histories):
+        rows = [np.concatenate(each) for each in zip(*(history.aux[1] for history in histories), strict=True)]
+        return parts_by_picture(self.objectives, self.setting.layout, rows)
+
+    def dead(self, steps, parts):
+        """Of which pictures the network's layers said the very same in each of the first steps."""
+
+        def same(objective, histories):
+            named = zip(term_names(objective), objective.weights, strict=True)
+            read = [name for name, term in named if not term.joint and set(term.layers) != {PICTURE}]
+            return bool(read) and all(np.ptp(histories[name]) == 0 for name in read)
+
+        return np.array([same(*each) for each in zip(self.objectives, parts, strict=True)]) & (steps > 1)
+
+    def merged(self, pictures, yes, no):
+        """(state, history) with the marked pictures from one ascent and the others from the other."""
+        (state, history), (other_state, other) = yes, no
+        rows = [np.array(group.pictures) for group in self.setting.layout]
+        terms = [
+            np.where(pictures[chosen][:, None], a, b)
+            for chosen, a, b in zip(rows, history.aux[1], other.aux[1], strict=True)
+        ]
+        scores = np.where(pictures, history.aux[0], other.aux[0])
+        return choose(jnp.asarray(pictures), state, other_state), other._replace(aux=(scores, terms, None))
+
+    def rendering(self, start, found, dead):
+        decode = decoder(self.setting.image)
+        state = found[-1][0]
+        parameters, reached = state.parameters, np.full(self.setting.count, -1)
+        if self.setting.stops:
+            reached = np.asarray(state.kept.reached)
+            parameters = choose(state.kept.reached >= 0, state.kept.parameters, parameters)
+        states = {0: start, **{int(each.number): each for each, _ in found}}
+        return Rendering(
+            images=np.asarray(decode(parameters)),
+            scores=np.concatenate([history.aux[0] for _, history in found]),
+            parts=self.parts([history for _, history in found]),
+            snapshots={at: np.asarray(decode(states[at].parameters)) for at in sorted(self.snapshots & set(states))},
+            reached=reached,
+            revived=dead,
+        )
+
+
+# ---------------------------------------------------------------- arguments
+
+
+def _objectives(objective, count):
+    if isinstance(objective, Objective):
+        return [objective] * _positive(1 if count is None else count, "count")
+    objectives = list(objective)
+    if not objectives or not all(isinstance(each, Objective) for each in objectives) or count is not None:
+        raise ValueError(
+            f"render takes an objective (and a count), or a list of objectives; found {objectives!r:.80}, count={count}"
+        )
+    return objectives
+
+
+def _layers(model, objectives):
+    names = sorted(set().union(*(each.layers for each in objectives)) - {PICTURE})
+    return model.checked_layers(names)
+
+
+def _shapes(model, layers, image, shake):
+    """The layers' shapes for pictures as the network gets them."""
+    height, width = shake.size(image.height, image.width)
+    if min(height, width) < model.minimum:
+        side = min(height, width)
+        raise ValueError(f"{model.name} takes images of {model.minimum} pixels or more; found {side} after transforms")
+    picture = jax.ShapeDtypeStruct((image.height, image.width, image.channels), jnp.float32)
+    shaken = jax.eval_shape(lambda key, image: shake(key, image), jax.random.key(0), picture)
+    if shaken.shape[-1] != model.channels:
+        raise ValueError(f"{model.name} takes images of {model.channels} channels; found {shaken.shape[-1]}")
+    try:
+        shapes = model.layers_at(height, width)
+    except Exception as error:  # whatever a network of the user's raises
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(f"{model.name} cannot take images of {height} x {width} pixels: {reason}") from error
+    found = {name: shapes[model.layer_name(name)] for name in layers}
+    for name, shape in found.items():
+        if 0 in shape:
+            raise ValueError(f"{name} is empty for images of {height} x {width} pixels; draw larger pictures")
+    return found | {PICTURE: (image.height, image.width, image.channels)}
+
+
+def _levels(until, n):
+    if until is None:
+        return None
+    levels = np.broadcast_to(np.asarray(until, np.float32), (n,)) if np.ndim(until) == 0 else np.asarray(until)
+    if levels.shape != (n,) or np.isnan(levels).any():
+        raise ValueError(f"until must be a number, or one for each of {n} pictures; found {until!r}")
+    return jnp.asarray(levels, jnp.float32)
+
+
+def _numbers(numbers, n):
+    numbers = np.arange(n) if numbers is None else np.asarray(numbers)
+    if numbers.shape != (n,) or numbers.dtype.kind not in "iu" or (numbers < 0).any():
+        raise ValueError(f"numbers must be {n} whole numbers, not negative; found {numbers!r}")
+    return jnp.asarray(numbers, jnp.uint32)
+
+
+def _encoded(image, photographs, n):
+    if image.encode is None:
+        raise ValueError("pictures that are written in this way cannot start from a photograph; use fourier or pixels")
+    photographs = np.asarray(photographs, np.float32)
+    photographs = photographs[None] if photographs.ndim == 3 else photographs
+    expected = (image.height, image.width, image.channels)
+    if photographs.shape[1:] != expected or len(photographs) not in (1, n):
+        raise ValueError(f"start must be one picture {expected} or {n} of them; found shape {photographs.shape}")
+    if not ((photographs >= 0) & (photographs <= 1)).all():
+        raise ValueError(f"start must be in [0, 1]; found {photographs.min():.4g} .. {photographs.max():.4g}")
+    return image.encode(jnp.broadcast_to(photographs, (n, *expected)))
+
+
+def _positive(number, what):
+    if not isinstance(number, int) or number < 1:
+        raise ValueError(f"{what} must be a whole number of at least 1; found {number!r}")
+    return number
+
+
+def _bar(progress, steps):
+    if isinstance(progress, tqdm):
+        return nullcontext(progress)
+    return tqdm(total=steps, desc=progress, disable=progress is None)

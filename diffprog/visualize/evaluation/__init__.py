@@ -1,0 +1,39 @@
+"""Is a picture any good? Numbers that can be compared between recipes, units and tools.
+
+natural = top_crops(model, objective, "my/photographs", size=128)
+print(score(model, objective, rendering, natural, key=key, shake=shake))
+"""
+
+from diffprog.visualize.evaluation._picture_metrics import color_distance, high_frequency_share, spectral_slope
+from diffprog.visualize.evaluation._response_metrics import (
+    Likeness,
+    Transfer,
+    along_path,
+    features,
+    mean_similarity,
+    path_similarity,
+    robust_ratio,
+    seed_stability,
+    transfer,
+)
+from diffprog.visualize.evaluation._scores import HEADER, Scores, medians, score, until
+
+__all__ = [
+    "HEADER",
+    "Likeness",
+    "Scores",
+    "Transfer",
+    "along_path",
+    "color_distance",
+    "features",
+    "high_frequency_share",
+    "mean_similarity",
+    "medians",
+    "path_similarity",
+    "robust_ratio",
+    "score",
+    "seed_stability",
+    "spectral_slope",
+    "transfer",
+    "until",
+]
