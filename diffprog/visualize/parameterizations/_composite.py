@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffprog.visualize.parameterizations._base import Parameterization, normal, remembered
+from diffprog._util.factory import factory
+from diffprog.visualize.parameterizations._base import Parameterization, normal
 from diffprog.visualize.parameterizations._colors import logits, matrix_of, mixed
 from diffprog.visualize.parameterizations._fourier import fourier
 from diffprog.visualize.parameterizations._pyramid import resized
@@ -12,7 +13,7 @@ from diffprog.visualize.parameterizations._pyramid import resized
 NEARLY = 1e-6  # how near to black and white a decoded picture is taken
 
 
-@remembered
+@factory
 def shared(image, factors=(2, 4, 8), *, deviation=0.01):
     """Every picture of a batch is its own plus coarse parts that all have in common, before the sigmoid.
 
@@ -45,7 +46,7 @@ def shared(image, factors=(2, 4, 8), *, deviation=0.01):
     return Parameterization(image.height, image.width, image.channels, start, decode, image.encode and encode)
 
 
-@remembered
+@factory
 def alpha(image):
     """A picture with a last channel more: how opaque it is, from 0 to 1, written in frequencies.
 
@@ -68,7 +69,7 @@ def alpha(image):
     return Parameterization(image.height, image.width, image.channels + 1, start, decode, image.encode and encode)
 
 
-@remembered
+@factory
 def masked(image, mask, photograph):
     """A picture that differs from a photograph only where a mask is 1; between 0 and 1 the two are mixed.
 

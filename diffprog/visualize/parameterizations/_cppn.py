@@ -4,14 +4,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffprog.visualize.parameterizations._base import each, remembered
+from diffprog._util.factory import factory
+from diffprog.visualize.parameterizations._base import each
 from diffprog.visualize.parameterizations._colors import matrix_of, to_image
 
 # arctan of a normal deviate, and its square, have these root mean squares
 ARCTAN, SQUARE = 0.67, 0.6
 
 
-@remembered
+@factory
 def cppn(height, width=None, *, channels=3, colors=False, layers=8, units=24):
     """A compositional pattern-producing network (Stanley 2007; Mordvintsev et al. 2018; constants of Lucid): a small
     network that computes the color at a position from the position.

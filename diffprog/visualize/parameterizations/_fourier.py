@@ -4,11 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffprog.visualize.parameterizations._base import each, normal, remembered
+from diffprog._util.factory import factory
+from diffprog.visualize.parameterizations._base import each, normal
 from diffprog.visualize.parameterizations._colors import from_image, matrix_of, to_image
 
 
-@remembered
+@factory
 def fourier(height, width=None, *, channels=3, colors=True, decay=1.0, cutoff=None, deviation=0.01):
     """Frequencies of equal standing in decorrelated colors, then a sigmoid (Olah et al. 2017; constants of Lucid).
 

@@ -4,13 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffprog.visualize.parameterizations._base import each, remembered
+from diffprog._util.factory import factory
+from diffprog.visualize.parameterizations._base import each
 from diffprog.visualize.parameterizations._colors import from_image, matrix_of, to_image
 from diffprog.visualize.parameterizations._fourier import planes_of
 from diffprog.visualize.parameterizations._natural_statistics import magnitudes, natural
 
 
-@remembered
+@factory
 def maco(height, width=None, *, colors=True, spectrum=None):
     """Magnitude-constrained pictures (Fel et al. 2023, "Unlocking feature visualization for deeper networks with
     magnitude constrained optimization"): every frequency has the strength that it has in photographs, for good, and

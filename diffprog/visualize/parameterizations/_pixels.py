@@ -1,10 +1,11 @@
 """Pictures as pixels."""
 
-from diffprog.visualize.parameterizations._base import each, normal, remembered
+from diffprog._util.factory import factory
+from diffprog.visualize.parameterizations._base import each, normal
 from diffprog.visualize.parameterizations._colors import from_image, matrix_of, to_image
 
 
-@remembered
+@factory
 def pixels(height, width=None, *, channels=3, colors=False, deviation=0.01):
     """Plain pixels behind a sigmoid: the baseline, which mostly finds noise.
 

@@ -4,11 +4,12 @@ from itertools import pairwise
 
 import jax
 
-from diffprog.visualize.parameterizations._base import each, normal, remembered
+from diffprog._util.factory import factory
+from diffprog.visualize.parameterizations._base import each, normal
 from diffprog.visualize.parameterizations._colors import from_image, matrix_of, to_image
 
 
-@remembered
+@factory
 def pyramid(height, width=None, *, channels=3, colors=True, levels=4, deviation=0.01):
     """A Laplacian pyramid (Burt and Adelson 1983): pixels, and pixels of half the size, and so on, added up.
 

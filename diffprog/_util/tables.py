@@ -1,0 +1,23 @@
+"""Tables as text."""
+
+from collections.abc import Sequence
+
+
+def text_table(rows: Sequence[Sequence[str]], align: str = "", separator: str = "  ") -> list[str]:
+    """Align the columns of a table.
+
+    Args:
+      rows: cells of each row; a row may be shorter than others.
+      align: `<` or `>` for each column; the last sign holds for all further columns, left if there is none.
+      separator: what stands between columns.
+
+    Returns:
+      One line for each row, without trailing spaces.
+    """
+    columns = max(map(len, rows), default=0)
+    widths = [max(len(row[i]) for row in rows if i < len(row)) for i in range(columns)]
+    signs = (align or "<").ljust(columns, (align or "<")[-1])
+    return [
+        separator.join(f"{cell:{sign}{width}}" for cell, sign, width in zip(row, signs, widths, strict=False)).rstrip()
+        for row in rows
+    ]
