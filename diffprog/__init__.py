@@ -1,6 +1,7 @@
 """diffprog: differentiate any JAX program, look at every gradient in it, and optimize whatever you point at."""
 
 import importlib
+from typing import TYPE_CHECKING, Any
 
 from diffprog._comparison import compare
 from diffprog._rules import (  # noqa: F401  (they fill the table of rules)
@@ -33,6 +34,13 @@ from diffprog._rules.while_loop import while_loop_memory
 from diffprog._transforms.jacobians import hessian, hvp, jacrev
 from diffprog._transforms.reverse import grad, value_and_grad, vjp
 
+if TYPE_CHECKING:
+    from diffprog import attack, diagnosis, fit, graph, images, models, optimize, visualize
+    from diffprog.diagnosis import diagnose
+    from diffprog.graph import activations, backward_source, grad_at, hook, intervene, record, tap
+
+__version__ = "0.2.0"
+
 __all__ = [
     "activations",
     "attack",
@@ -40,9 +48,11 @@ __all__ = [
     "compare",
     "defvjp",
     "diagnose",
+    "diagnosis",
     "fit",
     "grad",
     "grad_at",
+    "graph",
     "hessian",
     "hook",
     "hvp",
@@ -59,27 +69,23 @@ __all__ = [
     "while_loop_memory",
 ]
 
-_MODULES_ON_USE = {"attack", "fit", "images", "models", "optimize", "visualize"}  # they load Optax, Pillow and tqdm
-_ON_USE = {  # whoever only differentiates does not wait for these
-    "activations": "graph._interventions.activations",
-    "backward_source": "graph._explain.backward_source",
-    "diagnose": "diagnosis",
-    "grad_at": "graph._interventions.activations",
-    "hook": "graph._interventions.intervene",
-    "intervene": "graph._interventions.intervene",
-    "record": "graph._recording.record",
-    "tap": "graph._selection.tap",
+# Loaded when they are first used: who only differentiates does not wait for Optax, Pillow and tqdm, nor for graphs.
+_LAZY_PACKAGES = ("attack", "diagnosis", "fit", "graph", "images", "models", "optimize", "visualize")
+_LAZY_NAMES = {
+    "graph": ("activations", "backward_source", "grad_at", "hook", "intervene", "record", "tap"),
+    "diagnosis": ("diagnose",),
 }
 
 
-def __getattr__(name):
-    if name in _MODULES_ON_USE:
+def __getattr__(name: str) -> Any:
+    if name in _LAZY_PACKAGES:
         return importlib.import_module(f"diffprog.{name}")
-    if name in _ON_USE:
-        globals()[name] = getattr(importlib.import_module(f"diffprog.{_ON_USE[name]}"), name)
-        return globals()[name]
+    for package, names in _LAZY_NAMES.items():
+        if name in names:
+            globals()[name] = getattr(importlib.import_module(f"diffprog.{package}"), name)
+            return globals()[name]
     raise AttributeError(f"module 'diffprog' has no attribute {name!r}")
 
 
-def __dir__():
-    return sorted({*globals(), *_MODULES_ON_USE, *_ON_USE})
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,7 +1,11 @@
 """`import diffprog` is quick: what is not needed for gradients is loaded when it is first used."""
 
+import re
 import subprocess
 import sys
+from pathlib import Path
+
+import diffprog as dp
 
 LATER = ["optax", "PIL", "tqdm", "matplotlib", "diffprog.visualize", "diffprog.attack", "diffprog.models"]
 LATER += ["diffprog.graph", "diffprog.diagnosis"]
@@ -23,3 +27,15 @@ def test_everything_is_there_when_asked_for():
         run("from diffprog import *; print(attack.__name__, visualize.__name__)")
         == "diffprog.attack diffprog.visualize"
     )
+
+
+def test_lazy_names_are_public_names():
+    """What type checkers are told and what `__getattr__` loads are one list."""
+    lazy = {*dp._LAZY_PACKAGES, *(name for names in dp._LAZY_NAMES.values() for name in names)}
+    assert lazy <= set(dp.__all__)
+    (checked,) = re.findall(r"^if TYPE_CHECKING:\n((?:    .*\n)+)", Path(dp.__file__).read_text(), re.M)
+    assert lazy == {name for names in re.findall(r"import (.*)", checked) for name in names.split(", ")}
+
+
+def test_the_version_is_a_version():
+    assert re.fullmatch(r"\d+\.\d+\.\d+", dp.__version__)

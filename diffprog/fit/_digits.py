@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-PATH = Path(__file__).resolve().parents[2] / "assets" / "digits.npz"
+PATH = Path(__file__).resolve().parent / "data" / "digits.npz"
 TRAIN = 1440  # of 1797; 80 %, and a multiple of many batch sizes
 
 
@@ -25,7 +25,7 @@ def load_digits(path: Path = PATH) -> tuple[Examples, Examples]:
     Raises FileNotFoundError where the file is missing.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(f"no digits at {path}: the file is part of the repository, so run from a clone of it")
+        raise FileNotFoundError(f"no digits at {path}: it belongs to the package, so install diffprog again")
     with np.load(path, allow_pickle=False) as archive:
         inputs = archive["images"].reshape(-1, 64).astype(np.float32) / 16
         labels = archive["labels"].astype(np.int32)

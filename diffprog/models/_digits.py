@@ -8,7 +8,7 @@ import numpy as np
 from diffprog._util.files import replacing
 from diffprog.models._model import Model
 
-PATH = Path(__file__).resolve().parents[2] / "assets" / "digits_networks.npz"
+PATH = Path(__file__).resolve().parent / "data" / "digits_networks.npz"
 NETWORKS = ("digits", "digits_robust")
 SIZES = (64, 64, 10)
 
@@ -32,7 +32,7 @@ def model(name, parameters):
 def load(name):
     """One of `NETWORKS`. Raises FileNotFoundError where the file of weights is missing."""
     if not PATH.is_file():
-        raise FileNotFoundError(f"no weights at {PATH}: the file is part of the repository, so run from a clone of it")
+        raise FileNotFoundError(f"no weights at {PATH}: it belongs to the package, so install diffprog again")
     with np.load(PATH, allow_pickle=False) as archive:
         count = len(SIZES) - 1
         return model(name, [(archive[f"{name}_weights_{n}"], archive[f"{name}_bias_{n}"]) for n in range(count)])

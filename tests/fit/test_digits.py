@@ -23,5 +23,5 @@ def test_digits_look_like_their_labels():
 
 
 def test_missing_file_says_what_to_do(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no digits at .*gone.npz: the file is part of the repository"):
+    with pytest.raises(FileNotFoundError, match=r"no digits at .*gone.npz: it belongs to the package"):
         load_digits(tmp_path / "gone.npz")
