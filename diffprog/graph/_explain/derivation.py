@@ -1,15 +1,19 @@
 """Backpropagation written out: every step forward, and every gradient back, with its rule and its numbers."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from diffprog.graph._explain.formulas import formula
 from diffprog.graph._recording.nodes import Edge, Node, Place
-from diffprog.graph._recording.recording import Recording
 from diffprog.graph._recording.summaries import Summary, summarize
 from diffprog.graph._recording.variable_names import names
 
+if TYPE_CHECKING:
+    from diffprog.graph._recording.recording import Recording
 
-def explain(recording: Recording, digits: int = 4, most: int = 12) -> str:
+
+def explain(recording: "Recording", digits: int = 4, most: int = 12) -> str:
     """The derivation of a recording's gradient, in order.
 
     Args:

@@ -1,6 +1,5 @@
 """One run of a program as a graph: every value, and after `backward` every gradient, to look up, to change, to draw."""
 
-import importlib
 from typing import Any
 
 import jax
@@ -178,7 +177,7 @@ class Recording:
         found = [instantiate(n.avals[0]) if n.gradient is None else n.gradient for n in self.select(selector)]
         return _stacked(selector, found)
 
-    # ------------------------------------------------------------ to read
+    # ------------------------------------------------------------ to read (loaded when something is drawn or explained)
 
     def explain(self, digits: int = 4, most: int = 12) -> str:
         """The derivation in order: every step forward, every gradient back, with the rule's formula and the numbers.
@@ -187,29 +186,41 @@ class Recording:
           digits: significant ones.
           most: arrays of more elements than that are summarized.
         """
-        return importlib.import_module("diffprog.graph._explain.derivation").explain(self, digits, most)
+        from diffprog.graph._explain.derivation import explain
+
+        return explain(self, digits, most)
 
     def text(self, **options) -> str:
         """The graph as a tree for a terminal; options as of `diffprog.graph._draw.text`."""
-        return draw().text(self, **options)
+        from diffprog.graph._draw import text
+
+        return text(self, **options)
 
     def svg(self, **options) -> str:
         """The graph as SVG text, for which no program has to be installed; options as of `diffprog.graph._draw.svg`."""
-        return draw().svg(self, **options)
+        from diffprog.graph._draw import svg
+
+        return svg(self, **options)
 
     def dot(self, **options) -> str:
         """The graph as Graphviz text; options as of `diffprog.graph._draw.dot`."""
-        return draw().dot(self, **options)
+        from diffprog.graph._draw import dot
+
+        return dot(self, **options)
 
     def html(self, path=None, **options):
         """A page to walk through the graph, one file without a network: written to `path`, or its text if that is None.
 
         Options as of `diffprog.graph._draw.html`: with step_size=0.1 the walk ends with the update of the inputs.
         """
-        return draw().html(self, path, **options)
+        from diffprog.graph._draw import html
+
+        return html(self, path, **options)
 
     def _repr_html_(self) -> str:
-        return draw().embedded(self)
+        from diffprog.graph._draw import embedded
+
+        return embedded(self)
 
     def __repr__(self):
         gradients = "with gradients" if self.differentiated else "before backward"
@@ -265,11 +276,6 @@ def _stacked(selector, arrays):
     if len(shapes) > 1:
         raise ValueError(f"what {selector!r} means has several shapes, {shapes}: select fewer, or use select()")
     return jnp.stack(arrays)
-
-
-def draw():
-    """The drawings, which are loaded when something is drawn."""
-    return importlib.import_module("diffprog.graph._draw")
 
 
 def _close(x, y) -> bool:

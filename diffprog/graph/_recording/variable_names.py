@@ -4,9 +4,12 @@ import ast
 import linecache
 from collections import Counter
 from functools import cache
+from typing import TYPE_CHECKING
 
 from diffprog.graph._recording.nodes import Node
-from diffprog.graph._recording.recording import Recording
+
+if TYPE_CHECKING:
+    from diffprog.graph._recording.recording import Recording
 
 
 def note_variables(nodes: list[Node]):
@@ -19,7 +22,7 @@ def note_variables(nodes: list[Node]):
         node.variable = assigned_variable(file, line)
 
 
-def names(recording: Recording) -> dict[Node, str]:
+def names(recording: "Recording") -> dict[Node, str]:
     """A name for each node: an input's own, a tap's, the variable that its line assigns, else v and its index.
 
     The output is called as the function is. Values that share a name are numbered: h#1, h#2.
