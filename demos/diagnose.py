@@ -13,17 +13,7 @@ import difflib
 
 import diffprog as dp
 from demos.command_line import load_function
-from demos.programs import (  # noqa: F401  (the modules fill the two tables)
-    broken,
-    depth,
-    healthy,
-    nonfinite,
-    sound,
-    sound_cuts,
-    sound_models,
-    zero,
-    zero_here,
-)
+from diffprog.cli._broken_programs import BROKEN, HEALTHY
 
 
 def parse(argv):
@@ -31,7 +21,7 @@ def parse(argv):
         prog="python -m demos.diagnose", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("programs", nargs="*", metavar="PROGRAM", help="a program of the list, or MODULE:NAME of yours")
-    parser.add_argument("--list", action="store_true", help="list the broken and the healthy programs, and stop")
+    parser.add_argument("--list", action="store_true", help="list the programs, and stop")
     parser.add_argument("--memory", action="store_true", help="say too what the backward pass keeps")
     options = parser.parse_args(argv)
     if not options.programs and not options.list:
@@ -40,26 +30,21 @@ def parse(argv):
 
 
 def show_list():
-    print(f"{len(broken)} broken programs:")
-    for program in broken.values():
-        print(f"  {program.name:<40} {program.kind:<10} {program.cause:<56} {program.after}".rstrip())
-    print(f"\n{len(healthy)} healthy ones:")
-    for program in healthy.values():
-        print(f"  {program.name}")
+    for title, programs in ((f"{len(BROKEN)} broken programs:", BROKEN), ("\nand a healthy one:", HEALTHY)):
+        print(title)
+        for name, make in programs.items():
+            print(f"  {name:<26} {make.__doc__}")
 
 
 def find(name: str):
-    known = broken | healthy
+    known = BROKEN | HEALTHY
     if ":" in name:
         return load_function(name)
     if name not in known:
         near = difflib.get_close_matches(name, known, n=3)
         hint = f"did you mean {' or '.join(near)}?" if near else "--list shows them; one of yours is MODULE:NAME"
         raise ValueError(f"there is no program {name!r}: {hint}")
-    try:
-        return known[name].make()
-    except ImportError as error:
-        raise ValueError(f"{name} needs a library that is not installed: {error}") from None
+    return known[name]()
 
 
 def main(argv=None):

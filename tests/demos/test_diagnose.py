@@ -3,6 +3,8 @@
 import pytest
 
 from demos import diagnose
+from diffprog.cli._broken_programs import BROKEN, HEALTHY
+from tests.diagnosis.test_corpus import broken
 
 OWN = """\
 import jax.numpy as jnp
@@ -35,20 +37,19 @@ def refused(arguments, capsys):
 def test_list(capsys):
     diagnose.main(["--list"])
     printed = capsys.readouterr().out
-    assert f"{len(diagnose.broken)} broken programs" in printed and f"{len(diagnose.healthy)} healthy" in printed
-    for name in diagnose.broken | diagnose.healthy:
-        assert f"  {name}" in printed
-    assert "jax#1052" in printed
+    assert f"{len(BROKEN)} broken programs" in printed
+    for name, make in (BROKEN | HEALTHY).items():
+        assert f"  {name} " in printed and make.__doc__ in printed
 
 
 def test_a_program_of_the_list(capsys):
-    diagnose.main(["masked_distance", "forgotten_bias", "soft_attention"])
+    diagnose.main(["masked_distance", "forgotten_bias", "double_where_distance"])
     printed = capsys.readouterr().out
-    line = diagnose.broken["masked_distance"].line
-    assert f"born at nonfinite.py:{line}  distance = jnp.sqrt(squared)" in printed
+    line = broken["masked_distance"].line
+    assert f"born at _broken_programs.py:{line}  distance = jnp.sqrt(squared)" in printed
     assert "safe = jnp.where(squared > 0, squared, 1.0)" in printed
     assert "no gradient: params['b']: never used" in printed
-    assert "nothing wrong: the gradient of attend is finite and reaches 3 inputs" in printed
+    assert "nothing wrong: the gradient of energy is finite and reaches 1 input" in printed
 
 
 def test_a_program_of_ones_own(own_module, capsys):

@@ -9,7 +9,17 @@ import numpy as np
 import pytest
 
 import diffprog as dp
-from demos.diagnose import broken, healthy
+from tests.diagnosis.corpus import (  # noqa: F401  (the modules fill the two tables)
+    broken,
+    depth,
+    healthy,
+    nonfinite,
+    sound,
+    sound_cuts,
+    sound_models,
+    zero,
+    zero_here,
+)
 
 _NOT_A_SCALAR = "\nnote: the function does not return a scalar: this is the gradient of the sum of its results"
 
@@ -99,7 +109,7 @@ def apply(fix, text, line):
 @pytest.mark.parametrize("name", MENDED)
 def test_the_printed_fix_mends(name, tmp_path):
     made = inspect.getsource(broken[name].make)
-    header = "import jax\nimport jax.numpy as jnp\nfrom demos.programs.data import dense, normal, uniform\n"
+    header = "import jax\nimport jax.numpy as jnp\nfrom tests.diagnosis.corpus.data import dense, normal, uniform\n"
     text = header + "def program" + textwrap.dedent(made)[made.index("():") :].replace("  # here", "")
     broken_fun, args = run(text, tmp_path / "as_written.py")
     fun, diagnosis = broken_fun, dp.diagnose(broken_fun)(*args)

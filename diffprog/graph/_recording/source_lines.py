@@ -11,11 +11,19 @@ from diffprog.graph._recording.nodes import Frame, Source
 _GRAPH = Path(__file__).parents[1]
 _STARTS = {str(_GRAPH / "_recording" / "record.py"), str(_GRAPH / "_explain" / "backward_source.py")}
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+_user_files: set[str] = set()
+
+
+def count_as_user_code(file: str) -> None:
+    """Show the lines of a file as the user's own, although it belongs to an installed package."""
+    _user_files.add(file)
 
 
 @cache
 def _installed(file: str) -> bool:
     """Whether a file belongs to an installed package or to Python itself."""
+    if file in _user_files:
+        return False
     return file.startswith((*_LIBRARIES, "<frozen")) or "/site-packages/" in file or "/dist-packages/" in file
 
 

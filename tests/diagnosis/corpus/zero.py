@@ -3,22 +3,14 @@
 import jax
 import jax.numpy as jnp
 
-from demos.programs import breaks
-from demos.programs.data import dense, normal, uniform
+from diffprog.cli._broken_programs import encoder_before_a_codebook, forgotten_bias
+from tests.diagnosis.corpus import breaks
+from tests.diagnosis.corpus.data import dense, normal, uniform
 
 # ---------------------------------------------------------------- cut by structure
 
 
-@breaks("zero", "argmin has no derivative", after="haiku#442")
-def encoder_before_a_codebook():
-    def loss(params, x):
-        z = x @ params["encoder"]
-        distances = jnp.sum((z[:, None] - params["codebook"]) ** 2, -1)
-        nearest = jnp.argmin(distances, axis=-1)  # here
-        return jnp.mean((params["codebook"][nearest] @ params["decoder"] - x) ** 2)
-
-    params = {"encoder": normal(3, 2), "codebook": normal(4, 2, seed=1), "decoder": normal(2, 3, seed=2)}
-    return loss, (params, normal(4, 3, seed=3))
+breaks("zero", "argmin has no derivative", after="haiku#442")(encoder_before_a_codebook)
 
 
 @breaks("zero", "argmax has no derivative")
@@ -222,12 +214,7 @@ def straight_through_the_wrong_way():
     return loss, (normal(4, 3), normal(3, seed=1))
 
 
-@breaks("zero", "unused", after="theano#2745")
-def forgotten_bias():
-    def loss(params, x, y):
-        return jnp.mean((x @ params["w"] - y) ** 2)
-
-    return loss, (dense(3, 2), normal(4, 3), normal(4, 2))
+breaks("zero", "unused", after="theano#2745")(forgotten_bias)
 
 
 @breaks("zero", "unused")

@@ -3,19 +3,11 @@
 import jax
 import jax.numpy as jnp
 
-from demos.programs import works
-from demos.programs.data import dense, normal, uniform
+from diffprog.cli._broken_programs import double_where_distance
+from tests.diagnosis.corpus import works
+from tests.diagnosis.corpus.data import dense, normal, uniform
 
-
-@works
-def double_where_distance():
-    def energy(positions):
-        apart = positions[:, None] - positions[None, :]
-        squared = jnp.sum(apart**2, -1)
-        distance = jnp.sqrt(jnp.where(squared > 0, squared, 1.0))
-        return jnp.sum(jnp.where(squared > 0, jnp.exp(-distance), 0.0))
-
-    return energy, (normal(4, 3),)
+works(double_where_distance)
 
 
 @works

@@ -3,8 +3,9 @@
 import jax
 import jax.numpy as jnp
 
-from demos.programs import breaks
-from demos.programs.data import normal, uniform
+from diffprog.cli._broken_programs import recurrence_that_forgets
+from tests.diagnosis.corpus import breaks
+from tests.diagnosis.corpus.data import normal, uniform
 
 # ---------------------------------------------------------------- vanishing
 
@@ -19,16 +20,7 @@ def deep_sigmoids():
     return loss, ([normal(3, 3, seed=i, scale=0.5) for i in range(16)], normal(4, 3))
 
 
-@breaks("vanishing", "vanishing gradient")
-def recurrence_that_forgets():
-    def loss(w, h, x):
-        def step(h, x):
-            return jnp.tanh(w @ h + 0.1 * x), None  # here
-
-        h, _ = jax.lax.scan(step, h, x)
-        return jnp.sum((h - 0.5) ** 2)
-
-    return loss, (0.2 * jnp.eye(3) + normal(3, 3, scale=0.02), normal(3), normal(24, 3, seed=1))
+breaks("vanishing", "vanishing gradient")(recurrence_that_forgets)
 
 
 @breaks("vanishing", "vanishing gradient")

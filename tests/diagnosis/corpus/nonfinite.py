@@ -3,19 +3,11 @@
 import jax
 import jax.numpy as jnp
 
-from demos.programs import breaks
-from demos.programs.data import dense, normal, uniform
+from diffprog.cli._broken_programs import log_of_softmax, masked_distance
+from tests.diagnosis.corpus import breaks
+from tests.diagnosis.corpus.data import dense, normal, uniform
 
-
-@breaks("nan", "norm of zero behind a mask", after="jax#1052")
-def masked_distance():
-    def energy(positions):
-        apart = positions[:, None] - positions[None, :]
-        squared = jnp.sum(apart**2, -1)
-        distance = jnp.sqrt(squared)  # here
-        return jnp.sum(jnp.where(jnp.eye(4, dtype=bool), 0.0, jnp.exp(-distance)))
-
-    return energy, (normal(4, 3),)
+breaks("nan", "norm of zero behind a mask", after="jax#1052")(masked_distance)
 
 
 @breaks("nan", "norm of zero", after="jax#4177")
@@ -75,13 +67,7 @@ def softmax_by_hand():
     return loss, (normal(3, 3), 300 * normal(4, 3, seed=1), jnp.array([0, 1, 2, 0]))
 
 
-@breaks("nan", "log of zero")
-def log_of_softmax():
-    def loss(params, x, labels):
-        p = jax.nn.softmax(x @ params["w"] + params["b"])
-        return -jnp.mean(jnp.log(p)[jnp.arange(4), labels])  # here
-
-    return loss, (dense(3, 3), 300 * normal(4, 3, seed=1), jnp.array([0, 1, 2, 0]))
+breaks("nan", "log of zero")(log_of_softmax)
 
 
 @breaks("nan", "log of zero", after="jax#13600")

@@ -3,8 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-from demos.programs import works
-from demos.programs.data import dense, normal, uniform
+from tests.diagnosis.corpus import works
+from tests.diagnosis.corpus.data import dense, normal, uniform
 
 
 @works

@@ -3,17 +3,11 @@
 import jax
 import jax.numpy as jnp
 
-from demos.programs import breaks
-from demos.programs.data import dense, normal, uniform
+from diffprog.cli._broken_programs import dead_relu
+from tests.diagnosis.corpus import breaks
+from tests.diagnosis.corpus.data import dense, normal, uniform
 
-
-@breaks("zero", "dead ReLU")
-def dead_relu():
-    def loss(params, x):
-        h = jax.nn.relu(x @ params["w"] + params["b"])  # here
-        return jnp.mean((h.sum(-1) + params["out"]) ** 2)
-
-    return loss, (dense(3, 3) | {"b": jnp.full(3, -50.0), "out": jnp.float32(1.0)}, normal(4, 3))
+breaks("zero", "dead ReLU")(dead_relu)
 
 
 @breaks("zero", "dead ReLU")
