@@ -46,14 +46,14 @@ def objective(unit):
 def chosen(model, target, name):
     """The `Recipe` of that name; "pixels" is the baseline, plain pixels held still."""
     if name == "pixels":
-        return Recipe(pixels(recipe(model, target).image.height), still, 256)
+        return Recipe(pixels(recipe(model, target).parameterization.height), still, 256)
     return recipe(model, target, name)
 
 
 def measure(model, networks, unit, how, natural, number, options):
     """The `Scores` of one unit by one recipe."""
     key, target = jax.random.key(options.seed), objective(unit)
-    drawn = lambda steps: render(model, target, count=options.pictures, key=key, **how.options | {"steps": steps})
+    drawn = lambda steps: render(model, target, num_images=options.pictures, key=key, **how.options | {"steps": steps})
     drawn(WARM_UP)  # so that compilation is not counted, as far as it is kept
     start = time.perf_counter()
     rendering = drawn(options.steps or how.steps)
@@ -65,8 +65,8 @@ def measure(model, networks, unit, how, natural, number, options):
         rendering,
         natural,
         key=key,
-        shake=lucid,
-        number=number,
+        transform=lucid,
+        objective_index=number,
         seconds_per_step=seconds,
         siblings=rendering.images[1:],
         networks=networks if is_class else (),
@@ -88,7 +88,7 @@ def main(arguments=None):
         rows = []
         for number, (unit, target) in enumerate(zip(options.units, targets, strict=True)):
             how = chosen(model, target, name)
-            size = how.image.height
+            size = how.parameterization.height
             if size not in natural:
                 natural[size] = top_crops(model, targets, photographs, size=size)
             rows.append(measure(model, networks, unit, how, natural[size], number, options))

@@ -98,15 +98,15 @@ BARE = Filter(lambda key, image: image)  # no transform at all
 def our_block(model, unit, batch, bare=False):
     """(seconds until the first block is done, a function that takes `BLOCK` steps).
 
-    bare: pictures as large as the shaken ones are, in pixels, and not shaken: the network and the loop alone.
+    bare: pictures as large as the transformed ones are, in pixels, and not transformed: the network and the loop alone.
     """
     shown = lucid.size(SIZE, SIZE)
-    image, shake = (pixels(*shown), BARE) if bare else (fourier(SIZE), lucid)
+    image, transform = (pixels(*shown), BARE) if bare else (fourier(SIZE), lucid)
     objective = UNITS[unit][0]
     layers = tuple(objective.layers)
     shapes = {name: model.layers_at(*shown)[name] for name in layers} | {"image": (image.height, image.width, 3)}
     planned = plan([objective] * batch, model, shapes)
-    setting = Setting(model, planned.layout, layers, batch, image, shake, 1, adam(0.05), False, "diffprog")
+    setting = Setting(model, planned.layout, layers, batch, image, transform, 1, adam(0.05), False, "diffprog")
     descent = program(setting, revive=False)
     data = Data(model.parameters, planned.numbers, np.arange(batch, dtype=np.uint32), None)
     start = descent.start(image.start(jax.random.split(jax.random.key(0), batch)), key=jax.random.key(1))

@@ -132,7 +132,7 @@ def draw(options):
             model,
             target,
             key=jax.random.key(options.seed),
-            count=options.count,
+            num_images=options.count,
             engine=options.engine,
             snapshots=options.snapshots,
             progress=f"{number}/{len(chosen)} {unit}",
@@ -201,7 +201,7 @@ def draw_dream(options):
         "octaves": options.octaves,
         "scale": options.scale,
         "steps": options.steps or 20,
-        "rate": options.rate,
+        "learning_rate": options.rate,
         "keep_colors": options.keep_colors,
         "engine": options.engine,
     }
@@ -296,7 +296,7 @@ def show_scores(options):
     for number, (unit, target) in enumerate(objectives.items()):
         how = recipe(model, target, options.recipe, options.size).options
         steps = {"steps": options.steps} if options.steps else {}
-        drawn = render(model, target, count=2, key=key, engine=options.engine, progress=unit, **how | steps)
+        drawn = render(model, target, num_images=2, key=key, engine=options.engine, progress=unit, **how | steps)
         size = drawn.images.shape[1]
         if size not in natural:
             natural[size] = top_crops(model, list(objectives.values()), options.images, size=size, progress="natural")
@@ -307,8 +307,8 @@ def show_scores(options):
             drawn,
             natural[size],
             key=key,
-            shake=lucid,
-            number=number,
+            transform=lucid,
+            objective_index=number,
             siblings=drawn.images[1:],
             networks=networks if label is not None else (),
             label=label,

@@ -101,10 +101,10 @@ class Model:
             return name
         raise ValueError(f"{self.name} has no names for its {count} classes; found {name!r}: give a number")
 
-    def top(self, images, count=5):
+    def top(self, images, k=5):
         """The most probable classes of each image: a list of [(label, index, probability), ...], best first."""
         probabilities = np.asarray(jax.nn.softmax(self(images)))
-        best = np.argsort(-probabilities, axis=-1, kind="stable")[:, :count]
+        best = np.argsort(-probabilities, axis=-1, kind="stable")[:, :k]
         rows = zip(probabilities, best, strict=True)
         return [[(self.labels[i], int(i), float(row[i])) for i in order] for row, order in rows]
 

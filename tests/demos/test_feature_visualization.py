@@ -121,7 +121,7 @@ def test_snapshots_and_several_sides_of_a_unit(tiny, tmp_path):
     sheet = images.read_image(out)
     target = channel("units", 1) + 2 * feature_visualization.diversity("units")
     how = recipe(model, target, size=12).options | {"steps": 2}
-    drawn = render(model, target, count=2, key=jax.random.key(0), **how)
+    drawn = render(model, target, num_images=2, key=jax.random.key(0), **how)
     expected = images.contact_sheet([*drawn.images] * 2, ["units\nchannel 1\nafter 2 steps"] * 4, columns=2)
     np.testing.assert_allclose(sheet[:230], expected[:230], atol=1.6 / 255)
 

@@ -67,7 +67,9 @@ def test_layers_of_libraries_are_found_by_path_and_by_name(make):
     assert found[layer].shape[1:] == model.layers[layer]
     short = layer.rpartition("/")[2]
     np.testing.assert_array_equal(model.activations(IMAGES, short)[short], found[layer])
-    drawn = render(model, [channel(short, 0), logit(2)], key=KEY, image=fourier(12), shake=still, steps=16)
+    drawn = render(
+        model, [channel(short, 0), logit(2)], key=KEY, parameterization=fourier(12), transform=still, steps=16
+    )
     assert (drawn.scores[-1] > drawn.scores[0]).all()
     last = model.activations(drawn.images, [layer])[layer][0, ..., 0].mean()
     assert last > drawn.scores[0, 0]
@@ -82,7 +84,7 @@ def test_a_plain_function_has_its_operations_and_taps_for_layers():
     np.testing.assert_allclose(plain.activations(IMAGES, "output")["output"], last, atol=1e-4)
     tapped = models.wrap(lambda w, x: dp.tap(x @ w, "hidden").sum((1, 2)), WEIGHTS, size=12)
     assert list(tapped.layers) == ["hidden", "logits"]
-    drawn = render(tapped, neuron("hidden", 1), key=KEY, image=fourier(12), shake=still, steps=10)
+    drawn = render(tapped, neuron("hidden", 1), key=KEY, parameterization=fourier(12), transform=still, steps=10)
     assert drawn.scores[-1, 0] > drawn.scores[0, 0]
 
 
@@ -107,7 +109,7 @@ def test_networks_together_answer_as_they_do_alone():
     found = both.activations(IMAGES.repeat(2, 1).repeat(2, 2), ["a/h", "b/h"])
     np.testing.assert_allclose(found["a/h"], -found["b/h"])
     objective = channel("a/h", 1) + 2 * logit("c", "b/logits")
-    drawn = render(both, objective, key=KEY, image=fourier(12), shake=still, steps=10)
+    drawn = render(both, objective, key=KEY, parameterization=fourier(12), transform=still, steps=10)
     images = drawn.images[:, :, :, :]
     expected = (images @ WEIGHTS)[..., 1].mean((1, 2)) - 2 * (images @ WEIGHTS)[..., 2].mean((1, 2))
     again = objective.score(both, both.collect(both.parameters, images, ("a/h", "b/logits")))
@@ -135,4 +137,4 @@ def test_what_cannot_be_is_refused_in_a_sentence(wrong, message):
 def test_too_small_a_picture_is_refused():
     deep = models.wrap(lambda w, x: dp.tap(linen.max_pool(x @ w, (8, 8), (8, 8)), "p"), WEIGHTS, size=12)
     with pytest.raises(ValueError, match="p is empty for images of 6 x 6 pixels; draw larger pictures"):
-        render(deep, channel("p", 0), key=KEY, image=fourier(6), shake=still)
+        render(deep, channel("p", 0), key=KEY, parameterization=fourier(6), transform=still)

@@ -12,8 +12,10 @@ from tests.visualize import small
 
 def pictures():
     objectives = [channel("units", i % 4) + 0.1 * diversity("units") for i in range(6)] + [logit("one"), logit("two")]
-    shake = chain(pad(1), jitter(2))
-    return render(small.model(), objectives, key=jax.random.key(0), image=fourier(12), shake=shake, steps=20).images
+    transform = chain(pad(1), jitter(2))
+    return render(
+        small.model(), objectives, key=jax.random.key(0), parameterization=fourier(12), transform=transform, steps=20
+    ).images
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ VECTORS = RANDOM.normal(size=(200, 4)).astype(np.float32)
 def test_cells_hold_the_means_of_their_vectors():
     plane = RANDOM.uniform(size=(200, 2))
     plane[:3] = [0, 0], [1, 1], [0.999, 0.2]
-    counts, means = binned(VECTORS, plane, (9, 7), least=2)
+    counts, means = binned(VECTORS, plane, (9, 7), min_vectors=2)
     assert counts.sum() == 200 and counts.min() < 2 < counts.max()
     for row, column in np.ndindex(9, 7):
         x, y = np.minimum(np.floor(plane * [7, 9]), [6, 8]).T

@@ -78,7 +78,13 @@ def test_alignment_compares_neighbors():
 
 
 def test_diverse_pictures_differ_more():
-    options = {"key": jax.random.key(0), "image": fourier(12), "shake": still, "steps": 40, "count": 3}
+    options = {
+        "key": jax.random.key(0),
+        "parameterization": fourier(12),
+        "transform": still,
+        "steps": 40,
+        "num_images": 3,
+    }
     measured = lambda rendering: np.asarray(
         diversity("units").score(MODEL, MODEL.activations(rendering.images, ["units"]))
     ).mean()
@@ -87,7 +93,7 @@ def test_diverse_pictures_differ_more():
     assert measured(diverse) > measured(plain) + 0.02
     np.testing.assert_allclose(
         diverse.scores[0],
-        sum(w * diverse.parts[0][n][0] for n, w in (("units:0", 1), ("diversity of units", 30)))
+        sum(w * diverse.term_histories[0][n][0] for n, w in (("units:0", 1), ("diversity of units", 30)))
         + (diverse.scores[0] - diverse.scores[0, 0]),
         rtol=1e-4,
     )
@@ -96,7 +102,15 @@ def test_diverse_pictures_differ_more():
 def test_a_caricature_comes_to_say_what_the_photograph_says():
     photograph = random.uniform(size=(12, 12, 3)).astype(np.float32)
     objective = caricature(MODEL, photograph, "units.pre", cosine_power=1)
-    rendering = render(MODEL, objective, key=jax.random.key(0), image=pixels(12), shake=still, steps=60, rate=0.3)
+    rendering = render(
+        MODEL,
+        objective,
+        key=jax.random.key(0),
+        parameterization=pixels(12),
+        transform=still,
+        steps=60,
+        learning_rate=0.3,
+    )
     said = lambda image: np.asarray(MODEL.activations(image[None], "units.pre")["units.pre"]).ravel()
     cosine = lambda a, b: a @ b / np.linalg.norm(a) / np.linalg.norm(b)
     assert cosine(said(rendering.images[0]), said(photograph)) > 0.9

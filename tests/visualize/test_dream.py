@@ -49,7 +49,7 @@ def test_one_step_is_the_normalized_gradient_of_the_rolled_picture():
     value, gradient = jax.value_and_grad(score)(jnp.roll(PHOTOGRAPH, shift, (0, 1)))
     gradient = np.roll(gradient, -np.asarray(shift), (0, 1))
     for how, strength in (("mean", np.abs(gradient).mean()), ("std", gradient.std())):
-        found = dreamt(steps=1, rate=0.02, normalize=how)
+        found = dreamt(steps=1, learning_rate=0.02, normalize=how)
         expected = np.clip(PHOTOGRAPH + 0.02 * gradient / strength, 0, 1)
         np.testing.assert_allclose(found.image, expected, atol=1e-5)
         np.testing.assert_allclose(found.scores, [[value]], rtol=1e-5)
@@ -103,12 +103,12 @@ def test_a_dream_in_tiles_is_that_of_the_whole():
 def test_a_mask_and_colors_hold_exactly():
     mask = np.zeros((20, 28), np.float32)
     mask[5:15, 5:20] = 1
-    masked, free = dreamt(mask=mask, steps=1, rate=0.02), dreamt(steps=1, rate=0.02)
+    masked, free = dreamt(mask=mask, steps=1, learning_rate=0.02), dreamt(steps=1, learning_rate=0.02)
     np.testing.assert_array_equal(masked.image[mask == 0], PHOTOGRAPH[mask == 0])
     np.testing.assert_allclose(masked.image[mask == 1], free.image[mask == 1], atol=1e-6)  # as strong as without
-    half = dreamt(mask=mask / 2, steps=1, rate=0.02)
+    half = dreamt(mask=mask / 2, steps=1, learning_rate=0.02)
     np.testing.assert_allclose(half.image, (masked.image + PHOTOGRAPH) / 2, atol=1e-6)
-    change = dreamt(keep_colors=True, rate=0.005).image - PHOTOGRAPH
+    change = dreamt(keep_colors=True, learning_rate=0.005).image - PHOTOGRAPH
     assert np.abs(change).max() > 0.01
     np.testing.assert_allclose(np.ptp(change, axis=-1), 0, atol=1e-6)
 
@@ -131,7 +131,9 @@ def test_a_photograph_has_the_channels_of_its_network():
         yield "logits", images.mean((1, 2))
 
     model = Model("gray", network, {}, ("gray",), size=16, minimum=8, channels=1)
-    found = dream(model, channel("logits", 0), PHOTOGRAPH[..., :1], key=KEY, octaves=2, steps=1, smooth=0, rate=0.01)
+    found = dream(
+        model, channel("logits", 0), PHOTOGRAPH[..., :1], key=KEY, octaves=2, steps=1, smooth=0, learning_rate=0.01
+    )
     np.testing.assert_allclose(found.image, PHOTOGRAPH[..., :1] + 0.02, atol=1e-6)
     with pytest.raises(ValueError, match="gray takes images of 1 channels"):
         dream(model, channel("logits", 0), PHOTOGRAPH[..., :1], key=KEY, octaves=2, keep_colors=True)

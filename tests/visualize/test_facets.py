@@ -43,7 +43,10 @@ def test_a_facet_scores_images_by_the_probe():
 
 def test_a_facet_pulls_a_units_picture():
     """Of two pictures of one unit, the one with the facet is the redder, and both excite the unit."""
-    unit, options = channel("units", 1), dict(key=KEY, image=pixels(12), shake=still, steps=32, rate=0.3)
+    unit, options = (
+        channel("units", 1),
+        dict(key=KEY, parameterization=pixels(12), transform=still, steps=32, learning_rate=0.3),
+    )
     rendering = render(MODEL, [unit, unit + 3 * facet(MODEL, "units", RED, GREEN)], **options)
     redness = (rendering.images[..., 0] - rendering.images[..., 1]).mean((1, 2))
     assert redness[1] > redness[0] + 0.1

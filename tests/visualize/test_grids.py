@@ -25,7 +25,7 @@ def test_each_icon_is_of_its_own_vector():
 def test_icons_do_not_depend_on_the_batch_and_empty_ones_are_white():
     vectors = RANDOM.normal(size=(2, 3, 4)).astype(np.float32)
     vectors[0, 1], vectors[1, 2] = 0, np.nan
-    some, all_of_them = (icons(MODEL, "units", vectors, batch=batch, **QUICK) for batch in (3, 8))
+    some, all_of_them = (icons(MODEL, "units", vectors, batch_size=batch, **QUICK) for batch in (3, 8))
     np.testing.assert_allclose(some, all_of_them, atol=1e-3)
     assert np.all(some[0, 1] == 1) and np.all(some[1, 2] == 1)
     assert all(some[place].std() > 0 for place in [(0, 0), (0, 2), (1, 0), (1, 1)])
@@ -61,6 +61,6 @@ def test_bad_arguments_are_refused_before_work():
         activation_grid(MODEL, PHOTOGRAPH, "units", cells=(10, 2), **QUICK)
     with pytest.raises(ValueError, match="no layer 'unit'"):
         activation_grid(MODEL, PHOTOGRAPH, "unit", **QUICK)
-    with pytest.raises(ValueError, match="found batch=0, side=8"):
-        activation_grid(MODEL, PHOTOGRAPH, "units", batch=0, **QUICK)
+    with pytest.raises(ValueError, match="found batch_size=0, side=8"):
+        activation_grid(MODEL, PHOTOGRAPH, "units", batch_size=0, **QUICK)
     np.testing.assert_allclose(block_means(np.ones((3, 3, 2)), "units"), np.ones((3, 3, 2)))

@@ -88,7 +88,11 @@ def test_what_cannot_be_a_job_is_refused(tmp_path):
     for units, how, message in (
         ({}, {}, "objectives must be given"),
         ({"a:0": layer("units"), "a.0": layer("units"), "a 0": layer("units")}, {}, "kept in the same file"),
-        (UNITS, {"image": pixels(12)}, "image of a long job must be a number, a text or an array"),
+        (
+            UNITS,
+            {"parameterization": pixels(12)},
+            "parameterization of a long job must be a number, a text or an array",
+        ),
         ({"x": channel("units", 9)}, {}, "units has channels 0 to 3; found 9"),
         (UNITS, {"name": "lucit"}, "there is no recipe 'lucit'; did you mean 'lucid'"),
     ):

@@ -138,7 +138,7 @@ def test_nonsense_is_refused_where_it_is_written():
         (lambda: direction("units", [1, 0, 0, 0], -1), "a power of the cosine is 0 or more; found -1"),
         (lambda: channel("units", 0) * float("nan"), "finite numbers; found nan"),
         (lambda: objective(len, []), "reads at least one layer"),
-        (lambda: interpolate(channel("units", 0), 1, 3), "two objectives and a count of 2 or more"),
+        (lambda: interpolate(channel("units", 0), 1, 3), "two objectives and num_objectives of 2 or more"),
     ):
         with pytest.raises(ValueError, match=message):
             wrong()

@@ -20,17 +20,21 @@ def test_every_recipe_excites_its_unit_on_a_small_network():
 
 def test_recipes_are_as_their_sources_say():
     pictures = {name: recipe(MODEL, channel("units", 0), name) for name in ("lucid", "distill")}
-    assert (pictures["lucid"].image, pictures["lucid"].shake, pictures["lucid"].steps) == (fourier(128), lucid, 512)
-    assert (pictures["distill"].steps, pictures["distill"].shake.size(40, 40)) == (2560, (40, 40))
+    assert (pictures["lucid"].parameterization, pictures["lucid"].transform, pictures["lucid"].steps) == (
+        fourier(128),
+        lucid,
+        512,
+    )
+    assert (pictures["distill"].steps, pictures["distill"].transform.size(40, 40)) == (2560, (40, 40))
     maco = recipe(MODEL, channel("units", 0), "maco")
-    assert (maco.optimizer is recipe(MODEL, logit("two"), "maco").optimizer, maco.draws) == (True, 8)
+    assert (maco.optimizer is recipe(MODEL, logit("two"), "maco").optimizer, maco.num_transforms) == (True, 8)
     with pytest.raises(ValueError, match="there is no recipe 'macaw'; did you mean 'maco'"):
         recipe(MODEL, channel("units", 0), "macaw")
 
 
 def test_accentuation_brings_out_a_unit_and_holds_the_photograph():
     unit = channel("units.pre", 0)
-    how = {"key": jax.random.key(0), "shake": still, "steps": 24}
+    how = {"key": jax.random.key(0), "transform": still, "steps": 24}
     loose, tight = (accentuate(MODEL, unit, PHOTOGRAPH, strength=s, **how) for s in (0.0, 30.0))
     score = lambda image: float(unit.score(MODEL, MODEL.activations(image[None], ["units.pre"]))[0])
     assert score(loose.images[0]) > score(tight.images[0]) > score(PHOTOGRAPH)

@@ -31,11 +31,13 @@ from tests.visualize import many_devices, small
 
 MODEL = small.model()
 KEY = jax.random.key(0)
-SHAKE = chain(pad(1), jitter(2), rotate(5))
+TRANSFORM = chain(pad(1), jitter(2), rotate(5))
 
 
 def draw(objective, key=KEY, **options):
-    return render(MODEL, objective, key=key, **{"image": fourier(12), "shake": SHAKE, "steps": 20, **options})
+    return render(
+        MODEL, objective, key=key, **{"parameterization": fourier(12), "transform": TRANSFORM, "steps": 20, **options}
+    )
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_does_not():
@@ -62,15 +64,15 @@ def test_the_first_scores_are_the_objective_on_the_shaken_start():
     for index in range(2):
         picture = image.decode(image.start(jax.random.fold_in(beginning, index)[None]))[0]
         own = jax.random.fold_in(jax.random.fold_in(loop, 0), index)
-        shaken = jnp.stack([SHAKE(jax.random.fold_in(own, d), picture) for d in range(draws)])
-        scores.append(MODEL.collect(MODEL.parameters, shaken, ("units",))["units"][..., 1].mean())
-    drawn = draw([channel("units", 1)] * 2, draws=draws, steps=1)
+        transformed = jnp.stack([TRANSFORM(jax.random.fold_in(own, d), picture) for d in range(draws)])
+        scores.append(MODEL.collect(MODEL.parameters, transformed, ("units",))["units"][..., 1].mean())
+    drawn = draw([channel("units", 1)] * 2, num_transforms=draws, steps=1)
     np.testing.assert_allclose(drawn.scores[0], scores, rtol=1e-4)
 
 
 def test_ascent_reaches_the_known_optimum():
     """Unit 1 is linear in a pixel's color until it saturates, so the best picture saturates each color by sign."""
-    drawn = draw(channel("units.pre", 1), steps=200, shake=still, image=pixels(12), rate=0.5)
+    drawn = draw(channel("units.pre", 1), steps=200, transform=still, parameterization=pixels(12), learning_rate=0.5)
     weights = MODEL.parameters["kernel"][:, 1]
     np.testing.assert_allclose(drawn.images[0], np.broadcast_to(weights > 0, (12, 12, 3)), atol=0.02)
     best = np.abs(weights).sum() / 2 + small.BIAS[1]
@@ -88,14 +90,14 @@ def test_all_channels_of_a_layer_share_one_program(monkeypatch):
     used = []
     monkeypatch.setattr(rendering, "program", lambda *how, **revive: used.append(program(*how, **revive)) or used[-1])
     for first in (0, 2):
-        draw([channel("units.pre", first), 2 * channel("units.pre", first + 1)], numbers=[first, first + 1])
+        draw([channel("units.pre", first), 2 * channel("units.pre", first + 1)], image_ids=[first, first + 1])
     assert len(set(map(id, used))) == 1
     assert used[0]._block._cache_size() == 1
 
 
 def test_numbers_take_the_place_of_places():
     both = draw([channel("units", 1), layer("units")])
-    second = draw(layer("units"), numbers=[1])
+    second = draw(layer("units"), image_ids=[1])
     np.testing.assert_allclose(both.images[1], second.images[0], atol=1e-5)
 
 
@@ -111,13 +113,13 @@ def test_snapshots_are_what_fewer_steps_give():
 
 def test_pictures_stop_at_their_levels():
     targets = [channel("units", 1), channel("units", 0)]
-    free = draw(targets, steps=64, shake=still)
+    free = draw(targets, steps=64, transform=still)
     levels = [free.scores[9, 0] - 1e-4, free.scores.max() + 100]
-    stopped = draw(targets, steps=64, shake=still, until=levels)
+    stopped = draw(targets, steps=64, transform=still, stop_at=levels)
     np.testing.assert_array_equal(stopped.reached, [9, -1])
-    np.testing.assert_allclose(stopped.images[0], draw(targets, steps=9, shake=still).images[0], atol=1e-5)
+    np.testing.assert_allclose(stopped.images[0], draw(targets, steps=9, transform=still).images[0], atol=1e-5)
     np.testing.assert_allclose(stopped.images[1], free.images[1], atol=1e-4)
-    early = draw(targets, steps=64, shake=still, until=-1e9)
+    early = draw(targets, steps=64, transform=still, stop_at=-1e9)
     np.testing.assert_array_equal(early.reached, [0, 0])
     assert len(early.scores) < 64
 
@@ -131,12 +133,12 @@ def test_the_history_of_the_parts_adds_up():
             direction("units", vectors[0]) + direction("units", vectors[1]),
         ]
     )
-    first = drawn.parts[0]
+    first = drawn.term_histories[0]
     total = 2 * first["units:1"] - 3 * first["total variation"] + 1
     np.testing.assert_allclose(drawn.scores[:, 0], total, rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(drawn.scores[:, 1], drawn.parts[1]["units"], rtol=1e-6)
-    assert list(drawn.parts[2]) == ["direction in units", "direction in units #2"]
-    np.testing.assert_allclose(drawn.scores[:, 2], sum(drawn.parts[2].values()), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(drawn.scores[:, 1], drawn.term_histories[1]["units"], rtol=1e-6)
+    assert list(drawn.term_histories[2]) == ["direction in units", "direction in units #2"]
+    np.testing.assert_allclose(drawn.scores[:, 2], sum(drawn.term_histories[2].values()), rtol=1e-5, atol=1e-6)
 
 
 def test_pictures_start_from_a_photograph():
@@ -166,18 +168,18 @@ def test_bad_arguments_are_refused_before_work():
     with pytest.raises(ValueError, match="units has channels 0 to 3; found 7"):
         draw(channel("units", 7))
     with pytest.raises(ValueError, match="8 pixels or more; found 4 after transforms"):
-        draw(channel("units", 0), shake=jitter(8))
+        draw(channel("units", 0), transform=jitter(8))
     with pytest.raises(ValueError, match="engine 'torch' is not known"):
         draw(channel("units", 0), engine="torch")
     for options, message in (
         ({"steps": 0}, "steps must be a whole number of at least 1; found 0"),
-        ({"draws": 1.5}, "draws must be a whole number of at least 1; found 1.5"),
-        ({"until": [1, 2]}, "until must be a number, or one for each of 1 pictures"),
-        ({"numbers": [-1]}, "numbers must be 1 whole numbers, not negative"),
+        ({"num_transforms": 1.5}, "num_transforms must be a whole number of at least 1; found 1.5"),
+        ({"stop_at": [1, 2]}, "stop_at must be a number, or one for each of 1 pictures"),
+        ({"image_ids": [-1]}, "image_ids must be 1 whole numbers, not negative"),
         ({"start": np.zeros((3, 3, 3))}, r"start must be one picture \(12, 12, 3\) or 1 of them; found shape"),
         ({"start": np.full((12, 12, 3), 2.0)}, r"start must be in \[0, 1\]; found 2 .. 2"),
-        ({"image": fourier(12, channels=1)}, "small takes images of 3 channels; found 1"),
-        ({"count": 0}, "count must be a whole number of at least 1; found 0"),
+        ({"parameterization": fourier(12, channels=1)}, "small takes images of 3 channels; found 1"),
+        ({"num_images": 0}, "num_images must be a whole number of at least 1; found 0"),
     ):
         with pytest.raises(ValueError, match=message):
             draw(channel("units", 0), **options)
@@ -198,8 +200,8 @@ def network():
 
 def test_a_dead_unit_of_the_real_network_is_revived(network):
     target = channel("head", 5)  # zero on the gray start: without help its picture stays gray
-    drawn = render(network, target, key=KEY, image=fourier(64), shake=still, steps=48)
-    assert drawn.scores[0, 0] == 0 and drawn.revived[0]
+    drawn = render(network, target, key=KEY, parameterization=fourier(64), transform=still, steps=48)
+    assert drawn.scores[0, 0] == 0 and drawn.was_dead[0]
     assert drawn.scores[-1, 0] > 3
     assert drawn.images.std() > 0.05
 
@@ -207,7 +209,9 @@ def test_a_dead_unit_of_the_real_network_is_revived(network):
 def test_a_texture_unit_of_the_real_network(network):
     """Fifty steps take it far beyond what noise does, and a second run repeats the bits."""
     target = channel("blocks.5", 11)
-    drawn, again = (render(network, target, key=KEY, image=fourier(64), shake=wide, steps=50) for _ in range(2))
+    drawn, again = (
+        render(network, target, key=KEY, parameterization=fourier(64), transform=wide, steps=50) for _ in range(2)
+    )
     np.testing.assert_array_equal(drawn.images, again.images)
     noise = np.random.default_rng(0).uniform(size=(1, 64, 64, 3)).astype(np.float32)
     measured = lambda images: np.asarray(network.activations(images, "blocks.5")["blocks.5"])[..., 11].mean()
@@ -219,8 +223,8 @@ def test_gradient_of_a_step_agrees_between_engines(network):
     parameters = image.start(KEY[None])
 
     def objective(parameters):
-        shaken = lucid(KEY, image.decode(parameters)[0])[None]
-        values = reviving(network.collect)(network.parameters, shaken, ["blocks.3"])
+        transformed = lucid(KEY, image.decode(parameters)[0])[None]
+        values = reviving(network.collect)(network.parameters, transformed, ["blocks.3"])
         return channel("blocks.3", 11).score(network, values)[0]
 
     steps = [jax.jit(value_and_grad(engine)(objective)) for engine in ENGINES]
@@ -231,6 +235,6 @@ def test_gradient_of_a_step_agrees_between_engines(network):
 
 def test_recipes_suit_the_depth(network):
     shallow, deep = recipe(network, channel("blocks.2", 0)), recipe(network, logit("volcano") - channel("blocks.2", 0))
-    assert (shallow.image, shallow.shake, shallow.draws) == (fourier(128), lucid, 1)
-    assert (deep.image.height, deep.shake.size(224, 224), deep.draws) == (224, (149, 149), 6)
-    assert recipe(network, logit("volcano"), size=96).image.height == 96
+    assert (shallow.parameterization, shallow.transform, shallow.num_transforms) == (fourier(128), lucid, 1)
+    assert (deep.parameterization.height, deep.transform.size(224, 224), deep.num_transforms) == (224, (149, 149), 6)
+    assert recipe(network, logit("volcano"), size=96).parameterization.height == 96

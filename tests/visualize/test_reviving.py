@@ -13,7 +13,15 @@ MODEL = small.model()
 
 def draw(objective):
     """Without transforms, in pixels: nothing but the gradient moves a picture."""
-    return render(MODEL, objective, key=jax.random.key(0), image=pixels(12), shake=still, steps=40, rate=0.3)
+    return render(
+        MODEL,
+        objective,
+        key=jax.random.key(0),
+        parameterization=pixels(12),
+        transform=still,
+        steps=40,
+        learning_rate=0.3,
+    )
 
 
 RECTIFIERS = {
@@ -50,7 +58,7 @@ def test_where_nothing_gets_through_what_points_inside_does(name, engine):
 def test_only_dead_pictures_are_revived():
     together = draw([channel("units", 1), channel("units", 2)])
     alone = draw(channel("units", 1))
-    np.testing.assert_array_equal(together.revived, [False, True])
+    np.testing.assert_array_equal(together.was_dead, [False, True])
     np.testing.assert_allclose(together.images[0], alone.images[0], atol=1e-5)
     assert together.scores[-1, 1] > 0.5 and together.scores[0, 1] == 0
 
@@ -58,16 +66,22 @@ def test_only_dead_pictures_are_revived():
 def test_a_dead_unit_is_revived_beside_a_penalty():
     """The penalty moves the picture, and the unit is dead all the same."""
     drawn = draw(channel("units", 2) - 0.01 * l2())
-    assert drawn.revived[0] and drawn.parts[0]["units:2"][-1] > 0.5
+    assert drawn.was_dead[0] and drawn.term_histories[0]["units:2"][-1] > 0.5
 
 
 def test_a_revived_picture_stops_at_its_level_too():
-    how = {"key": jax.random.key(0), "image": pixels(12), "shake": still, "rate": 0.3, "steps": 64}
+    how = {
+        "key": jax.random.key(0),
+        "parameterization": pixels(12),
+        "transform": still,
+        "learning_rate": 0.3,
+        "steps": 64,
+    }
     free = render(MODEL, channel("units", 2), **how)
     step = int(np.argmax(free.scores[:, 0] > 0.05))
     assert step > 0
-    stopped = render(MODEL, channel("units", 2), until=0.05, snapshots=(2, step), **how)
-    assert (stopped.reached[0], stopped.revived[0]) == (step, True)
+    stopped = render(MODEL, channel("units", 2), stop_at=0.05, snapshots=(2, step), **how)
+    assert (stopped.reached[0], stopped.was_dead[0]) == (step, True)
     np.testing.assert_allclose(stopped.images, stopped.snapshots[step], atol=1e-6)
     shorter = render(MODEL, channel("units", 2), **how | {"steps": step})
     np.testing.assert_allclose(stopped.images, shorter.images, atol=1e-5)

@@ -18,6 +18,7 @@ from diffprog.visualize.evaluation import (
     along_path,
     color_distance,
     features,
+    first_step_at,
     high_frequency_share,
     mean_similarity,
     medians,
@@ -26,7 +27,6 @@ from diffprog.visualize.evaluation import (
     seed_stability,
     spectral_slope,
     transfer,
-    until,
 )
 from diffprog.visualize.evaluation import _response_metrics as responses
 from diffprog.visualize.transforms import chain, jitter, pad, still
@@ -34,7 +34,7 @@ from tests.visualize import small
 
 MODEL = small.model()
 KEY = jax.random.key(0)
-SHAKE = chain(pad(2), jitter(4))
+TRANSFORM = chain(pad(2), jitter(4))
 
 
 def noise(slope, height, width, seed=0):
@@ -90,12 +90,12 @@ def test_fresh_transforms_are_none_that_a_rendering_draws():
     picture = np.random.default_rng(1).uniform(size=(12, 12, 3)).astype(np.float32)
     objective = channel("units.pre", 1)
     keys = jax.random.split(jax.random.fold_in(KEY, responses.FRESH), 64)
-    shake = jax.jit(lambda key, image: SHAKE(key, image))
-    moved = np.stack([shake(key, picture) for key in keys])
+    transform = jax.jit(lambda key, image: TRANSFORM(key, image))
+    moved = np.stack([transform(key, picture) for key in keys])
     kernel, bias = (np.asarray(MODEL.parameters[name]) for name in ("kernel", "bias"))
     by_hand = lambda images: ((images - 0.5) @ kernel + bias)[..., 1].mean((1, 2))
     expected = by_hand(moved).mean() / by_hand(picture[None])[0]
-    assert robust_ratio(MODEL, objective, picture, SHAKE, KEY) == pytest.approx(expected, rel=1e-4)
+    assert robust_ratio(MODEL, objective, picture, TRANSFORM, KEY) == pytest.approx(expected, rel=1e-4)
     assert robust_ratio(MODEL, objective, picture, still, KEY) == pytest.approx(1, rel=1e-5)
     assert math.isnan(robust_ratio(MODEL, -1 * channel("units", 1), picture, still, KEY))
     bits = lambda keys: set(map(tuple, np.asarray(jax.random.key_data(keys)).reshape(-1, 2)))
@@ -163,7 +163,11 @@ def test_stability_over_seeds():
 
 
 def test_steps_until_a_level():
-    assert until([0.0, 1, 3, 2, 5], 2.5) == 2 and until([4.0], 2.5) == 0 and math.isnan(until([0.0, 1], 2.5))
+    assert (
+        first_step_at([0.0, 1, 3, 2, 5], 2.5) == 2
+        and first_step_at([4.0], 2.5) == 0
+        and math.isnan(first_step_at([0.0, 1], 2.5))
+    )
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +180,13 @@ def scored():
     climb = np.linspace(0, 2 * natural.maximum, 8)
     rendering = Rendering(made, climb, (), {}, None, None)
     how = dict(
-        key=KEY, shake=SHAKE, at=1, seconds_per_step=0.5, siblings=rendering.images[2:], networks=[MODEL], label="two"
+        key=KEY,
+        transform=TRANSFORM,
+        image_index=1,
+        seconds_per_step=0.5,
+        siblings=rendering.images[2:],
+        networks=[MODEL],
+        label="two",
     )
     return score(MODEL, objectives[1], rendering, natural, **how), rendering, natural, objectives, how
 
@@ -188,7 +198,7 @@ def test_a_picture_is_scored_against_its_natural_examples(scored):
     assert found.activation == pytest.approx(logits[2] + 3, rel=1e-5)
     assert found.natural_ratio == pytest.approx((logits[2] + 3) / natural.scores[1].max(), rel=1e-5)
     assert found.quantile == np.mean(natural.scores[1] <= (logits[2] + 3))
-    assert found.robust_ratio == robust_ratio(MODEL, objectives[1], image, SHAKE, KEY)
+    assert found.robust_ratio == robust_ratio(MODEL, objectives[1], image, TRANSFORM, KEY)
     crops = np.concatenate([natural.pictures[1], natural.others[1]])
     assert found.color_distance == color_distance(image, crops)
     assert found.slope == spectral_slope(image)
@@ -240,7 +250,7 @@ def test_measures_of_other_objectives_or_sizes_are_refused(scored):
     twice = natural._replace(objectives=("units:1", "units:1"))
     with pytest.raises(ValueError, match="found several among"):
         score(MODEL, objectives[0], rendering, twice, **how)
-    assert score(MODEL, objectives[0], rendering, twice, **how, number=0).quantile >= 0
+    assert score(MODEL, objectives[0], rendering, twice, **how, objective_index=0).quantile >= 0
     larger = replace(rendering, images=np.zeros((3, 24, 24, 3), np.float32))
     with pytest.raises(ValueError, match=r"shape \(40, 40, 3\) are no measure for a picture of shape \(24, 24, 3\)"):
         score(MODEL, objectives[1], larger, natural, **how)

@@ -52,13 +52,13 @@ def activation_atlas(
     key,
     grid=(8, 8),
     per_image=1,
-    least=1,
+    min_vectors=1,
     layout=tsne,
     side=64,
     cosine_power=2,
     steps=96,
-    rate=0.08,
-    batch=16,
+    learning_rate=0.08,
+    batch_size=16,
     engine="diffprog",
     progress=None,
 ):
@@ -67,9 +67,9 @@ def activation_atlas(
     images:    arrays (height, width, 3) in [0, 1], of any sizes that the network takes.
     per_image: how many positions of the layer are sampled at random from each image.
     layout:    `layout(vectors) -> (n, 2)`, of vectors (n, channels).
-    grid:      (rows, columns) of cells, which divide the layout's extent equally; fewer than `least` vectors leave a
-               cell empty.
-    side, cosine_power, steps, rate, batch: of the icons, as in `activation_grid`.
+    grid:      (rows, columns) of cells, which divide the layout's extent equally; fewer than `min_vectors` vectors
+               leave a cell empty.
+    side, cosine_power, steps, learning_rate, batch_size: of the icons, as in `activation_grid`.
     progress:  a caption, which switches on a progress bar with the time left.
 
     The positions sampled in image i depend on `key` and i only. Raises ValueError for no images, for a layer without
@@ -79,7 +79,7 @@ def activation_atlas(
     sampling, drawing = jax.random.split(key)
     vectors, sources = sampled(model, images, layer, sampling, per_image)
     plane = _unit_square(layout(vectors), len(vectors))
-    counts, means = binned(vectors, plane, grid, least)
+    counts, means = binned(vectors, plane, grid, min_vectors)
     drawn = icons(
         model,
         layer,
@@ -88,8 +88,8 @@ def activation_atlas(
         side=side,
         cosine_power=cosine_power,
         steps=steps,
-        rate=rate,
-        batch=batch,
+        learning_rate=learning_rate,
+        batch_size=batch_size,
         engine=engine,
         progress=progress,
     )
@@ -126,20 +126,22 @@ def activations_of(model, images, layer):
             yield from zip(numbers, np.asarray(model.activations(np.stack(some), layer)[layer]), strict=True)
 
 
-def binned(vectors, plane, grid, least=1):
-    """Counts (rows, columns), and means (rows, columns, channels), NaN where fewer than `least` vectors fall.
+def binned(vectors, plane, grid, min_vectors=1):
+    """Counts (rows, columns), and means (rows, columns, channels), NaN where fewer than `min_vectors` vectors fall.
 
     plane: (n, 2) in [0, 1], x to the right and y downwards. The far edges belong to the last cells.
     """
     rows, columns = grid
-    if rows < 1 or columns < 1 or least < 1:
-        raise ValueError(f"an atlas has at least one row, column and vector; found grid={grid}, least={least}")
+    if rows < 1 or columns < 1 or min_vectors < 1:
+        raise ValueError(
+            f"an atlas has at least one row, column and vector; found grid={grid}, min_vectors={min_vectors}"
+        )
     x, y = np.minimum((plane * [columns, rows]).astype(int), [columns - 1, rows - 1]).T
     cells = y * columns + x
     counts = np.bincount(cells, minlength=rows * columns)
     sums = np.zeros((rows * columns, vectors.shape[1]))
     np.add.at(sums, cells, vectors)
-    means = np.where(counts[:, None] >= least, sums / np.maximum(counts, 1)[:, None], np.nan)
+    means = np.where(counts[:, None] >= min_vectors, sums / np.maximum(counts, 1)[:, None], np.nan)
     return counts.reshape(rows, columns), means.reshape(rows, columns, -1).astype(np.float32)
 
 

@@ -41,8 +41,8 @@ def facet(model, layer, positives, negatives):
     return direction(layer, weights) + bias
 
 
-def facets(model, objective, images, layer, count, *, key, top=None):
-    """The facets of a unit, found in images that excite it: a list of `count`, the largest first.
+def facets(model, objective, images, layer, num_facets, *, key, top=None):
+    """The facets of a unit, found in images that excite it: a list of `num_facets`, the largest first.
 
     objective: the unit. images: arrays (height, width, 3) in [0, 1]. Those with the `top` highest scores (all, unless
     given) are clustered by their values in a lower `layer`, averaged over positions and of length one (k-means), and
@@ -51,13 +51,15 @@ def facets(model, objective, images, layer, count, *, key, top=None):
     (layer,) = model.checked_layers([layer])
     objective = objective.checked(model)
     best = np.argsort(-scores(model, objective, images), kind="stable")[:top]
-    if not 2 <= count <= len(best):
-        raise ValueError(f"a number of facets is from 2 to the number of images, here {len(best)}; found {count}")
+    if not 2 <= num_facets <= len(best):
+        raise ValueError(f"a number of facets is from 2 to the number of images, here {len(best)}; found {num_facets}")
     values = pooled(model, [images[number] for number in best], layer)
-    cluster = k_means(values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12), count, key)
-    sizes = np.bincount(cluster, minlength=count)
+    cluster = k_means(values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12), num_facets, key)
+    sizes = np.bincount(cluster, minlength=num_facets)
     if not sizes.all():
-        raise ValueError(f"{layer} has the same values for so many images that {count} facets cannot be told apart")
+        raise ValueError(
+            f"{layer} has the same values for so many images that {num_facets} facets cannot be told apart"
+        )
     found = []
     for number in np.argsort(-sizes, kind="stable"):
         weights, bias = probe(values[cluster == number], values[cluster != number])

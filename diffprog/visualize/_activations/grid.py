@@ -43,8 +43,8 @@ def activation_grid(
     side=64,
     cosine_power=2,
     steps=96,
-    rate=0.08,
-    batch=16,
+    learning_rate=0.08,
+    batch_size=16,
     engine="diffprog",
     progress=None,
 ):
@@ -57,7 +57,7 @@ def activation_grid(
     side:    of an icon in pixels, as shown; it is drawn 8 pixels larger on each side, which must be enough for the
              network.
     cosine_power: how strictly an icon is to be of its vector's direction and of nothing else (see `direction`).
-    batch:   how many icons are drawn at a time, by one compiled program. It changes speed and memory, not the icons.
+    batch_size: how many icons are drawn at a time, by one compiled program.
     progress: a caption, which switches on a progress bar with the time left.
 
     Raises ValueError for a layer without positions, more cells than positions, and what `render` refuses.
@@ -73,8 +73,8 @@ def activation_grid(
         side=side,
         cosine_power=cosine_power,
         steps=steps,
-        rate=rate,
-        batch=batch,
+        learning_rate=learning_rate,
+        batch_size=batch_size,
         engine=engine,
         progress=progress,
     )
@@ -92,36 +92,37 @@ def icons(
     side=64,
     cosine_power=2,
     steps=96,
-    rate=0.08,
-    batch=16,
+    learning_rate=0.08,
+    batch_size=16,
     engine="diffprog",
     progress=None,
 ):
     """A picture (side, side, 3) of each direction in an array (..., channels): (..., side, side, 3).
 
-    White where a vector is zero or not finite. Icon i is drawn from `key` and i, whatever the batch.
+    White where a vector is zero or not finite. Icon i is drawn from `key` and i, whatever the batch_size.
     """
-    if batch < 1 or side < 1:
-        raise ValueError(f"batch and side must be at least 1; found batch={batch}, side={side}")
+    if batch_size < 1 or side < 1:
+        raise ValueError(f"batch_size and side must be at least 1; found batch_size={batch_size}, side={side}")
     flat = vectors.reshape(-1, vectors.shape[-1])
     numbers = np.flatnonzero(np.isfinite(flat).all(axis=1) & flat.any(axis=1))
     found = np.ones((len(flat), side, side, model.channels), np.float32)
-    batch = min(batch, max(len(numbers), 1))
-    image = fourier(side + 2 * MARGIN, channels=model.channels)
-    with tqdm(total=steps * -(-len(numbers) // batch), desc=progress, disable=progress is None) as bar:
-        for first in range(0, len(numbers), batch):
-            some = numbers[first : first + batch]
-            full = np.concatenate([some, np.repeat(some[-1:], batch - len(some))])  # one size of batch: one program
+    batch_size = min(batch_size, max(len(numbers), 1))
+    with tqdm(total=steps * -(-len(numbers) // batch_size), desc=progress, disable=progress is None) as bar:
+        for first in range(0, len(numbers), batch_size):
+            some = numbers[first : first + batch_size]
+            full = np.concatenate(
+                [some, np.repeat(some[-1:], batch_size - len(some))]
+            )  # one size of batch_size: one program
             goals = [direction(layer, flat[number], cosine_power) for number in full]
             rendering = render(
                 model,
                 goals,
                 key=key,
-                image=image,
-                shake=SMALL,
+                parameterization=fourier(side + 2 * MARGIN, channels=model.channels),
+                transform=SMALL,
                 steps=steps,
-                rate=rate,
-                numbers=full,
+                learning_rate=learning_rate,
+                image_ids=full,
                 engine=engine,
                 progress=bar,
             )

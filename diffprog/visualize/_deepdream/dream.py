@@ -43,7 +43,7 @@ def dream(
     octaves=4,
     scale=1.4,
     steps=20,
-    rate=0.008,
+    learning_rate=0.008,
     jitter=32,
     normalize="mean",
     smooth=0.5,
@@ -59,7 +59,7 @@ def dream(
     octaves:   how many sizes, each `scale` times the one before; the last is the photograph's own. What was dreamt at
                one size is enlarged and added to the photograph at the next, which so keeps its own fine detail.
     steps:     of gradient ascent in each octave.
-    rate:      how far a step moves, in units of the picture's range.
+    learning_rate:      how far a step moves, in units of the picture's range.
     jitter:    by how many pixels at most the picture is rolled, up, down and sideways, before each step's gradient.
     normalize: what makes steps equally strong: the gradient is divided by its "mean" absolute value or by its "std".
     smooth:    the standard deviation, in pixels, around which the gradient is blurred; 0 for sharp.
@@ -79,12 +79,12 @@ def dream(
     photograph = checked_photograph(model, photograph)
     sizes = octave_sizes(model, photograph.shape[:2], octaves, scale)
     mask = _checked_mask(mask, photograph.shape[:2])
-    _check_ascent(steps, rate, jitter, smooth, normalize)
+    _check_ascent(steps, learning_rate, jitter, smooth, normalize)
     if keep_colors and model.channels != 3:
         raise ValueError(f"colors are of red, green and blue; {model.name} takes images of {model.channels} channels")
     _check_tile(model, tile, overlap)
     plans = [_plan(model, objective.checked(model), size, tile) for size in sizes]
-    loop = _loop(model, plans[0].layout, rate, jitter, smooth, normalize, keep_colors, tile, overlap, engine)
+    loop = _loop(model, plans[0].layout, learning_rate, jitter, smooth, normalize, keep_colors, tile, overlap, engine)
     detail = np.zeros((*sizes[0], model.channels), np.float32)
     pictures, scores = [], []
     with tqdm(total=octaves * steps, desc=progress, disable=progress is None) as bar:
@@ -128,7 +128,7 @@ def _plan(model, objective, size, tile):
 
 
 @lru_cache(maxsize=16)  # found again for the next photograph, and for each frame of a film
-def _loop(model, layout, rate, jitter, smooth, normalize, keep_colors, tile, overlap, engine):
+def _loop(model, layout, learning_rate, jitter, smooth, normalize, keep_colors, tile, overlap, engine):
     """Ascent by steps of equal strength; its data are (network's parameters, objective's numbers, photograph, mask)."""
     names = tuple(sorted({name for group in layout for _, layers, _ in group.terms for name in layers} - {PICTURE}))
 
@@ -145,7 +145,7 @@ def _loop(model, layout, rate, jitter, smooth, normalize, keep_colors, tile, ove
     optimizer = optax.chain(
         optax.stateless(lambda gradient, _: blurred(gradient, smooth)),
         optax.stateless(lambda gradient, _: gradient / (STRENGTHS[normalize](gradient) + 1e-12)),
-        optax.scale(-rate),
+        optax.scale(-learning_rate),
     )
     return Descent(ascend, optimizer, project=lambda picture, _: jnp.clip(picture, 0, 1), maximize=True, engine=engine)
 
@@ -216,13 +216,13 @@ def _checked_mask(mask, size):
     return mask
 
 
-def _check_ascent(steps, rate, jitter, smooth, normalize):
+def _check_ascent(steps, learning_rate, jitter, smooth, normalize):
     if normalize not in STRENGTHS:
         raise ValueError(f"a gradient is normalized by 'mean' or 'std'; found {normalize!r}")
-    if steps < 1 or rate <= 0 or jitter < 0 or smooth < 0:
+    if steps < 1 or learning_rate <= 0 or jitter < 0 or smooth < 0:
         raise ValueError(
-            "steps must be at least 1, rate above 0, jitter and smooth at least 0; "
-            f"found steps={steps}, rate={rate}, jitter={jitter}, smooth={smooth}"
+            "steps must be at least 1, learning_rate above 0, jitter and smooth at least 0; "
+            f"found steps={steps}, learning_rate={learning_rate}, jitter={jitter}, smooth={smooth}"
         )
 
 

@@ -22,9 +22,9 @@ class Setting(NamedTuple):
     layout: tuple
     layers: tuple[str, ...]
     count: int
-    image: Any
-    shake: Any
-    draws: int
+    parameterization: Any
+    transform: Any
+    num_transforms: int
     optimizer: Any
     stops: bool
     engine: str
@@ -35,7 +35,7 @@ class Data(NamedTuple):
 
     parameters: Any  # the network's
     terms: Any  # a plan's numbers
-    numbers: jax.Array  # of the pictures, for the random draws
+    image_ids: jax.Array  # of the pictures, for the random draws
     levels: jax.Array | None
 
 
@@ -48,22 +48,24 @@ class Kept(NamedTuple):
 
 
 @lru_cache
-def adam(rate):
-    return optax.adam(rate)
+def adam(learning_rate):
+    return optax.adam(learning_rate)
 
 
 @lru_cache(maxsize=PROGRAMS)
 def program(setting: Setting, revive: bool) -> Descent:
     """The loop for one setting. `revive`: whether gradients get through rectifiers that are off everywhere."""
-    model, layout, layers, count, image, shake, draws, optimizer, stops, engine = setting
+    model, layout, layers, count, parameterization, transform, num_transforms, optimizer, stops, engine = setting
     collect = reviving(model.collect) if revive else model.collect
 
     def ascend(parameters, step):
-        pictures = image.decode(parameters)
-        shaken = copies(pictures, shake, step.key, step.data.numbers, draws)
-        values = collect(step.data.parameters, shaken.reshape(-1, *shaken.shape[2:]), layers) if layers else {}
-        by_draw = {name: value.reshape(count, draws, *value.shape[1:]) for name, value in values.items()}
-        by_draw[PICTURE] = jnp.broadcast_to(pictures[:, None], (count, draws, *pictures.shape[1:]))
+        pictures = parameterization.decode(parameters)
+        transformed = copies(pictures, transform, step.key, step.data.image_ids, num_transforms)
+        values = (
+            collect(step.data.parameters, transformed.reshape(-1, *transformed.shape[2:]), layers) if layers else {}
+        )
+        by_draw = {name: value.reshape(count, num_transforms, *value.shape[1:]) for name, value in values.items()}
+        by_draw[PICTURE] = jnp.broadcast_to(pictures[:, None], (count, num_transforms, *pictures.shape[1:]))
         scores, terms = jax.vmap(lambda own: measure(layout, step.data.terms, own, count), in_axes=1)(by_draw)
         scores, terms = jax.tree.map(lambda each: jnp.mean(each, axis=0), (scores, terms))
         hit = scores >= step.data.levels if stops else None
@@ -72,14 +74,14 @@ def program(setting: Setting, revive: bool) -> Descent:
     return Descent(ascend, optimizer, maximize=True, has_aux=True, engine=engine, keep=_keep if stops else None)
 
 
-def copies(pictures, shake, key, numbers, draws):
-    """`draws` random copies of each picture: (n, h, w, c) -> (n, draws, h', w', c')."""
+def copies(pictures, transform, key, image_ids, num_transforms):
+    """`num_transforms` random copies of each picture: (n, h, w, c) -> (n, num_transforms, h', w', c')."""
 
     def of_picture(number, picture):
         own = jax.random.fold_in(key, number)
-        return jax.vmap(lambda draw: shake(jax.random.fold_in(own, draw), picture))(jnp.arange(draws))
+        return jax.vmap(lambda draw: transform(jax.random.fold_in(own, draw), picture))(jnp.arange(num_transforms))
 
-    return jax.vmap(of_picture)(numbers, pictures)
+    return jax.vmap(of_picture)(image_ids, pictures)
 
 
 def _keep(kept, parameters, value, aux):
@@ -99,6 +101,6 @@ def choose(pictures, yes, no):
 
 
 @lru_cache(maxsize=PROGRAMS)
-def decoder(image):
-    """`image.decode`, compiled."""
-    return jax.jit(image.decode)
+def decoder(parameterization):
+    """`parameterization.decode`, compiled."""
+    return jax.jit(parameterization.decode)

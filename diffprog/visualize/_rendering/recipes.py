@@ -21,11 +21,11 @@ from diffprog.visualize.transforms import Transform, chain, crop, jitter, lucid,
 class Recipe(NamedTuple):
     """Arguments of `render`."""
 
-    image: Parameterization
-    shake: Transform
+    parameterization: Parameterization
+    transform: Transform
     steps: int
-    draws: int = 1
-    rate: float = 0.05
+    num_transforms: int = 1
+    learning_rate: float = 0.05
     optimizer: optax.GradientTransformation | None = None
 
     @property
@@ -60,7 +60,7 @@ def _default(model, objective, size):
     stride = max((model.size // (shape[0] if len(shape) == 3 else 1) for shape in shapes), default=1)
     if stride >= 32:
         image = fourier(size or model.size, channels=model.channels, decay=1.2, cutoff=0.3)
-        return Recipe(image, chain(crop(_crop_side(model), 0.3, 0.65), noise(0.05)), 96, draws=6)
+        return Recipe(image, chain(crop(_crop_side(model), 0.3, 0.65), noise(0.05)), 96, num_transforms=6)
     side = size or min(160 if stride == 16 else 128, model.size)
     return Recipe(fourier(side, channels=model.channels), lucid, 256)
 
@@ -83,14 +83,14 @@ def _distill(model, objective, size):
 
 
 @lru_cache
-def _nadam(rate):
-    return optax.nadam(rate)
+def _nadam(learning_rate):
+    return optax.nadam(learning_rate)
 
 
 def _maco(model, objective, size):
     """Published are crops of 5 to 50 percent; those of a quarter and more show whole objects, and cost less."""
-    shake = chain(crop(_crop_side(model), 0.25, 0.6), noise(0.08, 0.04))
-    return Recipe(maco(size or model.size), shake, 96, draws=8, optimizer=_nadam(1.0))
+    transform = chain(crop(_crop_side(model), 0.25, 0.6), noise(0.08, 0.04))
+    return Recipe(maco(size or model.size), transform, 96, num_transforms=8, optimizer=_nadam(1.0))
 
 
 def _caricature(model, objective, size):
@@ -107,7 +107,9 @@ RECIPES: dict[str, Callable] = {
 }
 
 
-def accentuate(model, objective, photograph, *, key, layer=None, strength=1.0, steps=128, rate=0.05, **options):
+def accentuate(
+    model, objective, photograph, *, key, layer=None, strength=1.0, steps=128, learning_rate=0.05, **options
+):
     """What a unit sees in a photograph, brought out: the photograph, moved until the unit responds more, and held where
     it is by its activations in a lower layer (after Hamblin et al. 2024, "Feature accentuation").
 
@@ -122,5 +124,5 @@ def accentuate(model, objective, photograph, *, key, layer=None, strength=1.0, s
     scale_of = max(float(np.mean((target - target.mean()) ** 2)), 1e-12)
     held = objective - strength / scale_of * difference(layer, target)
     height, width = photograph.shape[:2]
-    options = {"image": fourier(height, width), "shake": lucid, **options}
-    return render(model, held, key=key, start=photograph, steps=steps, rate=rate, **options)
+    options = {"parameterization": fourier(height, width), "transform": lucid, **options}
+    return render(model, held, key=key, start=photograph, steps=steps, learning_rate=learning_rate, **options)

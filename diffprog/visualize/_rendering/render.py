@@ -1,8 +1,8 @@
 """Draw what units respond to: pictures that excite an objective, a batch of units in one compiled program.
 
 How often is compiled: once for each network, layout of objectives (which layers are read how, not which units: `plan`),
-number of pictures and of draws, parameterization, transform, optimizer and engine; once to decode; and once more if a
-unit of such a batch was ever dead at the start. The last 32 programs are kept.
+number of pictures and of transformed copies, parameterization, transform, optimizer and engine; once to decode; and
+once more if a unit of such a batch was ever dead at the start. The last 32 programs are kept.
 """
 
 from contextlib import nullcontext
@@ -31,18 +31,18 @@ class Rendering:
 
     images:    (n, height, width, channels) in [0, 1].
     scores:    (steps, n), each picture's objective before each step, measured under that step's random transforms.
-    parts:     for each picture a dict from a term of its objective to that term's history (steps,), unweighted.
+    term_histories: for each picture a dict from a term of its objective to that term's history (steps,), unweighted.
     snapshots: from a number of steps to the pictures (n, height, width, channels) after so many.
-    reached:   (n,) the step at which a picture came to its level `until`, as which it is given; -1 if it did not.
-    revived:   (n,) whether a picture got its first gradients through rectifiers that were off.
+    reached:   (n,) the step at which a picture came to its level `stop_at`, as which it is given; -1 if it did not.
+    was_dead:  (n,) whether a picture got its first gradients through rectifiers that were off.
     """
 
     images: np.ndarray
     scores: np.ndarray
-    parts: tuple[dict[str, np.ndarray], ...] = field(repr=False)
+    term_histories: tuple[dict[str, np.ndarray], ...] = field(repr=False)
     snapshots: dict[int, np.ndarray] = field(repr=False)
     reached: np.ndarray
-    revived: np.ndarray
+    was_dead: np.ndarray
 
 
 def render(
@@ -50,68 +50,77 @@ def render(
     objective,
     *,
     key,
-    image=None,
-    shake=transforms.lucid,
-    draws=1,
+    parameterization=None,
+    transform=transforms.lucid,
+    num_transforms=1,
     steps=256,
-    rate=0.05,
+    learning_rate=0.05,
     optimizer=None,
-    count=None,
+    num_images=None,
     start=None,
-    until=None,
+    stop_at=None,
     snapshots=(),
-    numbers=None,
+    image_ids=None,
     engine="diffprog",
     progress=None,
 ):
-    """Pictures that excite `objective`, by Adam in a preconditioned space under random transforms (Olah et al. 2017).
+    """Draw pictures that excite an objective, by gradient ascent under random transforms.
 
-    objective: one `Objective`; or a list of n, each drawn in a picture of its own in one batch.
-    count:     how many pictures to draw of a single objective (1): with `diversity` in it, several sides of one unit.
-    image:     a parameterization; `fourier(model.size)` unless given.
-    shake:     a transform, drawn anew for every picture and step.
-    draws:     shaken copies of each picture per step, whose scores are averaged.
-    rate:      Adam's step size. optimizer: any Optax gradient transformation instead; use one object for many calls,
-               for programs are compiled for the object.
-    start:     a photograph (height, width, channels) or n of them, to start from instead of noise.
-    until:     a level, or one for each picture: a picture that comes to it is kept as it was then (the unit's natural
-               maximum, for example), and when all have come to theirs, the ascent ends.
-    snapshots: numbers of steps after which to keep the pictures.
-    numbers:   n whole numbers that take the place of 0 .. n - 1 in the random draws.
-    engine:    whose gradients, "diffprog" or "jax".
-    progress:  a caption, which switches on a progress bar with the time left; or a `tqdm` bar of yours.
+    The ascent is Adam's in a preconditioned space (Olah et al. 2017, "Feature Visualization").
 
-    Equal arguments give equal bits. A picture depends on `key` and its number, and not on the rest of its batch (beyond
-    rounding, and except for objectives that compare pictures). Rounding matters: ascent through many ReLUs amplifies
-    it, so two engines, whose gradients agree to rounding, or two machines draw pictures that agree at first and differ
-    in detail after some ten steps. Where a machine has several devices, the pictures are spread over as many of them as
-    divide n.
+    Equal arguments give equal bits. A picture depends on `key` and its id, and not on the rest of its batch (beyond
+    rounding, and except for objectives that compare pictures). Ascent through many ReLUs amplifies rounding: two
+    engines, or two machines, draw pictures that agree at first and differ in detail after some ten steps. Several
+    devices share the pictures, as many devices as divide n.
 
-    A picture of which the network's layers say the very same in each of the first 16 steps is behind rectifiers that
-    are off: it starts again with gradients that get through (`reviving`) for these steps, and as usual from then on.
+    A unit is dead at the start if the layers that its objective reads stay constant for the first 16 steps: it is
+    behind rectifiers that are off. Its picture starts again with gradients that pass these rectifiers for 16 steps.
 
-    Raises ValueError for an unknown layer, channel, class or engine, for too small a picture, and for an objective that
-    is not finite.
+    Args:
+      model: The network, a `diffprog.models.Model`.
+      objective: An `Objective`, or a list of n objectives, each drawn in a picture of its own in one batch.
+      key: A JAX random key.
+      parameterization: How pictures are written; `fourier(model.size)` by default.
+      transform: A transform, drawn anew for every picture and step.
+      num_transforms: Transformed copies of each picture per step, whose scores are averaged.
+      steps: Number of ascent steps.
+      learning_rate: Adam's learning rate.
+      optimizer: An Optax gradient transformation in place of Adam. Reuse one object: programs are compiled for it.
+      num_images: Number of pictures of a single objective, 1 by default. With `diversity` in the objective, they
+        show several sides of one unit.
+      start: A photograph (height, width, channels), or n of them, to start from; noise by default.
+      stop_at: A score, or one per picture. A picture that reaches it is kept as it is; when all have, the ascent ends.
+      snapshots: Numbers of steps after which the pictures are kept.
+      image_ids: n whole numbers on which the pictures' random draws depend; 0 .. n - 1 by default.
+      engine: Gradients by "diffprog" or by "jax".
+      progress: A caption, which switches on a progress bar; or a `tqdm` bar of your own.
+
+    Returns:
+      A `Rendering`.
+
+    Raises:
+      ValueError: For an unknown layer, channel, class or engine, for pictures that are too small, or for an objective
+        that is not finite.
     """
     value_and_grad(engine)
-    objectives = _objectives(objective, count)
+    objectives = _objectives(objective, num_images)
     n = len(objectives)
-    image = image or fourier(model.size, channels=model.channels)
+    parameterization = parameterization or fourier(model.size, channels=model.channels)
     layers = _layers(model, objectives)
-    planned = plan(objectives, model, _shapes(model, layers, image, shake))
+    planned = plan(objectives, model, _shapes(model, layers, parameterization, transform))
     setting = Setting(
         model,
         planned.layout,
         layers,
         n,
-        image,
-        shake,
-        _positive(draws, "draws"),
-        optimizer or adam(rate),
-        until is not None,
+        parameterization,
+        transform,
+        _positive(num_transforms, "num_transforms"),
+        optimizer or adam(learning_rate),
+        stop_at is not None,
         engine,
     )
-    data = Data(model.parameters, planned.numbers, _numbers(numbers, n), _levels(until, n))
+    data = Data(model.parameters, planned.numbers, _image_ids(image_ids, n), _levels(stop_at, n))
     ascent = _Ascent(objectives, setting, data, _positive(steps, "steps"), snapshots)
     with _bar(progress, steps) as bar:
         return ascent.run(key, start, bar)
@@ -142,10 +151,10 @@ class _Ascent:
 
     def start(self, key, loop, photographs):
         setting = self.setting
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, self.data.numbers)
-        parameters = setting.image.start(keys)
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, self.data.image_ids)
+        parameters = setting.parameterization.start(keys)
         if photographs is not None:
-            parameters = _encoded(setting.image, photographs, setting.count)
+            parameters = _encoded(setting.parameterization, photographs, setting.count)
         kept = Kept(parameters, jnp.full(setting.count, -1), jnp.int32(0)) if setting.stops else None
         state = program(setting, revive=False).start(parameters, key=loop, kept=kept)
         return spread(state, setting.count)
@@ -175,7 +184,7 @@ class _Ascent:
             step = int(state.number) - len(scores) + int(row)
             raise ValueError(
                 f"{self.objectives[picture].name} is {scores[row, picture]} at step {step}; expected a finite number: "
-                "a smaller rate may help, or the network's own values are not finite for such pictures"
+                "a smaller learning_rate may help, or the network's own values are not finite for such pictures"
             )
         return self.finished(state)
 
@@ -205,7 +214,7 @@ class _Ascent:
         return choose(jnp.asarray(pictures), state, other_state), other._replace(aux=(scores, terms, None))
 
     def rendering(self, start, found, dead):
-        decode = decoder(self.setting.image)
+        decode = decoder(self.setting.parameterization)
         state = found[-1][0]
         parameters, reached = state.parameters, np.full(self.setting.count, -1)
         if self.setting.stops:
@@ -215,23 +224,24 @@ class _Ascent:
         return Rendering(
             images=np.asarray(decode(parameters)),
             scores=np.concatenate([history.aux[0] for _, history in found]),
-            parts=self.parts([history for _, history in found]),
+            term_histories=self.parts([history for _, history in found]),
             snapshots={at: np.asarray(decode(states[at].parameters)) for at in sorted(self.snapshots & set(states))},
             reached=reached,
-            revived=dead,
+            was_dead=dead,
         )
 
 
 # ---------------------------------------------------------------- arguments
 
 
-def _objectives(objective, count):
+def _objectives(objective, num_images):
     if isinstance(objective, Objective):
-        return [objective] * _positive(1 if count is None else count, "count")
+        return [objective] * _positive(1 if num_images is None else num_images, "num_images")
     objectives = list(objective)
-    if not objectives or not all(isinstance(each, Objective) for each in objectives) or count is not None:
+    if not objectives or not all(isinstance(each, Objective) for each in objectives) or num_images is not None:
         raise ValueError(
-            f"render takes an objective (and a count), or a list of objectives; found {objectives!r:.80}, count={count}"
+            "render takes an objective (and num_images), or a list of objectives; "
+            f"found {objectives!r:.80}, num_images={num_images}"
         )
     return objectives
 
@@ -241,16 +251,18 @@ def _layers(model, objectives):
     return model.checked_layers(names)
 
 
-def _shapes(model, layers, image, shake):
+def _shapes(model, layers, parameterization, transform):
     """The layers' shapes for pictures as the network gets them."""
-    height, width = shake.size(image.height, image.width)
+    height, width = transform.size(parameterization.height, parameterization.width)
     if min(height, width) < model.minimum:
         side = min(height, width)
         raise ValueError(f"{model.name} takes images of {model.minimum} pixels or more; found {side} after transforms")
-    picture = jax.ShapeDtypeStruct((image.height, image.width, image.channels), jnp.float32)
-    shaken = jax.eval_shape(lambda key, image: shake(key, image), jax.random.key(0), picture)
-    if shaken.shape[-1] != model.channels:
-        raise ValueError(f"{model.name} takes images of {model.channels} channels; found {shaken.shape[-1]}")
+    picture = jax.ShapeDtypeStruct(
+        (parameterization.height, parameterization.width, parameterization.channels), jnp.float32
+    )
+    transformed = jax.eval_shape(lambda key, image: transform(key, image), jax.random.key(0), picture)
+    if transformed.shape[-1] != model.channels:
+        raise ValueError(f"{model.name} takes images of {model.channels} channels; found {transformed.shape[-1]}")
     try:
         shapes = model.layers_at(height, width)
     except Exception as error:  # whatever a network of the user's raises
@@ -260,36 +272,36 @@ def _shapes(model, layers, image, shake):
     for name, shape in found.items():
         if 0 in shape:
             raise ValueError(f"{name} is empty for images of {height} x {width} pixels; draw larger pictures")
-    return found | {PICTURE: (image.height, image.width, image.channels)}
+    return found | {PICTURE: (parameterization.height, parameterization.width, parameterization.channels)}
 
 
-def _levels(until, n):
-    if until is None:
+def _levels(stop_at, n):
+    if stop_at is None:
         return None
-    levels = np.broadcast_to(np.asarray(until, np.float32), (n,)) if np.ndim(until) == 0 else np.asarray(until)
+    levels = np.broadcast_to(np.asarray(stop_at, np.float32), (n,)) if np.ndim(stop_at) == 0 else np.asarray(stop_at)
     if levels.shape != (n,) or np.isnan(levels).any():
-        raise ValueError(f"until must be a number, or one for each of {n} pictures; found {until!r}")
+        raise ValueError(f"stop_at must be a number, or one for each of {n} pictures; found {stop_at!r}")
     return jnp.asarray(levels, jnp.float32)
 
 
-def _numbers(numbers, n):
-    numbers = np.arange(n) if numbers is None else np.asarray(numbers)
-    if numbers.shape != (n,) or numbers.dtype.kind not in "iu" or (numbers < 0).any():
-        raise ValueError(f"numbers must be {n} whole numbers, not negative; found {numbers!r}")
-    return jnp.asarray(numbers, jnp.uint32)
+def _image_ids(image_ids, n):
+    image_ids = np.arange(n) if image_ids is None else np.asarray(image_ids)
+    if image_ids.shape != (n,) or image_ids.dtype.kind not in "iu" or (image_ids < 0).any():
+        raise ValueError(f"image_ids must be {n} whole numbers, not negative; found {image_ids!r}")
+    return jnp.asarray(image_ids, jnp.uint32)
 
 
-def _encoded(image, photographs, n):
-    if image.encode is None:
+def _encoded(parameterization, photographs, n):
+    if parameterization.encode is None:
         raise ValueError("pictures that are written in this way cannot start from a photograph; use fourier or pixels")
     photographs = np.asarray(photographs, np.float32)
     photographs = photographs[None] if photographs.ndim == 3 else photographs
-    expected = (image.height, image.width, image.channels)
+    expected = (parameterization.height, parameterization.width, parameterization.channels)
     if photographs.shape[1:] != expected or len(photographs) not in (1, n):
         raise ValueError(f"start must be one picture {expected} or {n} of them; found shape {photographs.shape}")
     if not ((photographs >= 0) & (photographs <= 1)).all():
         raise ValueError(f"start must be in [0, 1]; found {photographs.min():.4g} .. {photographs.max():.4g}")
-    return image.encode(jnp.broadcast_to(photographs, (n, *expected)))
+    return parameterization.encode(jnp.broadcast_to(photographs, (n, *expected)))
 
 
 def _positive(number, what):

@@ -50,7 +50,7 @@ def render_all(
                 model,
                 [objectives[unit] for unit in filled],
                 key=jax.random.key(seed),
-                numbers=np.zeros(len(filled), int),
+                image_ids=np.zeros(len(filled), int),
                 **how,
             )
             for place, unit in enumerate(units):
@@ -66,7 +66,7 @@ def render_all(
                         seed=seed,
                         steps=len(drawn.scores),
                         history=drawn.scores[:, place],
-                        parts=drawn.parts[place] if len(drawn.parts[place]) > 1 else {},
+                        parts=drawn.term_histories[place] if len(drawn.term_histories[place]) > 1 else {},
                         mark=marks[unit],
                     ),
                 )
@@ -98,7 +98,13 @@ def _mark(model, objective, name, how, seed, steps, options):
     """What a picture depends on, as a digest."""
     terms = [(term.name, term.layers, _digest(term.key), weight) for term, weight in objective.weights.items()]
     settings = {option: _plain(option, value) for option, value in sorted(options.items()) if option != "engine"}
-    size = (how.image.height, how.image.width, how.image.channels, how.draws, how.rate)
+    size = (
+        how.parameterization.height,
+        how.parameterization.width,
+        how.parameterization.channels,
+        how.num_transforms,
+        how.learning_rate,
+    )
     return _digest((model.name, terms, objective.constant, name, size, seed, steps or how.steps, settings))
 
 

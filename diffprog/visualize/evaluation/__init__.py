@@ -1,7 +1,7 @@
 """Is a picture any good? Numbers that can be compared between recipes, units and tools.
 
 natural = top_crops(model, objective, "my/photographs", size=128)
-print(score(model, objective, rendering, natural, key=key, shake=shake))
+print(score(model, objective, rendering, natural, key=key, transform=transform))
 """
 
 from diffprog.visualize.evaluation._picture_metrics import color_distance, high_frequency_share, spectral_slope
@@ -16,7 +16,7 @@ from diffprog.visualize.evaluation._response_metrics import (
     seed_stability,
     transfer,
 )
-from diffprog.visualize.evaluation._scores import HEADER, Scores, medians, score, until
+from diffprog.visualize.evaluation._scores import HEADER, Scores, first_step_at, medians, score
 
 __all__ = [
     "HEADER",
@@ -26,6 +26,7 @@ __all__ = [
     "along_path",
     "color_distance",
     "features",
+    "first_step_at",
     "high_frequency_share",
     "mean_similarity",
     "medians",
@@ -35,5 +36,4 @@ __all__ = [
     "seed_stability",
     "spectral_slope",
     "transfer",
-    "until",
 ]

@@ -13,25 +13,25 @@ from diffprog.visualize.evaluation._batched import in_batches, scorer
 FRESH = 0x5C02E5  # folded into the rendering's key: draws that no step of a rendering has seen
 
 
-def robust_ratio(model, objective, image, shake, key, draws=64):
+def robust_ratio(model, objective, image, transform, key, num_transforms=64):
     """The mean score under fresh random transforms, as a part of the score of the picture as it is.
 
-    image: (height, width, 3). shake: any transform. key: may be the one that the picture was rendered with, since it
+    image: (height, width, 3). key: may be the one that the picture was rendered with, since it
     is folded with `FRESH` first, while a rendering splits it and folds the step numbers into the parts.
     Near 1: the unit sees the motif wherever it is. Near 0: the score hangs on single pixels. nan where the score of
     the picture as it is isn't positive.
     """
-    keys = jax.random.split(jax.random.fold_in(key, FRESH), draws)
-    shaken = _copies(shake)(keys, jnp.asarray(image))
+    keys = jax.random.split(jax.random.fold_in(key, FRESH), num_transforms)
+    transformed = _copies(transform)(keys, jnp.asarray(image))
     score = scorer(model, [objective])
-    alone, moved = score(np.asarray(image)[None])[0, 0], score(np.asarray(shaken))[0]
+    alone, moved = score(np.asarray(image)[None])[0, 0], score(np.asarray(transformed))[0]
     return float(moved.mean() / alone) if alone > 0 else float("nan")
 
 
 @lru_cache(maxsize=32)
-def _copies(shake):
+def _copies(transform):
     """A picture under one draw for each key, compiled once for each transform."""
-    return jax.jit(jax.vmap(shake, (0, None)))
+    return jax.jit(jax.vmap(transform, (0, None)))
 
 
 class Transfer(NamedTuple):

@@ -27,7 +27,7 @@ class Scores:
         natural_high_frequency: the means for the natural crops, top and others.
     color_distance: between the colors of the picture and of those crops (`pictures.color_distance`).
     seed_stability: likeness of pictures from other keys (`responses.seed_stability`).
-    steps, seconds: until the rendering's score first reached the natural maximum (`until`).
+    steps, seconds: until the rendering's score first reached the natural maximum (`first_step_at`).
     transfer: what other networks say of the picture of a class.
     """
 
@@ -100,9 +100,9 @@ def score(
     natural,
     *,
     key,
-    shake,
-    at=0,
-    number=None,
+    transform,
+    image_index=0,
+    objective_index=None,
     seconds_per_step=math.nan,
     layers=None,
     siblings=(),
@@ -111,11 +111,11 @@ def score(
 ):
     """The `Scores` of a rendered picture.
 
-    rendering:        whose picture number `at` shows `objective`.
+    rendering:        whose picture number `image_index` shows `objective`.
     natural:          `top_crops` of a list of objectives that holds `objective`, at the picture's size.
-    key, shake:       of the transforms under which it is measured again (`responses.robust_ratio`): the rendering's
+    key, transform:       of the transforms under which it is measured again (`responses.robust_ratio`): the rendering's
                       key, from which fresh draws come, and, to compare renderings, the same transforms for all.
-    number:           of the objective in that list; needed only if several in it have its name.
+    objective_index:  of the objective in that list; needed only if several in it have its name.
     seconds_per_step: of the rendering, compilation not counted, for `seconds`.
     layers:           through which the picture's path is followed; else up to eight of those with positions, evenly
                       spread up to the objective's deepest layer. The last one is the layer of `seed_stability`.
@@ -124,16 +124,17 @@ def score(
 
     Raises ValueError for layers that the model lacks, and where `natural` is of other objectives or another size.
     """
-    number = _number(natural.objectives, objective.name) if number is None else number
-    image = np.asarray(rendering.images[at], np.float32)
-    top, others = natural.pictures[number], natural.others[number]
+    if objective_index is None:
+        objective_index = _index_of(natural.objectives, objective.name)
+    image = np.asarray(rendering.images[image_index], np.float32)
+    top, others = natural.pictures[objective_index], natural.others[objective_index]
     if image.shape != top.shape[1:]:
         raise ValueError(
             f"natural crops of shape {top.shape[1:]} are no measure for a picture of shape {image.shape}; "
             "give `top_crops` the picture's size"
         )
     activation = float(scorer(model, [objective])(image[None])[0, 0])
-    maximum = float(natural.maximum[number])
+    maximum = float(natural.maximum[objective_index])
     crops, of_unit = np.concatenate([top, others]), np.stack([image, *siblings])
     layers = model.checked_layers(layers) if layers is not None else path_layers(model, objective)
     found, start = responses.features(model, np.concatenate([of_unit, crops]), layers), len(of_unit)
@@ -142,13 +143,13 @@ def score(
         for layer, value in found.items()
     }
     last = found[layers[-1]]
-    steps = until(rendering.scores[:, at], maximum)
+    steps = first_step_at(rendering.scores[:, image_index], maximum)
     return Scores(
         activation=activation,
         natural_maximum=maximum,
         natural_ratio=activation / maximum if maximum > 0 else math.nan,
-        quantile=float(np.mean(natural.scores[number] <= activation)),
-        robust_ratio=responses.robust_ratio(model, objective, image, shake, key),
+        quantile=float(np.mean(natural.scores[objective_index] <= activation)),
+        robust_ratio=responses.robust_ratio(model, objective, image, transform, key),
         path_similarity=responses.along_path(path.values()).normalized,
         slope=pictures.spectral_slope(image),
         natural_slope=_of_known(np.mean, [pictures.spectral_slope(crop) for crop in crops]),
@@ -180,7 +181,7 @@ def medians(rows):
     return Scores(**plain, transfer=tuple(transfer))
 
 
-def until(scores, level):
+def first_step_at(scores, level):
     """The number of updates after which a rendering's score (steps,) first is `level` or more; nan if it never is.
 
     The scores are those that the ascent saw, each under its step's random transforms.
@@ -189,12 +190,12 @@ def until(scores, level):
     return float(reached[0]) if len(reached) else math.nan
 
 
-def _number(names, name):
+def _index_of(names, name):
     if names.count(name) != 1:
         found = "several" if name in names else "none"
         raise ValueError(
             f"natural examples of {name!r} are needed; found {found} among those of {', '.join(names)}: "
-            "give `number`, or examples of this objective"
+            "give `objective_index`, or examples of this objective"
         )
     return names.index(name)
 
@@ -206,7 +207,7 @@ def path_layers(model, objective):
     deepest = max(read, default=len(order) - 1)
     spatial = [name for name in order[: deepest + 1] if len(model.layers[name]) == 3] or order[:1]
     chosen = np.unique(np.linspace(0, len(spatial) - 1, min(SHOWN, len(spatial))).round().astype(int))
-    return tuple(spatial[number] for number in chosen)
+    return tuple(spatial[index] for index in chosen)
 
 
 def _of_known(statistic, values):

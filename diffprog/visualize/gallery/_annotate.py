@@ -47,8 +47,8 @@ def complete(model, objectives, folder, photographs, *, count=6, networks=(), pr
                 drawn,
                 natural,
                 key=jax.random.key(card.seed or 0),
-                shake=lucid,
-                number=number,
+                transform=lucid,
+                objective_index=number,
                 networks=networks if label is not None else (),
                 label=label,
             )

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-PICTURE = "image"  # the pseudo-layer that is the picture itself, before it is shaken
+PICTURE = "image"  # the pseudo-layer that is the picture itself, before it is transformed
 
 
 @dataclass(frozen=True)

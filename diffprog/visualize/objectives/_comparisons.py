@@ -84,7 +84,7 @@ def diversity(layer):
     """Minus the mean cosine of each picture's Gram matrix with the other pictures': -1 .. 1, alike .. different.
 
     Add it to draw several sides of one unit (Olah et al. 2017, section "Diversity"): `channel(...) + 2 * diversity(
-    layer)`, drawn with `count=4`. Alone, a picture has nothing to differ from and scores 0.
+    layer)`, drawn with `num_images=4`. Alone, a picture has nothing to differ from and scores 0.
     """
     return of_term(f"diversity of {layer}", (layer,), _diversity_of(layer), joint=True)
 
@@ -126,11 +126,13 @@ def _alignment_of(layer, reach, decay):
     return measure
 
 
-def interpolate(first, last, count):
-    """A list of `count` objectives from one to another: (1 - t) * first + t * last at evenly spaced t."""
-    if not isinstance(first, Objective) or not isinstance(last, Objective) or count < 2:
-        raise ValueError(f"interpolate takes two objectives and a count of 2 or more; found {first}, {last}, {count}")
-    return [(1 - t) * first + t * last for t in np.linspace(0, 1, count)]
+def interpolate(first, last, num_objectives):
+    """A list of `num_objectives` objectives from one to another: (1 - t) * first + t * last at evenly spaced t."""
+    if not isinstance(first, Objective) or not isinstance(last, Objective) or num_objectives < 2:
+        raise ValueError(
+            f"interpolate takes two objectives and num_objectives of 2 or more; found {first}, {last}, {num_objectives}"
+        )
+    return [(1 - t) * first + t * last for t in np.linspace(0, 1, num_objectives)]
 
 
 # ---------------------------------------------------------------- arithmetic

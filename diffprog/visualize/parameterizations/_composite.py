@@ -14,71 +14,91 @@ NEARLY = 1e-6  # how near to black and white a decoded picture is taken
 
 
 @factory
-def shared(image, factors=(2, 4, 8), *, deviation=0.01):
+def shared(parameterization, factors=(2, 4, 8), *, deviation=0.01):
     """Every picture of a batch is its own plus coarse parts that all have in common, before the sigmoid.
 
     Pictures that are optimized together then agree in where things are and in their colors, and can be compared: units
     that interpolate, a direction and its opposite (Mordvintsev et al. 2018, "Differentiable image parameterizations",
     section "Aligned feature visualization interpolation").
 
-    image: what is each picture's own. factors: a common part for each, that many times smaller than the pictures.
+    parameterization: each picture's own part.
+    factors: a common part for each, that many times smaller than the pictures.
     deviation: of the random start of the common parts. Other than in any parameterization that is not shared, a picture
     depends on the batch that it is drawn in.
     """
-    matrix = matrix_of(True, image.channels)
+    matrix = matrix_of(True, parameterization.channels)
     # A first axis of one: no part is taken for a row per picture.
-    sizes = [(1, image.channels, -(-image.height // factor), -(-image.width // factor)) for factor in factors]
+    sizes = [
+        (1, parameterization.channels, -(-parameterization.height // factor), -(-parameterization.width // factor))
+        for factor in factors
+    ]
 
     def parts(key):
         keys = jax.random.split(key, len(sizes))
         return [deviation * normal(k, size) for k, size in zip(keys, sizes, strict=True)]
 
     def start(keys):
-        return {"own": image.start(keys), "shared": parts(jax.random.fold_in(keys[0], 1))}
+        return {"own": parameterization.start(keys), "shared": parts(jax.random.fold_in(keys[0], 1))}
 
     def decode(parameters):
-        common = sum(resized(part[0], image.height, image.width) for part in parameters["shared"])
-        return jax.nn.sigmoid(logits(image.decode(parameters["own"]), NEARLY) + mixed(common, matrix))
+        common = sum(resized(part[0], parameterization.height, parameterization.width) for part in parameters["shared"])
+        return jax.nn.sigmoid(logits(parameterization.decode(parameters["own"]), NEARLY) + mixed(common, matrix))
 
     def encode(images):
-        return {"own": image.encode(images), "shared": [jnp.zeros(size) for size in sizes]}
+        return {"own": parameterization.encode(images), "shared": [jnp.zeros(size) for size in sizes]}
 
-    return Parameterization(image.height, image.width, image.channels, start, decode, image.encode and encode)
+    return Parameterization(
+        parameterization.height,
+        parameterization.width,
+        parameterization.channels,
+        start,
+        decode,
+        parameterization.encode and encode,
+    )
 
 
 @factory
-def alpha(image):
+def alpha(parameterization):
     """A picture with a last channel more: how opaque it is, from 0 to 1, written in frequencies.
 
     Shake it by a chain that begins with `blend()`, which puts it before random backgrounds: only what the unit needs
     will stay opaque, if the objective also asks for little of it (Mordvintsev et al. 2018, "Differentiable image
     parameterizations"). Encoding takes images with that channel.
     """
-    opacity = fourier(image.height, image.width, channels=1)
+    opacity = fourier(parameterization.height, parameterization.width, channels=1)
 
     def start(keys):
         own = jax.vmap(jax.random.split)(keys)
-        return {"picture": image.start(own[:, 0]), "alpha": opacity.start(own[:, 1])}
+        return {"picture": parameterization.start(own[:, 0]), "alpha": opacity.start(own[:, 1])}
 
     def decode(parameters):
-        return jnp.concatenate([image.decode(parameters["picture"]), opacity.decode(parameters["alpha"])], axis=-1)
+        return jnp.concatenate(
+            [parameterization.decode(parameters["picture"]), opacity.decode(parameters["alpha"])], axis=-1
+        )
 
     def encode(images):
-        return {"picture": image.encode(images[..., :-1]), "alpha": opacity.encode(images[..., -1:])}
+        return {"picture": parameterization.encode(images[..., :-1]), "alpha": opacity.encode(images[..., -1:])}
 
-    return Parameterization(image.height, image.width, image.channels + 1, start, decode, image.encode and encode)
+    return Parameterization(
+        parameterization.height,
+        parameterization.width,
+        parameterization.channels + 1,
+        start,
+        decode,
+        parameterization.encode and encode,
+    )
 
 
 @factory
-def masked(image, mask, photograph):
+def masked(parameterization, mask, photograph):
     """A picture that differs from a photograph only where a mask is 1; between 0 and 1 the two are mixed.
 
     mask: (height, width) in [0, 1]. photograph: (height, width, channels) in [0, 1]. Encoding takes the picture that is
     to stand in the mask. Raises ValueError for other shapes or ranges.
     """
     for name, value, shape in (
-        ("mask", mask, (image.height, image.width)),
-        ("photograph", photograph, (image.height, image.width, image.channels)),
+        ("mask", mask, (parameterization.height, parameterization.width)),
+        ("photograph", photograph, (parameterization.height, parameterization.width, parameterization.channels)),
     ):
         if np.shape(value) != shape or not np.all((np.asarray(value) >= 0) & (np.asarray(value) <= 1)):
             raise ValueError(
@@ -87,5 +107,12 @@ def masked(image, mask, photograph):
             )
     share = np.asarray(mask, np.float32)[..., None]
     behind = (1 - share) * np.asarray(photograph, np.float32)
-    decode = lambda parameters: share * image.decode(parameters) + behind
-    return Parameterization(image.height, image.width, image.channels, image.start, decode, image.encode)
+    decode = lambda parameters: share * parameterization.decode(parameters) + behind
+    return Parameterization(
+        parameterization.height,
+        parameterization.width,
+        parameterization.channels,
+        parameterization.start,
+        decode,
+        parameterization.encode,
+    )
