@@ -15,7 +15,7 @@ import jax
 
 from benchmarks.timing import write_json
 from diffprog import models
-from diffprog.visualize import Recipe, channel, logit, lucid, pixels, recipe, render, score, still, top_crops
+from diffprog.visualize import Recipe, channel, logit, lucid, pixels, recipe, render, score, still, top_activating_crops
 from diffprog.visualize.evaluation import HEADER, medians
 
 UNITS = (
@@ -90,7 +90,7 @@ def main(arguments=None):
             how = chosen(model, target, name)
             size = how.parameterization.height
             if size not in natural:
-                natural[size] = top_crops(model, targets, photographs, size=size)
+                natural[size] = top_activating_crops(model, targets, photographs, size=size)
             rows.append(measure(model, networks, unit, how, natural[size], number, options))
             print(f"{unit:<14}{rows[-1]}", flush=True)
             found.append({"recipe": name, "unit": unit, "size": size, **rows[-1].as_dict()})

@@ -45,7 +45,7 @@ from diffprog.visualize import (
     render,
     render_all,
     score,
-    top_crops,
+    top_activating_crops,
 )
 from diffprog.visualize.evaluation import HEADER
 from diffprog.visualize.evaluation._dataset_examples import every_crop
@@ -175,7 +175,7 @@ def _gallery(options, model, objectives, folder):
         name=options.recipe,
         size=options.size,
         steps=options.steps,
-        batch=options.batch,
+        batch_size=options.batch,
         engine=options.engine,
         progress="pictures",
     )
@@ -299,7 +299,9 @@ def show_scores(options):
         drawn = render(model, target, num_images=2, key=key, engine=options.engine, progress=unit, **how | steps)
         size = drawn.images.shape[1]
         if size not in natural:
-            natural[size] = top_crops(model, list(objectives.values()), options.images, size=size, progress="natural")
+            natural[size] = top_activating_crops(
+                model, list(objectives.values()), options.images, size=size, progress="natural"
+            )
         label = class_of(target)
         found = score(
             model,

@@ -2,15 +2,17 @@
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
+
 
 @contextmanager
-def replacing(path) -> Iterator[BinaryIO]:
-    """A binary file to write, under a temporary name beside its place; renamed at the end, removed if that is an error.
+def replacing(path: str | Path) -> Iterator[BinaryIO]:
+    """Open a binary file under a temporary name; it takes its place at the end, and is removed after an error.
 
     Missing folders are made.
     """
@@ -27,8 +29,21 @@ def replacing(path) -> Iterator[BinaryIO]:
         raise
 
 
-def write_text(path, text: str) -> Path:
+def write_text(path: str | Path, text: str) -> Path:
     """Write UTF-8; returns the path."""
     with replacing(path) as file:
         file.write(text.encode())
     return Path(path)
+
+
+def write_arrays(path: str | Path, arrays: Mapping[str, np.ndarray]) -> Path:
+    """Write arrays by name as a compressed .npz file; returns the path."""
+    with replacing(path) as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # a name might be NumPy's `allow_pickle`
+    return Path(path)
+
+
+def read_arrays(path: str | Path, names: Container[str] | None = None) -> dict[str, np.ndarray]:
+    """Read the arrays of a .npz file by name: all, or those of `names` that it has."""
+    with np.load(path, allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files if names is None or name in names}

@@ -12,7 +12,7 @@ from diffprog.visualize._rendering.recipes import RECIPES, Recipe, accentuate, r
 from diffprog.visualize._rendering.render import Rendering, render
 from diffprog.visualize._rendering.render_all import render_all
 from diffprog.visualize.evaluation import Scores, score
-from diffprog.visualize.evaluation._dataset_examples import NaturalExamples, top_crops
+from diffprog.visualize.evaluation._dataset_examples import DatasetExamples, top_activating_crops
 from diffprog.visualize.objectives._base import Objective, objective
 from diffprog.visualize.objectives._comparisons import (
     alignment,
@@ -75,10 +75,10 @@ __all__ = [
     "COLORS",
     "RECIPES",
     "Atlas",
+    "DatasetExamples",
     "Dream",
     "Facet",
     "Grid",
-    "NaturalExamples",
     "Objective",
     "Parameterization",
     "Recipe",
@@ -146,7 +146,7 @@ __all__ = [
     "still",
     "style_difference",
     "tensor_direction",
-    "top_crops",
+    "top_activating_crops",
     "total_variation",
     "tsne",
     "wide",

@@ -8,7 +8,7 @@ import pytest
 from scipy.linalg import sqrtm
 
 from diffprog.models import Model
-from diffprog.visualize import channel, logit, score, top_crops
+from diffprog.visualize import channel, logit, score, top_activating_crops
 from diffprog.visualize._rendering.render import Rendering
 from diffprog.visualize.evaluation import (
     HEADER,
@@ -175,7 +175,7 @@ def scored():
     random = np.random.default_rng(5)
     photographs = [np.kron(random.uniform(size=(3, 4, 3)), np.ones((10, 10, 1))).astype(np.float32) for _ in range(4)]
     objectives = [channel("units", 1), logit("two") + 3]
-    natural = top_crops(MODEL, objectives, photographs, count=4, size=40)
+    natural = top_activating_crops(MODEL, objectives, photographs, num_crops=4, size=40)
     made = np.stack([noise(-1, 40, 40, seed) * np.array([1, 0.8, 0.5]) for seed in range(3)]).astype(np.float32)
     climb = np.linspace(0, 2 * natural.maximum, 8)
     rendering = Rendering(made, climb, (), {}, None, None)
@@ -208,7 +208,7 @@ def test_a_picture_is_scored_against_its_natural_examples(scored):
     of_crops = features(MODEL, crops, ["units"])["units"]
     assert found.seed_stability == pytest.approx(seed_stability(own, of_crops), rel=1e-4)
     assert list(found.path) == ["units.pre", "units"]
-    likeness = path_similarity(own[0], of_crops[: len(natural.best[1])], of_crops[len(natural.best[1]) :])
+    likeness = path_similarity(own[0], of_crops[: len(natural.top_indices[1])], of_crops[len(natural.top_indices[1]) :])
     assert found.path["units"] == pytest.approx(likeness.normalized, rel=1e-3, nan_ok=True)
     assert [each.network for each in found.transfer] == ["small"]
     again = score(MODEL, objectives[1], rendering, natural, **how, layers=["units"])

@@ -16,10 +16,11 @@ import optax
 from PIL import Image
 from tqdm import tqdm
 
+from diffprog._util.fingerprint import fingerprint
 from diffprog.optimize import Descent
 from diffprog.visualize._deepdream.tiles import tiled
 from diffprog.visualize._rendering.batching import measure, plan
-from diffprog.visualize.objectives._base import PICTURE, fingerprint, of_term
+from diffprog.visualize.objectives._base import PICTURE, of_term
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # of red, green and blue (ITU-R BT.601)
 STRENGTHS = {"mean": lambda gradient: jnp.mean(jnp.abs(gradient)), "std": jnp.std}

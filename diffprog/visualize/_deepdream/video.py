@@ -1,50 +1,69 @@
-"""A dream of a dream of a dream: each frame zooms into the one before, and is dreamt on."""
+"""Dream films: each frame zooms into the one before, and is dreamt on."""
 
-import json
-from hashlib import sha256
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from diffprog._util.files import replacing, write_text
+from diffprog._util.files import replacing
+from diffprog._util.fingerprint import fingerprint
+from diffprog._util.resumable import ResumableFolder, describe
 from diffprog.images import read_image, save_png, to_bytes
+from diffprog.models import Model
 from diffprog.visualize._deepdream.dream import checked_photograph, dream
+from diffprog.visualize.objectives._base import Objective
 
 FORMATS = {".gif": "GIF", ".webp": "WEBP"}
 
 
 def dream_video(
-    model,
-    objective,
-    photograph,
-    path,
+    model: Model,
+    objective: Objective,
+    photograph: np.ndarray,
+    path: str | Path,
     *,
-    key,
-    folder=None,
-    frames=60,
-    zoom=1.04,
-    rotate=0.0,
-    speed=12.0,
-    progress=None,
-    **options,
-):
-    """Write a film that falls into the photograph without end (Mordvintsev et al. 2015); returns its path.
+    key: jax.Array,
+    folder: str | Path | None = None,
+    frames: int = 60,
+    zoom: float = 1.04,
+    rotate: float = 0.0,
+    speed: float = 12.0,
+    progress: str | None = None,
+    **options: Any,
+) -> Path:
+    """Write a film that falls into a photograph without end.
 
-    path:   ends in .gif or .webp (smaller, and of all colors).
-    folder: where finished frames are kept as PNG, `path` without its suffix unless given. Run again after an
-            interruption, the film goes on after the last finished frame, and is the one that would have been.
-    frames: how many; each is dreamt from the one before, enlarged by `zoom` about the center (below 1: the picture
-            recedes and is continued by its reflection), turned by `rotate` degrees, counterclockwise, and brought
-            back to the contrast of the first.
-    speed:  frames per second.
-    progress: a caption, which switches on a progress bar with the time left.
-    options: of `dream`, for every frame; a mask stays where it is.
+    Each frame is dreamt from the one before, which is enlarged about its center, turned, and brought back to the
+    contrast of the first. A frame's randomness is `key` folded with its number.
 
-    A frame's randomness is `key` folded with its number. Raises ValueError for what `dream` refuses, for another
-    suffix, and for a folder that holds the frames of another film.
+    Args:
+        model: The network that dreams.
+        objective: What each frame shows more of.
+        photograph: Where the film begins, an array (height, width, channels) in [0, 1].
+        path: The film's file, which ends in .gif or .webp (smaller, and of all colors).
+        key: A random key.
+        folder: Where finished frames are kept as PNG; `path` without its suffix if None. After an interruption, the
+            film goes on behind the last finished frame, and is the one that it would have been.
+        frames: Number of frames, at least 1.
+        zoom: Factor from frame to frame, in [0.5, 2]. Below 1, the picture recedes and its reflection surrounds it.
+        rotate: Degrees from frame to frame, counterclockwise.
+        speed: Frames per second, in (0, 50].
+        progress: Caption of a progress bar with the time left; None for no bar.
+        **options: Options of `dream`, for every frame. A mask stays where it is.
+
+    Returns:
+        The path of the film.
+
+    Raises:
+        ValueError: For what `dream` refuses, for another suffix or numbers out of range, and for a folder that holds
+            frames of other settings or other pictures.
+
+    References:
+        Mordvintsev, Olah, Tyka. Inceptionism: Going Deeper into Neural Networks. 2015.
     """
     path = Path(path)
     if path.suffix.lower() not in FORMATS:
@@ -55,27 +74,35 @@ def dream_video(
             f"found frames={frames}, zoom={zoom}, speed={speed}"
         )
     picture = checked_photograph(model, photograph)
-    folder = Path(folder or path.with_suffix(""))
-    _claim(folder, _description(model, objective, picture, key, zoom=zoom, rotate=rotate, **options))
-    files = [folder / f"{number:05d}.png" for number in range(frames)]
-    for number, file in enumerate(tqdm(files, desc=progress, disable=progress is None, unit="frame")):
-        if not file.exists():
+    manifest = {
+        "network": model.name,
+        "objective": [(term.name, fingerprint(term.key), weight) for term, weight in objective.weights.items()],
+        "photograph": fingerprint(picture),
+        "key": describe(key),
+        **describe({"zoom": zoom, "rotate": rotate, **options}),
+    }
+    kept = ResumableFolder(
+        folder or path.with_suffix(""), manifest, holds="frames of a film", suffix=".png", name="film.json"
+    )
+    names = [f"{number:05d}" for number in range(frames)]
+    for number, name in enumerate(tqdm(names, desc=progress, disable=progress is None, unit="frame")):
+        if not kept.has(name):
             if number > 0:
-                picture = steadied(zoomed(read_image(files[number - 1]), zoom, rotate), read_image(files[0]))
-            own = jax.random.fold_in(key, number)
-            save_png(file, dream(model, objective, picture, key=own, **options).image)
-    return _save(path, files, speed)
+                before, first = (read_image(kept.path(frame)) for frame in (names[number - 1], names[0]))
+                picture = steadied(zoomed(before, zoom, rotate), first)
+            frame = dream(model, objective, picture, key=jax.random.fold_in(key, number), **options).image
+            kept.write(name, partial(save_png, image=frame))
+    return _save(path, [kept.path(name) for name in names], speed)
 
 
-def steadied(image, first):
-    """The image with each color's mean and deviation in `first`: dream upon dream, contrast would run away."""
-    over = dict(axis=(0, 1), keepdims=True)
-    relative = (image - image.mean(**over)) / np.maximum(image.std(**over), 1e-3)
-    return (first.mean(**over) + first.std(**over) * relative).clip(0, 1)
+def steadied(image: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """Give an image the mean and deviation of each color in the first frame, else contrast would run away."""
+    relative = (image - image.mean((0, 1))) / np.maximum(image.std((0, 1)), 1e-3)
+    return (first.mean((0, 1)) + first.std((0, 1)) * relative).clip(0, 1)
 
 
-def zoomed(image, zoom, rotate):
-    """The image (h, w, c) enlarged and turned about its center, at its own size; beyond the edge, its reflection."""
+def zoomed(image: np.ndarray, zoom: float, rotate: float) -> np.ndarray:
+    """Enlarge and turn an image (h, w, c) about its center, at its size; beyond the edge, it is reflected."""
     height, width = image.shape[:2]
     margin = int(np.hypot(height, width) / zoom)  # more than any position in the result is outside
     padded = np.pad(to_bytes(image), [(margin, margin), (margin, margin), (0, 0)], "symmetric")
@@ -90,34 +117,8 @@ def zoomed(image, zoom, rotate):
     return np.asarray(moved, np.float32) / 255
 
 
-def _description(model, objective, photograph, key, **options):
-    """What a frame depends on, as text: JSON, arrays by their digest."""
-    digest = lambda array: sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
-    unit = lambda term: sha256(repr(term.key).encode()).hexdigest()
-    told = lambda value: digest(value) if isinstance(value, np.ndarray) else value
-    terms = [(term.name, unit(term), weight) for term, weight in objective.weights.items()]
-    told_options = {name: told(value) for name, value in options.items()}
-    described = {
-        "network": model.name,
-        "objective": terms,
-        "photograph": digest(photograph),
-        "size": photograph.shape[:2],
-        "key": np.asarray(jax.random.key_data(key)).tolist(),
-        **told_options,
-    }
-    return json.dumps(described, indent=2, default=str) + "\n"
-
-
-def _claim(folder, description):
-    """Mark the folder as this film's, or see that it is."""
-    note = folder / "film.json"
-    same = note.exists() and note.read_text(encoding="utf-8") == description
-    if not same and any(folder.glob("*.png")):
-        raise ValueError(f"{folder} holds frames of another film: give another folder, or remove this one")
-    write_text(note, description)
-
-
-def _save(path, files, speed):
+def _save(path: Path, files: list[Path], speed: float) -> Path:
+    """Write the film from its frames' files; returns its path."""
     first, *others = (Image.open(file).convert("RGB") for file in files)
     with replacing(path) as file:
         first.save(

@@ -1,42 +1,72 @@
-"""Pictures of many units, into a folder: a long work that may be killed at any moment, and goes on where it was."""
+"""Render many units into a folder; resumable."""
 
-import hashlib
 import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 from tqdm import tqdm
 
-from diffprog.visualize._rendering.recipes import recipe
+from diffprog._util.fingerprint import fingerprint
+from diffprog._util.resumable import read_entry
+from diffprog.models import Model
+from diffprog.visualize._rendering.recipes import Recipe, recipe
 from diffprog.visualize._rendering.render import render
 from diffprog.visualize.gallery._cards import Card, card_path, save_card
+from diffprog.visualize.objectives._base import Objective
 
 
 def render_all(
-    model, objectives, folder, *, seed=0, name="default", size=None, steps=None, batch=8, progress=None, **options
-):
-    """Draw each objective into `folder`, as a card: NAME.png, and NAME.json with how it was drawn and its history.
+    model: Model,
+    objectives: Mapping[str, Objective],
+    folder: str | Path,
+    *,
+    seed: int = 0,
+    name: str = "default",
+    size: int | None = None,
+    steps: int | None = None,
+    batch_size: int = 8,
+    progress: str | None = None,
+    **options: Any,
+) -> list[Path]:
+    """Draw each objective into a folder, as cards that a gallery shows.
 
-    objectives: {unit: objective}; the unit's name becomes the files'.
-    seed:       of `jax.random.key`. Every picture is number 0 of its key: which units are drawn with it, before it or
-                in which batch does not matter (beyond rounding).
-    name, size: of the `recipe`; steps instead of the recipe's.
-    batch:      pictures that are drawn at once, by one compiled program for all units whose objectives are of a kind.
-    progress:   a caption, which switches on a progress bar over all pictures, with the time left.
-    options:    of `render`.
+    A card is NAME.png and NAME.json with how the picture was drawn and its history. A unit whose card is there, drawn
+    with equal settings, is left alone; a card of other settings is drawn anew; cards of other units are kept. A run
+    that was killed has lost no more than its last batch.
 
-    A unit whose files are there, drawn with the same settings, is left alone; other cards in the folder are kept. A
-    killed run has lost no more than its last batch. Returns the paths of the cards, in the order of the objectives.
-    Raises ValueError for options that cannot be told from others by their text: an optimizer, a transform.
+    Args:
+        model: The network whose units are drawn.
+        objectives: From each unit's name, after which its files are named, to its objective.
+        folder: Where the cards are kept.
+        seed: Of `jax.random.key`. Each picture is image 0 of its key, so it depends, beyond rounding, neither on the
+            units that are drawn with it nor on those before it.
+        name: Of the `recipe`.
+        size: Side of the pictures in pixels; the recipe's if None.
+        steps: Of gradient ascent; the recipe's if None.
+        batch_size: Pictures to draw at once, by one compiled program for all units whose objectives are of a kind.
+        progress: Caption of a progress bar over all pictures, with the time left; None for no bar.
+        **options: Options of `render`, in place of the recipe's: numbers, texts and arrays.
+
+    Returns:
+        The paths of the cards' JSON files, in the order of the objectives.
+
+    Raises:
+        ValueError: If there is no objective, if two units' names make one file name, for an unknown recipe or unit,
+            and for an option whose content cannot be compared from run to run: an optimizer, a transform.
     """
-    if batch < 1 or not objectives:
-        raise ValueError(f"objectives must be given, and a batch of 1 or more; found {len(objectives)} and {batch}")
+    if batch_size < 1 or not objectives:
+        raise ValueError(
+            f"objectives must be given, and batch_size be at least 1; found {len(objectives)} and {batch_size}"
+        )
     paths = {unit: card_path(folder, unit) for unit in objectives}
     if len(set(paths.values())) < len(paths):
         raise ValueError("two units would be kept in the same file; give them names that differ in letters or digits")
     chosen = {unit: recipe(model, objective.checked(model), name, size) for unit, objective in objectives.items()}
     marks = {unit: _mark(model, objectives[unit], name, chosen[unit], seed, steps, options) for unit in objectives}
-    missing = [unit for unit in objectives if not _finished(paths[unit], marks[unit])]
+    missing = [unit for unit in objectives if not _is_drawn(paths[unit], marks[unit])]
     with tqdm(
         total=len(objectives),
         initial=len(objectives) - len(missing),
@@ -44,7 +74,7 @@ def render_all(
         unit="picture",
         disable=progress is None,
     ) as bar:
-        for units, filled in _batches(missing, objectives, chosen, batch):
+        for units, filled in _batches(missing, objectives, chosen, batch_size):
             how = chosen[units[0]].options | ({"steps": steps} if steps else {}) | options
             drawn = render(
                 model,
@@ -74,56 +104,55 @@ def render_all(
     return list(paths.values())
 
 
-def _place(objective):
-    """The layers that an objective reads, and its channel if it is one channel's or neuron's."""
+def _place(objective: Objective) -> tuple[str, int | None]:
+    """Name the layers that an objective reads, and its channel if it is one channel or neuron."""
     keys = [term.key[:1] for term in objective.weights]
     channel = keys[0][0] if len(keys) == 1 and keys[0] and isinstance(keys[0][0], int) else None
     return ", ".join(sorted(objective.layers)), channel
 
 
-def _batches(units, objectives, recipes, size):
-    """Units with the same recipe and kind of objective, at most `size` at a time; and the same again, where the last
-    unit fills up a batch that would be shorter than the others of its kind: one shape, one program."""
-    kinds = {}
+def _batches(
+    units: list[str], objectives: Mapping[str, Objective], recipes: Mapping[str, Recipe], batch_size: int
+) -> Iterator[tuple[list[str], list[str]]]:
+    """Divide units into batches that one program draws: equal recipes and kinds of objectives.
+
+    Yields at most `batch_size` units, and the units to draw: the last one again, where a batch would be shorter than
+    others of its kind, and so need a program of its own.
+    """
+    kinds: dict[Any, list[str]] = {}
     for unit in units:
         terms = tuple((term.measure, term.layers) for term in objectives[unit].weights)
         kinds.setdefault((recipes[unit], terms), []).append(unit)
-    for same in kinds.values():
-        for first in range(0, len(same), size):
-            some = same[first : first + size]
-            yield some, some + some[-1:] * (min(size, len(same)) - len(some))
+    for kind in kinds.values():
+        for first in range(0, len(kind), batch_size):
+            some = kind[first : first + batch_size]
+            yield some, some + some[-1:] * (min(batch_size, len(kind)) - len(some))
 
 
-def _mark(model, objective, name, how, seed, steps, options):
-    """What a picture depends on, as a digest."""
-    terms = [(term.name, term.layers, _digest(term.key), weight) for term, weight in objective.weights.items()]
-    settings = {option: _plain(option, value) for option, value in sorted(options.items()) if option != "engine"}
-    size = (
-        how.parameterization.height,
-        how.parameterization.width,
-        how.parameterization.channels,
-        how.num_transforms,
-        how.learning_rate,
-    )
-    return _digest((model.name, terms, objective.constant, name, size, seed, steps or how.steps, settings))
+def _mark(
+    model: Model,
+    objective: Objective,
+    name: str,
+    chosen: Recipe,
+    seed: int,
+    steps: int | None,
+    options: Mapping[str, Any],
+) -> str:
+    """Take the fingerprint of all that a picture depends on."""
+    terms = [(term.name, term.layers, term.key, weight) for term, weight in objective.weights.items()]
+    settings = {option: value for option, value in options.items() if option != "engine"}
+    for option, value in settings.items():
+        try:
+            fingerprint(value)
+        except TypeError:
+            kind = type(value).__name__
+            raise ValueError(f"{option} of a long job must be a number, a text or an array; found a {kind}") from None
+    picture = chosen.parameterization
+    size = (picture.height, picture.width, picture.channels, chosen.num_transforms, chosen.learning_rate)
+    return fingerprint(model.name, terms, objective.constant, name, size, seed, steps or chosen.steps, settings)
 
 
-def _plain(option, value):
-    """A setting as text that is the same in the next run."""
-    if isinstance(value, np.ndarray):
-        return hashlib.sha256(value.tobytes()).hexdigest()
-    if isinstance(value, (str, int, float, tuple, list, type(None))):
-        return repr(value)
-    raise ValueError(f"{option} of a long job must be a number, a text or an array; found a {type(value).__name__}")
-
-
-def _digest(value):
-    return hashlib.sha256(repr(value).encode()).hexdigest()[:16]
-
-
-def _finished(path, mark):
-    try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(card, dict) and card.get("mark") == mark and path.with_suffix(".png").is_file()
+def _is_drawn(path: Path, mark: str) -> bool:
+    """Say whether a unit's card is there, whole, and of these settings."""
+    read = lambda path: json.loads(path.read_text(encoding="utf-8"))
+    return read_entry(path, read, lambda card: card["mark"] == mark and path.with_suffix(".png").is_file()) is not None

@@ -1,6 +1,6 @@
 """Is a picture any good? Numbers that can be compared between recipes, units and tools.
 
-natural = top_crops(model, objective, "my/photographs", size=128)
+natural = top_activating_crops(model, objective, "my/photographs", size=128)
 print(score(model, objective, rendering, natural, key=key, transform=transform))
 """
 

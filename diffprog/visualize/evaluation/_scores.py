@@ -112,7 +112,7 @@ def score(
     """The `Scores` of a rendered picture.
 
     rendering:        whose picture number `image_index` shows `objective`.
-    natural:          `top_crops` of a list of objectives that holds `objective`, at the picture's size.
+    natural:          `top_activating_crops` of a list of objectives that holds `objective`, at the picture's size.
     key, transform:       of the transforms under which it is measured again (`responses.robust_ratio`): the rendering's
                       key, from which fresh draws come, and, to compare renderings, the same transforms for all.
     objective_index:  of the objective in that list; needed only if several in it have its name.
@@ -131,7 +131,7 @@ def score(
     if image.shape != top.shape[1:]:
         raise ValueError(
             f"natural crops of shape {top.shape[1:]} are no measure for a picture of shape {image.shape}; "
-            "give `top_crops` the picture's size"
+            "give `top_activating_crops` the picture's size"
         )
     activation = float(scorer(model, [objective])(image[None])[0, 0])
     maximum = float(natural.maximum[objective_index])

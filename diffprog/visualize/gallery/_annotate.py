@@ -8,7 +8,7 @@ import numpy as np
 from tqdm import tqdm
 
 from diffprog.visualize.evaluation import score
-from diffprog.visualize.evaluation._dataset_examples import top_crops
+from diffprog.visualize.evaluation._dataset_examples import top_activating_crops
 from diffprog.visualize.gallery._cards import card_path, read_cards, save_card
 from diffprog.visualize.objectives._units import class_of
 from diffprog.visualize.transforms import lucid
@@ -18,7 +18,8 @@ def complete(model, objectives, folder, photographs, *, count=6, networks=(), pr
     """Put the user's own images beside the pictures of `render_all`, and score these against them.
 
     objectives:  {unit: objective}, whose cards are in `folder`.
-    photographs: a folder of images, or a list, as for `top_crops`; `count` of their crops are shown for each unit.
+    photographs: a folder of images, or a list, as for `top_activating_crops`; `count` of their crops
+                 are shown for each unit.
     networks:    other networks, to which the pictures of classes are shown.
     progress:    a caption, which switches on progress bars.
 
@@ -28,11 +29,11 @@ def complete(model, objectives, folder, photographs, *, count=6, networks=(), pr
     cards = [card for card in read_cards(folder) if paths.get(card_path(folder, card.unit)) == card.unit]
     for size in sorted({card.picture.shape[0] for card in cards}):
         same = [card for card in cards if card.picture.shape[0] == size]
-        natural = top_crops(
+        natural = top_activating_crops(
             model,
             [objectives[card.unit] for card in same],
             photographs,
-            count=count,
+            num_crops=count,
             size=size,
             progress=progress and f"{progress}: natural examples at {size} pixels",
         )

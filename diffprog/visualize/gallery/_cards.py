@@ -22,7 +22,7 @@ class Card:
     history: the objective over the steps; parts: {name: history} of the terms that it sums.
     scores: {name: number}, in the order in which they are shown; nan for one that is not known. `Scores.numbers()`.
     natural: pictures like the first one, the unit's top natural examples.
-    neighbors: names of the units that are most like it, best first, as by `NaturalExamples.neighbors`.
+    neighbors: names of the units that are most like it, best first, as by `DatasetExamples.neighbors`.
     mark: of the settings that it was drawn with, to tell whether it is still what is asked for.
     """
 

@@ -12,7 +12,6 @@ from numbers import Real
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 PICTURE = "image"  # the pseudo-layer that is the picture itself, before it is transformed
 
@@ -144,9 +143,3 @@ def objective(function, layers, name=None):
     if not names:
         raise ValueError('an objective reads at least one layer, or "image"; found none')
     return of_term(name or getattr(function, "__name__", "objective"), names, function)
-
-
-def fingerprint(array):
-    """Something hashable that tells arrays apart."""
-    array = np.asarray(array)
-    return (array.shape, str(array.dtype), array.tobytes())

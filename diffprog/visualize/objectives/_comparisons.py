@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffprog.visualize.objectives._base import Objective, fingerprint, of_term
+from diffprog._util.fingerprint import fingerprint
+from diffprog.visualize.objectives._base import Objective, of_term
 from diffprog.visualize.objectives._units import along, check_power, over_positions
 
 # ---------------------------------------------------------------- with given activations
@@ -69,7 +70,7 @@ def style_difference(layer, target):
             )
         return (matrix.astype(np.float32),)
 
-    return of_term(f"style of {layer}", (layer,), _style_of(layer), numbers, key=fingerprint(target))
+    return of_term(f"style of {layer}", (layer,), _style_of(layer), numbers, key=(fingerprint(target),))
 
 
 @cache
@@ -155,7 +156,7 @@ def _given(name, layer, target, measure):
             raise ValueError(f"a target in {layer} is {wanted} (positions may differ); found shape {target.shape}")
         return (target,)
 
-    return of_term(name, (layer,), measure, numbers, key=fingerprint(target))
+    return of_term(name, (layer,), measure, numbers, key=(fingerprint(target),))
 
 
 def _common_center(values, target):

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffprog.visualize.objectives._base import fingerprint, of_term
+from diffprog._util.fingerprint import fingerprint
+from diffprog.visualize.objectives._base import of_term
 
 FLOOR = 0.1  # of the cosine, below which a direction's score stops falling (Carter et al. 2019)
 

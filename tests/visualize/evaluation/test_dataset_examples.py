@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 
 from diffprog import images as files
-from diffprog.visualize import channel, diversity, logit, objective, top_crops
-from diffprog.visualize.evaluation import _dataset_examples as natural_examples
+from diffprog.visualize import channel, diversity, logit, objective, top_activating_crops
+from diffprog.visualize.evaluation import _dataset_examples as dataset_examples
 from diffprog.visualize.evaluation._batched import in_batches, scorer
 from tests.visualize import small
 
@@ -22,7 +22,7 @@ def photographs():
 
 @pytest.fixture(scope="module")
 def found(photographs):
-    return top_crops(MODEL, OBJECTIVES, photographs, count=4, scales=(1.0, 0.5))
+    return top_activating_crops(MODEL, OBJECTIVES, photographs, num_crops=4, scales=(1.0, 0.5))
 
 
 def by_hand(crop, photographs):
@@ -38,7 +38,7 @@ def test_every_crop_is_measured_and_the_best_are_shown(found, photographs):
     expected, pixels = zip(*(by_hand(crop, photographs) for crop in found.crops), strict=True)
     np.testing.assert_allclose(found.scores, np.transpose(expected), rtol=1e-4, atol=1e-5)
     assert found.objectives == ("units:0", "units:1", "two") and found.skipped == ()
-    for row, best, shown, others in zip(found.scores, found.best, found.pictures, found.others, strict=True):
+    for row, best, shown, others in zip(found.scores, found.top_indices, found.pictures, found.others, strict=True):
         assert best[0] == np.argmax(row) and np.all(np.diff(row[best]) <= 0) and 2 <= len(best) <= 4
         np.testing.assert_array_equal(shown, [pixels[number] for number in best])
         lower = [pixels[number] for number in np.argsort(row)[: len(row) // 2]]
@@ -53,7 +53,7 @@ def test_shown_crops_hardly_overlap_and_no_image_crowds_out_the_others(found):
         for row in range(crop.top, crop.top + crop.side)
         for column in range(crop.left, crop.left + crop.side)
     }
-    for best in found.best:
+    for best in found.top_indices:
         crops = [found.crops[number] for number in best]
         assert max(np.bincount([crop.image for crop in crops])) <= 2
         for index, crop in enumerate(crops):
@@ -63,18 +63,18 @@ def test_shown_crops_hardly_overlap_and_no_image_crowds_out_the_others(found):
 
 
 def test_crops_cover_the_image_and_are_never_enlarged_more_than_twofold():
-    crops = natural_examples._crops(0, "x", 40, 60, 32, (1.0, 0.5, 0.2))
+    crops = dataset_examples._crops(0, "x", 40, 60, 32, (1.0, 0.5, 0.2))
     assert {crop.side for crop in crops} == {40, 20}  # 8 would have to be enlarged fourfold
     assert [(crop.top, crop.left) for crop in crops if crop.side == 40] == [(0, 0), (0, 20)]
     seen = np.zeros((40, 60))
     for crop in crops[2:]:
         seen[crop.top : crop.top + 20, crop.left : crop.left + 20] += 1
-    assert seen.min() >= 1 and {crop.side for crop in natural_examples._crops(0, "x", 10, 12, 64, (1.0, 0.5))} == {10}
+    assert seen.min() >= 1 and {crop.side for crop in dataset_examples._crops(0, "x", 10, 12, 64, (1.0, 0.5))} == {10}
 
 
 def test_results_do_not_depend_on_how_images_fall_into_batches(found, photographs, monkeypatch):
-    monkeypatch.setattr(natural_examples, "BATCH", 5)
-    again = top_crops(MODEL, OBJECTIVES, photographs, count=4, scales=(1.0, 0.5))
+    monkeypatch.setattr(dataset_examples, "BATCH", 5)
+    again = top_activating_crops(MODEL, OBJECTIVES, photographs, num_crops=4, scales=(1.0, 0.5))
     np.testing.assert_allclose(again.scores, found.scores, rtol=1e-5, atol=1e-6)
     images = np.arange(7.0).reshape(7, 1)
     sizes = []
@@ -90,7 +90,7 @@ def test_a_folder_is_searched_and_what_cannot_be_read_is_named(tmp_path, photogr
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8 nothing")
     (tmp_path / "notes.txt").write_text("no image, and not meant to be one")
     with pytest.warns(UserWarning) as warned:
-        again = top_crops(MODEL, OBJECTIVES[0], tmp_path, count=4, scales=(1.0, 0.5))
+        again = top_activating_crops(MODEL, OBJECTIVES[0], tmp_path, num_crops=4, scales=(1.0, 0.5))
     assert sorted({crop.name for crop in again.crops}) == ["sub/0.png", "sub/1.png", "sub/2.png"]
     np.testing.assert_allclose(again.scores, found.scores[:1], atol=0.02)  # 8 bits
     assert len(again.skipped) == len(warned) == 2
@@ -99,10 +99,10 @@ def test_a_folder_is_searched_and_what_cannot_be_read_is_named(tmp_path, photogr
 
 def test_a_cache_serves_only_the_same_question(tmp_path, photographs, found, monkeypatch):
     calls = []
-    measure = natural_examples._scores
-    monkeypatch.setattr(natural_examples, "_scores", lambda *how: calls.append(1) or measure(*how))
-    ask = lambda model=MODEL, objectives=tuple(OBJECTIVES), images=photographs: top_crops(
-        model, objectives, images, count=4, scales=(1.0, 0.5), cache=tmp_path / "scores.npz"
+    measure = dataset_examples._scores
+    monkeypatch.setattr(dataset_examples, "_scores", lambda *how: calls.append(1) or measure(*how))
+    ask = lambda model=MODEL, objectives=tuple(OBJECTIVES), images=photographs: top_activating_crops(
+        model, objectives, images, num_crops=4, scales=(1.0, 0.5), cache=tmp_path / "scores.npz"
     )
     np.testing.assert_array_equal(ask().scores, found.scores)
     np.testing.assert_array_equal(ask().scores, found.scores)
@@ -120,7 +120,7 @@ def test_a_cache_serves_only_the_same_question(tmp_path, photographs, found, mon
 
 def test_neighbors_are_the_units_that_like_the_same_crops():
     scores = np.array([[0, 1, 2, 3.0], [3, 2, 1, 0], [0, 2, 4, 7], [5, 5, 5, 5], [0, 0, 1, 0]])
-    units = natural_examples.NaturalExamples(tuple("abcde"), (), scores, (), (), (), ())
+    units = dataset_examples.DatasetExamples(tuple("abcde"), (), scores, (), (), (), ())
     alike = np.corrcoef(np.delete(scores, 3, 0))  # a, b, c, e: of d, which is constant, nothing can be said
     assert alike[0, 2] > alike[0, 3] > 0 and alike[3, 0] > alike[3, 2] > 0 and alike[1].max() == 1
     assert [list(row) for row in units.neighbors(2)] == [[2, 4], [], [0, 4], [], [0, 2]]
@@ -129,20 +129,20 @@ def test_neighbors_are_the_units_that_like_the_same_crops():
 
 def test_unusable_input_is_refused_in_one_sentence(tmp_path, photographs):
     with pytest.raises(ValueError, match=r"no image file in .*; give a folder with photographs"):
-        top_crops(MODEL, OBJECTIVES, tmp_path)
+        top_activating_crops(MODEL, OBJECTIVES, tmp_path)
     with pytest.raises(ValueError, match="is no folder; give a folder"):
-        top_crops(MODEL, OBJECTIVES, tmp_path / "none")
+        top_activating_crops(MODEL, OBJECTIVES, tmp_path / "none")
     with pytest.raises(ValueError, match="none of the 0 images"):
-        top_crops(MODEL, OBJECTIVES, [])
+        top_activating_crops(MODEL, OBJECTIVES, [])
     with pytest.raises(ValueError, match=r"scales in \(0, 1\]; found 9, 2, \(1.5,\)"):
-        top_crops(MODEL, OBJECTIVES, photographs, scales=(1.5,))
+        top_activating_crops(MODEL, OBJECTIVES, photographs, scales=(1.5,))
     with pytest.raises(ValueError, match="units has channels 0 to 3; found 4"):
-        top_crops(MODEL, channel("units", 4), photographs)
+        top_activating_crops(MODEL, channel("units", 4), photographs)
     strange = objective(lambda values: jnp.sqrt(-1 - values["units"].mean((1, 2, 3))), "units", "strange")
     with pytest.raises(ValueError, match="strange is nan on a crop of image 0"):
-        top_crops(MODEL, strange, photographs)
+        top_activating_crops(MODEL, strange, photographs)
     with pytest.raises(ValueError, match=r"diversity.* compares pictures with each other"):
-        top_crops(MODEL, channel("units", 0) - diversity("units"), photographs)
+        top_activating_crops(MODEL, channel("units", 0) - diversity("units"), photographs)
 
 
 def test_the_picture_itself_may_be_read():

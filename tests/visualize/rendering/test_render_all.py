@@ -16,7 +16,7 @@ from tests.visualize import small
 
 MODEL = small.model()
 UNITS = {f"units:{i}": channel("units", i) for i in range(4)} | {"two": logit("two") - 0.5 * layer("units")}
-HOW = {"name": "lucid", "size": 12, "steps": 5, "batch": 2}
+HOW = {"name": "lucid", "size": 12, "steps": 5, "batch_size": 2}
 
 
 def test_every_unit_is_drawn_as_it_is_alone(tmp_path):
@@ -47,10 +47,10 @@ def test_what_is_finished_is_not_drawn_again(tmp_path, monkeypatch):
     paths[1].unlink()  # as if killed between a picture and its card
     paths[2].write_text("{")  # damaged
     drawn = []
-    from diffprog.visualize._rendering import render_all as jobs
+    from diffprog.visualize._rendering import render_all as module
 
     monkeypatch.setattr(
-        jobs,
+        module,
         "render",
         lambda model, objectives, **how: drawn.append(len(objectives)) or render(model, objectives, **how),
     )
@@ -67,7 +67,7 @@ def test_what_is_finished_is_not_drawn_again(tmp_path, monkeypatch):
 
 
 def test_a_job_that_is_killed_leaves_whole_files_and_goes_on(tmp_path):
-    job = [sys.executable, "-m", "tests.visualize.long_job", str(tmp_path)]
+    job = [sys.executable, "-m", "tests.visualize.rendering.long_job", str(tmp_path)]
     process = subprocess.Popen(job, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while len(list(tmp_path.glob("*.json"))) < 2 and time.monotonic() < deadline:
@@ -76,7 +76,7 @@ def test_a_job_that_is_killed_leaves_whole_files_and_goes_on(tmp_path):
     process.wait()
     finished = {card.unit: card.picture for card in read_cards(tmp_path)}  # each of them can be read
     assert 2 <= len(finished) < 40
-    from tests.visualize import long_job
+    from tests.visualize.rendering import long_job
 
     stamps = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.json")}
     long_job.run(tmp_path)
