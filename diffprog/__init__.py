@@ -4,31 +4,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from diffprog._comparison import compare
-from diffprog._rules import (  # noqa: F401  (they fill the table of rules)
-    calls,
-    checkpoint,
-    contractions,
-    control_flow,
-    convolutions,
-    custom_calls,
-    devices,
-    effects,
-    elementwise,
-    factorizations,
-    fourier,
-    indexing,
-    linear_algebra,
-    markers,
-    ragged,
-    reductions,
-    references,
-    shapes,
-    shard_map,
-    special,
-    spectra,
-    while_loop,
-    windows,
-)
 from diffprog._rules.define import defvjp
 from diffprog._rules.while_loop import while_loop_memory
 from diffprog._transforms.jacobians import hessian, hvp, jacrev

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from contextlib import contextmanager, nullcontext
-from contextvars import ContextVar
 from functools import cache
 from typing import NamedTuple
 
@@ -60,32 +59,21 @@ def scopes() -> tuple[str, ...]:
     return ("backward", *names) if reverse and names[:1] != ("backward",) else names
 
 
-_keep_sources = ContextVar("keep_sources", default=False)
+def same_source() -> Callable:
+    """Remember where the program is: its source line, its scopes, and its mesh.
 
-
-@contextmanager
-def keeping_sources():
-    """While this lasts, `same_place` restores source lines and scopes too; that costs time."""
-    token = _keep_sources.set(True)
-    try:
-        yield
-    finally:
-        _keep_sources.reset(token)
-
-
-def same_place() -> Callable | None:
-    """Makes the context manager under which an operation's reverse pass runs: on the mesh of the operation, and where
-    sources are kept, with its source line and in its scope, after "backward". None if nothing has to be set."""
-    mesh = same_context()
-    if not _keep_sources.get():
-        return mesh
+    Returns:
+      Makes a context manager that sets them again, for the operation's reverse pass; the scope is then "backward" and
+      the operation's.
+    """
+    mesh = same_context() or nullcontext
     traceback = source_info_util.current().traceback
     stack = source_info_util.current_name_stack().stack
     stack = source_info_util.NameStack((source_info_util.Transform("transpose"), *stack))
 
     @contextmanager
     def restore():
-        with source_info_util.user_context(traceback, name_stack=stack), (mesh or nullcontext)():
+        with source_info_util.user_context(traceback, name_stack=stack), mesh():
             yield
 
     return restore

@@ -1,0 +1,27 @@
+"""One vector-Jacobian product per JAX primitive. Importing this package fills the table `diffprog._tracer.rules`."""
+
+from diffprog._rules import (  # noqa: F401
+    calls,
+    checkpoint,
+    contractions,
+    control_flow,
+    convolutions,
+    custom_calls,
+    devices,
+    effects,
+    elementwise,
+    factorizations,
+    fourier,
+    indexing,
+    linear_algebra,
+    markers,
+    ragged,
+    reductions,
+    references,
+    shapes,
+    shard_map,
+    special,
+    spectra,
+    while_loop,
+    windows,
+)

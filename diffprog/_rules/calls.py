@@ -10,42 +10,16 @@ from diffprog._jax_internals import (
     asks_for_layout,
     bind_jit,
     closed,
-    instantiate,
     jaxpr_as_fun,
     single_operation,
     without_forwarded,
 )
-from diffprog._tracer.backward import backward
+from diffprog._tracer.cotangents import fill_zeros
 from diffprog._tracer.parts import part_of
 from diffprog._tracer.rules import rule, rules
-from diffprog._tracer.staging import Staged, run_taped, stage
-
-
-def fill_zeros(cotangents, avals, live):
-    """The cotangents of these results, with arrays of zeros for those that got none."""
-    return [
-        instantiate(aval) if g is None else g for g, aval, alive in zip(cotangents, avals, live, strict=True) if alive
-    ]
-
-
-def spread(found, wanted):
-    """One entry per argument: the next of `found` where wanted, else None."""
-    found = iter(found)
-    return [next(found) if want else None for want in wanted]
-
-
-def pick(values, flags):
-    """Those of `values` that have a flag."""
-    return [x for x, flag in zip(values, flags, strict=True) if flag]
-
-
-def split(values, *sizes):
-    """Lists of these sizes, and one of the rest."""
-    values, parts = list(values), []
-    for size in sizes:
-        parts.append(values[:size])
-        values = values[size:]
-    return *parts, values
+from diffprog._tracer.staging import Staged, stage
+from diffprog._tracer.vjp import run_taped
+from diffprog._util.lists import expand, select
 
 
 def run_backward(run: Callable, jaxpr, wanted, staged: Staged, residuals, cotangents, avals) -> list:
@@ -56,8 +30,8 @@ def run_backward(run: Callable, jaxpr, wanted, staged: Staged, residuals, cotang
     """
     part = part_of(staged, jaxpr, wanted, tuple(g is not None for g in cotangents))
     operands = [*part.collect(residuals), *fill_zeros(cotangents, avals, part.given)]
-    reached = spread(part.reached, wanted)
-    return spread(run(part.backward, operands, reached), reached)
+    reached = expand(part.reached, wanted)
+    return expand(run(part.backward, operands, reached), reached)
 
 
 _SMALL = 6  # equations; a call of a smaller body costs more to stage and to make than the body itself
@@ -88,7 +62,7 @@ def _jit(primitive, wanted, args, params):
         computed, forwarded = without_forwarded(program)
         if asks_for_layout(params):  # an argument may not lie where the result does that it is
             computed, forwarded = program, [None] * len(places)
-        places = pick(places, [i is None for i in forwarded])
+        places = select(places, [i is None for i in forwarded])
         found = iter(bind_jit(computed, operands, turned, [None] * len(operands), places) if places else ())
         return [next(found) if i is None else operands[i] for i in forwarded]
 
@@ -128,14 +102,8 @@ def _operation(single, wanted, args):
 
 
 def _write_out(jaxpr, wanted, args):
-    results, places, inputs = run_taped(jaxpr_as_fun(jaxpr), args, wanted)
-
-    def pull(cotangents):
-        pairs = zip(places, cotangents, strict=True)
-        seeds = [(place, g) for place, g in pairs if place is not None and g is not None]
-        return spread(backward(seeds, inputs), wanted)
-
-    return results, [place is not None for place in places], pull
+    results, taped = run_taped(jaxpr_as_fun(jaxpr), args, wanted)
+    return results, taped.active, lambda cotangents: expand(taped.pull(cotangents), wanted)
 
 
 @rule("eval_jaxpr", "custom_vmap_call", "composite", "remat_opt")
@@ -179,7 +147,7 @@ def _call_apart(primitive, wanted, args, params):
     homes = [typeof(x).memory_space for x in args]
 
     def pull(cotangents):
-        run = lambda program, operands, reached: bind(program, operands, pick(homes, reached), tags)
+        run = lambda program, operands, reached: bind(program, operands, select(homes, reached), tags)
         return run_backward(run, params["jaxpr"], wanted, staged, residuals, cotangents, avals)
 
     return results, staged.live, pull

@@ -8,10 +8,12 @@ from jax import typeof
 
 from diffprog._jax_internals import closed, jaxpr_as_fun, trace_to_jaxpr, weakref_lru_cache
 from diffprog._jax_internals.checkpoints import bind_checkpoint, cut, drop_unused_inputs, keep_everything, keep_nothing
-from diffprog._rules.calls import call, fill_zeros, pick, spread
+from diffprog._rules.calls import call
+from diffprog._tracer.cotangents import fill_zeros
 from diffprog._tracer.parts import Part, part_of
 from diffprog._tracer.rules import rule
 from diffprog._tracer.staging import Staged, stage
+from diffprog._util.lists import expand, select
 
 
 class _Cut(NamedTuple):
@@ -109,8 +111,8 @@ def checkpoint(jaxpr, wanted, args, *, policy, prevent_cse):
         given = tuple(g is not None for g in cotangents)
         part, program, more_constants, used = _stage_backward(jaxpr, wanted, policy, given)
         given = fill_zeros(cotangents, avals, part.given)
-        operands = pick([*more_constants, *inputs, *given], used)
-        all_flags = pick([*[apart] * len(more_constants), *flags, *[apart] * len(given)], used)
+        operands = select([*more_constants, *inputs, *given], used)
+        all_flags = select([*[apart] * len(more_constants), *flags, *[apart] * len(given)], used)
         found = bind_checkpoint(
             program,
             operands,
@@ -118,7 +120,7 @@ def checkpoint(jaxpr, wanted, args, *, policy, prevent_cse):
             policy=policy,
             differentiated=True,
         )
-        return spread(found, spread(part.reached, wanted))
+        return expand(found, expand(part.reached, wanted))
 
     return results, staged.live, pull
 

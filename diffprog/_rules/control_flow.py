@@ -19,10 +19,11 @@ from diffprog._jax_internals import (
     weakref_lru_cache,
 )
 from diffprog._jax_internals.devices import zeros
-from diffprog._rules.calls import fill_zeros, pick, split, spread
+from diffprog._tracer.cotangents import fill_zeros
 from diffprog._tracer.parts import part_of, settle_part
 from diffprog._tracer.rules import rule
 from diffprog._tracer.staging import Staged, liveness, settle, stage
+from diffprog._util.lists import expand, select, split_list
 
 # ---------------------------------------------------------------- scan
 
@@ -77,32 +78,32 @@ def _stage_scan_backward(jaxpr, wanted, num_consts, num_carry, given) -> _ScanBa
     """Args: given: which of carry and ys have a cotangent after the last step."""
     forward, wanted, _ = _stage_scan(jaxpr, wanted, num_consts, num_carry)
     part, carry = settle_part(forward, jaxpr, wanted, num_consts, num_carry, given)
-    reached = [bool(there) for there in spread(part.reached, wanted)]
+    reached = [bool(there) for there in expand(part.reached, wanted)]
     reached[num_consts : num_consts + num_carry] = carry
-    sums, _, _ = split(reached, num_consts, num_carry)
+    sums, _, _ = split_list(reached, [num_consts, num_carry])
     first_constant = len(jaxpr.in_avals) + len(forward.forward.out_avals)
     is_steady = [i < num_consts or i >= first_constant for i in forward.residuals]
     used = sorted({i for i in part.residuals if i < len(is_steady)})
     steady, stacked = [i for i in used if is_steady[i]], [i for i in used if not is_steady[i]]
 
     def step(*operands):
-        fixed, totals, carried, now, varying = split(
-            operands, len(steady), sum(sums), sum(carry), sum(part.given[num_carry:])
+        fixed, totals, carried, now, varying = split_list(
+            operands, [len(steady), sum(sums), sum(carry), sum(part.given[num_carry:])]
         )
         residuals = dict(zip([*steady, *stacked], [*fixed, *varying], strict=True))
         residuals = part.collect([residuals.get(i) for i in range(len(is_steady))])
-        after = [*spread(carried, carry), *spread(now, part.given[num_carry:])]
-        found = jaxpr_as_fun(part.backward)(*residuals, *pick(after, part.given))
-        found = spread(found, spread(part.reached, wanted))
-        to_consts, to_carry, to_xs = split(found, num_consts, num_carry)
+        after = [*expand(carried, carry), *expand(now, part.given[num_carry:])]
+        found = jaxpr_as_fun(part.backward)(*residuals, *select(after, part.given))
+        found = expand(found, expand(part.reached, wanted))
+        to_consts, to_carry, to_xs = split_list(found, [num_consts, num_carry])
         return [
-            *map(lax.add, totals, pick(to_consts, sums)),
+            *map(lax.add, totals, select(to_consts, sums)),
             *fill_zeros(to_carry, jaxpr.in_avals[num_consts:][:num_carry], carry),
             *(g for g in to_xs if g is not None),
         ]
 
     residual_avals = forward.backward.in_avals
-    tangents = lambda avals, flags: [aval.to_tangent_aval() for aval in pick(avals, flags)]
+    tangents = lambda avals, flags: [aval.to_tangent_aval() for aval in select(avals, flags)]
     avals = [
         *(residual_avals[i] for i in steady),
         *tangents(jaxpr.in_avals[: num_consts + num_carry], [*sums, *carry]),
@@ -120,7 +121,7 @@ def _scan(primitive, wanted, args, params):
     step, _, live = _stage_scan(jaxpr, wanted, num_consts, num_carry)
     how = {name: params[name] for name in ("length", "unroll")}
     reverse = params["reverse"]
-    consts, carry, xs = split(args, num_consts, num_carry)
+    consts, carry, xs = split_list(args, [num_consts, num_carry])
     outputs = bind_scan(step.forward, consts, carry, xs, reverse=reverse, **how)
     residuals = step.collect(args, outputs)
     results = outputs[: len(step.live)]
@@ -129,11 +130,11 @@ def _scan(primitive, wanted, args, params):
     def pull(cotangents):
         given = tuple(g is not None for g in cotangents)
         back = _stage_scan_backward(jaxpr, wanted, num_consts, num_carry, given)
-        zeros = map(instantiate, pick(const_avals, back.reached[:num_consts]))
-        carried, ys = split(fill_zeros(cotangents, avals, back.given), sum(back.given[:num_carry]))
+        zeros = map(instantiate, select(const_avals, back.reached[:num_consts]))
+        carried, ys = split_list(fill_zeros(cotangents, avals, back.given), [sum(back.given[:num_carry])])
         fixed, stacked = ([residuals[i] for i in which] for which in (back.steady, back.stacked))
         found = bind_scan(back.step, fixed, [*zeros, *carried], [*ys, *stacked], reverse=not reverse, **how)
-        return [g if want else None for g, want in zip(spread(found, back.reached), wanted, strict=True)]
+        return [g if want else None for g, want in zip(expand(found, back.reached), wanted, strict=True)]
 
     return results, live, pull
 
@@ -175,7 +176,7 @@ def _stage_cond(first, others, wanted) -> _StagedCond:
 
     def make_forward(branch, place):
         def forward(*args):
-            results, saved = split(jaxpr_as_fun(branch.forward)(*args), num_results)
+            results, saved = split_list(jaxpr_as_fun(branch.forward)(*args), [num_results])
             filled = dict(zip(place, saved, strict=True))
             return [*results, *(filled[i] if i in filled else zeros(aval) for i, aval in enumerate(slots))]
 
@@ -207,23 +208,23 @@ def _stage_cond_backward(first, others, wanted, given) -> _CondBackward:
     jaxprs = (first, *others)
     parts = [part_of(branch, j, wanted, both(branch.live)) for branch, j in zip(staged.branches, jaxprs, strict=True)]
     given = tuple(map(any, zip(given, *(part.given for part in parts), strict=True)))
-    reached = [any(there) for there in zip(*(spread(part.reached, wanted) for part in parts), strict=True)]
+    reached = [any(there) for there in zip(*(expand(part.reached, wanted) for part in parts), strict=True)]
     position = {i: k for k, i in enumerate(staged.used)}
 
     def make_backward(branch, place, part):
         def backward(*operands):
-            values, cotangents = split(operands, len(staged.used))
+            values, cotangents = split_list(operands, [len(staged.used)])
             known = {i: values[k] for i, k in position.items() if i < num_known}
             saved = {num_known + k: values[position[num_known + slot]] for k, slot in enumerate(place)}
             constants = {num_known + len(place) + k: x for k, x in enumerate(branch.constants)}
             pool = known | saved | constants
             residuals = part.collect([pool[i] for i in branch.residuals])
-            found = jaxpr_as_fun(part.backward)(*residuals, *pick(spread(cotangents, given), part.given))
-            return fill_zeros(spread(found, spread(part.reached, wanted)), first.in_avals, reached)
+            found = jaxpr_as_fun(part.backward)(*residuals, *select(expand(cotangents, given), part.given))
+            return fill_zeros(expand(found, expand(part.reached, wanted)), first.in_avals, reached)
 
         slots = staged.forward[0].out_avals[len(first.out_avals) :]
         everything = [*first.in_avals, *first.out_avals, *slots]
-        given_avals = [aval.to_tangent_aval() for aval in pick(first.out_avals, given)]
+        given_avals = [aval.to_tangent_aval() for aval in select(first.out_avals, given)]
         return trace_to_closed_jaxpr(backward, [*(everything[i] for i in staged.used), *given_avals], "cond_backward")
 
     return _CondBackward(tuple(map(make_backward, staged.branches, staged.places, parts)), given, reached)
@@ -264,6 +265,6 @@ def _cond(primitive, wanted, args, params):
         back = _stage_cond_backward(first, others, wanted[1:], tuple(g is not None for g in cotangents))
         given = fill_zeros(cotangents, avals, back.given)
         found = bind_cond(index, back.branches, [*residuals, *given], params)
-        return [None, *spread(found, back.reached)]
+        return [None, *expand(found, back.reached)]
 
     return results, staged.live, pull

@@ -18,12 +18,13 @@ from diffprog._jax_internals.hijax import (
     run_transpose,
     tangent_map,
 )
-from diffprog._rules.calls import call, fill_zeros, spread
+from diffprog._rules.calls import call
 from diffprog._rules.checkpoint import checkpoint
-from diffprog._tracer.backward import backward
+from diffprog._tracer.cotangents import fill_zeros
 from diffprog._tracer.rules import rule
-from diffprog._tracer.staging import run_taped
 from diffprog._tracer.tape import Tape
+from diffprog._tracer.vjp import run_taped
+from diffprog._util.lists import expand
 
 # ---------------------------------------------------------------- hijax
 
@@ -48,16 +49,10 @@ def _by_tangents(tangents_of: Callable, wanted, args):
         return [*results, *found]
 
     zeros = [instantiate(typeof(x)) for x, want in zip(args, wanted, strict=True) if want]
-    outputs, places, inputs = run_taped(both, zeros, [True] * len(zeros), _TangentTape)
+    outputs, taped = run_taped(both, zeros, [True] * len(zeros), _TangentTape)
     count = len(outputs) // 2
-    places = places[count:]
-
-    def pull(cotangents):
-        pairs = zip(places, cotangents, strict=True)
-        seeds = [(place, g) for place, g in pairs if place is not None and g is not None]
-        return spread(backward(seeds, inputs), wanted)
-
-    return outputs[:count], [place is not None for place in places], pull
+    taped = taped._replace(places=taped.places[count:])
+    return outputs[:count], taped.active, lambda cotangents: expand(taped.pull(cotangents), wanted)
 
 
 class _TangentTape(Tape):
@@ -68,7 +63,7 @@ class _TangentTape(Tape):
             with set_current_trace(self):
                 return jaxpr_as_fun(params["jaxpr"])(*args)
         inner = params.get("_prim")
-        values, sources = zip(*map(self.untraced, args), strict=True) if args else ((), ())
+        values, sources = self.untrace(args)
         wanted = [source is not None for source in sources]
         if not any(wanted) or type(inner).__name__ in rules_by_class or not has_transpose(inner):
             return super().process_primitive(primitive, args, params)
@@ -104,7 +99,7 @@ def _custom_root(inner, wanted, args):
         zero = [None] * len(jax.tree.leaves(others))
         if not any(in_p):
             return jax.tree.leaves(found), [None] * len(jax.tree.leaves(root)) + zero
-        all_tangents = jax.tree.unflatten(inner.in_tree, spread(tangents, wanted))
+        all_tangents = jax.tree.unflatten(inner.in_tree, expand(tangents, wanted))
         dp = jax.tree.map(
             lambda x, t: instantiate(typeof(x)) if t is None else t, p, all_tangents[2], is_leaf=lambda t: t is None
         )

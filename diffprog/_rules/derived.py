@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax
 from jax import lax
 
-from diffprog._transforms.reverse import vjp
+from diffprog._tracer.vjp import vjp
 
 
 def pullback_of(program: Callable, wanted, args) -> Callable:

@@ -13,7 +13,7 @@ from jax.experimental import multihost_utils
 
 from diffprog._jax_internals import devices, instantiate
 from diffprog._tracer.rules import linear, no_derivative, rule
-from diffprog._transforms.reverse import vjp
+from diffprog._tracer.vjp import vjp
 
 no_derivative("axis_index")
 

@@ -43,7 +43,7 @@ from diffprog._rules.matrices import (
 )
 from diffprog._rules.spectra import doubt
 from diffprog._tracer.rules import rule
-from diffprog._transforms.reverse import vjp
+from diffprog._tracer.vjp import vjp
 
 
 def _instantiated(cotangents, results):

@@ -20,12 +20,14 @@ from jax import lax, typeof
 
 from diffprog._jax_internals import instantiate, jaxpr_as_fun, trace_to_closed_jaxpr, weakref_lru_cache
 from diffprog._jax_internals.operations import batch_jaxpr, new_operation, used_inputs
-from diffprog._rules.calls import call, fill_zeros, pick, split, spread
+from diffprog._rules.calls import call
 from diffprog._rules.loop_checkpoints import Loop, backward_program, forward_program
-from diffprog._tracer.backward import backward
+from diffprog._tracer.cotangents import fill_zeros
 from diffprog._tracer.parts import Part, settle_part
 from diffprog._tracer.rules import rule
-from diffprog._tracer.staging import liveness, run_taped, settle, stage
+from diffprog._tracer.staging import liveness, settle, stage
+from diffprog._tracer.vjp import run_taped
+from diffprog._util.lists import expand, select, split_list
 
 # ---------------------------------------------------------------- the two operations
 
@@ -68,7 +70,7 @@ class Backward:
 
     def split(self, args):
         """(constants and carry, saved, cotangents)."""
-        return split(args, self.loop.num_args, self.loop.num_carry + 4)
+        return split_list(args, [self.loop.num_args, self.loop.num_carry + 4])
 
     def batch(self, axis, args, dims):
         (args, saved, given), (dims, saved_dims, given_dims) = self.split(args), self.split(dims)
@@ -94,7 +96,7 @@ _backward_p = new_operation("checkpointed_while_backward")
 
 def _batch(loop, axis, dims):
     """The loop of many examples, and which constants and which part of the carry are mapped in it."""
-    consts, carry = split([d is not None for d in dims], loop.num_consts)
+    consts, carry = split_list([d is not None for d in dims], [loop.num_consts])
     while True:
         body, after = batch_jaxpr(loop.body, axis, [*consts, *carry], carry)
         cond, (of_many,) = batch_jaxpr(loop.cond, axis, [*consts, *carry], [loop.of_many])
@@ -142,14 +144,14 @@ def differentiate(loop, wanted, args, checkpoints):
     """Run a loop forward: its results, what it saved, which results depend on what is wanted, the backward pass."""
     wanted_at_start, wanted, body = wanted, settled(loop, wanted), loop.body
     loop = loop._replace(body=_stage_body(body, wanted))
-    results, saved = split(_forward_p(args, Forward(loop, checkpoints)), loop.num_carry)
+    results, saved = split_list(_forward_p(args, Forward(loop, checkpoints)), [loop.num_carry])
     avals = [typeof(x) for x in results]
 
     def pull(cotangents):
         reverse = Reverse.of(body, loop.num_consts, wanted, tuple(g is not None for g in cotangents))
         given = fill_zeros(cotangents, avals, reverse.carry)
         how = Backward(loop, checkpoints, _stage_pull(body, loop.num_consts, wanted, tuple(reverse.carry)))
-        found = spread(_backward_p([*args, *saved, *given], how), [*reverse.consts, *reverse.carry])
+        found = expand(_backward_p([*args, *saved, *given], how), [*reverse.consts, *reverse.carry])
         return [g if want else None for g, want in zip(found, wanted_at_start, strict=True)]
 
     return results, saved, wanted[loop.num_consts :], pull
@@ -175,15 +177,15 @@ class Reverse(NamedTuple):
     def of(cls, body, num_consts, wanted, given):
         """Args: given: which of the carry has a cotangent at the end."""
         part, carry = settle_part(stage(body, wanted), body, wanted, num_consts, len(body.out_avals), given)
-        consts = [bool(there) for there in spread(part.reached, wanted)[:num_consts]]
+        consts = [bool(there) for there in expand(part.reached, wanted)[:num_consts]]
         return cls(part, wanted, consts, carry)
 
     def run(self, residuals, given) -> tuple[list, list]:
         """Cotangents of `carry` after the iteration -> those of `consts`, those of `carry` before it."""
-        given = pick(spread(given, self.carry), self.part.given)
+        given = select(expand(given, self.carry), self.part.given)
         found = jaxpr_as_fun(self.part.backward)(*self.part.collect(residuals), *given)
-        to_consts, to_carry = split(spread(found, spread(self.part.reached, self.wanted)), len(self.consts))
-        return pick(to_consts, self.consts), to_carry
+        to_consts, to_carry = split_list(expand(found, expand(self.part.reached, self.wanted)), [len(self.consts)])
+        return select(to_consts, self.consts), to_carry
 
 
 @weakref_lru_cache
@@ -203,12 +205,12 @@ def _stage_pull(body, num_consts, wanted, given):
     step, reverse = stage(body, wanted), Reverse.of(body, num_consts, wanted, given)
 
     def pull(*operands):
-        args, given = split(operands, len(wanted))
+        args, given = split_list(operands, [len(wanted)])
         residuals = step.collect(args, jaxpr_as_fun(step.forward)(*args))
         to_consts, to_carry = reverse.run(residuals, given)
         return [*to_consts, *fill_zeros(to_carry, body.out_avals, reverse.carry)]
 
-    given_avals = [aval.to_tangent_aval() for aval in pick(body.out_avals, reverse.carry)]
+    given_avals = [aval.to_tangent_aval() for aval in select(body.out_avals, reverse.carry)]
     return trace_to_closed_jaxpr(pull, [*body.in_avals, *given_avals], "while_pull")
 
 
@@ -239,7 +241,7 @@ def _backward(primitive, wanted, args, params):
         flags = tuple(_join(args_wanted, [False] * len(tangents), num_consts, num_sums))
         ended, _, _, reverse = differentiate(pushed, flags, operands, how.checkpoints)
         found = reverse([None] * num_carry + given) if any(flags) else [None] * len(flags)
-        consts, _, carry, _ = split(found, num_consts, num_sums, num_carry)
+        consts, _, carry, _ = split_list(found, [num_consts, num_sums, num_carry])
         return _insert([*consts, *carry, *ended[num_carry:]], len(args), len(saved))
 
     return results, [True] * len(results), pull
@@ -267,14 +269,13 @@ def _with_tangents(pull, body, cond, num_consts):
     def push(*operands):
         """(arguments, cotangents, tangents) -> tangents after the iteration: the transpose of `pull`, which is the
         reverse pass over it, the same at all cotangents."""
-        args, given, tangents = split(operands, num_args, len(given_avals))
-        _, places, inputs = run_taped(lambda *given: jaxpr_as_fun(pull)(*args, *given), given, [True] * len(given))
-        seeds = [(place, t) for place, t in zip(places, tangents, strict=True) if place is not None]
-        found = backward(seeds, inputs)
+        args, given, tangents = split_list(operands, [num_args, len(given_avals)])
+        _, taped = run_taped(lambda *given: jaxpr_as_fun(pull)(*args, *given), given, [True] * len(given))
+        found = taped.pull(tangents)
         return [instantiate(aval) if t is None else t for t, aval in zip(found, given_avals, strict=True)]
 
     def separate(operands):
-        consts, dots, carry, carry_dots = split(operands, num_consts, num_sums, num_carry)
+        consts, dots, carry, carry_dots = split_list(operands, [num_consts, num_sums, num_carry])
         return [*consts, *carry], [*dots, *carry_dots]
 
     def step(*operands):
@@ -301,7 +302,7 @@ def _both_ways(pull, body, cond, num_consts, checkpoints):
     num_args, num_carry = len(body.in_avals), len(body.out_avals)
 
     def program(*operands):
-        args, given = split(operands, num_args)
+        args, given = split_list(operands, [num_args])
         saved = jaxpr_as_fun(forward_program(body, cond, num_consts, checkpoints))(*args)[num_carry:]
         return jaxpr_as_fun(backward_program(body, cond, num_consts, checkpoints, pull))(*args, *saved, *given)
 

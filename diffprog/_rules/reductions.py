@@ -9,7 +9,7 @@ from diffprog._jax_internals import jaxpr_as_fun
 from diffprog._jax_internals.devices import placement
 from diffprog._rules.derived import derived, on_arrays
 from diffprog._tracer.rules import linear, no_derivative, rule
-from diffprog._transforms.reverse import vjp
+from diffprog._tracer.vjp import vjp
 
 no_derivative("argmax", "argmin", "reduce_and", "reduce_or", "reduce_xor")
 

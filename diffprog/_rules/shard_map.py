@@ -10,11 +10,13 @@ from typing import NamedTuple
 from jax import lax, typeof
 
 from diffprog._jax_internals import devices, jaxpr_as_fun
-from diffprog._rules.calls import fill_zeros, pick, split, spread
 from diffprog._tracer import cotangents
+from diffprog._tracer.cotangents import fill_zeros
 from diffprog._tracer.rules import rule
-from diffprog._tracer.staging import run_taped, sort_residuals, trace_reverse
+from diffprog._tracer.staging import sort_residuals, trace_reverse
 from diffprog._tracer.tape import Tape, Traced
+from diffprog._tracer.vjp import run_taped
+from diffprog._util.lists import expand, select, split_list
 
 
 class _Inside(Tape):
@@ -77,7 +79,7 @@ def _shard_map(tape, primitive, fun, args, in_specs, how):
       fun: blocks -> flat tree of blocks, with their specs attached.
       how: the other parameters of the operation.
     """
-    values, sources = _unzip(map(tape.untraced, args))
+    values, sources = tape.untrace(args)
     wanted = [source is not None for source in sources]
     axes = devices.mapped_axes(how)
     told = None
@@ -90,7 +92,7 @@ def _shard_map(tape, primitive, fun, args, in_specs, how):
     outputs = devices.bind_shard_map(tape.parent, forward, values, in_specs, how)
     results = outputs[: len(told.tree)]
     avals = [typeof(x) for x in results]
-    closed_values, closed_sources = _unzip(map(tape.untraced, told.closed_over))
+    closed_values, closed_sources = tape.untrace(told.closed_over)
     wanted += [True] * len(closed_values)
 
     pool = [*values, *closed_values, *outputs, *told.constants]
@@ -102,11 +104,11 @@ def _shard_map(tape, primitive, fun, args, in_specs, how):
 
     def run(reverse, cotangents):
         """One backward program, on the devices: cotangents of the results that it takes -> of the inputs."""
-        given_specs = [spec.to_ct_spec() for spec in pick(out_specs, reverse.given)]
-        found_specs = [spec.to_ct_spec() for spec in pick(pick(in_specs, wanted), reverse.reached)]
+        given_specs = [spec.to_ct_spec() for spec in select(out_specs, reverse.given)]
+        found_specs = [spec.to_ct_spec() for spec in select(select(in_specs, wanted), reverse.reached)]
 
         def inside(*blocks):
-            kept, given = split(blocks, len(reverse.kept))
+            kept, given = split_list(blocks, [len(reverse.kept)])
             kept = [lax.squeeze(x, [0]) if i in stacked else x for x, i in zip(kept, reverse.kept, strict=True)]
             if not how["check_vma"]:
                 given = [_shared(g, devices.copies(spec, how)) for g, spec in zip(given, given_specs, strict=True)]
@@ -117,13 +119,13 @@ def _shard_map(tape, primitive, fun, args, in_specs, how):
 
         operands = [*(pool[i] for i in reverse.kept), *fill_zeros(cotangents, avals, reverse.given)]
         operand_specs = [*(specs[i] for i in reverse.kept), *given_specs]
-        return spread(devices.bind_shard_map(None, inside, operands, operand_specs, how), reverse.reached)
+        return expand(devices.bind_shard_map(None, inside, operands, operand_specs, how), reverse.reached)
 
     def pull(arrived):
         found = [None] * sum(wanted)
         for reverse in _chosen(told.reverses, [g is not None for g in arrived]):
             found = list(map(cotangents.add, found, run(reverse, arrived)))
-        return spread(found, wanted)
+        return expand(found, wanted)
 
     live = told.reverses[0].given
     return told.tree.update(tape.record(primitive.name, [*sources, *closed_sources], results, live, pull))
@@ -143,15 +145,14 @@ def _run_forward(tape, fun, blocks, wanted, how, axes):
         tree, specs = fun(*blocks).unpack_aux()
         return list(tree)
 
-    results, places, inputs = run_taped(flat, blocks, wanted, make)
-    closed_over, copies = _unzip(inside.closed_over.values())
-    inputs += [x.node for x in copies]
+    results, taped = run_taped(flat, blocks, wanted, make)
+    closed_over, copies = zip(*inside.closed_over.values(), strict=True) if inside.closed_over else ((), ())
+    taped = taped._replace(inputs=[*taped.inputs, *(x.node for x in copies)])
 
-    live = tuple(place is not None for place in places)
-    traced = [(given, *trace_reverse(results, places, inputs, given)) for given in _patterns(live)]
+    traced = [(given, *trace_reverse(results, taped, given)) for given in _patterns(taped.active)]
     residuals = [x for _, _, needed, _ in traced for x in needed]
     saved, constants, where = sort_residuals(residuals, [*blocks, *(x.value for x in copies), *results])
-    *kept, _ = split(where, *(len(needed) for _, _, needed, _ in traced))
+    *kept, _ = split_list(where, (len(needed) for _, _, needed, _ in traced))
     reverses = [
         _Reverse(given, program, tuple(here), reached)
         for (given, program, _, reached), here in zip(traced, kept, strict=True)
@@ -180,9 +181,9 @@ def _patterns(live) -> list[tuple[bool, ...]]:
 def _chosen(reverses, given) -> list[_Reverse]:
     """The programs to run for these cotangents."""
     whole, *alone = reverses
-    if not alone or all(pick(given, whole.given)):
+    if not alone or all(select(given, whole.given)):
         return [whole]
-    return [reverse for reverse in alone if any(pick(given, reverse.given))]
+    return [reverse for reverse in alone if any(select(given, reverse.given))]
 
 
 def _shared(g, axes):
@@ -194,8 +195,3 @@ def _shared(g, axes):
 def _summed(g, axes):
     """An argument that every device has whole gets the sum of their cotangents."""
     return lax.psum(g, axes) if axes else g
-
-
-def _unzip(pairs):
-    pairs = list(pairs)
-    return zip(*pairs, strict=True) if pairs else ((), ())

@@ -9,13 +9,14 @@ from jax import lax, typeof
 
 from diffprog._jax_internals import concrete, jaxpr_as_fun, trace_to_closed_jaxpr, user_line, weakref_lru_cache
 from diffprog._jax_internals.operations import passed_on, repeatable, used_inputs
-from diffprog._rules.calls import fill_zeros, pick, split, spread
 from diffprog._rules.loop_checkpoints import Loop
 from diffprog._rules.loops import Reverse, differentiate, settled
 from diffprog._tracer import cotangents
+from diffprog._tracer.cotangents import fill_zeros
 from diffprog._tracer.errors import MissingDerivative
 from diffprog._tracer.rules import rule
 from diffprog._tracer.staging import stage
+from diffprog._util.lists import expand, select, split_list
 
 _checkpoints = jax.make_user_context(64)
 
@@ -51,7 +52,7 @@ def _while(primitive, wanted, args, params):
     live = [next(live_changed) if changes else want for _, want, changes in carry]
 
     def pull(given):
-        sent = dict(zip(order, pull_changed(pick(given, changing)), strict=True))
+        sent = dict(zip(order, pull_changed(select(given, changing)), strict=True))
         for i, (g, changes) in enumerate(zip(given, changing, strict=True), sum(counts)):
             if not changes:
                 sent[i] = cotangents.add(sent[i], g)
@@ -78,14 +79,14 @@ def _arrange(body, cond, num_cond_consts, num_body_consts) -> _Arranged:
     in_cond, in_body = range(num_cond_consts), range(num_cond_consts, num_cond_consts + num_body_consts)
     in_carry = range(num_cond_consts + num_body_consts, num_cond_consts + len(body.in_avals))
     changing = tuple(source != num_body_consts + k for k, source in enumerate(passed_on(body)))
-    order = [*in_cond, *in_body, *pick(in_carry, [not c for c in changing]), *pick(in_carry, changing)]
+    order = [*in_cond, *in_body, *select(in_carry, [not c for c in changing]), *select(in_carry, changing)]
     avals = [*cond.in_avals[:num_cond_consts], *body.in_avals]
 
     def place(operands):
         return [x for _, x in sorted(zip(order, operands, strict=True), key=lambda pair: pair[0])]
 
     def run_body(*operands):
-        return pick(jaxpr_as_fun(body)(*place(operands)[num_cond_consts:]), changing)
+        return select(jaxpr_as_fun(body)(*place(operands)[num_cond_consts:]), changing)
 
     def run_cond(*operands):
         operands = place(operands)
@@ -121,13 +122,13 @@ def _run(loop, wanted, args):
         found = [*[None] * num_consts, *given] if pull_rest is None else pull_rest(given)
         if not taped:
             return found
-        sums, given = split(found, num_consts)
+        sums, given = split_list(found, [num_consts])
         reverse, run = step.stage_reverse(loop.body, num_consts, wanted, tuple(g is not None for g in given))
         sums = fill_zeros(sums, avals[:num_consts], reverse.consts)
         given = fill_zeros(given, avals[num_consts:], reverse.carry)
         for residuals in reversed(taped):
-            sums, given = split(run(sums, given, residuals), len(sums))
-        return spread([*sums, *given], [*reverse.consts, *reverse.carry])
+            sums, given = split_list(run(sums, given, residuals), [len(sums)])
+        return expand([*sums, *given], [*reverse.consts, *reverse.carry])
 
     return carry, wanted[num_consts:], pull
 
@@ -155,7 +156,7 @@ def _tape_iterations(loop, wanted, args, most):
       the carry, whether the loop goes on from there (None if that is unknown), what one iteration is (None if none
       was run), and the residuals of each.
     """
-    consts, carry = split(args, loop.num_consts)
+    consts, carry = split_list(args, [loop.num_consts])
     asked = zip(args, used_inputs(loop.cond), strict=True)
     if loop.of_many or any(used and concrete(x) is None for x, used in asked):
         return carry, None, None, []

@@ -1,22 +1,47 @@
-"""One reverse pass over a tape. It knows neither primitives nor JAX's internals."""
+"""The reverse pass over a tape. It knows neither primitives nor JAX's internals."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
+from typing import Any, NamedTuple
 
 from diffprog._tracer import cotangents
 
 
-def backward(seeds, inputs, visit: Callable | None = None) -> list:
+class Taped(NamedTuple):
+    """What a program that ran on a tape leaves for its reverse pass.
+
+    It holds no value of the program, so that only what the rules keep stays in memory.
+
+    Attributes:
+      places: (node, output number) of each result, None for a result without a gradient.
+      inputs: nodes of the arguments that need a gradient.
+    """
+
+    places: Sequence
+    inputs: Sequence
+
+    @property
+    def active(self) -> tuple[bool, ...]:
+        """Which results depend on an input."""
+        return tuple(place is not None for place in self.places)
+
+    def pull(self, cotangents: Iterable) -> list:
+        """Send cotangents of the results, None for zero, back to the inputs; see `backward`."""
+        pairs = zip(self.places, cotangents, strict=True)
+        return backward([(place, g) for place, g in pairs if place is not None and g is not None], self.inputs)
+
+
+def backward(seeds: Iterable, inputs: Iterable, visit: Callable | None = None) -> list:
     """Send cotangents from results back to inputs.
 
     Args:
-      seeds: ((node, output number), cotangent) of each result that has a gradient.
-      inputs: the nodes of the program's inputs.
+      seeds: pairs ((node, output number), cotangent).
+      inputs: nodes of the program's inputs.
       visit: called as visit(node, cotangents of its results, cotangents that it sends to its arguments) for every
-        node on the way, in reverse order; an input, and a node that nothing came to, sends nothing.
+        node on the way, in reverse order. An input sends nothing, nor does a node that no cotangent reached.
 
     Returns:
-      one cotangent per input: an array, or None where the results do not depend on it.
+      One cotangent per input: an array, or None where the results do not depend on it.
     """
     totals: dict = {}
     at_inputs: dict = {}
@@ -30,7 +55,7 @@ def backward(seeds, inputs, visit: Callable | None = None) -> list:
 
     def send(node):
         arrived = [cotangents.materialize(totals.pop((node, i), None)) for i in range(len(node.avals))]
-        sent = ()
+        sent: Sequence = ()
         if node.backward is None:
             at_inputs[node] = arrived[0]
         elif any(g is not None for g in arrived):
@@ -41,9 +66,10 @@ def backward(seeds, inputs, visit: Callable | None = None) -> list:
         if visit is not None:
             visit(node, arrived, sent)
 
+    seeds = list(seeds)
     for place, cotangent in seeds:
         accumulate(place, cotangent)
-    for node in _in_reverse(place[0] for place, _ in seeds):
+    for node in _last_first(place[0] for place, _ in seeds):
         if node.context is None:
             send(node)
         else:
@@ -53,13 +79,13 @@ def backward(seeds, inputs, visit: Callable | None = None) -> list:
     return [at_inputs.get(node) for node in inputs]
 
 
-def _in_reverse(starts) -> list:
-    """Every node that the starting nodes depend on, last recorded first."""
-    found = set()
+def _last_first(starts: Iterable) -> list[Any]:
+    """Order everything that the starting nodes depend on, the latest on the tape first."""
+    seen = set()
     waiting = list(starts)
     while waiting:
         node = waiting.pop()
-        if node not in found:
-            found.add(node)
+        if node not in seen:
+            seen.add(node)
             waiting.extend(source[0] for source in node.sources if source is not None)
-    return sorted(found, key=lambda node: node.order, reverse=True)
+    return sorted(seen, key=lambda node: node.order, reverse=True)

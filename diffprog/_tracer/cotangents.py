@@ -107,6 +107,18 @@ def materialize(total):
     return _sum(arrays)
 
 
+def fill_zeros(cotangents, avals, mask) -> list:
+    """Select the cotangents of results whose flag is set, with zeros in the place of None.
+
+    Args:
+      cotangents: one per result, None for zero.
+      avals: types of the results.
+      mask: flags of the results.
+    """
+    triples = zip(cotangents, avals, mask, strict=True)
+    return [instantiate(aval) if g is None else g for g, aval, flag in triples if flag]
+
+
 def _sum(arrays):
     total, *rest = arrays
     for x in rest:

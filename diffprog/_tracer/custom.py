@@ -9,7 +9,7 @@ from diffprog._jax_internals import (
     typeof,
     zero_tangent,
 )
-from diffprog._tracer.backward import backward
+from diffprog._util.lists import expand
 
 
 def custom_jvp_call(tape, primitive, fun, jvp, args, symbolic_zeros):
@@ -18,42 +18,28 @@ def custom_jvp_call(tape, primitive, fun, jvp, args, symbolic_zeros):
     Its tangent map t -> jvp(x, t) is linear, so the reverse pass over that map, recorded at zero, is its
     transpose: no transposition machinery is needed.
     """
-    values, sources = zip(*map(tape.untraced, args), strict=True) if args else ((), ())
+    values, sources = tape.untrace(args)
     if all(source is None for source in sources):
         params = {"subfuns": (fun, jvp), "symbolic_zeros": symbolic_zeros}
         return bind_unchanged(primitive, tape.parent, values, params)
 
+    needs_grad = [source is not None for source in sources]
     with set_current_trace(tape.parent):
-        inner = tape.fresh()
-        tangents = []
-        for value, source in zip(values, sources, strict=True):
-            aval = typeof(value)
-            if source is not None:
-                tangents.append(inner.watch(zero_tangent(aval)))
-            elif symbolic_zeros:
-                tangents.append(SymbolicZero(aval.to_tangent_aval()))
-            else:
-                tangents.append(zero_tangent(aval))
-        with set_current_trace(inner):
-            results = jvp.call_wrapped(*values, *tangents)
-    count = len(results) // 2
-    results = [inner.untraced(x)[0] for x in results[:count]] + list(results[count:])
-    places = [None if is_symbolic_zero(t) else inner.untraced(t)[1] for t in results[count:]]
-    starts = [t.node for t, source in zip(tangents, sources, strict=True) if source is not None]
-
-    def pull(cotangents):
-        pairs = zip(places, cotangents, strict=True)
-        seeds = [(place, g) for place, g in pairs if place is not None and g is not None]
-        found = iter(backward(seeds, starts))
-        return [None if source is None else next(found) for source in sources]
-
-    live = [place is not None for place in places]
-    return tape.record(primitive.name, sources, results[:count], live, pull)
+        avals = map(typeof, values)
+        tangents = [
+            SymbolicZero(aval.to_tangent_aval()) if symbolic_zeros and not wanted else zero_tangent(aval)
+            for aval, wanted in zip(avals, needs_grad, strict=True)
+        ]
+        outputs, taped = tape.fresh().run(lambda *dots: jvp.call_wrapped(*values, *dots), tangents, needs_grad)
+    count = len(outputs) // 2
+    taped = taped._replace(places=taped.places[count:])
+    pull = lambda cotangents: expand(taped.pull(cotangents), needs_grad)
+    return tape.record(primitive.name, sources, outputs[:count], taped.active, pull)
 
 
 def custom_vjp_call(tape, primitive, fun, fwd, bwd, args, out_trees, symbolic_zeros):
     """Record a `custom_vjp` function: its `fwd` runs now, its `bwd` in the backward pass."""
-    values, sources = zip(*map(tape.untraced, args), strict=True) if args else ((), ())
+    values, sources = tape.untrace(args)
     if all(source is None for source in sources):
         params = {"subfuns": (fun, fwd, bwd), "out_trees": out_trees, "symbolic_zeros": symbolic_zeros}
         return bind_unchanged(primitive, tape.parent, values, params)

@@ -7,7 +7,8 @@ root is not a number. So the program is staged anew without them; the forward pa
 from typing import NamedTuple
 
 from diffprog._jax_internals import Tracer, closed, jaxpr_as_fun, trace_to_closed_jaxpr, weakref_lru_cache
-from diffprog._tracer.staging import Staged, run_taped, trace_reverse
+from diffprog._tracer.staging import Staged, trace_reverse
+from diffprog._tracer.vjp import run_taped
 
 
 class Part(NamedTuple):
@@ -51,9 +52,9 @@ def _stage_part(jaxpr, wanted, given) -> Part | None:
 
     def forward(*args):
         nonlocal part
-        results, places, inputs = run_taped(jaxpr_as_fun(jaxpr), args, wanted)
-        _, everything, _ = trace_reverse(results, places, inputs, [place is not None for place in places])
-        program, residuals, reached = trace_reverse(results, places, inputs, given)
+        results, taped = run_taped(jaxpr_as_fun(jaxpr), args, wanted)
+        _, everything, _ = trace_reverse(results, taped, taped.active)
+        program, residuals, reached = trace_reverse(results, taped, given)
         position = {id(x): i for i, x in enumerate(everything)}
         constants = [x for x in residuals if id(x) not in position]
         position |= {id(x): len(everything) + i for i, x in enumerate(constants)}

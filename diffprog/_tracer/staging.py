@@ -12,15 +12,14 @@ from diffprog._jax_internals import (
     Tracer,
     instantiate,
     jaxpr_as_fun,
-    set_current_trace,
-    take_current_trace,
     trace_to_closed_jaxpr,
     trace_to_jaxpr,
     typeof,
     weakref_lru_cache,
 )
-from diffprog._tracer.backward import backward
-from diffprog._tracer.tape import Tape
+from diffprog._tracer.backward import Taped
+from diffprog._tracer.vjp import run_taped
+from diffprog._util.lists import expand, select
 
 
 class Staged(NamedTuple):
@@ -58,27 +57,26 @@ def stage(jaxpr, wanted: tuple[bool, ...], reusable: tuple[bool, ...] | None = N
 
     def forward(*args):
         nonlocal staged
-        results, places, inputs = run_taped(jaxpr_as_fun(jaxpr), args, wanted)
-        saved, staged = stage_backward(args, results, places, inputs, reusable)
+        results, taped = run_taped(jaxpr_as_fun(jaxpr), args, wanted)
+        saved, staged = stage_backward(args, results, taped, reusable)
         return [*results, *saved]
 
     program = trace_to_closed_jaxpr(forward, jaxpr.in_avals, "forward")
     return staged._replace(forward=program)
 
 
-def stage_backward(args, results, places, inputs, reusable) -> tuple[list, Staged]:
+def stage_backward(args, results, taped: Taped, reusable) -> tuple[list, Staged]:
     """Stage the reverse pass over a tape as a program of its own.
 
     Args:
-      places: per result its place on the tape, None for one that depends on no input.
-      inputs: the tape's input nodes.
+      taped: the tape that took the arguments to the results.
       reusable: as for `stage`.
 
     Returns:
       the residuals that have to be saved, being neither arguments nor results; what is staged, without `forward`.
     """
-    live = tuple(place is not None for place in places)
-    program, residuals, _ = trace_reverse(results, places, inputs, live)
+    live = taped.active
+    program, residuals, _ = trace_reverse(results, taped, live)
     saved, constants, where = sort_residuals(residuals, [*args, *results], reusable)
     return saved, Staged(None, program, live, where, constants)
 
@@ -93,24 +91,23 @@ def sort_residuals(residuals, known, reusable=None) -> tuple[list, tuple, tuple[
     return saved, tuple(constants), tuple(position[id(x)] for x in residuals)
 
 
-def trace_reverse(results, places, inputs, given):
+def trace_reverse(results, taped: Taped, given):
     """The reverse pass over a tape as a closed jaxpr, its residuals, and which inputs are reached.
 
     Args:
       given: which results have a cotangent. If all live ones have, the jaxpr returns zeros for what is not reached.
     """
-    chosen = [(place, typeof(x)) for x, place, there in zip(results, places, given, strict=True) if there]
-    whole = len(chosen) == sum(place is not None for place in places)
+    chosen = [typeof(x) for x in select(results, given)]
+    whole = len(chosen) == sum(taped.active)
     reached: list[bool] = []
 
     def reverse(*cotangents):
-        seeds = [(place, g) for (place, _), g in zip(chosen, cotangents, strict=True)]
-        found = backward(seeds, inputs)
+        found = taped.pull(expand(cotangents, given))
         reached[:] = [whole or g is not None for g in found]
-        full = (instantiate(node.avals[0]) if g is None else g for g, node in zip(found, inputs, strict=True))
+        full = (instantiate(node.avals[0]) if g is None else g for g, node in zip(found, taped.inputs, strict=True))
         return [g for g, there in zip(full, reached, strict=True) if there]
 
-    program, residuals = trace_to_jaxpr(reverse, [aval.to_ct_aval() for _, aval in chosen], "backward")
+    program, residuals = trace_to_jaxpr(reverse, [aval.to_ct_aval() for aval in chosen], "backward")
     return program, residuals, tuple(reached)
 
 
@@ -120,8 +117,8 @@ def liveness(jaxpr, wanted: tuple[bool, ...]) -> tuple[bool, ...]:
     live: list[bool] = []
 
     def forward(*args):
-        results, places, _ = run_taped(jaxpr_as_fun(jaxpr), args, wanted)
-        live.extend(place is not None for place in places)
+        results, taped = run_taped(jaxpr_as_fun(jaxpr), args, wanted)
+        live.extend(taped.active)
         return results
 
     trace_to_closed_jaxpr(forward, jaxpr.in_avals, "liveness")
@@ -140,21 +137,3 @@ def settle(step, wanted, num_consts, num_carry) -> tuple[bool, ...]:
         if after == carry:
             return wanted
         wanted = (*head, *after, *tail)
-
-
-def run_taped(fun, args, wanted, make=Tape):
-    """Run `fun` on a fresh tape.
-
-    Returns:
-      its results, free of the tape; the place on the tape of each (None for one that depends on no wanted
-      argument); the input nodes of the wanted arguments.
-    """
-    with take_current_trace() as parent:
-        tape = make(parent)
-        with set_current_trace(parent):
-            traced = [tape.watch(x) if want else x for x, want in zip(args, wanted, strict=True)]
-        with set_current_trace(tape):
-            results = fun(*traced)
-        tape.invalidate()
-    results, places = zip(*map(tape.untraced, results), strict=True) if results else ((), ())
-    return list(results), list(places), [x.node for x, want in zip(traced, wanted, strict=True) if want]

@@ -8,7 +8,8 @@ and no array: that is in the rules. Nodes point at their inputs only, so what th
 dropped as soon as the program drops it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 
 from diffprog._jax_internals import (
     Trace,
@@ -20,11 +21,16 @@ from diffprog._jax_internals import (
     typeof,
     user_line,
 )
-from diffprog._jax_internals.sources import same_place
+from diffprog._jax_internals.devices import same_context
 from diffprog._tracer import custom, references
+from diffprog._tracer.backward import Taped
 from diffprog._tracer.errors import MissingDerivative
 from diffprog._tracer.references import Reference
 from diffprog._tracer.rules import rules
+
+reverse_context: ContextVar[Callable] = ContextVar("reverse_context", default=same_context)
+"""Makes a node's `context` when an operation is recorded. Whoever wants more of it restored, as `diffprog.graph` its
+source line, sets another function, which need not be loaded for plain gradients."""
 
 
 class Node:
@@ -110,10 +116,24 @@ class Tape(Trace):
             )
         return value, None
 
+    def untrace(self, values: Sequence):
+        """Apply `untraced` to each of these: their values, and their places."""
+        return zip(*map(self.untraced, values), strict=True) if values else ((), ())
+
+    def run(self, fun: Callable, args: Sequence, needs_grad: Sequence[bool]) -> tuple[list, Taped]:
+        """Record a function of arrays to a sequence of arrays, from start to end; see `diffprog._tracer.vjp`."""
+        with set_current_trace(self.parent):
+            traced = [self.watch(x) if wanted else x for x, wanted in zip(args, needs_grad, strict=True)]
+        with set_current_trace(self):
+            results = fun(*traced)
+        self.invalidate()
+        values, places = self.untrace(results)
+        return list(values), Taped(places, [x.node for x, wanted in zip(traced, needs_grad, strict=True) if wanted])
+
     def write(self, name, sources, results, backward, single) -> Node:
         """Put an operation on the tape."""
         self.size += 1
-        return Node(self.size, name, sources, [typeof(x) for x in results], backward, single, same_place())
+        return Node(self.size, name, sources, [typeof(x) for x in results], backward, single, reverse_context.get()())
 
     def record(self, name, sources, results, live, backward) -> list:
         """Write an operation with a list of results; returns them, traced where `live` and differentiable."""
@@ -130,7 +150,7 @@ class Tape(Trace):
             own = tuple(type(x) is Reference and x._trace is self for x in args)
             if any(own):
                 return references.operate(self, primitive, args, params, own)
-        values, sources = zip(*map(self.untraced, args), strict=True) if args else ((), ())
+        values, sources = self.untrace(args)
         wanted = tuple(source is not None for source in sources)
         if not any(wanted):
             return bind_unchanged(primitive, self.parent, values, params)
@@ -163,7 +183,9 @@ class Tape(Trace):
         return custom.custom_vjp_call(self, primitive, fun, fwd, bwd, args, out_trees, symbolic_zeros)
 
     def process_shard_map(self, primitive, fun, args, /, *, in_specs, **how):
-        return rules[primitive.name](self, primitive, fun, args, in_specs, how)  # a function to run, not a jaxpr
+        # An exception from "a rule knows no tape": JAX hands over a function to run, not a jaxpr, and what it closes
+        # over of this tape is known to nobody else.
+        return rules[primitive.name](self, primitive, fun, args, in_specs, how)
 
     def process_call(self, primitive, fun, args, params, /):
         with set_current_trace(self):  # the call is inlined; JAX before 0.11 only

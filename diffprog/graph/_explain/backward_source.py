@@ -16,13 +16,13 @@ from diffprog._jax_internals import (
     trace_to_closed_jaxpr,
     typeof,
 )
-from diffprog._jax_internals.sources import is_backward, keeping_sources
+from diffprog._jax_internals.sources import is_backward
 from diffprog._tracer.backward import backward
 from diffprog.graph._explain.jaxpr_to_python import Writer
 from diffprog.graph._recording.nodes import Source
 from diffprog.graph._recording.record import is_array, named_leaves
 from diffprog.graph._recording.recorder import NotingTape
-from diffprog.graph._recording.source_lines import source_of_equation
+from diffprog.graph._recording.source_lines import keeping_sources, source_of_equation
 from diffprog.graph._recording.variable_names import assigned_variable
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from diffprog._jax_internals import closed, scan_sizes
-from diffprog._rules.calls import split
+from diffprog._util.lists import split_list
 
 _OPERATORS = {
     "add": "+",
@@ -215,7 +215,7 @@ class Writer:
     def _scan(self, eqn, indent):
         params, (num_consts, num_carry) = eqn.params, scan_sizes(eqn.params)
         operands = [self.read(v) for v in eqn.invars]
-        consts, carry, xs = split(operands, num_consts, num_carry)
+        consts, carry, xs = split_list(operands, [num_consts, num_carry])
         arguments = [("carry", num_carry), ("row", len(xs))]
         name, results = self._function("step", params["jaxpr"], consts, arguments, indent)
         self.lines.append(f"{indent}    return {_tuple(results[:num_carry])}, {_tuple(results[num_carry:])}")
@@ -227,7 +227,7 @@ class Writer:
     def _while(self, eqn, indent):
         params = eqn.params
         operands = [self.read(v) for v in eqn.invars]
-        cond_consts, body_consts, carry = split(operands, params["cond_nconsts"], params["body_nconsts"])
+        cond_consts, body_consts, carry = split_list(operands, [params["cond_nconsts"], params["body_nconsts"]])
         goes_on, results = self._function("goes_on", params["cond_jaxpr"], cond_consts, [("carry", len(carry))], indent)
         self.lines.append(f"{indent}    return {results[0]}")
         body, results = self._function("body", params["body_jaxpr"], body_consts, [("carry", len(carry))], indent)

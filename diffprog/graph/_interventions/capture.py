@@ -30,8 +30,8 @@ from diffprog._jax_internals import (
 )
 from diffprog._jax_internals.checkpoints import bind_checkpoint
 from diffprog._jax_internals.marking import Mark, is_marked, jaxprs_in, perturbed, stacked
-from diffprog._rules.calls import split
 from diffprog._tracer.rules import rule
+from diffprog._util.lists import split_list
 
 
 class Exposer(Trace):
@@ -164,7 +164,7 @@ def _expose(jaxpr, owner, perturb, before, after):
     own = [aval for _, aval in marks_in(jaxpr, owner)]
 
     def run(*operands):
-        args, _, perturbations = split(operands, len(jaxpr.in_avals), len(others[0]) if perturb else 0)
+        args, _, perturbations = split_list(operands, [len(jaxpr.in_avals), len(others[0]) if perturb else 0])
         supply = iter(perturbations)
         with take_current_trace() as parent:
             next_one = (lambda aval: next(supply)) if perturb else None
@@ -183,14 +183,16 @@ def _jit(owner, marks, params, args, perturbations):
     jaxpr = expose(params["jaxpr"], owner, bool(perturbations))
     count = len(params["jaxpr"].out_avals)
     inputs, outputs = [*range(len(args)), *[None] * len(perturbations)], [*range(count), *[None] * len(marks)]
-    return split(bind_jit(jaxpr, [*args, *perturbations], params, inputs, outputs), count)
+    return split_list(bind_jit(jaxpr, [*args, *perturbations], params, inputs, outputs), [count])
 
 
 def _scan(owner, marks, params, args, perturbations):
-    constants, carry, xs = split(args, *scan_sizes(params))
+    constants, carry, xs = split_list(args, scan_sizes(params))
     jaxpr = expose(params["jaxpr"], owner, bool(perturbations))
     how = {name: params[name] for name in ("length", "reverse", "unroll")}
-    return split(bind_scan(jaxpr, constants, carry, [*xs, *perturbations], **how), len(params["jaxpr"].out_avals))
+    return split_list(
+        bind_scan(jaxpr, constants, carry, [*xs, *perturbations], **how), [len(params["jaxpr"].out_avals)]
+    )
 
 
 def _cond(owner, marks, params, args, perturbations):
@@ -203,7 +205,7 @@ def _cond(owner, marks, params, args, perturbations):
         branches.append(_expose(branch, owner, bool(perturbations), *others))
         position = end
     outputs = bind_cond(index, branches, [*operands, *perturbations], params)
-    return split(outputs, len(params["branches"][0].out_avals))
+    return split_list(outputs, [len(params["branches"][0].out_avals)])
 
 
 def _checkpoint(owner, marks, params, args, perturbations):
@@ -212,14 +214,14 @@ def _checkpoint(owner, marks, params, args, perturbations):
         prevent_cse = (*prevent_cse, *[True] * len(perturbations))
     how = {"policy": params["policy"], "differentiated": params["differentiated"], "prevent_cse": prevent_cse}
     outputs = bind_checkpoint(expose(jaxpr, owner, bool(perturbations)), [*args, *perturbations], **how)
-    return split(outputs, len(jaxpr.out_avals))
+    return split_list(outputs, [len(jaxpr.out_avals)])
 
 
 def _in_place(owner, marks, params, args, perturbations):
     """A call without options of its own."""
     jaxpr = next(closed(params[name]) for name in ("jaxpr", "call_jaxpr", "call", "fwd_jaxpr") if name in params)
     outputs = jaxpr_as_fun(expose(jaxpr, owner, bool(perturbations)))(*args, *perturbations)
-    return split(outputs, len(jaxpr.out_avals))
+    return split_list(outputs, [len(jaxpr.out_avals)])
 
 
 _exposed = {"jit": _jit, "scan": _scan, "cond": _cond, "remat2": _checkpoint, "checkpoint": _checkpoint}

@@ -8,7 +8,7 @@ from jax import lax
 
 from diffprog._jax_internals import closed, concrete, scan_sizes, set_current_trace
 from diffprog._jax_internals.operations import count_operations
-from diffprog._rules.calls import split
+from diffprog._util.lists import split_list
 
 written_out: dict[str, Callable] = {}
 """Per primitive (recorder, arguments, parameters) -> results; None to keep it as one node."""
@@ -48,7 +48,7 @@ def _scan(recorder, args, params):
         if length:
             _too_long(recorder, "scan", length)
         return None
-    consts, carry, xs = split(args, *scan_sizes(params))
+    consts, carry, xs = split_list(args, scan_sizes(params))
     num_carry = len(carry)
     with recorder.called():
         with set_current_trace(recorder):
@@ -65,7 +65,7 @@ def _scan(recorder, args, params):
 @_writes_out("while")
 def _while(recorder, args, params):
     """Iteration by iteration, as long as there is room; the rest of them is one node."""
-    cond_consts, body_consts, carry = split(args, params["cond_nconsts"], params["body_nconsts"])
+    cond_consts, body_consts, carry = split_list(args, [params["cond_nconsts"], params["body_nconsts"]])
     cond, body = params["cond_jaxpr"], params["body_jaxpr"]
     size, i = count_operations(cond) + count_operations(body), 0
     if not recorder.has_room_for(size):
