@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from demos import networks
+from diffprog.cli import _networks as networks
 
 
 def _normal(rng, *shape):

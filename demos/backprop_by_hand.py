@@ -1,63 +1,11 @@
-"""Backpropagation on paper: one gradient step of a two-layer network, with every number of the tape.
+"""Derive one gradient step of a two-layer network, with every number of the tape.
 
     python -m demos.backprop_by_hand
 
-The network is x1 = W0 x0, x2 = tanh(x1), x3 = W1 x2 with the loss (x3 - y)^2 / 2. The program is recorded while it
-runs; the derivation that is printed is read from the recording, and so is the page that is written, on which the step
-can be walked through: forward, back, and the update.
+The command `diffprog backprop-by-hand`, run from a clone.
 """
 
-import argparse
-from pathlib import Path
-
-import jax
-import numpy as np
-from jax import lax
-
-import diffprog as dp
-from demos.command_line import add_engine
-
-W0 = np.array([[1.0, -3.0], [0.2, 1.0]], np.float32)
-W1 = np.array([1.0, -1.0], np.float32)
-X0 = np.array([1.0, 0.1], np.float32)
-TARGET = np.float32(0.5)
-
-
-def loss(W0, W1):
-    x1 = lax.dot(W0, X0)
-    x2 = lax.tanh(x1)
-    x3 = lax.dot(W1, x2)
-    e = lax.sub(x3, TARGET)
-    e2 = lax.square(e)
-    return lax.mul(e2, np.float32(0.5))
-
-
-def number(array) -> str:
-    text = np.array2string(np.asarray(array), formatter={"float_kind": lambda x: f"{x:.4g}"}, separator=", ")
-    return " ".join(text.split())
-
-
-def main(argv=None):
-    parser = argparse.ArgumentParser(prog="python -m demos.backprop_by_hand", description=__doc__.split("\n\n")[0])
-    parser.add_argument("--step", type=float, default=0.2, help="length of the gradient step (default %(default)s)")
-    page = Path("out/backprop_by_hand.html")
-    parser.add_argument("--page", type=Path, default=page, metavar="FILE", help="the page (default %(default)s)")
-    add_engine(parser)  # jax has no tape to print: the update alone is shown
-    options = parser.parse_args(argv)
-
-    if options.engine == "jax":
-        gradients = jax.grad(loss, argnums=(0, 1))(W0, W1)
-    else:
-        recording = dp.record(loss)(W0, W1).backward()
-        print(recording.explain())
-        gradients = [node.gradient for node in recording.inputs]
-    print(f"\nUpdate: parameter - {options.step:g} * gradient")
-    for name, parameter, gradient in zip(("W0", "W1"), (W0, W1), gradients, strict=True):
-        print(f"  new {name} = {number(parameter - np.float32(options.step) * gradient)}")
-    if options.engine != "jax":
-        recording.html(options.page, step_size=options.step)
-        print(f"\nwrote {options.page}: open it in a browser and press the space bar")
-
+from diffprog.cli._backprop_by_hand import main
 
 if __name__ == "__main__":
-    main()
+    main(prog="python -m demos.backprop_by_hand")

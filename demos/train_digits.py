@@ -1,88 +1,11 @@
-"""Train the two small networks of `assets/digits_networks.npz`: one on digits, one on attacked digits.
+"""Train the two networks for digits that come with the package.
 
-python -m demos.train_digits --out out/digits_networks.npz
+    python -m demos.train_digits --out out/digits_networks.npz
+
+The command `diffprog train-digits`, run from a clone.
 """
 
-import argparse
-from pathlib import Path
-
-import jax
-import optax
-
-from demos.command_line import add_engine, launch, positive
-from diffprog import attack
-from diffprog.fit import fit, load_digits, mlp
-from diffprog.models import _digits as digits
-
-EPSILON = 0.15
-NAMES = {"digits": "plain", "digits_robust": "adversarial"}
-
-
-def main(arguments=None):
-    launch("train_digits", parser(), run, arguments)
-
-
-def parser():
-    sizes = "-".join(map(str, digits.SIZES))
-    parser = argparse.ArgumentParser(
-        prog="python -m demos.train_digits",
-        description=f"Train a {sizes} ReLU network on 1440 handwritten digits twice: on the digits as they are, and on "
-        f"digits that seven steps of projected gradient descent have changed by up to {EPSILON} in "
-        "L-infinity, anew in every step. Prints accuracies under attack and writes the weights.",
-    )
-    parser.add_argument("--epochs", type=positive, default=100, help="passes over the training set (default: 100)")
-    parser.add_argument("--seed", type=int, default=0, help="decides weights, order and attacks (default: 0)")
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default="out/digits_networks.npz",
-        metavar="FILE",
-        help="where the weights go (default: %(default)s)",
-    )
-    add_engine(parser)
-    return parser
-
-
-def run(options):
-    train, test = load_digits()
-    key = jax.random.key(options.seed)
-    batch = 48
-    rate = optax.cosine_decay_schedule(2e-3, options.epochs * len(train.labels) // batch)
-    networks = {}
-    for name, caption in NAMES.items():
-        perturb = attack.adversarial(epsilon=EPSILON, engine=options.engine) if name == "digits_robust" else None
-        fitted = fit(
-            mlp.apply,
-            mlp.initialize(jax.random.fold_in(key, 0), digits.SIZES),
-            train,
-            test,
-            optax.adamw(rate, weight_decay=1e-3),
-            batch=batch,
-            epochs=options.epochs,
-            key=jax.random.fold_in(key, 1),
-            perturb=perturb,
-            engine=options.engine,
-            progress=caption,
-        )
-        networks[name] = jax.tree.map(jax.device_get, fitted.parameters)
-    digits.save(networks, options.out)
-    for name in NAMES:
-        model = digits.model(name, networks[name])
-        found = attack.pgd(
-            model,
-            test.inputs.reshape(-1, 8, 8, 1),
-            test.labels,
-            key=jax.random.key(options.seed),
-            epsilon=EPSILON,
-            early_stop=True,
-            engine=options.engine,
-        )
-        print(
-            f"{NAMES[name]:12} {found.clean_accuracy:.1%} right on {len(test.labels)} new digits, "
-            f"{found.robust_accuracy:.1%} after an attack of {EPSILON}"
-        )
-    print(f"weights in {options.out}")
-
+from diffprog.cli._train_digits import main
 
 if __name__ == "__main__":
-    main()
+    main(prog="python -m demos.train_digits")

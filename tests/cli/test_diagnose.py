@@ -2,7 +2,7 @@
 
 import pytest
 
-from demos import diagnose
+from diffprog.cli import _diagnose as command
 from diffprog.cli._broken_programs import BROKEN, HEALTHY
 from tests.diagnosis.test_corpus import broken
 
@@ -29,13 +29,13 @@ def own_module(tmp_path, monkeypatch):
 
 def refused(arguments, capsys):
     with pytest.raises(SystemExit) as stop:
-        diagnose.main(arguments)
+        command.main(arguments)
     assert stop.value.code == 2
     return capsys.readouterr().err.splitlines()[-1]
 
 
 def test_list(capsys):
-    diagnose.main(["--list"])
+    command.main(["--list"])
     printed = capsys.readouterr().out
     assert f"{len(BROKEN)} broken programs" in printed
     for name, make in (BROKEN | HEALTHY).items():
@@ -43,7 +43,7 @@ def test_list(capsys):
 
 
 def test_a_program_of_the_list(capsys):
-    diagnose.main(["masked_distance", "forgotten_bias", "double_where_distance"])
+    command.main(["masked_distance", "forgotten_bias", "double_where_distance"])
     printed = capsys.readouterr().out
     line = broken["masked_distance"].line
     assert f"born at _broken_programs.py:{line}  distance = jnp.sqrt(squared)" in printed
@@ -53,7 +53,7 @@ def test_a_program_of_the_list(capsys):
 
 
 def test_a_program_of_ones_own(own_module, capsys):
-    diagnose.main(["own_program:mine", "--memory"])
+    command.main(["own_program:mine", "--memory"])
     printed = capsys.readouterr().out
     assert "born at own_program.py:4  return jnp.sqrt(jnp.vdot(x, x))" in printed
     assert "the backward pass keeps" in printed

@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from demos import feature_visualization
 from diffprog import images
+from diffprog.cli import _visualize as command
 from diffprog.visualize import activation_grid, channel, dream, layer, logit, neuron, recipe, render
 from diffprog.visualize.gallery import read_cards
 from tests.visualize import small
@@ -12,7 +12,7 @@ from tests.visualize import small
 
 def run(tmp_path, *arguments):
     path = tmp_path / "new" / "sheet.png"
-    feature_visualization.main([*arguments, "--out", str(path)])
+    command.main([*arguments, "--out", str(path)])
     return np.asarray(Image.open(path))
 
 
@@ -34,7 +34,7 @@ def test_a_class_by_name_with_our_own_gradients(tmp_path):
 
 
 def test_layers_are_listed_with_shapes(capsys):
-    feature_visualization.main(["list-layers"])
+    command.main(["list-layers"])
     lines = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
     assert lines[1] == ["stem", "112 x 112 x 32"]
     assert ["blocks.3.expand", "56 x 56 x 144"] in lines
@@ -57,7 +57,7 @@ def test_layers_are_listed_with_shapes(capsys):
 )
 def test_bad_input_ends_in_one_sentence(arguments, message, capsys):
     with pytest.raises(SystemExit) as ended:
-        feature_visualization.main(arguments)
+        command.main(arguments)
     assert ended.value.code == 2
     error = capsys.readouterr().err
     assert message in error
@@ -65,10 +65,10 @@ def test_bad_input_ends_in_one_sentence(arguments, message, capsys):
 
 
 def test_the_default_sheet_names_units_that_exist():
-    model = feature_visualization.models.load("efficientnet_lite0")
-    for unit in feature_visualization.SHEET:
-        feature_visualization.objective(model, unit)
-    captions = [feature_visualization.caption(model, unit) for unit in feature_visualization.SHEET]
+    model = command.models.load("efficientnet_lite0")
+    for unit in command.SHEET:
+        command.objective(model, unit)
+    captions = [command.caption(model, unit) for unit in command.SHEET]
     classes = [caption for caption in captions if caption.startswith("class")]
     assert (len(captions) - len(classes), len(classes)) == (8, 2)
 
@@ -80,15 +80,15 @@ def test_the_default_sheet_names_units_that_exist():
 def tiny(monkeypatch, tmp_path):
     """The small network in place of the real one, and a photograph: (model, run a command, its path)."""
     model = small.model()
-    monkeypatch.setattr(feature_visualization.models, "load", lambda name: model)
+    monkeypatch.setattr(command.models, "load", lambda name: model)
     photograph = tmp_path / "seen" / "photograph.png"
     images.save_png(photograph, np.random.default_rng(0).uniform(size=(40, 30, 3)).astype(np.float32))
-    return model, feature_visualization.main, photograph
+    return model, command.main, photograph
 
 
 def test_words_name_objectives(tiny):
     model, *_ = tiny
-    meant = lambda unit: feature_visualization.objective(model, unit)
+    meant = lambda unit: command.objective(model, unit)
     assert meant("units:2") == channel("units", 2)
     assert meant("units:2@-1,3") == neuron("units", 2, -1, 3)
     assert meant("units") == layer("units")
@@ -119,7 +119,7 @@ def test_snapshots_and_several_sides_of_a_unit(tiny, tmp_path):
         ]
     )
     sheet = images.read_image(out)
-    target = channel("units", 1) + 2 * feature_visualization.diversity("units")
+    target = channel("units", 1) + 2 * command.diversity("units")
     how = recipe(model, target, size=12).options | {"steps": 2}
     drawn = render(model, target, num_images=2, key=jax.random.key(0), **how)
     expected = images.contact_sheet([*drawn.images] * 2, ["units\nchannel 1\nafter 2 steps"] * 4, columns=2)

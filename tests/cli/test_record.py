@@ -4,12 +4,12 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from demos import see_a_graph
+from diffprog.cli import _record as command
 
 
 @pytest.mark.parametrize("example, word", [("mlp", "first"), ("rnn", "scan[9]"), ("nan", "NaN")])
 def test_prints_the_tree_and_writes_the_files(example, word, tmp_path, capsys):
-    see_a_graph.main(["--example", example, "--out", str(tmp_path)])
+    command.main(["--example", example, "--out", str(tmp_path)])
     printed = capsys.readouterr().out
     assert word in printed
     assert sorted(path.name for path in tmp_path.iterdir()) == ["graph.dot", "graph.html", "graph.svg"]
@@ -20,14 +20,14 @@ def test_prints_the_tree_and_writes_the_files(example, word, tmp_path, capsys):
 
 def test_a_glob_without_a_match_is_one_sentence(tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
-        see_a_graph.main(["--open", "encoder", "--out", str(tmp_path)])
+        command.main(["--open", "encoder", "--out", str(tmp_path)])
     assert stop.value.code == 2
-    assert "see_a_graph: open='encoder' matches no group of nodes; the nearest are" in capsys.readouterr().err
+    assert "diffprog record: open='encoder' matches no group of nodes; the nearest are" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
 def test_help(capsys):
     with pytest.raises(SystemExit) as stop:
-        see_a_graph.main(["--help"])
+        command.main(["--help"])
     assert stop.value.code == 0
     assert "--example" in capsys.readouterr().out

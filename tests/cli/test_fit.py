@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from demos import fit_parameters
+from diffprog.cli import _fit as command
 from diffprog.optimize import ENGINES
 
 
@@ -14,7 +14,7 @@ def accuracies(printed):
 
 def test_default_run_learns_the_digits_and_draws(tmp_path, capsys):
     picture = tmp_path / "new" / "curves.png"
-    fit_parameters.main(["--out", str(picture)])
+    command.main(["--out", str(picture)])
     printed = capsys.readouterr().out
     rows = accuracies(printed)
     assert len(rows) == 6 and max(rows) >= 97 and min(rows) > 90
@@ -25,10 +25,10 @@ def test_default_run_learns_the_digits_and_draws(tmp_path, capsys):
 
 
 def test_seed_and_engine(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(fit_parameters, "VARIANTS", fit_parameters.VARIANTS[:4:3])
+    monkeypatch.setattr(command, "VARIANTS", command.VARIANTS[:4:3])
 
     def printed(*options):
-        fit_parameters.main(["--epochs", "1", "--out", str(tmp_path / "curves.png"), *options])
+        command.main(["--epochs", "1", "--out", str(tmp_path / "curves.png"), *options])
         return capsys.readouterr().out
 
     ours, theirs = (printed("--engine", engine) for engine in ENGINES)
@@ -41,6 +41,6 @@ def test_seed_and_engine(tmp_path, capsys, monkeypatch):
 )
 def test_bad_input_exits_with_2(options, capsys):
     with pytest.raises(SystemExit) as stopped:
-        fit_parameters.main(["--epochs", "1", "--engine", "jax", *options])
+        command.main(["--epochs", "1", "--engine", "jax", *options])
     assert stopped.value.code == 2
-    assert "fit_parameters: " in capsys.readouterr().err
+    assert "diffprog fit: " in capsys.readouterr().err

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import diffprog as dp
-from demos import compare_with_jax
-from demos.networks import NETWORKS
+from diffprog.cli import _compare as command
+from diffprog.cli._networks import NETWORKS
 
 
 @pytest.mark.parametrize("name", [name for name in NETWORKS if name not in ("efficientnet_lite0", "equilibrium")])
@@ -40,7 +40,7 @@ def test_gradient_of_the_network_that_jax_does_not_reverse():
 
 def test_reports_are_printed_and_written(capsys, tmp_path):
     file = tmp_path / "report.json"
-    compare_with_jax.main(["chain", "equilibrium", "--seconds", "0", "--json", str(file)])
+    command.main(["chain", "equilibrium", "--seconds", "0", "--json", str(file)])
     printed = capsys.readouterr().out
     assert "gradient from jax.grad: " in printed and "from central differences, where JAX raises: " in printed
     reports = json.loads(file.read_text())
@@ -56,7 +56,7 @@ def test_a_function_of_the_users_own(capsys, tmp_path, monkeypatch):
         "def bad():\n    return 3\n"
     )
     monkeypatch.chdir(tmp_path)
-    compare_with_jax.main(["--function", "mine:make", "--seconds", "0"])
+    command.main(["--function", "mine:make", "--seconds", "0"])
     assert "float32[3]" in capsys.readouterr().out
     for spec, words in [
         ("mine:bad", "must return"),
@@ -65,14 +65,14 @@ def test_a_function_of_the_users_own(capsys, tmp_path, monkeypatch):
         ("mine", "MODULE:NAME"),
     ]:
         with pytest.raises(SystemExit) as stop:
-            compare_with_jax.main(["--function", spec])
+            command.main(["--function", spec])
         assert stop.value.code == 2
         assert words in capsys.readouterr().err
 
 
 def test_unknown_network(capsys):
     with pytest.raises(SystemExit) as stop:
-        compare_with_jax.main(["lstn"])
+        command.main(["lstn"])
     assert stop.value.code == 2
     assert "lstm" in capsys.readouterr().err
 

@@ -1,12 +1,13 @@
 import re
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from demos import adversarial_attack
 from diffprog import attack, models
+from diffprog.cli import _attack as command
 from diffprog.images import network_crop, read_image
 
 LOAD = lru_cache(models.load)  # compiled once for all the tests
@@ -18,7 +19,7 @@ def one_model(monkeypatch):
 
 
 def test_the_cat_becomes_an_ostrich_on_disk(tmp_path, capsys):
-    adversarial_attack.main(["--out", str(tmp_path / "new" / "cat.png")])
+    command.main(["--out", str(tmp_path / "new" / "cat.png")])
     printed = capsys.readouterr().out
     assert "the attack survives saving" in printed and "photograph    tiger cat" in printed
     assert Image.open(tmp_path / "new" / "cat.png").size == (1200, 600)
@@ -27,16 +28,16 @@ def test_the_cat_becomes_an_ostrich_on_disk(tmp_path, capsys):
     model = models.load("efficientnet_lite0")
     name, index, probability = model.top(saved[None], 1)[0][0]
     assert index == 9 and name.startswith("ostrich") and probability > 0.99
-    steps = np.round((saved - network_crop(read_image(adversarial_attack.CAT))) * 255)
+    steps = np.round((saved - network_crop(read_image(command.CAT))) * 255)
     assert np.abs(steps).max() == 4
 
 
 def test_untargeted_l2_and_engine(tmp_path, capsys):
-    rocket = adversarial_attack.CAT.with_name("rocket.jpg")
+    rocket = Path(__file__).parents[2] / "assets" / "rocket.jpg"
     arguments = [str(rocket), "--target", "none", "--norm", "l2", "--epsilon", "0.8", "--steps", "3", "--out"]
     printed = []
     for engine in ("diffprog", "jax"):
-        adversarial_attack.main([*arguments, str(tmp_path / "picture.png"), "--engine", engine])
+        command.main([*arguments, str(tmp_path / "picture.png"), "--engine", engine])
         printed.append(capsys.readouterr().out)
     for text in printed:
         assert "photograph    missile" in text and "perturbed     missile" not in text
@@ -47,7 +48,7 @@ def test_untargeted_l2_and_engine(tmp_path, capsys):
 
 
 def test_a_failure_is_called_one(tmp_path, capsys):
-    adversarial_attack.main(["--epsilon", "1e-6", "--steps", "5", "--out", str(tmp_path / "x.png")])
+    command.main(["--epsilon", "1e-6", "--steps", "5", "--out", str(tmp_path / "x.png")])
     printed = capsys.readouterr().out
     assert "no success in 5 steps" in printed and "nothing to survive" in printed and "survives" not in printed
 
@@ -77,9 +78,9 @@ def test_a_failure_is_called_one(tmp_path, capsys):
 )
 def test_bad_input_exits_with_2_and_one_sentence(arguments, sentence, tmp_path, capsys):
     (tmp_path / "text.png").write_text("no image")
-    (tmp_path / "cut.png").write_bytes(adversarial_attack.CAT.read_bytes()[:20_000])
+    (tmp_path / "cut.png").write_bytes(command.CAT.read_bytes()[:20_000])
     with pytest.raises(SystemExit) as stopped:
-        adversarial_attack.main([argument.format(folder=tmp_path) for argument in arguments])
+        command.main([argument.format(folder=tmp_path) for argument in arguments])
     error = capsys.readouterr().err
     assert stopped.value.code == 2 and sentence in error and "Traceback" not in error
     assert not list(tmp_path.glob("*_image.png"))
@@ -88,14 +89,14 @@ def test_bad_input_exits_with_2_and_one_sentence(arguments, sentence, tmp_path, 
 @pytest.mark.slow
 def test_a_search_for_the_smallest_survives_or_not(tmp_path, capsys):
     """DDN keeps to 256 levels: what it finds is what the PNG holds, and smaller than the budget of the default."""
-    adversarial_attack.main(
+    command.main(
         ["--attack", "ddn", "--target", "none", "--steps", "20", "--survive", "--out", str(tmp_path / "cat.png")]
     )
     printed = capsys.readouterr().out
     size, saved = (float(each) for each in re.findall(r"L2 ([\d.]+)", printed))
     assert 0 < size < 1 and saved == size and "the attack survives saving" in printed
     assert re.search(r"^PNG +the attack survives$", printed, re.M)
-    cat = adversarial_attack.CAT
+    cat = command.CAT
     before = models.load("efficientnet_lite0").top(network_crop(read_image(cat))[None], 1)[0][0][1]
     compressed = attack.survival(LOAD("efficientnet_lite0"), read_image(tmp_path / "cat_image.png")[None], [before])
     verdict = "survives" if compressed["JPEG, quality 50"][0] else "is gone"
@@ -104,7 +105,7 @@ def test_a_search_for_the_smallest_survives_or_not(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_a_curve_of_eight_budgets(tmp_path, capsys):
-    adversarial_attack.main(["--steps", "4", "--curve", "--epsilon", "8/255", "--out", str(tmp_path / "cat.png")])
+    command.main(["--steps", "4", "--curve", "--epsilon", "8/255", "--out", str(tmp_path / "cat.png")])
     rows = capsys.readouterr().out.split("L-infinity  ")[-1].splitlines()[1:10]
     assert [row.split()[0] for row in rows] == ["0", *(f"{level}.00/255" for level in range(1, 9))]
     ostrich = [float(row.split()[2].rstrip("%")) for row in rows]
@@ -130,16 +131,16 @@ def test_an_evaluation_of_the_digits(tmp_path, capsys):
         str(tmp_path / "report"),
     ]
     with pytest.raises(SystemExit):
-        adversarial_attack.main(arguments)
-    assert "fgsm has no number of steps to choose" in capsys.readouterr().err
+        command.main(arguments)
+    assert "fgsm takes no --max-steps; found 10" in capsys.readouterr().err
     arguments.remove("--steps"), arguments.remove("10")
-    adversarial_attack.main(arguments)
+    command.main(arguments)
     printed = capsys.readouterr().out
     assert "98.3 % of 357 images are right" in printed and "worst case" in printed
     assert (tmp_path / "report" / "report.html").is_file() and (tmp_path / "report" / "curves.png").is_file()
 
 
 def test_the_list_of_attacks_is_the_one_in_the_readme(capsys):
-    adversarial_attack.main(["--list-attacks"])
-    readme = (adversarial_attack.CAT.parents[1] / "diffprog" / "attack" / "README.md").read_text()
+    command.main(["--list-attacks"])
+    readme = (command.CAT.parents[2] / "attack" / "README.md").read_text()
     assert capsys.readouterr().out in readme

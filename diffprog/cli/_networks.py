@@ -1,4 +1,4 @@
-"""Small networks whose gradients `demos.compare_with_jax` compares: each is a function and its arguments."""
+"""Networks whose gradients `diffprog compare` compares: each makes a function and its arguments."""
 
 import itertools
 

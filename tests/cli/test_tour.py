@@ -2,7 +2,7 @@
 
 import pytest
 
-from demos import tour
+from diffprog.cli import _tour as tour
 
 
 @pytest.mark.parametrize("number", range(1, len(tour.STOPS) + 1))

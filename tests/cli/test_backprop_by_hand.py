@@ -2,7 +2,7 @@
 
 import pytest
 
-from demos import backprop_by_hand
+from diffprog.cli import _backprop_by_hand as command
 
 DERIVATION = """\
 Given
@@ -11,12 +11,12 @@ Given
   X0  = [1, 0.1]
 
 Forward
-  x1    = W0 X0     = [0.7, 0.3]        backprop_by_hand.py
-  x2    = tanh x1   = [0.6044, 0.2913]  backprop_by_hand.py
-  x3    = W1 x2     = 0.3131            backprop_by_hand.py
-  e     = x3 - 0.5  = -0.1869           backprop_by_hand.py
-  e2    = e²        = 0.03495           backprop_by_hand.py
-  loss  = e2 * 0.5  = 0.01747           backprop_by_hand.py
+  x1    = W0 X0     = [0.7, 0.3]        _backprop_by_hand.py
+  x2    = tanh x1   = [0.6044, 0.2913]  _backprop_by_hand.py
+  x3    = W1 x2     = 0.3131            _backprop_by_hand.py
+  e     = x3 - 0.5  = -0.1869           _backprop_by_hand.py
+  e2    = e²        = 0.03495           _backprop_by_hand.py
+  loss  = e2 * 0.5  = 0.01747           _backprop_by_hand.py
 
 Backward: the gradient of loss with respect to every value, from the last to the first
   dloss/dloss  where it starts               = 1
@@ -33,9 +33,9 @@ UPDATES = ["new W0 = [[1.024, -2.998], [0.1658, 0.9966]]", "new W1 = [1.023, -0.
 
 def test_the_derivation(tmp_path, capsys):
     page = tmp_path / "page.html"
-    backprop_by_hand.main(["--page", str(page)])
-    printed = "\n".join(line.partition("backprop_by_hand.py:")[0] for line in capsys.readouterr().out.split("\n"))
-    wanted = "\n".join(line.partition("backprop_by_hand.py")[0] for line in DERIVATION.split("\n"))
+    command.main(["--page", str(page)])
+    printed = "\n".join(line.partition("_backprop_by_hand.py:")[0] for line in capsys.readouterr().out.split("\n"))
+    wanted = "\n".join(line.partition("_backprop_by_hand.py")[0] for line in DERIVATION.split("\n"))
     assert wanted in printed
     for line in UPDATES:
         assert line in printed
@@ -43,7 +43,7 @@ def test_the_derivation(tmp_path, capsys):
 
 
 def test_jax_makes_the_same_update(capsys):
-    backprop_by_hand.main(["--engine", "jax"])
+    command.main(["--engine", "jax"])
     printed = capsys.readouterr().out
     for line in UPDATES:
         assert line in printed
@@ -51,6 +51,6 @@ def test_jax_makes_the_same_update(capsys):
 
 def test_help(capsys):
     with pytest.raises(SystemExit) as stop:
-        backprop_by_hand.main(["--help"])
+        command.main(["--help"])
     assert stop.value.code == 0
     assert "--step" in capsys.readouterr().out

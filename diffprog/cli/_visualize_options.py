@@ -1,23 +1,20 @@
-"""The command line of `demos.feature_visualization`."""
+"""The options of `diffprog visualize`."""
 
 import argparse
 
-from demos.command_line import add_engine, positive
+from diffprog.cli._command_line import add_engine, command_parser, positive
 from diffprog.models._zoo import NETWORKS
 from diffprog.visualize._rendering.recipes import RECIPES
 
-NAME = "feature_visualization"
 
-
-def parser(description, commands):
-    parser = argparse.ArgumentParser(
-        prog=f"python -m demos.{NAME}", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    commands_of = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, help="one of those above")
-    for name in commands:
-        own = commands_of.add_parser(name, description=HELP[name])
-        own.add_argument("--network", choices=list(NETWORKS), default="efficientnet_lite0", help="(%(default)s)")
-        OPTIONS[name](own)
+def make_parser(prog: str, description: str) -> argparse.ArgumentParser:
+    """Make the parser of the command line, with a parser for each subcommand."""
+    parser = command_parser(prog, description)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, help="one of those above")
+    for name, add_options in OPTIONS.items():
+        command = commands.add_parser(name, description=HELP[name])
+        command.add_argument("--network", choices=list(NETWORKS), default="efficientnet_lite0", help="(%(default)s)")
+        add_options(command)
     return parser
 
 
@@ -48,7 +45,9 @@ def _common(own, out, units="*"):
 
 def _drawing(own, out, size="side of each picture in pixels (by the recipe)"):
     own.add_argument("--size", type=positive, help=size)
-    own.add_argument("--steps", type=positive, help="steps of gradient ascent (by the recipe)")
+    own.add_argument(
+        "--max-steps", "--steps", type=positive, metavar="N", help="steps of gradient ascent (by the recipe)"
+    )
     own.add_argument("--seed", type=int, default=0, help="the same seed gives the same pictures, bit for bit (0)")
     if out:
         own.add_argument("--out", default=out, metavar="PATH", help="where the result goes (%(default)s)")
@@ -56,8 +55,15 @@ def _drawing(own, out, size="side of each picture in pixels (by the recipe)"):
 
 
 def _render(own):
-    _common(own, f"out/{NAME}.png")
-    own.add_argument("--count", type=positive, default=1, help="pictures of each unit, made to differ (1)")
+    _common(own, "out/feature_visualization.png")
+    own.add_argument(
+        "--num-images",
+        "--count",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="pictures of each unit, made to differ (1)",
+    )
     own.add_argument("--diversity", type=float, default=2.0, help="weight of their difference (%(default)s)")
     own.add_argument("--diversity-layer", default="blocks.5", metavar="LAYER", help="where they differ (%(default)s)")
     own.add_argument(
@@ -85,7 +91,7 @@ def _gallery(own):
 
 def _pages(own, out, units):
     _common(own, out, units)
-    own.add_argument("--batch", type=positive, default=8, help="pictures drawn at once (%(default)s)")
+    own.add_argument("--batch-size", type=positive, default=8, metavar="N", help="pictures drawn at once (%(default)s)")
     own.add_argument("--images", metavar="FOLDER", help="your images, for natural examples and scores (none)")
 
 
@@ -99,12 +105,21 @@ def _dream(own):
     own.add_argument("--unit", default="blocks.9", metavar="UNIT", help="what to see more of (%(default)s)")
     own.add_argument("--octaves", type=positive, default=4, help="sizes, from small to large (%(default)s)")
     own.add_argument("--scale", type=float, default=1.4, help="of one size to the next (%(default)s)")
-    own.add_argument("--rate", type=float, default=0.008, help="length of a step, of the range 0 .. 1 (%(default)s)")
+    own.add_argument(
+        "--learning-rate",
+        "--rate",
+        metavar="RATE",
+        type=float,
+        default=0.008,
+        help="length of a step, of the range 0 .. 1 (%(default)s)",
+    )
     own.add_argument("--guide", metavar="IMAGE", help="see what this image has, in the layer --unit")
     own.add_argument("--mask", metavar="IMAGE", help="change only where this image is white")
     own.add_argument("--keep-colors", action="store_true", help="change brightness only")
-    own.add_argument("--film", metavar="FILE", help="a film that zooms in, .gif or .webp; goes on where it was stopped")
-    own.add_argument("--frames", type=positive, default=60, help="of the film (%(default)s)")
+    own.add_argument(
+        "--video", "--film", metavar="FILE", help="a video that zooms in, .gif or .webp; goes on where it was stopped"
+    )
+    own.add_argument("--frames", type=positive, default=60, help="frames of the video (%(default)s)")
 
 
 def _caricature(own):

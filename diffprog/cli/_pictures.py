@@ -1,0 +1,125 @@
+"""Pictures that commands draw with Matplotlib: an attack, its curve, and the curves of a fit."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from diffprog.cli._command_line import short
+from diffprog.fit import Fit
+
+
+def magnified(perturbation: np.ndarray) -> tuple[np.ndarray, float]:
+    """Scale a perturbation around gray until its largest value just fits; return the factor, too."""
+    gain = max(0.5 / max(np.abs(perturbation).max(), 1e-9), 1)
+    return np.clip(0.5 + gain * perturbation, 0, 1), gain
+
+
+def attack_panels(panels: Sequence[tuple], note: str) -> np.ndarray:
+    """Draw photograph + perturbation = result, and under each the classes that the network sees.
+
+    Args:
+      panels: three of (caption, image, classes), the classes as `Model.top` lists them.
+      note: line of text under the picture.
+
+    Returns:
+      Pixels of the picture, float32 (height, width, 3) in [0, 1].
+    """
+    figure = Figure(figsize=(12, 6), dpi=100, facecolor="white")
+    width, gap, left = 0.29, 0.045, 0.02
+    for index, (caption, image, top) in enumerate(panels):
+        x = left + index * (width + gap)
+        axes = figure.add_axes((x, 0.36, width, 0.58))
+        axes.imshow(image, interpolation="nearest")
+        axes.set_title(caption, fontsize=13)
+        axes.axis("off")
+        _bars(figure.add_axes((x, 0.09, width, 0.25)), top)
+        if index:
+            figure.text(x - gap / 2, 0.65, "+="[index - 1], fontsize=26, ha="center", va="center", color="#444444")
+    figure.text(0.5, 0.035, note, fontsize=11, ha="center", va="center", color="#444444")
+    return _pixels(figure)
+
+
+def attack_curve(budgets: Sequence[str], series: dict[str, Sequence[float]], axis: str) -> np.ndarray:
+    """Draw probabilities over budgets, a line for each class.
+
+    Args:
+      budgets: the budgets as text, from small to large.
+      series: probabilities at the budgets, for one or two classes.
+      axis: caption of the budgets.
+
+    Returns:
+      Pixels of the picture, float32 (height, width, 3) in [0, 1].
+    """
+    figure = Figure(figsize=(8, 4.5), dpi=120, layout="constrained", facecolor="white")
+    axes = figure.subplots()
+    for (name, values), color, marker in zip(series.items(), ("#0072B2", "#D55E00"), "os", strict=False):
+        axes.plot(range(len(budgets)), 100 * np.asarray(values), color=color, marker=marker, label=short(name))
+    axes.set_xticks(range(len(budgets)), budgets)
+    axes.set(xlabel=axis, ylabel="probability, %", ylim=(-3, 103))
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    return _pixels(figure)
+
+
+def fit_curves(fits: Sequence[tuple[str, int, bool, Fit]]) -> np.ndarray:
+    """Draw loss and test error over epochs: batch size by color and marker, momentum by dashes and hollow markers.
+
+    Args:
+      fits: (name, batch size, with momentum, fit) of each line.
+
+    Returns:
+      Pixels of the picture, float32 (height, width, 3) in [0, 1].
+    """
+    styles = {1440: ("#0072B2", "s"), 32: ("#D55E00", "o"), 1: ("#009E73", "^")}
+    figure = Figure(figsize=(11, 4.6), dpi=120, layout="constrained")
+    loss, error = figure.subplots(1, 2)
+    for index, (name, batch_size, momentum, fitted) in enumerate(fits):
+        color, marker = styles[batch_size]
+        every = max(1, len(fitted.epochs) // 7)
+        dashes, face = ("--", "white") if momentum else ("-", color)
+        style = dict(
+            label=name,
+            color=color,
+            linewidth=1.6,
+            linestyle=dashes,
+            marker=marker,
+            markersize=6,
+            markerfacecolor=face,
+            markevery=(index * every // 6, every),
+        )
+        loss.plot(fitted.epochs, fitted.train_loss, **style)
+        error.plot(fitted.epochs, 100 * (1 - fitted.test_accuracy), **style)
+    loss.set(title="Training loss", ylabel="mean cross-entropy, nats", yscale="log")
+    error.set(title="Test error", ylabel="digits read wrongly, %", yscale="log")
+    for axes in (loss, error):
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.set_xlabel("epochs (passes over the 1440 training digits)")
+        axes.set_xlim(0, fits[0][-1].epochs[-1])
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(
+        *loss.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False, handlelength=3.5
+    )
+    return _pixels(figure)
+
+
+def _bars(axes, top):
+    """Draw probabilities as labeled bars, the largest first and bold."""
+    for row, (name, _, probability) in enumerate(top):
+        weight = "bold" if row == 0 else "normal"
+        axes.barh(-row, 1, height=0.22, color="#eeeeee")
+        axes.barh(-row, probability, height=0.22, color="#0072B2" if row == 0 else "#9db8c9")
+        axes.text(0, 0.2 - row, short(name), fontsize=12, va="bottom", weight=weight)
+        axes.text(1, 0.2 - row, f"{probability:.1%}", fontsize=12, va="bottom", ha="right", weight=weight)
+    axes.set(xlim=(0, 1), ylim=(-2.3, 0.8))
+    axes.axis("off")
+
+
+def _pixels(figure):
+    """Render a figure as float32 (height, width, 3) in [0, 1]."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].astype(np.float32) / 255
