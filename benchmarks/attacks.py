@@ -103,7 +103,7 @@ def speed_on_digits(seconds):
     model, network = models.load("digits"), torch_digits("digits")
     images, labels = digits(128)
     inputs, classes = tensors(images, labels)
-    pgd = partial(attack.pgd, model, images, labels, key=KEY, steps=40, step_size=EPSILON / 4)
+    pgd = partial(attack.pgd, model, images, labels, key=KEY, max_steps=40, step_size=EPSILON / 4)
     wrapped = foolbox.PyTorchModel(network, bounds=(0, 1), device="cpu")
     theirs = torchattacks.PGD(network, eps=EPSILON, alpha=EPSILON / 4, steps=40)
     foolbox_pgd = foolbox.attacks.LinfPGD(steps=40, rel_stepsize=1 / 4)
@@ -126,12 +126,12 @@ def speed_on_digits(seconds):
     deepfool = foolbox.attacks.L2DeepFoolAttack(steps=50, candidates=10)
     yield row(
         "DeepFool, digits, 128 images",
-        lambda: attack.deepfool(model, images, labels, steps=50),
+        lambda: attack.deepfool(model, images, labels, max_steps=50),
         {"Foolbox DeepFool": lambda: deepfool(wrapped, inputs, classes, epsilons=None)},
         seconds,
     )
     carlini = foolbox.attacks.L2CarliniWagnerAttack(binary_search_steps=9, steps=100)
-    ours = partial(attack.carlini_wagner, model, images, labels, searches=9, steps=100)
+    ours = partial(attack.carlini_wagner, model, images, labels, binary_search_steps=9, max_steps=100)
     yield row(
         "C&W, 9 x 100 steps, digits, 128 images",
         ours,
@@ -147,7 +147,7 @@ def speed_on_photographs(seconds):
     labels = np.asarray(model(images)).argmax(axis=1)
     inputs, classes = tensors(images, labels)
     theirs = torchattacks.PGD(network, eps=4 / 255, alpha=1 / 255, steps=10)
-    ours = partial(attack.pgd, model, images, labels, key=KEY, epsilon=4 / 255, step_size=1 / 255, steps=10)
+    ours = partial(attack.pgd, model, images, labels, key=KEY, epsilon=4 / 255, step_size=1 / 255, max_steps=10)
     yield row(
         "PGD-10, EfficientNet-Lite0, 4 photographs",
         ours,
@@ -207,7 +207,7 @@ def strength():
 
         found = {
             "AutoAttack": [ours(seed) for seed in SEEDS],
-            "PGD-100 x 10": [ours(0, attack.pgd, steps=100, restarts=10)],
+            "PGD-100 x 10": [ours(0, attack.pgd, max_steps=100, restarts=10)],
         }
         try:
             from pyautoattack import AutoAttack

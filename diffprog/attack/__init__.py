@@ -1,11 +1,12 @@
 """Adversarial perturbations: searches on a network's input, whose budgets hold and whose verdicts can be trusted."""
 
-from diffprog.attack._adversarial_training import adversarial
+from diffprog.attack._adversarial_training import adversarial_training
 from diffprog.attack._attacks.auto_pgd import apgd, apgd_targeted
 from diffprog.attack._attacks.autoattack import autoattack
 from diffprog.attack._attacks.carlini_wagner import carlini_wagner
 from diffprog.attack._attacks.ddn import ddn
 from diffprog.attack._attacks.deepfool import deepfool
+from diffprog.attack._attacks.directions import input_diversity, nesterov, translation_invariant, variance_tuned
 from diffprog.attack._attacks.ead import ead
 from diffprog.attack._attacks.fab import fab
 from diffprog.attack._attacks.fast_gradient import bim, fgsm, pgd
@@ -22,8 +23,8 @@ from diffprog.attack._attacks.sigma_zero import sigma_zero
 from diffprog.attack._attacks.spatial import spatial
 from diffprog.attack._attacks.square import square
 from diffprog.attack._attacks.universal import Universal, apply_universal, universal
-from diffprog.attack._distortions import DISTORTIONS, survival
-from diffprog.attack._engine.method import Randomized
+from diffprog.attack._distortions import DISTORTIONS, survives_distortions
+from diffprog.attack._engine.method import ExpectationOverTransformation
 from diffprog.attack._engine.result import AttackResult
 from diffprog.attack._evaluation import Caution, Evaluation, evaluate
 from diffprog.attack._losses import cross_entropy, dlr, margin
@@ -36,13 +37,13 @@ __all__ = [
     "AttackResult",
     "Caution",
     "Evaluation",
+    "ExpectationOverTransformation",
     "Norm",
     "Patch",
     "Placements",
-    "Randomized",
     "Universal",
     "additive_noise",
-    "adversarial",
+    "adversarial_training",
     "apgd",
     "apgd_targeted",
     "apply_patch",
@@ -64,6 +65,7 @@ __all__ = [
     "fmn",
     "gaussian_blur",
     "hop_skip_jump",
+    "input_diversity",
     "jsma",
     "l0",
     "l1",
@@ -74,6 +76,7 @@ __all__ = [
     "margin",
     "mi_fgsm",
     "nes",
+    "nesterov",
     "ni_fgsm",
     "patch",
     "pgd",
@@ -84,8 +87,10 @@ __all__ = [
     "spatial",
     "spsa",
     "square",
-    "survival",
+    "survives_distortions",
     "ti_fgsm",
+    "translation_invariant",
     "universal",
+    "variance_tuned",
     "vmi_fgsm",
 ]

@@ -11,10 +11,10 @@ from diffprog.attack._norms import Norm, l1, l2, linf
 from diffprog.optimize._engine import value_and_grad
 
 
-def adversarial(
+def adversarial_training(
     norm: Norm = linf,
     epsilon: float = 8 / 255,
-    steps: int = 7,
+    max_steps: int = 7,
     step_size: float | None = None,
     engine: str = "diffprog",
 ) -> Callable:
@@ -24,7 +24,7 @@ def adversarial(
     epsilon and step_size (epsilon / 4 if left out) are in the norm's units, for inputs in [0, 1] of any shape.
     """
     border.checked_norm(norm, (linf, l2, l1))
-    border.checked_counts(steps=steps)
+    border.checked_counts(max_steps=max_steps)
     length = epsilon / 4 if step_size is None else step_size
     border.checked_positive(epsilon=epsilon, step_size=length)
     radius = jnp.asarray(border.float32_at_most(epsilon))
@@ -39,6 +39,6 @@ def adversarial(
             _, gradient = value_and_grad(engine)(loss)(points)
             return project(points + length * jax.vmap(norm.steepest)(gradient), inputs, radius)
 
-        return jax.lax.fori_loop(0, steps, step, project(inputs + noise, inputs, radius))
+        return jax.lax.fori_loop(0, max_steps, step, project(inputs + noise, inputs, radius))
 
     return perturb

@@ -11,7 +11,7 @@ from diffprog.attack._engine.method import Oracle
 from diffprog.attack._engine.result import as_8bit
 
 
-def survival(
+def survives_distortions(
     model: Callable,
     images,
     labels,

@@ -43,10 +43,10 @@ def dlr(logits, labels):
     return margin(logits, labels) / (ordered[:, -1] - ordered[:, -3] + 1e-12)
 
 
-def targeted_dlr(logits, labels, rivals):
+def targeted_dlr(logits, labels, target_classes):
     """The targeted ratio (Croce & Hein 2020b, eq. 7), to be raised: the rival's lead on the label, over the lead of the
     largest logit on the mean of the third and fourth. With three classes the third alone, with two the lead itself."""
-    lead = rival_lead(logits, labels, rivals)
+    lead = target_lead(logits, labels, target_classes)
     if logits.shape[-1] < 3:
         return lead
     ordered = jnp.sort(logits, axis=-1)
@@ -54,12 +54,12 @@ def targeted_dlr(logits, labels, rivals):
     return lead / (ordered[:, -1] - third + 1e-12)
 
 
-def rival_lead(logits, labels, rivals):
+def target_lead(logits, labels, target_classes):
     """How far the rival's logit is ahead of the label's: 0 on the boundary between the two."""
-    return at(logits, rivals) - at(logits, labels)
+    return at(logits, target_classes) - at(logits, labels)
 
 
-def likely_rivals(count):
+def likely_target_classes(count):
     """The `count` classes that the model finds most likely besides the label, as far as there are so many: the rivals
     of searches, one after the other. A function (logits [n, classes], labels [n]) -> int [count, n]."""
 
@@ -80,7 +80,7 @@ def at(logits, labels):
 def of_label(loss):
     """A loss of (logits, labels) as a search calls it: with the rivals, which it does not read."""
     border.checked_function("loss", loss, ["logits", "labels"], "try attack.cross_entropy, margin or dlr")
-    return lambda logits, labels, rivals: loss(logits, labels)
+    return lambda logits, labels, target_classes: loss(logits, labels)
 
 
 label_margin = of_label(margin)

@@ -28,7 +28,9 @@ from diffprog.images import network_crop, read_image, save_png
 CAT = Path(__file__).resolve().parent / "data" / "chelsea.png"
 NAMES = {"linf": "L-infinity", "l2": "L2", "l1": "L1", "l0": "L0"}
 BUDGETS = {"linf": "4/255", "l2": "1", "l1": "100", "l0": "2000"}
-ON_PHOTOGRAPHS = [name for name, each in ATTACKS.items() if each.goal in ("budget", "smallest") and name != "blended"]
+ON_PHOTOGRAPHS = [
+    name for name, each in ATTACKS.items() if each.goal in ("budget", "minimum_norm") and name != "blended"
+]
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "diffprog attack") -> None:
@@ -152,11 +154,11 @@ def attack_photograph(options):
     within = {"epsilon": float(Fraction(epsilon))} if ATTACKS[name].goal == "budget" else {}
 
     result = find(model, photograph[None], [label], progress="attacking", **within)
-    if targeted and result.already[0]:
+    if targeted and result.initially_wrong[0]:
         raise ValueError(f"{options.image} is classified as {target} already: choose another --target")
     report(options, pictures, model, norm, photograph, result, label, targeted, epsilon if within else None)
     if options.survive:
-        for what, held in attack.survival(model, result.images, [label], targeted=targeted).items():
+        for what, held in attack.survives_distortions(model, result.images, [label], targeted=targeted).items():
             print(f"{what:<24}{'the attack survives' if held[0] and result.success[0] else 'the attack is gone'}")
     if options.curve:
         curve(options, pictures, model, norm, photograph, find, label, targeted, epsilon)
@@ -171,7 +173,7 @@ def report(options, pictures, model, norm, photograph, result, label, targeted, 
     survives = (tops[3][0][1] == label) == targeted
     allowed = f", at most {epsilon} allowed" if epsilon else ""
     size_reread = norm.measure((reread - photograph)[None])[0]
-    passes = f"{result.queries[0]} forward and {result.gradients[0]} backward passes"
+    passes = f"{result.queries[0]} forward and {result.backward_passes[0]} backward passes"
 
     print(f"photograph    {describe(tops[0])}")
     print(f"perturbed     {describe(tops[2])}")
@@ -245,7 +247,7 @@ def evaluate(options):
         attacks=attacks,
         epsilons=budgets,
         norm=norm,
-        batch=options.batch_size,
+        batch_size=options.batch_size,
         key=jax.random.key(options.seed),
         engine=options.engine,
         directory=folder,
@@ -272,9 +274,9 @@ def configured(options, name, norm, targeted):
     takes = inspect.signature(find).parameters
     given = {"norm": norm} if "norm" in takes else {}
     if options.max_steps:
-        if "steps" not in takes:
+        if "max_steps" not in takes:
             raise ValueError(f"{name} takes no --max-steps; found {options.max_steps}: leave it out")
-        given["steps"] = options.max_steps
+        given["max_steps"] = options.max_steps
     if targeted is None:
         return partial(find, **given) if given else find
     if targeted:

@@ -47,7 +47,9 @@ def run(options: argparse.Namespace) -> None:
     rate = optax.cosine_decay_schedule(2e-3, options.epochs * len(train.labels) // batch)
     networks = {}
     for name, caption in NAMES.items():
-        perturb = attack.adversarial(epsilon=EPSILON, engine=options.engine) if name == "digits_robust" else None
+        perturb = (
+            attack.adversarial_training(epsilon=EPSILON, engine=options.engine) if name == "digits_robust" else None
+        )
         fitted = fit(
             mlp.apply,
             mlp.initialize(jax.random.fold_in(key, 0), digits.SIZES),

@@ -42,7 +42,8 @@ def fit(
     examples, so that curves of different batch sizes compare. Raises ValueError on a batch size outside 1..len(train).
 
     perturb: `perturb(apply, parameters, inputs, labels, key) -> inputs`, what to train on instead of the examples of a
-        step: augmented ones, or adversarial ones (`diffprog.attack.adversarial`). No gradient flows through it.
+        step: augmented ones, or adversarial ones (`diffprog.attack.adversarial_training`). No gradient flows
+        through it.
     """
     count = len(train.labels)
     if not 1 <= batch <= count:

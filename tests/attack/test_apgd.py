@@ -110,15 +110,15 @@ def test_l1_reaches_the_optimum_of_ball_and_box():
 @pytest.mark.parametrize("steps", [1, 4])
 def test_l1_in_few_steps_keeps_its_budget(steps):
     model, images, _, _ = linear_problem()
-    result = apgd(model, images, np.zeros(6, int), key=KEY, norm=l1, epsilon=0.3, steps=steps, engine="jax")
+    result = apgd(model, images, np.zeros(6, int), key=KEY, norm=l1, epsilon=0.3, max_steps=steps, engine="jax")
     assert np.all(result.distances["l1"] <= 0.3) and np.any(result.distances["l1"] > 0.2)
 
 
 def test_no_image_depends_on_its_batch_and_budgets_go_together():
     model, images, labels = network(seed=1)
-    options = dict(key=KEY, loss=dlr, steps=30, engine="jax")
+    options = dict(key=KEY, loss=dlr, max_steps=30, engine="jax")
     curve = apgd(model, images, labels, epsilon=np.array([[0.02], [0.06]]), **options)
-    alone = apgd(model, images[[5, 2]], labels[[5, 2]], epsilon=0.06, numbers=np.array([5, 2]), **options)
+    alone = apgd(model, images[[5, 2]], labels[[5, 2]], epsilon=0.06, image_ids=np.array([5, 2]), **options)
     np.testing.assert_allclose(alone.images, curve.images[1][[5, 2]], atol=2e-6)
     np.testing.assert_array_equal(alone.first_success, curve.first_success[1][[5, 2]])
     assert 0 < curve.success[0].sum() < curve.success[1].sum()
@@ -127,8 +127,10 @@ def test_no_image_depends_on_its_batch_and_budgets_go_together():
 
 def test_targets_are_tried_one_after_the_other_until_one_succeeds():
     model, images, labels = network(seed=1)
-    options = dict(key=KEY, epsilon=0.062, steps=20, engine="jax")
-    one, all_of_them = (apgd_targeted(model, images, labels, targets=targets, **options) for targets in (1, 9))
+    options = dict(key=KEY, epsilon=0.062, max_steps=20, engine="jax")
+    one, all_of_them = (
+        apgd_targeted(model, images, labels, num_target_classes=targets, **options) for targets in (1, 9)
+    )
     assert 0 < one.success.sum() < all_of_them.success.sum() and np.all(one.success <= all_of_them.success)
     np.testing.assert_array_equal(all_of_them.images[one.success], one.images[one.success])
     np.testing.assert_array_equal(all_of_them.queries[one.success], 21)
@@ -139,15 +141,15 @@ def test_targets_are_tried_one_after_the_other_until_one_succeeds():
 @pytest.mark.parametrize("classes", [2, 3])
 def test_few_classes(classes):
     model, images, labels = network(seed=4, classes=classes)
-    result = apgd_targeted(model, images, labels, key=KEY, epsilon=0.3, steps=10, engine="jax")
-    np.testing.assert_array_equal(result.success, result.after != labels)
+    result = apgd_targeted(model, images, labels, key=KEY, epsilon=0.3, max_steps=10, engine="jax")
+    np.testing.assert_array_equal(result.success, result.predictions != labels)
     assert result.success.any() and np.all(np.isfinite(result.images))
 
 
 def test_skipped_images_come_back():
     model, images, labels = network(seed=1)
     skip = np.arange(7) % 2 == 0
-    result = apgd(model, images, labels, key=KEY, epsilon=0.5, steps=10, skip=skip, engine="jax")
+    result = apgd(model, images, labels, key=KEY, epsilon=0.5, max_steps=10, skip=skip, engine="jax")
     np.testing.assert_array_equal(result.images[skip], images[skip])
     np.testing.assert_array_equal(result.success, ~skip)
     np.testing.assert_array_equal(result.queries[skip], 0)

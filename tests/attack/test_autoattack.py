@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from diffprog.attack import Randomized, apgd, autoattack, dlr, l1, l2, linf, pgd
+from diffprog.attack import ExpectationOverTransformation, apgd, autoattack, dlr, l1, l2, linf, pgd
 from diffprog.attack._attacks.autoattack import members
 from diffprog.attack._engine.result import either, within
 from tests.attack.test_gradient import network
@@ -28,16 +28,16 @@ def test_parameters_are_those_of_the_authors():
     for norm, restarts, targets in ((linf, 1, 9), (l2, 1, 9), (l1, 5, 5)):
         ce, targeted, fab, square = members("standard", norm)
         assert [each.name for each in (ce, targeted, fab, square)] == names
-        assert ce.arguments == {"steps": 100, "restarts": restarts}
-        assert targeted.arguments == {"steps": 100, "targets": targets}
-        assert fab.arguments == {"steps": 100, "targets": 9, "early_stop": False}
-        assert square.arguments == {"steps": 5000, "part": 0.8}
+        assert ce.arguments == {"max_steps": 100, "restarts": restarts}
+        assert targeted.arguments == {"max_steps": 100, "num_target_classes": targets}
+        assert fab.arguments == {"max_steps": 100, "num_target_classes": 9, "early_stop": False}
+        assert square.arguments == {"max_steps": 5000, "p_init": 0.8}
     assert [each.name for each in members("rand", linf)] == ["apgd-ce", "apgd-dlr"]
     assert members("rand", linf)[1].arguments == {"loss": dlr}
 
 
 def test_it_is_never_weaker_than_pgd_with_ten_restarts(problem, attacked):
-    weaker = pgd(*problem, key=KEY, epsilon=BUDGETS, steps=100, restarts=10, engine="jax")
+    weaker = pgd(*problem, key=KEY, epsilon=BUDGETS, max_steps=100, restarts=10, engine="jax")
     assert np.all(attacked.success >= weaker.success)
     assert 0 < attacked.success[0].sum() < attacked.success[2].sum()
 
@@ -52,13 +52,13 @@ def test_result_tells_the_truth(problem, attacked):
         np.testing.assert_array_equal(attacked.distances["linf"][budget], largest)
         assert np.all(largest <= BUDGETS[budget])
     assert np.all(attacked.success[1:] >= attacked.success[:-1])
-    np.testing.assert_array_equal(attacked.by != "", attacked.success)
+    np.testing.assert_array_equal(attacked.broken_by != "", attacked.success)
 
 
 def test_members_attack_what_is_left(problem, attacked):
     """What APGD breaks, it is named for, and nobody asks about it again; what stands to the end is asked by all."""
     first = apgd(*problem, key=jax.random.fold_in(KEY, 0), epsilon=BUDGETS, early_stop=True, engine="jax")
-    np.testing.assert_array_equal(attacked.by == "apgd-ce", first.success)
+    np.testing.assert_array_equal(attacked.broken_by == "apgd-ce", first.success)
     broken_everywhere = first.success.all(axis=0)
     np.testing.assert_array_equal(attacked.queries[:, broken_everywhere], first.queries[:, broken_everywhere])
     standing = attacked.failure
@@ -68,20 +68,24 @@ def test_members_attack_what_is_left(problem, attacked):
 
 def test_random_models(problem):
     model, images, labels = problem
-    noisy = Randomized(lambda x, key: model(x + 0.01 * jax.random.normal(key, x.shape)), samples=3)
+    noisy = ExpectationOverTransformation(
+        lambda x, key: model(x + 0.01 * jax.random.normal(key, x.shape)), num_samples=3
+    )
     result = autoattack(noisy, images, labels, key=KEY, epsilon=0.06, version="rand", engine="jax")
-    assert result.attack.startswith("autoattack-rand, ") and set(result.by) <= {"apgd-ce", "apgd-dlr", ""}
+    assert result.attack.startswith("autoattack-rand, ") and set(result.broken_by) <= {"apgd-ce", "apgd-dlr", ""}
     assert result.success.sum() >= 5 and np.all(result.distances["linf"] <= 0.06)
 
 
 def test_either_takes_the_second_only_where_the_first_failed(problem):
     images = problem[1]
-    one, two = (pgd(*problem, key=KEY, epsilon=epsilon, steps=3, engine="jax") for epsilon in (0.02, 0.06))
-    one, two = (each._replace(by=np.where(each.success, name, "")) for each, name in ((one, "one"), (two, "two")))
+    one, two = (pgd(*problem, key=KEY, epsilon=epsilon, max_steps=3, engine="jax") for epsilon in (0.02, 0.06))
+    one, two = (
+        each._replace(broken_by=np.where(each.success, name, "")) for each, name in ((one, "one"), (two, "two"))
+    )
     both = either(one, two)
     np.testing.assert_array_equal(both.success, one.success | two.success)
-    np.testing.assert_array_equal(both.by, np.where(one.success, "one", np.where(two.success, "two", "")))
-    np.testing.assert_array_equal(both.images, np.where((both.by == "two")[:, None], two.images, one.images))
+    np.testing.assert_array_equal(both.broken_by, np.where(one.success, "one", np.where(two.success, "two", "")))
+    np.testing.assert_array_equal(both.images, np.where((both.broken_by == "two")[:, None], two.images, one.images))
     np.testing.assert_array_equal(both.queries, one.queries + two.queries)
     cut = within(two, linf, np.array([[0.01] * 7, [0.06] * 7]))
     assert not cut.success[0].any() and cut.images.shape == (2, *images.shape)

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffprog.attack import Randomized, cross_entropy, fgsm, pgd, ti_fgsm
+from diffprog.attack import ExpectationOverTransformation, cross_entropy, fgsm, pgd, ti_fgsm
 
 IMAGES = np.full((3, 4), 0.5, np.float32)
 LABELS = np.array([0, 1, 2])
@@ -51,14 +51,20 @@ NAN_MODEL = lambda x: model(x).at[:, 0].set(jnp.nan)
         ({"model": "resnet"}, "model must be a function of images; found a str: try lambda images"),
         (
             {"model": lambda x, key: model(x)},
-            "model must be a function of images; found parameters x, key: .*Randomized",
+            "model must be a function of images; found parameters x, key: .*ExpectationOverTransformation",
         ),
         (
             {"model": lambda x: np.asarray(x)[:, :3]},
             "model must compute with jax.numpy.* found TracerArrayConversionError",
         ),
-        ({"model": Randomized(model, 2)}, "network must be a function of images and key; found parameters x"),
-        ({"model": Randomized(lambda x, key: model(x), 0)}, "samples must be a whole number of at least 1; found 0"),
+        (
+            {"model": ExpectationOverTransformation(model, 2)},
+            "network must be a function of images and key; found parameters x",
+        ),
+        (
+            {"model": ExpectationOverTransformation(lambda x, key: model(x), 0)},
+            "num_samples must be a whole number of at least 1; found 0",
+        ),
         ({"loss": "dlr"}, "loss must be a function of logits and labels; found a str: try attack.cross_entropy"),
         (
             {"loss": lambda logits, labels: cross_entropy(logits, labels).mean()},
@@ -71,11 +77,11 @@ NAN_MODEL = lambda x: model(x).at[:, 0].set(jnp.nan)
         ({"model": NAN_MODEL}, "model must return finite logits; found NaN or infinity for each of 3 images"),
         ({"model": lambda x: model(x)[0]}, r"model must return logits of shape \(3, classes\); found \(3,\)"),
         ({"model": lambda x: (model(x), {})}, "model must return logits alone; found a tuple: leave out"),
-        ({"batch": 0}, "batch must be a whole number of at least 1; found 0"),
+        ({"batch_size": 0}, "batch_size must be a whole number of at least 1; found 0"),
         ({"epsilon": 0.0}, "epsilon must be a positive number; found 0.0"),
         ({"epsilon": float("nan")}, "epsilon must be a positive number; found nan"),
         ({"epsilon": -0.1}, "epsilon must be a positive number; found -0.1"),
-        ({"steps": 0}, "steps must be a whole number of at least 1; found 0"),
+        ({"max_steps": 0}, "max_steps must be a whole number of at least 1; found 0"),
         ({"step_size": -1.0}, "step_size must be a positive number; found -1.0"),
         ({"norm": "linf"}, "norm must be one of linf, l2, l1, Norms of diffprog.attack; found 'linf'"),
         ({"engine": "torch"}, "engine 'torch' is not known"),

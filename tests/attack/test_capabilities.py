@@ -10,17 +10,21 @@ from diffprog.attack._registry import ATTACKS, table
 
 IMAGES, LABELS = np.full((2, 6, 6, 1), 0.5, np.float32), np.array([0, 1])
 NOT_ATTACKS = {
-    "adversarial",
+    "adversarial_training",
     "apply_patch",
     "apply_universal",
     "cross_entropy",
     "dlr",
     "evaluate",
+    "input_diversity",
     "least_likely",
     "margin",
+    "nesterov",
     "random_targets",
     "second_likely",
-    "survival",
+    "survives_distortions",
+    "translation_invariant",
+    "variance_tuned",
 }
 
 

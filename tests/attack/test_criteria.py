@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diffprog.attack import Randomized, additive_noise, l2, linf, pgd
+from diffprog.attack import ExpectationOverTransformation, additive_noise, l2, linf, pgd
 from diffprog.attack._engine.method import Example, Oracle
 from diffprog.attack._losses import cross_entropy, of_label
 
@@ -57,12 +57,12 @@ def test_budgets_bounds_and_masks_hold_strictly(attack, shape, dtype, bounds, ma
     mask = {"none": None, "one": rng.random(shape) < 0.5, "each": rng.random((COUNT, *shape)) < 0.5}[masks]
     model = network(shape)
     labels = np.asarray(model(images.astype(np.float32))).argmax(axis=1)
-    steps = {"draws": 3} if attack is additive_noise else {"steps": 3}
+    steps = {"num_samples": 3} if attack is additive_noise else {"max_steps": 3}
     result = attack(
         model, images, labels, key=KEY, norm=norm, epsilon=epsilon, mask=mask, bounds=bounds, engine="jax", **steps
     )
     moved = result.images.astype(np.float64) - images.astype(np.float32)
-    assert not result.already.any() and np.any(moved)
+    assert not result.initially_wrong.any() and np.any(moved)
     assert np.all(norm.measure(moved) <= epsilon)
     assert np.all((result.images >= np.float32(low)) & (result.images <= np.float32(high)))
     assert result.images.dtype == np.float32 and np.array_equal(result.epsilon, epsilon)
@@ -80,20 +80,20 @@ def test_a_criterion_is_what_counts():
         wrong = jnp.where(jnp.arange(CLASSES) == labels[:, None], 0, jax.nn.softmax(logits))
         return wrong.max(axis=-1) > 0.9
 
-    options = dict(key=KEY, epsilon=0.05, steps=20, engine="jax", batch=12)
+    options = dict(key=KEY, epsilon=0.05, max_steps=20, engine="jax", batch_size=12)
     plain, strict = pgd(model, images, labels, **options), pgd(model, images, labels, criterion=sure, **options)
     found = softmax(model(strict.images))
     found[np.arange(12), labels] = 0
     np.testing.assert_array_equal(strict.success, found.max(axis=1) > 0.9)
     assert 0 < strict.success.sum() < plain.success.sum()
-    assert not strict.already.any()
+    assert not strict.initially_wrong.any()
 
     wrong = (labels + 1) % CLASSES  # misclassified, but not surely: the criterion has not been met yet
     start = softmax(model(images))
     start[np.arange(12), wrong] = 0
     weak = pgd(model, images, wrong, criterion=sure, **options)
-    np.testing.assert_array_equal(weak.already, start.max(axis=1) > 0.9)
-    assert not weak.already.all() and np.all(pgd(model, images, wrong, **options).already)
+    np.testing.assert_array_equal(weak.initially_wrong, start.max(axis=1) > 0.9)
+    assert not weak.initially_wrong.all() and np.all(pgd(model, images, wrong, **options).initially_wrong)
 
 
 def test_each_image_keeps_its_own_budget_and_mask():
@@ -103,7 +103,7 @@ def test_each_image_keeps_its_own_budget_and_mask():
     labels = np.asarray(model(images)).argmax(axis=1)
     epsilon = np.array([0.01, 0.05, 0.1, 0.2])
     mask = RNG.random(images.shape) < 0.6
-    options = dict(key=KEY, steps=10, engine="jax", batch=COUNT)
+    options = dict(key=KEY, max_steps=10, engine="jax", batch_size=COUNT)
     together = pgd(model, images, labels, epsilon=epsilon, mask=mask, **options)
     for image in range(COUNT):
         alone = pgd(
@@ -112,7 +112,7 @@ def test_each_image_keeps_its_own_budget_and_mask():
             labels[[image]],
             epsilon=epsilon[image],
             mask=mask[image],
-            numbers=[image],
+            image_ids=[image],
             **options,
         )
         np.testing.assert_array_equal(alone.images[0], together.images[image])
@@ -124,14 +124,14 @@ def test_bounds_are_only_another_unit():
     model = network(SHAPES["flat"])
     images = RNG.uniform(size=(COUNT, 11)).astype(np.float32)
     labels = np.asarray(model(images)).argmax(axis=1)
-    unit = pgd(model, images, labels, key=KEY, epsilon=0.125, steps=8, engine="jax")
+    unit = pgd(model, images, labels, key=KEY, epsilon=0.125, max_steps=8, engine="jax")
     scaled = pgd(
         lambda x: model((x + 1) / 4),
         4 * images - 1,
         labels,
         key=KEY,
         epsilon=0.5,
-        steps=8,
+        max_steps=8,
         bounds=(-1, 3),
         engine="jax",
     )
@@ -142,7 +142,9 @@ def test_bounds_are_only_another_unit():
 
 def test_losses_and_verdicts_of_a_model_that_draws_are_those_of_numpy():
     model = network(SHAPES["flat"])
-    noisy = Randomized(lambda images, key: model(images + 0.3 * jax.random.normal(key, images.shape)), 5)
+    noisy = ExpectationOverTransformation(
+        lambda images, key: model(images + 0.3 * jax.random.normal(key, images.shape)), 5
+    )
     images = RNG.uniform(size=(6, 11)).astype(np.float32)
     labels = np.asarray(model(images)).argmax(axis=1)
     keys = jax.random.split(KEY, 6)
@@ -152,7 +154,7 @@ def test_losses_and_verdicts_of_a_model_that_draws_are_those_of_numpy():
     every = np.array(
         [
             [
-                np.asarray(noisy.network(image[None], jax.random.fold_in(key, draw)))[0]
+                np.asarray(noisy.model(image[None], jax.random.fold_in(key, draw)))[0]
                 for image, key in zip(images, keys, strict=True)
             ]
             for draw in range(5)
@@ -179,9 +181,11 @@ def test_a_success_is_clear_of_rounding_while_it_is_sought_and_plain_at_the_end(
 def test_success_of_a_model_that_draws_is_judged_on_fresh_draws():
     """Not on those with which it was found."""
     model = network(SHAPES["flat"])
-    noisy = Randomized(lambda images, key: model(images) + 3 * jax.random.normal(key, (len(images), CLASSES)), 2)
+    noisy = ExpectationOverTransformation(
+        lambda images, key: model(images) + 3 * jax.random.normal(key, (len(images), CLASSES)), 2
+    )
     images = RNG.uniform(size=(COUNT, 11)).astype(np.float32)
     labels = np.asarray(model(images)).argmax(axis=1)
-    result = pgd(noisy, images, labels, key=KEY, epsilon=0.02, steps=8, engine="jax")
-    np.testing.assert_array_equal(result.success, (result.after != labels) & ~result.already)
+    result = pgd(noisy, images, labels, key=KEY, epsilon=0.02, max_steps=8, engine="jax")
+    np.testing.assert_array_equal(result.success, (result.predictions != labels) & ~result.initially_wrong)
     assert np.any((result.first_success >= 0) & ~result.success)

@@ -20,7 +20,7 @@ def planes(classes=4, size=20, images=5):
 def test_linear_model_falls_at_its_nearest_boundary(norm):
     """The nearest of all boundaries inside the box, by bisection on the largest rise that a budget allows."""
     model, images, labels, weights = planes()
-    result = fab(model, images, labels, norm=norm, steps=20, engine="jax")
+    result = fab(model, images, labels, norm=norm, max_steps=20, engine="jax")
     assert result.success.all()
     for image, label, found in zip(images.astype(np.float64), labels, result.distances[norm.name], strict=True):
         smallest = min(
@@ -83,7 +83,7 @@ def test_first_target_is_searched_as_in_the_paper():
     model, images, labels = network(seed=2)
     rng = np.random.default_rng(2)
     weights = rng.normal(size=(20, 32)), rng.normal(size=(32, 5))
-    result = fab(model, images, labels, norm=l2, steps=12, targets=1, engine="jax")
+    result = fab(model, images, labels, norm=l2, max_steps=12, num_target_classes=1, engine="jax")
     rivals = np.argsort(-np.asarray(model(images)), axis=1)[:, 1]
     expected = [
         reference(model, weights, image.astype(np.float64), label, rival, 12)
@@ -99,7 +99,7 @@ def test_first_target_is_searched_as_in_the_paper():
 def test_masked_elements_stay_and_no_image_depends_on_its_batch(norm):
     model, images, labels = network(seed=1)
     mask = np.arange(20) % 3 > 0
-    options = dict(norm=norm, steps=10, mask=mask, engine="jax")
+    options = dict(norm=norm, max_steps=10, mask=mask, engine="jax")
     together = fab(model, images, labels, **options)
     np.testing.assert_array_equal(together.images[:, ~mask], images[:, ~mask])
     assert together.success.any() and together.images.min() >= 0 and together.images.max() <= 1
@@ -112,7 +112,7 @@ def test_a_flat_network_is_a_failure():
         lambda x: jnp.tanh(0 * x[:, :3]) + jnp.array([2.0, 0, 0]),
         np.full((2, 4), 0.5, np.float32),
         np.zeros(2, int),
-        steps=3,
+        max_steps=3,
         engine="jax",
     )
     assert result.failure.all()

@@ -62,7 +62,7 @@ def test_linear_model_falls_at_its_smallest_budget(attack, norm, loss, targeted)
                 **options,
             )
             assert bool(result.success[0]) is falls
-            assert int(result.after[0]) == int(falls) and int(result.before[0]) == 0
+            assert int(result.predictions[0]) == int(falls) and int(result.clean_predictions[0]) == 0
 
 
 @NORMS
@@ -96,7 +96,7 @@ def test_fgsm_is_the_sign_of_the_gradient(engine):
     result = fgsm(lambda x: x @ jnp.float32(weights), images, labels, epsilon=0.05, engine=engine)
     np.testing.assert_allclose(result.images, images + 0.05 * np.sign(residual @ weights.T), atol=1.2e-7)
     np.testing.assert_allclose(result.distances["linf"], 0.05, rtol=1e-5)
-    np.testing.assert_array_equal(result.success, result.after != labels)
+    np.testing.assert_array_equal(result.success, result.predictions != labels)
 
 
 @NORMS
@@ -114,14 +114,14 @@ def test_more_steps_never_undo_a_success_nor_lower_the_loss(norm):
             key=KEY,
             norm=norm,
             epsilon=epsilon,
-            steps=steps,
+            max_steps=steps,
             step_size=1.5 * epsilon,
             targeted=True,
             engine="jax",
         )
         hits.append(result.success)
         values.append(-np.asarray(cross_entropy(model(result.images), target)))
-        np.testing.assert_array_equal(result.already, np.arange(7) == 0)
+        np.testing.assert_array_equal(result.initially_wrong, np.arange(7) == 0)
         np.testing.assert_array_equal(result.images[0], images[0])
     hits, values = np.array(hits), np.array(values)
     assert np.all(hits[1:] >= hits[:-1])
@@ -147,13 +147,15 @@ def test_a_smaller_success_beats_a_larger_one_and_every_failure():
 def test_no_image_depends_on_its_batch(norm, targeted):
     model, images, labels = network(seed=1)
     wanted = (labels + 2) % 5 if targeted else labels
-    options = dict(key=KEY, norm=norm, epsilon=0.06 if norm is linf else 0.2, steps=15, targeted=targeted, engine="jax")
+    options = dict(
+        key=KEY, norm=norm, epsilon=0.06 if norm is linf else 0.2, max_steps=15, targeted=targeted, engine="jax"
+    )
     together = pgd(model, images, wanted, **options)
     assert 0 < together.success.sum() < len(images)
     for image in range(len(images)):
-        alone = pgd(model, images[[image]], wanted[[image]], numbers=np.array([image]), **options)
+        alone = pgd(model, images[[image]], wanted[[image]], image_ids=np.array([image]), **options)
         np.testing.assert_allclose(alone.images[0], together.images[image], atol=2e-6)
-        for field in ("success", "before", "after", "first_success"):
+        for field in ("success", "clean_predictions", "predictions", "first_success"):
             assert getattr(alone, field)[0] == getattr(together, field)[image], field
 
 
@@ -162,10 +164,10 @@ def test_result_tells_the_truth():
     wrong = labels.copy()
     wrong[0] = (labels[0] + 1) % 5  # an image that the network gets wrong from the start
     result = pgd(model, images, wrong, key=KEY, norm=linf, epsilon=0.05, engine="jax")
-    np.testing.assert_array_equal(result.before, labels)
-    np.testing.assert_array_equal(result.after, np.asarray(model(result.images)).argmax(axis=1))
-    np.testing.assert_array_equal(result.already, np.arange(len(images)) == 0)
-    np.testing.assert_array_equal(result.success, (result.after != wrong) & ~result.already)
+    np.testing.assert_array_equal(result.clean_predictions, labels)
+    np.testing.assert_array_equal(result.predictions, np.asarray(model(result.images)).argmax(axis=1))
+    np.testing.assert_array_equal(result.initially_wrong, np.arange(len(images)) == 0)
+    np.testing.assert_array_equal(result.success, (result.predictions != wrong) & ~result.initially_wrong)
     np.testing.assert_array_equal(result.first_success >= 0, result.success)
     np.testing.assert_array_equal(result.images[0], images[0])
     largest = np.abs(result.images.astype(np.float64) - images).max(axis=1)
@@ -182,7 +184,7 @@ def test_first_success_counts_updates():
         key=KEY,
         epsilon=0.4,
         step_size=0.1,
-        steps=10,
+        max_steps=10,
         targeted=True,
         engine="jax",
     )
@@ -196,7 +198,7 @@ def test_first_success_counts_updates():
 def test_key_decides_every_bit():
     model, images, labels = network(seed=3)
     once, again, other = (
-        pgd(model, images, labels, key=key, steps=5, engine="jax").images for key in (KEY, KEY, jax.random.key(12))
+        pgd(model, images, labels, key=key, max_steps=5, engine="jax").images for key in (KEY, KEY, jax.random.key(12))
     )
     np.testing.assert_array_equal(once, again)
     assert np.any(once != other)
@@ -206,7 +208,7 @@ def test_key_decides_every_bit():
 def test_engines_agree(norm):
     model, images, labels = network(seed=4)
     ours, theirs = (
-        pgd(model, images, labels, key=KEY, norm=norm, epsilon=0.05, steps=10, engine=engine) for engine in ENGINES
+        pgd(model, images, labels, key=KEY, norm=norm, epsilon=0.05, max_steps=10, engine=engine) for engine in ENGINES
     )
     np.testing.assert_allclose(ours.images, theirs.images, atol=1e-5)
     np.testing.assert_array_equal(ours.success, theirs.success)
@@ -221,9 +223,19 @@ def test_a_model_compiles_once_and_need_not_be_hashable():
         traces.append(1)
         return x[:, :5]
 
-    pgd(model, images[:6], labels[:6], key=KEY, batch=3, engine="jax")
+    pgd(model, images[:6], labels[:6], key=KEY, batch_size=3, engine="jax")
     count = len(traces)
-    pgd(model, images[::-1], labels[::-1], key=KEY, epsilon=0.1, step_size=0.01, steps=60, batch=3, engine="jax")
+    pgd(
+        model,
+        images[::-1],
+        labels[::-1],
+        key=KEY,
+        epsilon=0.1,
+        step_size=0.01,
+        max_steps=60,
+        batch_size=3,
+        engine="jax",
+    )
     assert len(traces) == count  # the last batch is of one image
 
     class Unhashable(list):

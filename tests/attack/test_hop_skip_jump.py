@@ -38,14 +38,14 @@ def decide(weights, bias, x):
 def test_a_plane_is_found_at_its_distance_from_decisions(norm):
     model, images, distances = plane()
     labels = np.zeros(len(images), int)
-    attack = partial(hop_skip_jump, model, key=KEY, norm=norm, steps=30, evaluations=60, batch=4)
+    attack = partial(hop_skip_jump, model, key=KEY, norm=norm, max_steps=30, initial_num_evals=60, batch_size=4)
     result = attack(images, labels)
     assert result.success.all()
     ratio = result.distances[norm.name] / distances[norm.name]
     assert ratio.min() >= 1 - 1e-5 and ratio.max() <= 1.05, ratio
 
     # No image sees its batch.
-    other = attack(images[[2]], labels[:1], numbers=np.array([2]))
+    other = attack(images[[2]], labels[:1], image_ids=np.array([2]))
     np.testing.assert_array_equal(other.images[0], result.images[2])
     np.testing.assert_array_equal(other.queries[0], result.queries[2])
 
@@ -53,7 +53,7 @@ def test_a_plane_is_found_at_its_distance_from_decisions(norm):
     lines = ceil((1.5 if norm is l2 else 2) * log2(SIZE))
     least = sum(int(60 * sqrt(step)) for step in range(1, 31)) + 31 * (lines + 1) + 30 + 1 + 1
     assert np.all(result.queries >= least) and np.all(result.queries <= least + 31 * 8)
-    assert np.all(result.gradients == 0)
+    assert np.all(result.backward_passes == 0)
 
 
 def test_starts_are_where_a_targeted_search_begins():
@@ -62,7 +62,9 @@ def test_starts_are_where_a_targeted_search_begins():
     starts = np.clip(images + np.sign(weights), 0, 1).astype(np.float32)
     starts[3] = images[3]  # not of the target class: nothing to start from
     ones = np.ones(len(images), int)
-    result = hop_skip_jump(model, images, ones, key=KEY, targeted=True, starts=starts, steps=20, evaluations=60)
+    result = hop_skip_jump(
+        model, images, ones, key=KEY, targeted=True, starting_points=starts, max_steps=20, initial_num_evals=60
+    )
     np.testing.assert_array_equal(result.success, [True, True, True, False])
     np.testing.assert_array_equal(result.failure, [False, False, False, True])
     np.testing.assert_array_equal(result.images[3], images[3])
@@ -71,7 +73,15 @@ def test_starts_are_where_a_targeted_search_begins():
 
     mask = np.arange(SIZE) >= SIZE // 2
     masked = hop_skip_jump(
-        model, images[:3], ones[:3], key=KEY, targeted=True, starts=starts[:3], steps=20, evaluations=60, mask=mask
+        model,
+        images[:3],
+        ones[:3],
+        key=KEY,
+        targeted=True,
+        starting_points=starts[:3],
+        max_steps=20,
+        initial_num_evals=60,
+        mask=mask,
     )
     assert masked.success.any()
     np.testing.assert_array_equal(masked.images[:, ~mask], images[:3, ~mask])
@@ -83,14 +93,14 @@ def test_starts_are_where_a_targeted_search_begins():
 def test_a_model_that_never_errs_costs_the_trials():
     model = lambda x: jnp.stack([2 * jnp.ones(len(x)), jnp.zeros(len(x))], axis=-1)
     images = np.full((2, SIZE), 0.5, np.float32)
-    result = hop_skip_jump(model, images, np.zeros(2, int), key=KEY, trials=17, steps=5)
+    result = hop_skip_jump(model, images, np.zeros(2, int), key=KEY, init_trials=17, max_steps=5)
     assert result.failure.all() and np.all(result.queries == 18)
     np.testing.assert_array_equal(result.images, images)
 
 
 def test_bad_starts_get_one_sentence():
     model, images, _ = plane()
-    with pytest.raises(ValueError, match="starts must be given with targeted=True"):
+    with pytest.raises(ValueError, match="starting_points must be given with targeted=True"):
         hop_skip_jump(model, images, np.ones(4, int), key=KEY, targeted=True)
-    with pytest.raises(ValueError, match=r"starts must have the shape of the images, \(4, 16\); found \(3, 16\)"):
-        hop_skip_jump(model, images, np.zeros(4, int), key=KEY, starts=images[:3])
+    with pytest.raises(ValueError, match=r"starting_points must have the shape of the images, .*; found \(3, 16\)"):
+        hop_skip_jump(model, images, np.zeros(4, int), key=KEY, starting_points=images[:3])

@@ -21,11 +21,13 @@ LABELS = np.asarray(model(IMAGES)).argmax(axis=1)
 
 
 def attack(of=slice(None), model=model, **options):
-    options = dict(key=KEY, epsilon=0.04, steps=12, engine="jax", numbers=np.arange(24)[of]) | options
+    options = dict(key=KEY, epsilon=0.04, max_steps=12, engine="jax", image_ids=np.arange(24)[of]) | options
     return pgd(model, IMAGES[of], LABELS[of], **options)
 
 
-def same(one, other, fields=("images", "success", "first_success", "steps", "queries", "gradients", "after")):
+def same(
+    one, other, fields=("images", "success", "first_success", "steps", "queries", "backward_passes", "predictions")
+):
     for field in fields:
         np.testing.assert_array_equal(getattr(one, field), getattr(other, field), err_msg=field)
 
@@ -34,7 +36,7 @@ def same(one, other, fields=("images", "success", "first_success", "steps", "que
 def test_order_mates_and_padding_change_no_bit(early_stop):
     """With an early stop the rows of a batch are at different steps, and finished ones wait for the others; the steps
     are so short that waiting rows would gain by going on."""
-    options = dict(batch=8, early_stop=early_stop, step_size=0.004)
+    options = dict(batch_size=8, early_stop=early_stop, step_size=0.004)
     whole = attack(**options)
     assert 0 < whole.success.sum() < 24
     shuffled = RNG.permutation(24)
@@ -60,8 +62,8 @@ def test_order_mates_and_padding_change_no_bit(early_stop):
 
 def test_several_budgets_are_the_single_ones_made_monotone():
     budgets = np.array([0.01, 0.03, 0.04])
-    together = attack(batch=8, epsilon=budgets[:, None])
-    alone = [attack(batch=8, epsilon=budget) for budget in budgets]
+    together = attack(batch_size=8, epsilon=budgets[:, None])
+    alone = [attack(batch_size=8, epsilon=budget) for budget in budgets]
     np.testing.assert_array_equal(together.success, np.maximum.accumulate([each.success for each in alone]))
     np.testing.assert_array_equal(together.steps, [each.steps for each in alone])
     np.testing.assert_array_equal(together.first_success >= 0, together.success)
@@ -82,35 +84,42 @@ def test_a_budget_that_a_search_wastes_takes_the_success_of_a_smaller_one():
     np.testing.assert_array_equal(found.success[:, 0], [False, True, True])
     np.testing.assert_allclose(found.distances["linf"][:, 0], [0.01, 0.03, 0.03], rtol=1e-5)
     np.testing.assert_array_equal(found.images[2], found.images[1])
-    np.testing.assert_array_equal(found.after[:, 0], [0, 1, 1])
-    np.testing.assert_array_equal(found.repaired[:, 0], [False, False, True])
+    np.testing.assert_array_equal(found.predictions[:, 0], [0, 1, 1])
+    np.testing.assert_array_equal(found.from_smaller_budget[:, 0], [False, False, True])
 
 
 def test_an_evaluation_warns_of_a_budget_that_a_search_wastes():
     images = np.full((8, 1), 0.5, np.float32)
     found = evaluate(
-        ridge, images, np.zeros(8, int), attacks={"fgsm": fgsm}, epsilons=[0.03, 0.2], batch=8, key=KEY, engine="jax"
+        ridge,
+        images,
+        np.zeros(8, int),
+        attacks={"fgsm": fgsm},
+        epsilons=[0.03, 0.2],
+        batch_size=8,
+        key=KEY,
+        engine="jax",
     )
     assert found.worst_case().tolist() == [0, 0]
     assert "fgsm alone breaks 0.0% of the images at budget 0.2" in found.warnings[-1].sentence
 
 
 def test_a_finished_row_is_frozen_where_it_succeeded():
-    stopped = attack(early_stop=True, batch=8)
+    stopped = attack(early_stop=True, batch_size=8)
     np.testing.assert_array_equal(stopped.steps[stopped.success], stopped.first_success[stopped.success] + 1)
     assert np.all(stopped.steps[~stopped.success] == 12)
     for image in np.flatnonzero(stopped.success)[:3]:  # as many steps and no more lead to the very same point
         steps = max(int(stopped.first_success[image]), 1)
-        short = attack(slice(image, image + 1), steps=steps, batch=8)
+        short = attack(slice(image, image + 1), max_steps=steps, batch_size=8)
         if stopped.first_success[image] == steps:
             np.testing.assert_array_equal(short.images[0], stopped.images[image])
 
 
 def test_restarts_are_of_those_that_stand_and_only_help():
-    once, thrice = attack(batch=8, steps=3), attack(batch=8, steps=3, restarts=3)
+    once, thrice = attack(batch_size=8, max_steps=3), attack(batch_size=8, max_steps=3, restarts=3)
     assert np.all(thrice.success >= once.success)
     np.testing.assert_array_equal(thrice.steps, np.where(once.success, 3, thrice.steps))
-    assert np.all(thrice.steps[~thrice.success & ~thrice.already] == 9)
+    assert np.all(thrice.steps[~thrice.success & ~thrice.initially_wrong] == 9)
     np.testing.assert_array_equal(thrice.images[once.success], once.images[once.success])
 
 
@@ -121,14 +130,16 @@ def test_four_groups():
     def broken(x):  # not a number for dark first pixels, as they come or as the attack makes them
         return jnp.where(x[:, :1] < 0.08, jnp.nan, model(x))
 
-    result = pgd(broken, IMAGES, wrong, key=KEY, epsilon=0.04, steps=12, engine="jax")
+    result = pgd(broken, IMAGES, wrong, key=KEY, epsilon=0.04, max_steps=12, engine="jax")
     dark = IMAGES[:, 0] < 0.08
     assert dark.any() and not dark[:3].any()
-    groups = np.stack([result.success, result.already, result.invalid, result.failure])
+    groups = np.stack([result.success, result.initially_wrong, result.nonfinite, result.failure])
     np.testing.assert_array_equal(groups.sum(axis=0), 1)
-    np.testing.assert_array_equal(result.already, np.arange(24) < 3)
-    np.testing.assert_array_equal(result.before == -1, dark)
-    assert np.all(result.invalid[dark]) and not np.any(result.success & ~np.isfinite(broken(result.images)).all(axis=1))
+    np.testing.assert_array_equal(result.initially_wrong, np.arange(24) < 3)
+    np.testing.assert_array_equal(result.clean_predictions == -1, dark)
+    assert np.all(result.nonfinite[dark]) and not np.any(
+        result.success & ~np.isfinite(broken(result.images)).all(axis=1)
+    )
     np.testing.assert_array_equal(result.images[dark], IMAGES[dark])
     assert result.clean_accuracy == np.mean(~dark & (np.arange(24) >= 3))
     assert result.robust_accuracy == result.failure.mean()
@@ -137,7 +148,7 @@ def test_four_groups():
 def test_a_tie_is_no_success():
     """Both logits are equal everywhere: argmax says 0, and neither label can be left."""
     flat = lambda x: jnp.zeros((len(x), 2)) * x[:, :1]
-    result = pgd(flat, IMAGES[:2], np.array([0, 0]), key=KEY, norm=l2, epsilon=1.0, steps=2, engine="jax")
+    result = pgd(flat, IMAGES[:2], np.array([0, 0]), key=KEY, norm=l2, epsilon=1.0, max_steps=2, engine="jax")
     assert not result.success.any() and result.failure.all()
 
 
@@ -147,6 +158,6 @@ def test_an_offset_of_the_logits_hides_little(offset):
     from diffprog.attack import margin
 
     lifted = lambda x: model(x) + offset
-    found = pgd(lifted, IMAGES, LABELS, key=KEY, epsilon=0.04, steps=12, loss=margin, engine="jax", batch=24)
-    plain = attack(loss=margin, batch=24)
+    found = pgd(lifted, IMAGES, LABELS, key=KEY, epsilon=0.04, max_steps=12, loss=margin, engine="jax", batch_size=24)
+    plain = attack(loss=margin, batch_size=24)
     assert abs(int(found.success.sum()) - int(plain.success.sum())) <= 1

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffprog.attack import cross_entropy, dlr, margin
-from diffprog.attack._losses import likely_rivals, other_class, targeted_dlr
+from diffprog.attack._losses import likely_target_classes, other_class, targeted_dlr
 from diffprog.optimize import ENGINES
 from diffprog.optimize._engine import value_and_grad
 
@@ -65,5 +65,5 @@ def test_infinite_masks_leave_no_nan_in_gradients():
 
 def test_rivals_come_in_the_order_of_their_logits_without_the_label():
     logits = np.array([[4.0, 1.0, 2.5, -1.0], [0.0, 3.0, 1.0, 2.0]])
-    np.testing.assert_array_equal(likely_rivals(9)(logits, np.array([0, 2])), [[2, 1], [1, 3], [3, 0]])
-    np.testing.assert_array_equal(likely_rivals(2)(logits, np.array([0, 2])), [[2, 1], [1, 3]])
+    np.testing.assert_array_equal(likely_target_classes(9)(logits, np.array([0, 2])), [[2, 1], [1, 3], [3, 0]])
+    np.testing.assert_array_equal(likely_target_classes(2)(logits, np.array([0, 2])), [[2, 1], [1, 3]])

@@ -5,7 +5,14 @@ import pytest
 from scipy.ndimage import convolve
 
 from diffprog.attack import cross_entropy, di_fgsm, l2, linf, mi_fgsm, ni_fgsm, ti_fgsm, vmi_fgsm
-from diffprog.attack._attacks.directions import ahead, blurred, diverse, shrunk, smoothed, varied
+from diffprog.attack._attacks.directions import (
+    blurred,
+    input_diversity,
+    nesterov,
+    shrunk,
+    translation_invariant,
+    variance_tuned,
+)
 from diffprog.optimize import ENGINES
 from tests.attack.test_gradient import network
 
@@ -46,7 +53,7 @@ def test_steps_are_those_of_the_papers(attack, norm, decay):
     labels = np.asarray(model(images)).argmax(axis=1)
     net, epsilon = Softmax(), 0.03
     # The loss rises to the last step, so that the best iterate is the last.
-    found = attack(model, images, labels, norm=norm, epsilon=epsilon, steps=6, decay=decay, engine="jax")
+    found = attack(model, images, labels, norm=norm, epsilon=epsilon, max_steps=6, decay=decay, engine="jax")
     expected = [
         reference(net, image.astype(np.float64), label, norm, epsilon, 6, decay, attack is ni_fgsm)
         for image, label in zip(images, labels, strict=True)
@@ -63,11 +70,11 @@ def test_variance_is_that_of_a_quadratic_model():
     model = lambda x: jnp.stack([-jnp.sum(curve * x**2, axis=1), jnp.zeros(len(x)) - 9], axis=1)
     lead = lambda logits, labels: -logits[:, 0]
     images, labels = np.random.default_rng(1).uniform(0.3, 0.7, (3, 6)).astype(np.float32), np.zeros(3, int)
-    options = dict(key=KEY, norm=l2, epsilon=0.1, steps=4, loss=lead, engine="jax")
+    options = dict(key=KEY, norm=l2, epsilon=0.1, max_steps=4, loss=lead, engine="jax")
     plain = mi_fgsm(model, images, labels, **options).images
-    few, many = (vmi_fgsm(model, images, labels, samples=samples, **options) for samples in (2, 400))
+    few, many = (vmi_fgsm(model, images, labels, num_samples=samples, **options) for samples in (2, 400))
     assert np.abs(many.images - plain).max() < 1e-3 < np.abs(few.images - plain).max()
-    np.testing.assert_array_equal(few.gradients, 4 * 3)
+    np.testing.assert_array_equal(few.backward_passes, 4 * 3)
     np.testing.assert_array_equal(few.queries, 4 * 4 + 1)
 
 
@@ -107,18 +114,18 @@ def pictures():
 @pytest.mark.parametrize("engine", ENGINES)
 def test_parts_compose_and_no_image_depends_on_its_batch(pictures, engine):
     model, images, labels = pictures
-    parts = (diverse(), ahead(), varied(2), smoothed(5))
-    options = dict(key=KEY, epsilon=0.05, steps=3, parts=parts, engine=engine, batch=4)
+    parts = (input_diversity(), nesterov(), variance_tuned(2), translation_invariant(5))
+    options = dict(key=KEY, epsilon=0.05, max_steps=3, gradient_transforms=parts, engine=engine, batch_size=4)
     result = mi_fgsm(model, images, labels, **options)
     assert np.all(result.distances["linf"] <= 0.05) and np.any(result.distances["linf"] > 0.03)
-    np.testing.assert_array_equal(result.gradients, 9)
-    alone = mi_fgsm(model, images[[2]], labels[[2]], numbers=np.array([2]), **options)
+    np.testing.assert_array_equal(result.backward_passes, 9)
+    alone = mi_fgsm(model, images[[2]], labels[[2]], image_ids=np.array([2]), **options)
     np.testing.assert_array_equal(alone.images[0], result.images[2])
 
 
 def test_ti_is_the_sign_of_the_blurred_gradient(pictures):
     model, images, labels = pictures
-    result = ti_fgsm(model, images, labels, epsilon=0.05, steps=1, size=5, engine="jax")
+    result = ti_fgsm(model, images, labels, epsilon=0.05, max_steps=1, kernel_size=5, engine="jax")
     gradient = jax.grad(lambda x: cross_entropy(model(x), labels).sum())(images)
     line = np.exp(-0.5 * np.linspace(-3, 3, 5) ** 2)
     expected = convolve(np.asarray(gradient, np.float64), np.outer(line, line)[None, :, :, None], mode="constant")
@@ -127,10 +134,10 @@ def test_ti_is_the_sign_of_the_blurred_gradient(pictures):
 
 
 def test_di_shrinks_as_often_as_asked(pictures):
-    options = dict(key=KEY, epsilon=0.05, steps=2, engine="jax")
+    options = dict(key=KEY, epsilon=0.05, max_steps=2, engine="jax")
     plain = mi_fgsm(*pictures, decay=0.0, **options).images
     np.testing.assert_array_equal(di_fgsm(*pictures, probability=0.0, **options).images, plain)
-    assert np.all(np.any(di_fgsm(*pictures, probability=1.0, resize=0.5, **options).images != plain, axis=(1, 2, 3)))
+    assert np.all(np.any(di_fgsm(*pictures, probability=1.0, min_scale=0.5, **options).images != plain, axis=(1, 2, 3)))
 
 
 def test_a_zero_gradient_adds_nothing():
@@ -141,7 +148,7 @@ def test_a_zero_gradient_adds_nothing():
         return jnp.stack([jnp.full(len(x), 0.5), rise], axis=1)
 
     images = np.float32([[0.5], [0.52]])
-    result = mi_fgsm(plateau, images, np.zeros(2, int), epsilon=0.08, steps=10, early_stop=True, engine="jax")
+    result = mi_fgsm(plateau, images, np.zeros(2, int), epsilon=0.08, max_steps=10, early_stop=True, engine="jax")
     np.testing.assert_array_equal(result.success, [True, False])
     np.testing.assert_allclose(result.images, [[0.556], [0.52]], atol=1e-6)
 

@@ -30,7 +30,9 @@ def never(x):
 def test_noise_has_the_size_of_the_budget_after_clipping(norm, kind, epsilon):
     """And it is a noise: before clipping, one multiple of what the generator draws; the best of the draws is kept."""
     mask = np.arange(5)[:, None] != 2
-    result = additive_noise(never, IMAGES, ZEROS, key=KEY, norm=norm, epsilon=epsilon, draws=4, kind=kind, mask=mask)
+    result = additive_noise(
+        never, IMAGES, ZEROS, key=KEY, norm=norm, epsilon=epsilon, num_samples=4, distribution=kind, mask=mask
+    )
     moved = result.images.astype(np.float64) - IMAGES
     sizes = norm.measure(moved)
     assert np.all(sizes <= epsilon) and np.all(sizes >= epsilon * (1 - 2e-5)), sizes
@@ -39,8 +41,12 @@ def test_noise_has_the_size_of_the_budget_after_clipping(norm, kind, epsilon):
     np.testing.assert_array_equal(result.queries, 4)
     np.testing.assert_array_equal(result.steps, 4)
     assert np.any((IMAGES > 0.01) & (result.images < 1e-4)) or norm is linf  # clipping mattered
-    smaller = additive_noise(never, IMAGES, ZEROS, key=KEY, norm=norm, epsilon=epsilon / 4, draws=1, kind=kind)
-    larger = additive_noise(never, IMAGES, ZEROS, key=KEY, norm=norm, epsilon=epsilon / 2, draws=1, kind=kind)
+    smaller = additive_noise(
+        never, IMAGES, ZEROS, key=KEY, norm=norm, epsilon=epsilon / 4, num_samples=1, distribution=kind
+    )
+    larger = additive_noise(
+        never, IMAGES, ZEROS, key=KEY, norm=norm, epsilon=epsilon / 2, num_samples=1, distribution=kind
+    )
     free = np.all([(each.images > 1e-3) & (each.images < 0.999) for each in (smaller, larger)], axis=0)
     free &= np.abs(smaller.images - IMAGES) > 1e-3
     for image in range(5):
@@ -48,7 +54,7 @@ def test_noise_has_the_size_of_the_budget_after_clipping(norm, kind, epsilon):
         assert len(ratio) > 10
         np.testing.assert_allclose(ratio, np.median(ratio), rtol=1e-3)
     few, many = (
-        additive_noise(never, IMAGES, ZEROS, key=KEY, norm=norm, epsilon=epsilon, draws=draws, kind=kind)
+        additive_noise(never, IMAGES, ZEROS, key=KEY, norm=norm, epsilon=epsilon, num_samples=draws, distribution=kind)
         for draws in (2, 12)
     )
     darker = lambda result: -result.images.reshape(5, -1).mean(axis=1)
@@ -62,7 +68,7 @@ def test_a_blend_stops_where_the_model_changes_its_mind():
     for towards in (target, 1.0):
         end = np.broadcast_to(np.asarray(towards, np.float64), IMAGES.shape)
         part = (0.7 - means) / (end.reshape(5, -1).mean(axis=1) - means)
-        result = blended(brightness, IMAGES, ZEROS, towards=towards, batch=3)
+        result = blended(brightness, IMAGES, ZEROS, towards=towards, batch_size=3)
         assert result.success.all()
         smallest = part * np.linalg.norm((end - IMAGES).reshape(5, -1), axis=1)
         assert np.all(result.distances["l2"] >= smallest * (1 - 1e-5))
@@ -94,7 +100,7 @@ def test_salt_and_pepper_changes_as_few_elements_as_it_must():
     images = np.clip(IMAGES, 0.01, 0.99)
     edges = lambda x: jnp.sum((x == 0) | (x == 1), axis=(1, 2, 3)) / 10
     model = lambda x: jnp.stack([jnp.full(len(x), 1.15), edges(x)], axis=-1)
-    result = salt_and_pepper(model, images, ZEROS, key=KEY, halvings=20)
+    result = salt_and_pepper(model, images, ZEROS, key=KEY, binary_search_steps=20)
     np.testing.assert_array_equal(result.distances["l0"], 12)
     changed = result.images[result.images != images]
     assert set(changed) == {0.0, 1.0} and 0.25 < changed.mean() < 0.75
@@ -105,7 +111,7 @@ def test_blur_is_as_weak_as_it_may_be():
     steep = lambda x: jnp.abs(jnp.diff(jnp.asarray(x), axis=2)).reshape(len(x), -1).max(axis=1)
     limit = float(np.asarray(steep(IMAGES)).min()) * 0.6
     model = lambda x: jnp.stack([steep(x), jnp.full(len(x), limit)], axis=-1) + 1
-    result = gaussian_blur(model, IMAGES, ZEROS, deviation=2.0, parts=20, halvings=14)
+    result = gaussian_blur(model, IMAGES, ZEROS, max_sigma=2.0, linear_search_steps=20, binary_search_steps=14)
     assert result.success.all()
     for image, found in zip(IMAGES, result.images, strict=True):
         low, high = 0.0, 2.0
@@ -118,10 +124,10 @@ def test_blur_is_as_weak_as_it_may_be():
 
 def test_bad_arguments_get_one_sentence():
     for attack, options, sentence in (
-        (additive_noise, {"kind": "pink"}, "kind must be one of 'gaussian', 'uniform'; found 'pink'"),
+        (additive_noise, {"distribution": "pink"}, "distribution must be one of 'gaussian', 'uniform'; found 'pink'"),
         (blended, {"towards": "gray"}, "towards must be 'noise', a number or images; found 'gray'"),
         (blended, {"towards": np.zeros((3, 3))}, r"towards must be a number or have the shape.*found \(3, 3\)"),
-        (gaussian_blur, {"deviation": 0.0}, "deviation must be a positive number; found 0.0"),
+        (gaussian_blur, {"max_sigma": 0.0}, "max_sigma must be a positive number; found 0.0"),
     ):
         with pytest.raises(ValueError, match=sentence):
             attack(brightness, IMAGES, ZEROS, key=KEY, **options)

@@ -36,16 +36,16 @@ def test_the_best_direction_of_a_plane_is_its_normal(norm, engine):
         key=KEY,
         norm=norm,
         epsilon=epsilon,
-        steps=40,
-        minibatch=8,
+        max_steps=40,
+        minibatch_size=8,
         loss=margin,
-        cap=100.0,
+        max_loss=100.0,
         engine=engine,
     )
     np.testing.assert_allclose(found.perturbation, epsilon * direction, atol=2e-5 * epsilon + 1e-7)
     assert norm.measure(found.perturbation[None])[0] <= epsilon
     rises = (images + epsilon * direction) @ weights + bias
-    attacked = ~found.result.already
+    attacked = ~found.result.initially_wrong
     np.testing.assert_array_equal(found.result.success, attacked & (rises > 0))
     assert 0 < found.result.success.sum() < attacked.sum()
     assert np.all(found.result.distances[norm.name] <= epsilon)
@@ -54,7 +54,7 @@ def test_the_best_direction_of_a_plane_is_its_normal(norm, engine):
     other = RNG.uniform(size=(9, 14)).astype(np.float32)  # at the edges, too, bounds and budget hold
     spread = apply_universal(model, other, np.zeros(9, int), found.perturbation, norm=norm, epsilon=epsilon)
     expected = np.clip(other + found.perturbation, 0, 1)
-    attacked = ~spread.already
+    attacked = ~spread.initially_wrong
     np.testing.assert_allclose(spread.images[attacked], expected[attacked], atol=1e-5)
     assert np.all(norm.measure(spread.images - other.astype(np.float64)) <= epsilon)
     assert spread.images.min() >= 0 and spread.images.max() <= 1
@@ -73,9 +73,9 @@ def test_one_image_does_not_decide_for_all():
             np.zeros(4, int),
             key=KEY,
             epsilon=0.1,
-            steps=30,
-            minibatch=4,
-            cap=cap,
+            max_steps=30,
+            minibatch_size=4,
+            max_loss=cap,
             loss=margin,
             mask=mask,
         )
@@ -85,9 +85,9 @@ def test_one_image_does_not_decide_for_all():
 def test_a_targeted_perturbation_reaches_its_class():
     """Three classes, each a pixel: the target's goes up, the others down."""
     images = RNG.uniform(0.4, 0.6, size=(6, 3)).astype(np.float32)
-    found = universal(lambda x: 10 * x, images, np.full(6, 2), key=KEY, epsilon=0.2, steps=20, targeted=True)
+    found = universal(lambda x: 10 * x, images, np.full(6, 2), key=KEY, epsilon=0.2, max_steps=20, targeted=True)
     np.testing.assert_allclose(found.perturbation, [-0.2, -0.2, 0.2], atol=1e-6)
-    assert np.all(found.result.success | found.result.already)
+    assert np.all(found.result.success | found.result.initially_wrong)
     assert np.all(np.diff(found.losses[:5]) > 0) and found.losses[0] < 0
 
 
@@ -98,7 +98,7 @@ def test_a_patch_is_put_where_it_is_told():
 
     def put(patch, *place):
         places = Placements(*[(each, each) for each in place])
-        return apply_patch(never, images, np.zeros(1, int), patch, key=KEY, places=places).images[0, ..., 0]
+        return apply_patch(never, images, np.zeros(1, int), patch, key=KEY, placements=places).images[0, ..., 0]
 
     for degrees, quarters, row, top, column, left in (
         (0.0, 0, 0.0, 0, 1.0, 4),
@@ -122,7 +122,15 @@ def test_a_patch_learns_what_the_model_looks_for():
         return jnp.stack([jnp.zeros(len(x)), red], axis=-1)
 
     found = patch(
-        model, images, np.ones(5, int), key=KEY, size=7, steps=40, learning_rate=0.1, minibatch=3, targeted=True
+        model,
+        images,
+        np.ones(5, int),
+        key=KEY,
+        size=7,
+        max_steps=40,
+        learning_rate=0.1,
+        minibatch_size=3,
+        targeted=True,
     )
     np.testing.assert_allclose(found.patch, np.broadcast_to([1.0, 0, 0], (7, 7, 3)), atol=1e-3)
     covered = np.all(np.abs(found.result.images - [1, 0, 0]) < 1e-3, axis=-1).sum(axis=(1, 2))
@@ -135,7 +143,9 @@ def test_a_patch_learns_what_the_model_looks_for():
     )
     np.testing.assert_array_equal(again, found.result.images)
     assert np.any(other != again)
-    best = apply_patch(model, images, np.ones(5, int), found.patch, key=KEY, targeted=True, draws=5, bounds=(0, 1))
+    best = apply_patch(
+        model, images, np.ones(5, int), found.patch, key=KEY, targeted=True, num_samples=5, bounds=(0, 1)
+    )
     assert np.all(np.asarray(model(best.images))[:, 1] >= red - 1e-5) and np.all(best.queries == 5)
 
 
@@ -143,10 +153,10 @@ def test_bad_arguments_get_one_sentence():
     model, images, labels = (lambda x: x.reshape(len(x), -1)), np.full((2, 4, 4, 1), 0.5, np.float32), np.zeros(2, int)
     for attack, options, sentence in (
         (universal, {"epsilon": -1.0}, "epsilon must be a positive number; found -1.0"),
-        (universal, {"minibatch": 0}, "minibatch must be a whole number of at least 1; found 0"),
+        (universal, {"minibatch_size": 0}, "minibatch_size must be a whole number of at least 1; found 0"),
         (apply_universal, {"perturbation": np.zeros(3)}, r"perturbation must have the shape of one image, \(4"),
         (patch, {"size": 9}, "size, enlarged by the highest scale, must be at most the images' shorter side, 4; found"),
-        (patch, {"size": 2, "places": Placements(scale=(1, 0.5))}, "scale of places must be"),
+        (patch, {"size": 2, "placements": Placements(scale=(1, 0.5))}, "scale of placements must be"),
         (apply_patch, {"patch": np.zeros((2, 2, 3))}, r"patch must have shape \(height, width, 1\)"),
     ):
         with pytest.raises(ValueError, match=sentence):

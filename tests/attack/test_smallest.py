@@ -17,11 +17,11 @@ KEY = jax.random.key(5)
 CASES = {  # attack, norm, the largest ratio to the best, options
     "lbfgs": (lbfgs, "l2", 1.05, {}),  # between three classes the cross-entropy does not point to the nearest boundary
     "carlini_wagner": (carlini_wagner, "l2", 1.01, {}),
-    "ddn": (ddn, "l2", 1.05, {"levels": None, "steps": 200}),
+    "ddn": (ddn, "l2", 1.05, {"levels": None, "max_steps": 200}),
     "fmn l2": (fmn, "l2", 1.01, {"norm": l2}),
     "fmn linf": (fmn, "linf", 1.01, {"norm": linf}),
     "fmn l1": (fmn, "l1", 1.05, {"norm": l1}),
-    "ead": (ead, "l1", 1.05, {"rule": "l1", "beta": 0.1}),
+    "ead": (ead, "l1", 1.05, {"decision_rule": "l1", "beta": 0.1}),
     "deepfool l2": (deepfool, "l2", 1.05, {"norm": l2}),
     "deepfool linf": (deepfool, "linf", 1.05, {"norm": linf}),
     "fmn l0": (fmn, "l0", None, {"norm": l0}),
@@ -43,8 +43,8 @@ def run(name, rows=tuple(range(11))):
         labels[rows],
         key=KEY,
         mask=CHANGEABLE,
-        batch=11,
-        numbers=np.array(rows),
+        batch_size=11,
+        image_ids=np.array(rows),
         engine="jax",
         **options,
     )
@@ -62,7 +62,7 @@ def test_size_is_that_of_the_nearest_crossing(name):
     _, norm, factor, _ = CASES[name]
     result, crossed = run(name), slice(0, 10)
     assert result.success[crossed].all()
-    best = smallest(model, images[crossed], labels[crossed], result.after[crossed], norm)
+    best = smallest(model, images[crossed], labels[crossed], result.predictions[crossed], norm)
     assert np.all(result.distances[norm][crossed] <= factor * best)
     assert np.all(result.distances[norm][crossed] >= (1 - 1e-5) * nearest(model, images, labels, norm)[crossed])
 
@@ -100,9 +100,9 @@ def test_result_says_what_was_done_to_each_image(name):
     exact = result.images.astype(np.float64) - images
     for norm in NORMS.values():
         np.testing.assert_array_equal(result.distances[norm.name], norm.measure(exact))
-    np.testing.assert_array_equal(result.after, np.asarray(model(result.images)).argmax(axis=1))
-    np.testing.assert_array_equal(result.success, result.after != labels)
-    assert np.all(result.queries >= result.steps) and np.all(result.gradients > 0)
+    np.testing.assert_array_equal(result.predictions, np.asarray(model(result.images)).argmax(axis=1))
+    np.testing.assert_array_equal(result.success, result.predictions != labels)
+    assert np.all(result.queries >= result.steps) and np.all(result.backward_passes > 0)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -111,7 +111,7 @@ def test_no_image_depends_on_its_batch(name):
     together, some = run(name), [7, 10, 2]
     apart = run(name, tuple(some))
     np.testing.assert_array_equal(apart.images, together.images[some])
-    for field in ("success", "steps", "queries", "gradients", "first_success"):
+    for field in ("success", "steps", "queries", "backward_passes", "first_success"):
         np.testing.assert_array_equal(getattr(apart, field), getattr(together, field)[some], err_msg=field)
 
 
@@ -126,26 +126,26 @@ def test_confidence_is_the_lead_that_is_reached(name, targeted):
     attack, norm, factor, options = CASES[name]
     wanted = 1 - labels if targeted else labels
     result = attack(model, images[:10], wanted[:10], confidence=2.0, targeted=targeted, engine="jax", **options)
-    np.testing.assert_array_equal(result.success, (result.after == wanted[:10]) == targeted)
+    np.testing.assert_array_equal(result.success, (result.predictions == wanted[:10]) == targeted)
     logits = np.sort(np.asarray(model(result.images[result.success]), np.float64), axis=1)
     assert result.success.sum() >= 5 and np.all(logits[:, -1] - logits[:, -2] >= 2 - 1e-5)
     np.testing.assert_array_equal(result.images[~result.success], images[:10][~result.success])
-    best = smallest(model, images[:10], labels[:10], result.after, norm, lead=2.0)
+    best = smallest(model, images[:10], labels[:10], result.predictions, norm, lead=2.0)
     assert np.all((result.distances[norm] <= factor * best)[result.success])
 
 
-@pytest.mark.parametrize("searches", [9, 10])
-def test_weights_are_those_of_the_authors_bisection(searches):
-    """Their program in loops: tenfold until the first success, then halves; of ten or more searches, the last is at
-    the smallest weight that has succeeded."""
+@pytest.mark.parametrize("binary_search_steps", [9, 10])
+def test_weights_are_those_of_the_authors_bisection(binary_search_steps):
+    """Their program in loops: tenfold until the first success, then halves; of ten or more searches, the last is
+    at the smallest weight that has succeeded."""
     for succeeds in (0.0007, 0.3, 40.0, 1e9):
         low, high, weight, expected = 0.0, 1e10, 1e-3, []
-        for number in range(searches):
-            weight = high if searches >= 10 and number == searches - 1 and high < 1e10 else weight
+        for number in range(binary_search_steps):
+            weight = high if binary_search_steps >= 10 and number == binary_search_steps - 1 and high < 1e10 else weight
             expected.append(weight)
             low, high = (low, weight) if weight >= succeeds else (weight, high)
             weight = (low + high) / 2 if high < 1e10 else 10 * weight
-        numbers, tried = plan(1e-3, searches, 2), []
+        numbers, tried = plan(1e-3, binary_search_steps, 2), []
         rounds, over = first_round(numbers), False
         while not over:
             tried.append(float(rounds.weight))
@@ -163,7 +163,7 @@ def test_a_zero_gradient_is_replaced_by_a_random_direction(attack):
         inside = jnp.sum((x - 0.5) ** 2, axis=1, keepdims=True) < 0.2**2
         return jnp.where(inside, jnp.array([1.0, -1.0]), jnp.array([-1.0, 1.0]))
 
-    images, options = np.full((2, 16), 0.5, np.float32), {"levels": None, "radius": 0.5} if attack is ddn else {}
+    images, options = np.full((2, 16), 0.5, np.float32), {"levels": None, "init_norm": 0.5} if attack is ddn else {}
     result = attack(model, images, np.zeros(2, int), key=KEY, mask=np.arange(16) > 2, engine="jax", **options)
     assert result.success.all() and np.all(np.abs(result.distances["l2"] / 0.2 - 1) < 0.05)
     assert not np.any(result.images[:, :3] != 0.5) and np.abs(result.images[0] - result.images[1]).max() > 0.01
@@ -194,7 +194,7 @@ def test_deepfool_takes_the_steps_of_the_paper():
     images = rng.uniform(-0.2, 1.2, size=(16, 12)).clip(0, 1).astype(np.float32)
     model = lambda x: jnp.sin(5 * x) @ weights
     labels = np.asarray(model(images)).argmax(axis=1)
-    result = deepfool(model, images, labels, candidates=2, overshoot=0.05, engine="jax")
+    result = deepfool(model, images, labels, num_candidates=2, overshoot=0.05, engine="jax")
     expected = [
         plain_deepfool(image, label, weights.astype(np.float64), 50, 2, 0.05)
         for image, label in zip(images, labels, strict=True)
@@ -229,7 +229,9 @@ def plain_ead(image, slope, weight, beta, steps):
 def test_ead_takes_the_steps_of_the_paper():
     model, images, labels = problem(classes=2)
     slopes = (model.weights[:, 1] - model.weights[:, 0]).astype(np.float64) * (1 - 2 * labels[:, None])
-    result = ead(model, images[:4], labels[:4], searches=1, steps=60, weight=20.0, beta=0.02, engine="jax")
+    result = ead(
+        model, images[:4], labels[:4], binary_search_steps=1, max_steps=60, initial_const=20.0, beta=0.02, engine="jax"
+    )
     for row in range(4):
         expected, size = plain_ead(images[row], slopes[row], 20.0, 0.02, 60)
         assert result.success[row] and np.isfinite(size)
@@ -239,14 +241,15 @@ def test_ead_takes_the_steps_of_the_paper():
 def test_ddn_tries_images_that_a_file_can_hold():
     model, images, labels = shared()
     images = (images * 255).round().astype(np.float32) / 255
-    options = dict(key=KEY, mask=CHANGEABLE, batch=11, engine="jax")
+    options = dict(key=KEY, mask=CHANGEABLE, batch_size=11, engine="jax")
     result = ddn(model, images[:10], labels[:10], **options)
     levels = result.images.astype(np.float64) * 255
     np.testing.assert_allclose(levels, levels.round(), atol=1e-4)
     assert result.success.all() and result.success_8bit.all()
     assert not run("ddn").success_8bit[:10].all()  # where nothing is rounded, rounding undoes it
     plain, coarse = (
-        ddn(model, images[:10], labels[:10], steps=1, radius=3.0, levels=levels, **options) for levels in (None, 16)
+        ddn(model, images[:10], labels[:10], max_steps=1, init_norm=3.0, levels=levels, **options)
+        for levels in (None, 16)
     )
     assert np.sum(plain.success & coarse.success) >= 5
     both = plain.images[plain.success & coarse.success][:, 1:]
@@ -260,7 +263,7 @@ def test_targeted_search_finds_the_nearest_point_of_the_target(attack):
     images, labels = images[:10], labels[:10]
     options = {"levels": None} if attack is ddn else {}
     result = attack(model, images, 1 - labels, targeted=True, engine="jax", **options)
-    assert np.all(result.after == 1 - labels) and result.success.all()
+    assert np.all(result.predictions == 1 - labels) and result.success.all()
     factor = 1.05 if attack is deepfool else 1.01
     assert np.all(result.distances["l2"] <= factor * smallest(model, images, labels, 1 - labels, "l2"))
 
@@ -302,12 +305,14 @@ def test_jsma_changes_the_pairs_of_the_paper():
         np.testing.assert_allclose(found, image, atol=1e-6)
 
 
-@pytest.mark.parametrize("attack, options", [(ead, {"weight": 1e-3}), (fmn, {}), (sigma_zero, {"steps": 100})])
+@pytest.mark.parametrize(
+    "attack, options", [(ead, {"initial_const": 1e-3}), (fmn, {}), (sigma_zero, {"max_steps": 100})]
+)
 def test_pixels_in_other_units_have_the_same_search(attack, options):
     """Lengths are parts of a pixel's range; the weight is in units of a length squared."""
     model, images, labels = problem(classes=2)
     small = attack(model, images, labels, key=KEY, engine="jax", **options)
-    options = {name: value * 256**2 if name == "weight" else value for name, value in options.items()}
+    options = {name: value * 256**2 if name == "initial_const" else value for name, value in options.items()}
     large = attack(lambda x: model(x / 256), images * 256, labels, key=KEY, engine="jax", bounds=(0, 256), **options)
     np.testing.assert_array_equal(large.success, small.success)
     np.testing.assert_allclose(large.images / 256, small.images, atol=1e-5)
@@ -318,10 +323,10 @@ def test_what_makes_no_sense_is_refused():
     model, images, labels = shared()
     for attack, options, message in (
         (carlini_wagner, {"confidence": -1.0}, "confidence must be a number of at least 0"),
-        (carlini_wagner, {"searches": 0}, "searches must be a whole number"),
-        (ead, {"rule": "l2"}, "rule must be one of 'elastic_net', 'l1'; found 'l2'"),
+        (carlini_wagner, {"binary_search_steps": 0}, "binary_search_steps must be a whole number"),
+        (ead, {"decision_rule": "l2"}, "decision_rule must be one of 'elastic_net', 'l1'; found 'l2'"),
         (deepfool, {"norm": l1}, "norm must be one of l2, linf"),
-        (lbfgs, {"memory": 0}, "memory must be a whole number"),
+        (lbfgs, {"memory_size": 0}, "memory_size must be a whole number"),
         (sigma_zero, {"sigma": 0.0}, "sigma must be a positive number"),
     ):
         with pytest.raises(ValueError, match=message):

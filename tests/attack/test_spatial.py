@@ -41,14 +41,32 @@ def nearness(wanted):
 def test_the_grid_finds_the_motion_that_is_wanted(padding, mode):
     ways = [(-20, 2, -1), (10, 0, 1), (0, -2, 2)]
     wanted = [moved(image, *way, mode) for image, way in zip(IMAGES, ways, strict=True)]
-    result = spatial(nearness(wanted), IMAGES, ZEROS, degrees=20, pixels=2, rotations=5, shifts=5, padding=padding)
+    result = spatial(
+        nearness(wanted),
+        IMAGES,
+        ZEROS,
+        max_rotation=20,
+        max_translation=2,
+        num_rotations=5,
+        num_translations=5,
+        padding=padding,
+    )
     assert result.success.all()
     np.testing.assert_allclose(result.images, wanted, atol=1e-4)
     np.testing.assert_array_equal(result.queries, 125)
     order = [((d + 20) // 10 * 5 + r + 2) * 5 + c + 2 for d, r, c in ways]
     np.testing.assert_array_equal(result.first_success, order)
     assert np.isinf(result.epsilon).all()
-    coarse = spatial(nearness(wanted), IMAGES, ZEROS, degrees=15, pixels=2, rotations=3, shifts=1, padding=padding)
+    coarse = spatial(
+        nearness(wanted),
+        IMAGES,
+        ZEROS,
+        max_rotation=15,
+        max_translation=2,
+        num_rotations=3,
+        num_translations=1,
+        padding=padding,
+    )
     assert not coarse.success.any() and np.all(coarse.queries == 3)
 
 
@@ -57,23 +75,29 @@ def test_random_motions_stay_within_their_limits_and_the_best_is_kept():
     rows = np.broadcast_to(np.linspace(0.2, 0.8, 13)[:, None, None], (13, 13, 1)).astype(np.float32)
     images = np.stack([rows] * 6)
     up = lambda x: jnp.stack([jnp.full(len(x), 5.0), 8 * x[:, 6, 6, 0]], axis=-1)
-    few, many = (spatial(up, images, np.zeros(6, int), key=KEY, degrees=0, pixels=2, draws=draws) for draws in (2, 12))
+    few, many = (
+        spatial(up, images, np.zeros(6, int), key=KEY, max_rotation=0, max_translation=2, num_samples=draws)
+        for draws in (2, 12)
+    )
     shifts = (np.array([few.images[:, 6, 6, 0], many.images[:, 6, 6, 0]]) - 0.5) / 0.05
     assert np.abs(shifts).max() <= 2 and len(np.unique(shifts[0])) == 6
     assert np.all(shifts[1] >= shifts[0]) and shifts[1].min() > 0.5
     np.testing.assert_array_equal(many.success, 8 * many.images[:, 6, 6, 0] > 5)
     np.testing.assert_array_equal(many.queries, 12)
     mask = np.arange(13) != 3
-    masked = spatial(up, images, np.zeros(6, int), key=KEY, draws=2, mask=mask[None, :, None])
+    masked = spatial(up, images, np.zeros(6, int), key=KEY, num_samples=2, mask=mask[None, :, None])
     np.testing.assert_array_equal(masked.images[:, :, 3], images[:, :, 3])
 
 
 def test_bad_arguments_get_one_sentence():
     for options, sentence in (
         ({"padding": "gray"}, "padding must be one of 'zero', 'edge'; found 'gray'"),
-        ({"degrees": -3}, "degrees and pixels must be numbers that are not negative; found -3 and 3"),
-        ({"draws": 3, "key": 1}, "key must be a JAX random key; found 1"),
-        ({"draws": 3}, "key must be given with draws"),
+        (
+            {"max_rotation": -3},
+            "max_rotation and max_translation must be numbers .* found -3 and 3",
+        ),
+        ({"num_samples": 3, "key": 1}, "key must be a JAX random key; found 1"),
+        ({"num_samples": 3}, "key must be given with num_samples"),
     ):
         with pytest.raises(ValueError, match=sentence):
             spatial(nearness(IMAGES), IMAGES, ZEROS, **options)

@@ -79,16 +79,16 @@ def test_a_plane_is_crossed_just_beyond_its_distance(attack, norm):
             key=KEY,
             norm=norm,
             epsilon=factor * smallest,
-            steps=12,
-            samples=40,
-            batch=4,
+            max_steps=12,
+            num_samples=40,
+            batch_size=4,
         )
         for factor in (1.08, 0.99)
     )
     assert beyond.success.all() and not short.success.any()
     assert np.all(short.distances[norm.name] <= 0.99 * smallest)
     np.testing.assert_array_equal(short.queries, 12 * 81 + 1)
-    np.testing.assert_array_equal(short.gradients, 0)
+    np.testing.assert_array_equal(short.backward_passes, 0)
     alone = attack(
         model,
         images[[3]],
@@ -96,10 +96,10 @@ def test_a_plane_is_crossed_just_beyond_its_distance(attack, norm):
         key=KEY,
         norm=norm,
         epsilon=1.08 * smallest[[3]],
-        steps=12,
-        samples=40,
-        numbers=np.array([3]),
-        batch=4,
+        max_steps=12,
+        num_samples=40,
+        image_ids=np.array([3]),
+        batch_size=4,
     )
     np.testing.assert_array_equal(alone.images[0], beyond.images[3])
 
@@ -107,8 +107,8 @@ def test_a_plane_is_crossed_just_beyond_its_distance(attack, norm):
 def test_bad_numbers_get_one_sentence():
     model, images = (lambda x: x), np.full((1, 3), 0.5, np.float32)
     for options, sentence in (
-        ({"samples": 0}, "samples must be a whole number of at least 1; found 0"),
-        ({"reach": -1.0}, "reach must be a positive number; found -1.0"),
+        ({"num_samples": 0}, "num_samples must be a whole number of at least 1; found 0"),
+        ({"delta": -1.0}, "delta must be a positive number; found -1.0"),
     ):
         with pytest.raises(ValueError, match=sentence):
             spsa(model, images, np.zeros(1, int), key=KEY, **options)

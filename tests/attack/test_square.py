@@ -80,32 +80,32 @@ def test_tiles_are_equal_hills_in_the_middle():
 
 def test_linear_score_is_raised_to_its_optimum():
     model, images, weights, _ = linear_problem()
-    result = square(model, images, np.zeros(6, int), key=KEY, epsilon=0.1, steps=800, early_stop=False)
+    result = square(model, images, np.zeros(6, int), key=KEY, epsilon=0.1, max_steps=800, early_stop=False)
     best = 0.1 * np.abs(weights).sum()
     gained = (result.images.astype(np.float64) - images) @ weights
     assert np.all(gained > 0.99 * best) and np.all(gained <= best)
     np.testing.assert_array_equal(result.queries, 801)
-    np.testing.assert_array_equal(result.gradients, 0)
+    np.testing.assert_array_equal(result.backward_passes, 0)
 
 
 @pytest.mark.parametrize(("norm", "shape"), [(linf, (9, 12, 2)), (l2, (9, 12, 2)), (l1, (9, 12, 2)), (l2, (20,))])
 def test_budget_is_spent_and_no_image_depends_on_its_batch(norm, shape):
     model, images, labels = pictures(shape)
     epsilon = {"linf": 0.05, "l2": 0.4, "l1": 1.5}[norm.name]
-    options = dict(key=KEY, norm=norm, epsilon=epsilon, steps=60, early_stop=False, batch=4)
+    options = dict(key=KEY, norm=norm, epsilon=epsilon, max_steps=60, early_stop=False, batch_size=4)
     result = square(model, images, labels, **options)
     assert np.all(result.distances[norm.name] <= epsilon)
     np.testing.assert_allclose(result.distances[norm.name], epsilon, rtol=3e-5)  # the box is far away
     if norm is linf:
         np.testing.assert_allclose(np.abs(result.images - images), epsilon, atol=1e-6)
-    start = square(model, images, labels, **{**options, "steps": 1})
+    start = square(model, images, labels, **{**options, "max_steps": 1})
     assert np.all(margin(model(result.images), labels) > margin(model(start.images), labels))
-    alone = square(model, images[[3, 1]], labels[[3, 1]], numbers=np.array([3, 1]), **options)
+    alone = square(model, images[[3, 1]], labels[[3, 1]], image_ids=np.array([3, 1]), **options)
     np.testing.assert_array_equal(alone.images, result.images[[3, 1]])
 
 
 def test_search_ends_with_the_first_success():
     model, images, labels = pictures((9, 12, 2))
-    result = square(model, images, labels, key=KEY, epsilon=0.25, steps=60)
+    result = square(model, images, labels, key=KEY, epsilon=0.25, max_steps=60)
     assert result.success.any()
     np.testing.assert_array_equal(result.queries[result.success], result.first_success[result.success] + 1)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffprog.attack._distortions import DISTORTIONS, cropped, jpeg, resized, survival
+from diffprog.attack._distortions import DISTORTIONS, cropped, jpeg, resized, survives_distortions
 
 RNG = np.random.default_rng(0)
 SMOOTH = np.stack([*np.meshgrid(np.linspace(0, 1, 24), np.linspace(0, 1, 16)), np.full((16, 24), 0.5)], axis=-1)
@@ -32,13 +32,13 @@ def test_a_fine_pattern_survives_png_and_nothing_else():
         score = (np.asarray(batch) * board).mean(axis=(1, 2, 3)) * 255
         return np.stack([score, np.ones_like(score)], axis=-1)
 
-    found = survival(model, images.astype(np.float32), [1, 1])
+    found = survives_distortions(model, images.astype(np.float32), [1, 1])
     np.testing.assert_array_equal(found["PNG"], [True, False])  # a fifth of a level is rounded away
     assert not any(found[name].any() for name in found if name != "PNG" and "95" not in name)
-    targeted = survival(model, images.astype(np.float32), [0, 0], targeted=True)
+    targeted = survives_distortions(model, images.astype(np.float32), [0, 0], targeted=True)
     np.testing.assert_array_equal(targeted["PNG"], [True, False])
 
 
 def test_arrays_that_are_no_pictures_are_refused():
     with pytest.raises(ValueError, match=r"found \(2, 5\): other arrays cannot be saved"):
-        survival(lambda x: x, np.zeros((2, 5), np.float32), [0, 0])
+        survives_distortions(lambda x: x, np.zeros((2, 5), np.float32), [0, 0])

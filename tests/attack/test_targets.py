@@ -25,7 +25,7 @@ def test_random_targets_are_the_other_classes_in_equal_parts():
     counts = np.bincount(shift, minlength=4)[1:]
     assert np.abs(counts - 2000).max() < 4 * np.sqrt(6000 * 2 / 9)
     some = np.array([5, 17, 3])
-    np.testing.assert_array_equal(random_targets(jax.random.key(1), labels[some], 4, numbers=some), drawn[some])
+    np.testing.assert_array_equal(random_targets(jax.random.key(1), labels[some], 4, image_ids=some), drawn[some])
 
 
 def test_targets_have_a_border():

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffprog.attack import adversarial, l2, linf, pgd
+from diffprog.attack import adversarial_training, l2, linf, pgd
 from diffprog.fit import load_digits
 from diffprog.models import load
 from diffprog.optimize import ENGINES
@@ -16,7 +16,7 @@ def test_examples_go_to_the_worst_point_of_the_ball(norm, engine):
     rng = np.random.default_rng(0)
     weights, inputs = rng.normal(size=(9,)), rng.uniform(0.4, 0.6, (5, 9)).astype(np.float32)
     apply = lambda w, x: jnp.stack([x @ w, -x @ w], axis=-1)
-    perturb = jax.jit(adversarial(norm, 0.2, steps=40, engine=engine), static_argnums=0)
+    perturb = jax.jit(adversarial_training(norm, 0.2, max_steps=40, engine=engine), static_argnums=0)
     moved = np.asarray(perturb(apply, jnp.float32(weights), inputs, np.zeros(5, int), jax.random.key(1)))
     direction = np.sign(weights) if norm is linf else weights / np.linalg.norm(weights)
     np.testing.assert_allclose(moved, inputs - 0.2 * direction, atol=1e-3)
@@ -25,7 +25,7 @@ def test_examples_go_to_the_worst_point_of_the_ball(norm, engine):
 
 def test_lengths_are_checked_at_once():
     with pytest.raises(ValueError, match="epsilon must be a positive number; found -1"):
-        adversarial(linf, -1)
+        adversarial_training(linf, -1)
 
 
 def test_the_networks_that_come_with_the_package():

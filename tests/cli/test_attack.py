@@ -98,7 +98,9 @@ def test_a_search_for_the_smallest_survives_or_not(tmp_path, capsys):
     assert re.search(r"^PNG +the attack survives$", printed, re.M)
     cat = command.CAT
     before = models.load("efficientnet_lite0").top(network_crop(read_image(cat))[None], 1)[0][0][1]
-    compressed = attack.survival(LOAD("efficientnet_lite0"), read_image(tmp_path / "cat_image.png")[None], [before])
+    compressed = attack.survives_distortions(
+        LOAD("efficientnet_lite0"), read_image(tmp_path / "cat_image.png")[None], [before]
+    )
     verdict = "survives" if compressed["JPEG, quality 50"][0] else "is gone"
     assert re.search(rf"^JPEG, quality 50 +the attack {verdict}$", printed, re.M)
 

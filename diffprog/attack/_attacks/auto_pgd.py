@@ -10,7 +10,7 @@ from diffprog.attack._attacks.ascent_l1 import sparse_ascent
 from diffprog.attack._engine import border
 from diffprog.attack._engine.result import AttackResult
 from diffprog.attack._engine.run import Options, search
-from diffprog.attack._losses import cross_entropy, likely_rivals, of_label, targeted_dlr
+from diffprog.attack._losses import cross_entropy, likely_target_classes, of_label, targeted_dlr
 from diffprog.attack._norms import Norm, l1, l2, linf
 
 
@@ -22,7 +22,7 @@ def apgd(
     key: jax.Array,
     norm: Norm = linf,
     epsilon=8 / 255,
-    steps: int = 100,
+    max_steps: int = 100,
     loss: Callable = cross_entropy,
     **options: Unpack[Options],
 ) -> AttackResult:
@@ -42,7 +42,7 @@ def apgd(
     Returns each image's best point: a success before a failure, then the larger loss. Other arguments and errors are
     those of `pgd`.
     """
-    return _search("apgd", model, images, labels, of_label(loss), key, norm, epsilon, steps, options)
+    return _search("apgd", model, images, labels, of_label(loss), key, norm, epsilon, max_steps, options)
 
 
 def apgd_targeted(
@@ -53,8 +53,8 @@ def apgd_targeted(
     key: jax.Array,
     norm: Norm = linf,
     epsilon=8 / 255,
-    steps: int = 100,
-    targets: int = 9,
+    max_steps: int = 100,
+    num_target_classes: int = 9,
     **options: Unpack[Options],
 ) -> AttackResult:
     """APGD-T (Croce & Hein 2020b): `apgd` on the targeted difference of logits ratio, towards each of the `targets`
@@ -64,16 +64,35 @@ def apgd_targeted(
     most K - 1 targets. The ratio's scale is the lead of the largest logit on the mean of the third and the fourth; of
     three classes it is the lead on the third, and of two there is none.
     """
-    border.checked_counts(targets=targets)
+    border.checked_counts(num_target_classes=num_target_classes)
     return _search(
-        "apgd-t", model, images, labels, targeted_dlr, key, norm, epsilon, steps, options, rivals=likely_rivals(targets)
+        "apgd-t",
+        model,
+        images,
+        labels,
+        targeted_dlr,
+        key,
+        norm,
+        epsilon,
+        max_steps,
+        options,
+        target_classes=likely_target_classes(num_target_classes),
     )
 
 
-def _search(name, model, images, labels, loss, key, norm, epsilon, steps, options, rivals=None):
-    border.checked_counts(steps=steps)
+def _search(name, model, images, labels, loss, key, norm, epsilon, max_steps, options, target_classes=None):
+    border.checked_counts(max_steps=max_steps)
     ascent = sparse_ascent if border.checked_norm(norm, (linf, l2, l1)) is l1 else dense_ascent
-    method, given = ascent(name, norm, loss, steps)
+    method, given = ascent(name, norm, loss, max_steps)
     return search(
-        model, images, labels, method, steps=steps, key=key, epsilon=epsilon, given=given, rivals=rivals, **options
+        model,
+        images,
+        labels,
+        method,
+        max_steps=max_steps,
+        key=key,
+        epsilon=epsilon,
+        given=given,
+        target_classes=target_classes,
+        **options,
     )

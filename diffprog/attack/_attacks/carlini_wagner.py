@@ -25,10 +25,10 @@ def carlini_wagner(
     labels,
     *,
     key=None,
-    searches: int = 9,
-    steps: int = 1000,
+    binary_search_steps: int = 9,
+    max_steps: int = 1000,
     step_size: float = 1e-2,
-    weight: float = 1e-3,
+    initial_const: float = 1e-3,
     confidence: float = 0.0,
     **options: Unpack[Options],
 ) -> AttackResult:
@@ -49,12 +49,20 @@ def carlini_wagner(
     confidence: the lead, in units of the logits, that counts as a success.
     Other arguments are those of `pgd`; nothing is drawn, so `key` is not needed.
     """
-    border.checked_counts(searches=searches, steps=steps)
-    border.checked_positive(step_size=step_size, weight=weight)
+    border.checked_counts(binary_search_steps=binary_search_steps, max_steps=max_steps)
+    border.checked_positive(step_size=step_size, initial_const=initial_const)
     border.checked_not_negative(confidence=confidence)
-    given = plan(weight, searches, steps), np.float32(step_size), np.float32(confidence)
+    given = plan(initial_const, binary_search_steps, max_steps), np.float32(step_size), np.float32(confidence)
     return search(
-        model, images, labels, _method(), steps=searches * steps, key=key, given=given, confidence=confidence, **options
+        model,
+        images,
+        labels,
+        _method(),
+        max_steps=binary_search_steps * max_steps,
+        key=key,
+        given=given,
+        confidence=confidence,
+        **options,
     )
 
 

@@ -24,8 +24,8 @@ def ddn(
     labels,
     *,
     key=None,
-    steps: int = 100,
-    radius: float = 1.0,
+    max_steps: int = 100,
+    init_norm: float = 1.0,
     gamma: float = 0.05,
     levels: int | None = 256,
     **options: Unpack[Options],
@@ -36,19 +36,19 @@ def ddn(
     success and grows by as much after a failure. A zero gradient is replaced by a random direction, which `key`
     decides.
 
-    radius: the first length, for pixels in [0, 1].
+    init_norm: the first length, for pixels in [0, 1].
     levels: every point that is tried is rounded to so many values of a pixel, so that a success survives being saved:
             256 for files of bytes. None rounds nothing, and finds smaller perturbations.
     Steps along the unit gradient shrink from 1 to 0.01 as half a cosine, as in the authors' program. Other arguments
     are those of `pgd`.
     """
-    border.checked_counts(steps=steps)
-    border.checked_positive(radius=radius, gamma=gamma)
+    border.checked_counts(max_steps=max_steps)
+    border.checked_positive(init_norm=init_norm, gamma=gamma)
     if levels is not None:
         border.checked_counts(levels=levels)
     low, high = border.checked_bounds(options.get("bounds", (0, 1)))
-    given = *map(np.float32, (steps, radius, gamma)), None if levels is None else _grid(low, high, levels)
-    return search(model, images, labels, _method(), steps=steps, key=key, given=given, **options)
+    given = *map(np.float32, (max_steps, init_norm, gamma)), None if levels is None else _grid(low, high, levels)
+    return search(model, images, labels, _method(), max_steps=max_steps, key=key, given=given, **options)
 
 
 def _grid(low, high, levels):
@@ -68,8 +68,8 @@ def _method():
         return State(example.image, given[1] * width(example))
 
     def learn(example, given, state, view):
-        steps, _, gamma, grid = given
-        length = width(example) * cosine(1.0, 0.01, view.number, steps)
+        max_steps, _, gamma, grid = given
+        length = width(example) * cosine(1.0, 0.01, view.number, max_steps)
         moved = state.point + length * unit(l2, view.gradient, example, view.key) - example.image
         radius = state.radius * (1 + jnp.where(view.hit, -gamma, gamma))
         size = euclidean(moved)

@@ -30,7 +30,7 @@ class Asker(NamedTuple):
         return jnp.clip(points, self.examples.lower, self.examples.upper)
 
 
-def noise(asker, points, going, trials, keys):
+def noise(asker, points, going, init_trials, keys):
     """The first adversarial one of `trials` images of noise; whether there was one; how many were asked about."""
     box = asker.examples
 
@@ -42,11 +42,11 @@ def noise(asker, points, going, trials, keys):
         hit = asker.decide(drawn, ask_keys)
         return number + 1, choose(hit & ~found, drawn, points), found | hit, spent + (going & ~found)
 
-    unfinished = lambda carry: (carry[0] < trials) & jnp.any(~carry[2])
+    unfinished = lambda carry: (carry[0] < init_trials) & jnp.any(~carry[2])
     return jax.lax.while_loop(unfinished, turn, (0, points, ~going, jnp.zeros(len(keys), jnp.int32)))[1:]
 
 
-def jump(asker, norm, states, going, evaluations, most, keys):
+def jump(asker, norm, states, going, initial_num_evals, max_num_evals, keys):
     """The next adversarial points, off the boundary, and the decisions spent."""
     points, size = states.point, states.point[0].size
     along = lambda numbers: numbers.reshape(-1, *[1] * (points.ndim - 1))
@@ -54,7 +54,7 @@ def jump(asker, norm, states, going, evaluations, most, keys):
     span = (asker.examples.upper - asker.examples.lower).reshape(len(points), -1).max(axis=1)
     reach = along(jnp.maximum(jnp.where(states.step == 1, 0.1 * span, distance / size), jnp.finfo(jnp.float32).tiny))
     step = jnp.maximum(states.step, 1).astype(jnp.float32)
-    counts = jnp.where(going, jnp.minimum(evaluations * jnp.sqrt(step), most).astype(jnp.int32), 0)
+    counts = jnp.where(going, jnp.minimum(initial_num_evals * jnp.sqrt(step), max_num_evals).astype(jnp.int32), 0)
     estimate_keys, try_keys = jax.vmap(jax.random.split)(keys).T
 
     def probe(number):
@@ -66,7 +66,7 @@ def jump(asker, norm, states, going, evaluations, most, keys):
         shift = (probes - points) / reach
         return along(sign) * shift, along(used) * shift, sign
 
-    signed, plain, signs = summed(probe, jnp.max(counts), together(len(points), evaluations))
+    signed, plain, signs = summed(probe, jnp.max(counts), together(len(points), initial_num_evals))
     mean = signs / jnp.maximum(counts, 1)
     direction = jax.vmap(norm.steepest)(signed - along(jnp.where(jnp.abs(mean) < 1, mean, 0)) * plain)
 

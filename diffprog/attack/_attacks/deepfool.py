@@ -25,8 +25,8 @@ def deepfool(
     *,
     key=None,
     norm: Norm = l2,
-    steps: int = 50,
-    candidates: int = 10,
+    max_steps: int = 50,
+    num_candidates: int = 10,
     overshoot: float = 0.02,
     **options: Unpack[Options],
 ) -> AttackResult:
@@ -44,10 +44,17 @@ def deepfool(
     Other arguments are those of `pgd`; nothing is drawn, so `key` is not needed.
     """
     norm = border.checked_norm(norm, (l2, linf))
-    border.checked_counts(steps=steps, candidates=candidates)
+    border.checked_counts(max_steps=max_steps, num_candidates=num_candidates)
     border.checked_not_negative(overshoot=overshoot)
     return search(
-        model, images, labels, _method(norm, candidates), steps=steps, key=key, given=np.float32(overshoot), **options
+        model,
+        images,
+        labels,
+        _method(norm, num_candidates),
+        max_steps=max_steps,
+        key=key,
+        given=np.float32(overshoot),
+        **options,
     )
 
 
@@ -60,13 +67,13 @@ class State(NamedTuple):
 
 
 @lru_cache
-def boundaries(candidates):
+def boundaries(num_candidates):
     """Weightings of the logits, [n, candidates, classes], whose sums are 0 at the boundaries to compare."""
 
     def weights(oracle, examples, logits):
         classes = jnp.arange(logits.shape[1])
         label = (classes == examples.label[:, None])[:, None]
-        count = 1 if oracle.targeted else min(candidates, logits.shape[1] - 1)
+        count = 1 if oracle.targeted else min(num_candidates, logits.shape[1] - 1)
         others = jax.lax.top_k(jnp.where(label[:, 0], -jnp.inf, logits), count)[1]
         away = (classes == others[..., None]).astype(logits.dtype) - label
         return -away if oracle.targeted else away
@@ -75,7 +82,7 @@ def boundaries(candidates):
 
 
 @lru_cache
-def _method(norm, candidates):
+def _method(norm, num_candidates):
     def start(example, given):
         return State(example.image, jnp.zeros_like(example.image), jnp.array(False))
 
@@ -92,4 +99,4 @@ def _method(norm, candidates):
         point = jnp.clip(example.image + (1 + given) * total, example.lower, example.upper)
         return State(point, total, view.hit)
 
-    return Method("deepfool", start, learn, by_jacobian(boundaries(candidates)), norm=norm, better=smaller)
+    return Method("deepfool", start, learn, by_jacobian(boundaries(num_candidates)), norm=norm, better=smaller)

@@ -24,13 +24,13 @@ def ead(
     labels,
     *,
     key=None,
-    searches: int = 9,
-    steps: int = 1000,
+    binary_search_steps: int = 9,
+    max_steps: int = 1000,
     step_size: float = 1e-2,
-    weight: float = 1e-3,
+    initial_const: float = 1e-3,
     beta: float = 1e-2,
     confidence: float = 0.0,
-    rule: str = "elastic_net",
+    decision_rule: str = "elastic_net",
     **options: Unpack[Options],
 ) -> AttackResult:
     """A small perturbation in |r|^2 + beta |r|_1, of which few elements differ from 0 (Chen et al. 2018, section 4).
@@ -47,21 +47,21 @@ def ead(
     rule:      which of an image's successes is returned: the smallest in "elastic_net", |r|^2 + beta |r|_1, or in "l1".
     Other arguments are those of `carlini_wagner`.
     """
-    border.checked_counts(searches=searches, steps=steps)
-    border.checked_positive(step_size=step_size, weight=weight, beta=beta)
+    border.checked_counts(binary_search_steps=binary_search_steps, max_steps=max_steps)
+    border.checked_positive(step_size=step_size, initial_const=initial_const, beta=beta)
     border.checked_not_negative(confidence=confidence)
-    border.checked_choice(rule, RULES, "rule")
+    border.checked_choice(decision_rule, RULES, "decision_rule")
     low, high = border.checked_bounds(options.get("bounds", (0, 1)))
     beta *= high - low
-    given = plan(weight, searches, steps), *map(np.float32, (step_size, beta, confidence))
+    given = plan(initial_const, binary_search_steps, max_steps), *map(np.float32, (step_size, beta, confidence))
     return search(
         model,
         images,
         labels,
-        _method(float(beta) if rule == "elastic_net" else None),
+        _method(float(beta) if decision_rule == "elastic_net" else None),
         key=key,
         given=given,
-        steps=searches * steps,
+        max_steps=binary_search_steps * max_steps,
         confidence=confidence,
         **options,
     )

@@ -12,7 +12,7 @@ from diffprog.attack._engine.method import Method, smaller
 from diffprog.attack._engine.queries import by_gradient
 from diffprog.attack._engine.result import AttackResult
 from diffprog.attack._engine.run import Options, search
-from diffprog.attack._losses import likely_rivals, rival_lead
+from diffprog.attack._losses import likely_target_classes, target_lead
 from diffprog.attack._norms import Norm, l1, l2, linf
 from diffprog.attack._norms.hyperplane import way_to_plane
 
@@ -28,8 +28,8 @@ def fab(
     *,
     key: jax.Array | None = None,
     norm: Norm = linf,
-    steps: int = 100,
-    targets: int = 9,
+    max_steps: int = 100,
+    num_target_classes: int = 9,
     **options: Unpack[Options],
 ) -> AttackResult:
     """FAB-T, the fast adaptive boundary attack (Croce & Hein 2020a, algorithm 1): the smallest perturbation in
@@ -45,17 +45,17 @@ def fab(
 
     Other arguments and errors are those of `pgd`.
     """
-    border.checked_counts(steps=steps, targets=targets)
+    border.checked_counts(max_steps=max_steps, num_target_classes=num_target_classes)
     method = _fab(border.checked_norm(norm, (linf, l2, l1)))
     return search(
         model,
         images,
         labels,
         method,
-        steps=2 * steps + 1,
+        max_steps=2 * max_steps + 1,
         key=key,
-        given=steps,
-        rivals=likely_rivals(targets),
+        given=max_steps,
+        target_classes=likely_target_classes(num_target_classes),
         **options,
     )
 
@@ -90,4 +90,4 @@ def _fab(norm):
         # The last projection has been looked at once the next one is due.
         return Boundary(point, success, state.projections + ~success, state.projections >= given)
 
-    return Method("fab-t", start, learn, by_gradient, rival_lead, norm, smaller)
+    return Method("fab-t", start, learn, by_gradient, target_lead, norm, smaller)

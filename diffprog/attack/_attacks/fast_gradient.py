@@ -36,7 +36,7 @@ def fgsm(
     """
     method = descent("fgsm", border.checked_norm(norm, (linf, l2, l1)), of_label(loss), False)._replace(better=latest)
     return search(
-        model, images, labels, method, steps=1, key=key, epsilon=epsilon, given=step_lengths(None, 1.0), **options
+        model, images, labels, method, max_steps=1, key=key, epsilon=epsilon, given=step_lengths(None, 1.0), **options
     )
 
 
@@ -48,7 +48,7 @@ def bim(
     key=None,
     norm: Norm = linf,
     epsilon=8 / 255,
-    steps: int = 10,
+    max_steps: int = 10,
     step_size=None,
     loss: Callable = cross_entropy,
     **options: Unpack[Options],
@@ -56,7 +56,7 @@ def bim(
     """The basic iterative method (Kurakin et al. 2017, section 2.2): `pgd` that starts from the image itself."""
     method = descent("bim", border.checked_norm(norm, (linf, l2, l1)), of_label(loss), False)
     given = step_lengths(step_size, 1 / 4)
-    return search(model, images, labels, method, steps=steps, key=key, epsilon=epsilon, given=given, **options)
+    return search(model, images, labels, method, max_steps=max_steps, key=key, epsilon=epsilon, given=given, **options)
 
 
 def pgd(
@@ -67,7 +67,7 @@ def pgd(
     key: jax.Array,
     norm: Norm = linf,
     epsilon=8 / 255,
-    steps: int = 40,
+    max_steps: int = 40,
     step_size=None,
     loss: Callable = cross_entropy,
     **options: Unpack[Options],
@@ -92,7 +92,7 @@ def pgd(
     """
     method = descent("pgd", border.checked_norm(norm, (linf, l2, l1)), of_label(loss), True)
     given = step_lengths(step_size, 1 / 4)
-    return search(model, images, labels, method, steps=steps, key=key, epsilon=epsilon, given=given, **options)
+    return search(model, images, labels, method, max_steps=max_steps, key=key, epsilon=epsilon, given=given, **options)
 
 
 class Point(NamedTuple):

@@ -24,7 +24,7 @@ def fmn(
     *,
     key=None,
     norm: Norm = l2,
-    steps: int = 100,
+    max_steps: int = 100,
     step_size: float = 1.0,
     gamma: float = 0.05,
     **options: Unpack[Options],
@@ -45,10 +45,10 @@ def fmn(
     Other arguments are those of `pgd`.
     """
     norm = border.checked_norm(norm, (l0, l1, l2, linf))
-    border.checked_counts(steps=steps)
+    border.checked_counts(max_steps=max_steps)
     border.checked_positive(step_size=step_size, gamma=gamma)
-    given = tuple(map(np.float32, (steps, step_size, gamma)))
-    return search(model, images, labels, _method(norm), steps=steps, key=key, given=given, **options)
+    given = tuple(map(np.float32, (max_steps, step_size, gamma)))
+    return search(model, images, labels, _method(norm), max_steps=max_steps, key=key, given=given, **options)
 
 
 class State(NamedTuple):
@@ -79,9 +79,9 @@ def _method(norm):
         return jnp.where(view.hit, jnp.minimum(state.epsilon * (1 - gamma), smallest), missed)
 
     def learn(example, given, state, view):
-        steps, step_size, gamma = given
-        step_size = width(example) * cosine(step_size, step_size / 100, view.number, steps)
-        gamma = cosine(gamma, gamma / 50, view.number, steps)
+        max_steps, step_size, gamma = given
+        step_size = width(example) * cosine(step_size, step_size / 100, view.number, max_steps)
+        gamma = cosine(gamma, gamma / 50, view.number, max_steps)
         size = norm.size(state.point - example.image)
         smallest = jnp.where(view.hit, jnp.minimum(state.smallest, size), state.smallest)
         if norm is l0:

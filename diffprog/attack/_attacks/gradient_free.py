@@ -23,25 +23,27 @@ def spsa(
     key: jax.Array,
     norm: Norm = linf,
     epsilon=8 / 255,
-    steps: int = 40,
+    max_steps: int = 40,
     step_size=None,
-    samples: int = 128,
-    reach: float = 0.01,
+    num_samples: int = 128,
+    delta: float = 0.01,
     loss: Callable = margin,
     **options: Unpack[Options],
 ) -> AttackResult:
     """Simultaneous perturbation stochastic approximation (Uesato et al. 2018, section 4, algorithm 1).
 
-    The gradient is the mean over `samples` random sign vectors u of u (loss(x + reach u) - loss(x - reach u)) /
-    (2 reach): each step costs 1 + 2 x samples queries of each image, and no gradient. It is followed as in `bim`, where
+    The gradient is the mean over `num_samples` random sign vectors u of u (loss(x + delta u) - loss(x - delta u)) /
+    (2 delta): each step costs 1 + 2 x num_samples queries of each image, and no gradient. It is followed as in `bim`,
+    where
     the paper uses Adam; the best iterate is returned. Probes stay within the bounds, unlike the paper's, so that the
     model is only ever asked about images.
 
     norm:       `linf` or `l2`, of `epsilon`.
     step_size:  in that norm; epsilon / 4 if left out.
-    reach:      in pixel values: too short, and rounding drowns the difference; too long, and the loss bends.
+    delta:      in pixel values: too short, and rounding drowns the difference; too long, and the loss bends.
     Other arguments are those of `pgd`.
     """
+    border.checked_positive(delta=delta)
     return _estimated(
         "spsa",
         jax.random.rademacher,
@@ -51,10 +53,10 @@ def spsa(
         key,
         norm,
         epsilon,
-        steps,
+        max_steps,
         step_size,
-        samples,
-        reach,
+        num_samples,
+        delta,
         loss,
         options,
     )
@@ -68,18 +70,19 @@ def nes(
     key: jax.Array,
     norm: Norm = linf,
     epsilon=8 / 255,
-    steps: int = 40,
+    max_steps: int = 40,
     step_size=None,
-    samples: int = 128,
-    reach: float = 0.001,
+    num_samples: int = 128,
+    sigma: float = 0.001,
     loss: Callable = margin,
     **options: Unpack[Options],
 ) -> AttackResult:
     """Natural evolution strategies (Ilyas et al. 2018, section 2.1, algorithm 1): `spsa` with normal directions u.
 
-    2 x samples is the paper's population (there 50), `reach` its deviation sigma. Probes that would leave the bounds
+    2 x num_samples is the paper's population (there 50), `sigma` its deviation. Probes that would leave the bounds
     are clipped.
     """
+    border.checked_positive(sigma=sigma)
     return _estimated(
         "nes",
         jax.random.normal,
@@ -89,26 +92,27 @@ def nes(
         key,
         norm,
         epsilon,
-        steps,
+        max_steps,
         step_size,
-        samples,
-        reach,
+        num_samples,
+        sigma,
         loss,
         options,
     )
 
 
-def _estimated(name, draw, model, images, labels, key, norm, epsilon, steps, step_size, samples, reach, loss, options):
-    border.checked_counts(samples=samples)
-    border.checked_positive(reach=reach)
+def _estimated(
+    name, draw, model, images, labels, key, norm, epsilon, max_steps, step_size, num_samples, reach, loss, options
+):
+    border.checked_counts(num_samples=num_samples)
     method = descent(name, border.checked_norm(norm, (linf, l2)), of_label(loss), False)
     given = (*step_lengths(step_size, 1 / 4), np.float32(reach))
     return search(
         model,
         images,
         labels,
-        method._replace(look=by_differences(draw, samples)),
-        steps=steps,
+        method._replace(look=by_differences(draw, num_samples)),
+        max_steps=max_steps,
         key=key,
         epsilon=epsilon,
         given=given,

@@ -23,11 +23,11 @@ def hop_skip_jump(
     *,
     key: jax.Array,
     norm: Norm = l2,
-    steps: int = 64,
-    starts=None,
-    evaluations: int = 100,
-    most: int = 10000,
-    trials: int = 100,
+    max_steps: int = 64,
+    starting_points=None,
+    initial_num_evals: int = 100,
+    max_num_evals: int = 10000,
+    init_trials: int = 100,
     **options: Unpack[Options],
 ) -> AttackResult:
     """HopSkipJump (Chen, Jordan & Wainwright 2020, algorithm 2): the smallest perturbation from decisions alone.
@@ -48,22 +48,24 @@ def hop_skip_jump(
     `criterion`, the decision is the criterion's. What tells only the class may return 2 * one-hot as logits.
     """
     border.checked_norm(norm, (l2, linf))
-    border.checked_counts(evaluations=evaluations, most=most, trials=trials, steps=steps)
+    border.checked_counts(
+        initial_num_evals=initial_num_evals, max_num_evals=max_num_evals, init_trials=init_trials, max_steps=max_steps
+    )
     images = border.checked_images(images, options.get("bounds", (0.0, 1.0)))
-    if starts is None and options.get("targeted"):
+    if starting_points is None and options.get("targeted"):
         raise ValueError(
-            "starts must be given with targeted=True: noise hardly ever meets one class; "
+            "starting_points must be given with targeted=True: noise hardly ever meets one class; "
             "give one image per row that the model takes for the target"
         )
-    if starts is not None:
-        starts = border.checked_images(starts, options.get("bounds", (0.0, 1.0)))
-        if starts.shape != images.shape:
+    if starting_points is not None:
+        starting_points = border.checked_images(starting_points, options.get("bounds", (0.0, 1.0)))
+        if starting_points.shape != images.shape:
             raise ValueError(
-                f"starts must have the shape of the images, {images.shape}; found {starts.shape}: "
-                "give one start per image"
+                f"starting_points must have the shape of the images, {images.shape}; found {starting_points.shape}: "
+                "give one per image"
             )
-    method = _method(norm, starts is None, evaluations, most, trials)
-    return search(model, images, labels, method, steps=steps + 1, key=key, extra=starts, **options)
+    method = _method(norm, starting_points is None, initial_num_evals, max_num_evals, init_trials)
+    return search(model, images, labels, method, max_steps=max_steps + 1, key=key, extra=starting_points, **options)
 
 
 class State(NamedTuple):
@@ -75,7 +77,7 @@ class State(NamedTuple):
 
 
 @lru_cache
-def _method(norm, seeks, evaluations, most, trials):
+def _method(norm, seeks, initial_num_evals, max_num_evals, init_trials):
     def start(example, given):
         point = example.image if seeks else jnp.clip(example.extra, example.lower, example.upper)
         return State(point, jnp.int32(0), jnp.array(False))
@@ -93,11 +95,11 @@ def _method(norm, seeks, evaluations, most, trials):
         going = first & ~states.done
         if seeks:
             point, found, spent = _if_any(
-                going, lambda: noise(asker, point, going, trials, seek_keys), (point, found, spent)
+                going, lambda: noise(asker, point, going, init_trials, seek_keys), (point, found, spent)
             )
         going = ~first & ~states.done
         further, more = _if_any(
-            going, lambda: jump(asker, norm, states, going, evaluations, most, jump_keys), (point, spent)
+            going, lambda: jump(asker, norm, states, going, initial_num_evals, max_num_evals, jump_keys), (point, spent)
         )
         point, spent = choose(going, further, point), spent + jnp.where(going, more, 0)
         point, lines = boundary(asker, norm, point, line_keys)

@@ -35,9 +35,11 @@ def jsma(
     images = border.checked_images(images, options.get("bounds", (0, 1)))
     border.checked_positive(gamma=gamma)
     border.checked_positive(theta=abs(theta) if np.isscalar(theta) else theta)
-    steps = max(1, int(gamma * images[0].size / 2))
+    max_steps = max(1, int(gamma * images[0].size / 2))
     sign = np.float32(1 if options.get("targeted") else -1)
-    return search(model, images, labels, _method(), steps=steps, key=key, given=(np.float32(theta), sign), **options)
+    return search(
+        model, images, labels, _method(), max_steps=max_steps, key=key, given=(np.float32(theta), sign), **options
+    )
 
 
 class State(NamedTuple):

@@ -23,10 +23,10 @@ def lbfgs(
     labels,
     *,
     key=None,
-    searches: int = 15,
-    steps: int = 150,
-    weight: float = 1e-2,
-    memory: int = 10,
+    binary_search_steps: int = 15,
+    max_steps: int = 150,
+    initial_const: float = 1e-2,
+    memory_size: int = 10,
     **options: Unpack[Options],
 ) -> AttackResult:
     """The smallest perturbation in L2 by L-BFGS-B (Szegedy et al. 2014, section 4.1).
@@ -44,11 +44,18 @@ def lbfgs(
     memory:   steps that L-BFGS-B remembers.
     Other arguments are those of `pgd`; nothing is drawn, so `key` is not needed.
     """
-    border.checked_counts(searches=searches, steps=steps, memory=memory)
-    border.checked_positive(weight=weight)
-    method = _method(of_label(cross_entropy if options.get("targeted") else other_class), memory)
+    border.checked_counts(binary_search_steps=binary_search_steps, max_steps=max_steps, memory_size=memory_size)
+    border.checked_positive(initial_const=initial_const)
+    method = _method(of_label(cross_entropy if options.get("targeted") else other_class), memory_size)
     return search(
-        model, images, labels, method, steps=searches * steps, key=key, given=plan(weight, searches, steps), **options
+        model,
+        images,
+        labels,
+        method,
+        max_steps=binary_search_steps * max_steps,
+        key=key,
+        given=plan(initial_const, binary_search_steps, max_steps),
+        **options,
     )
 
 
@@ -62,9 +69,9 @@ class State(NamedTuple):
 
 
 @lru_cache
-def _method(loss, memory):
+def _method(loss, memory_size):
     def start(example, given):
-        search = lbfgsb.start(example.image.reshape(-1), memory)
+        search = lbfgsb.start(example.image.reshape(-1), memory_size)
         return State(example.image, search, first_round(given), jnp.array(False))
 
     def learn(example, given, state, view):
@@ -76,7 +83,7 @@ def _method(loss, memory):
         arrived = jnp.all(search.best == state.search.point)  # steps that were only tried say nothing about the minimum
         found = jnp.where(arrived, view.hit, state.rounds.found)
         rounds, ended, done = told(state.rounds, given, found, search.status != lbfgsb.SEARCHING)
-        search = restarted(ended, lbfgsb.start(example.image.reshape(-1), memory), search)
+        search = restarted(ended, lbfgsb.start(example.image.reshape(-1), memory_size), search)
         return State(search.point.reshape(moved.shape), search, rounds, done)
 
     return Method("lbfgs", start, learn, by_gradient, loss, l2, smaller)

@@ -26,8 +26,8 @@ def blended(
     towards,
     key=None,
     norm: Norm = l2,
-    parts: int = 50,
-    halvings: int = 12,
+    linear_search_steps: int = 50,
+    binary_search_steps: int = 12,
     **options: Unpack[Options],
 ) -> AttackResult:
     """The smallest blend image + t (towards - image) that succeeds: t rises in `parts` equal steps until one does, and
@@ -42,7 +42,9 @@ def blended(
         if towards != "noise":
             raise ValueError(f"towards must be 'noise', a number or images; found {towards!r}: give one of them")
         border.checked_key(key)
-        return _walk("blended_noise", _noise, model, images, labels, key, norm, parts, halvings, options)
+        return _walk(
+            "blended_noise", _noise, model, images, labels, key, norm, linear_search_steps, binary_search_steps, options
+        )
     try:
         end = np.broadcast_to(np.asarray(towards, np.float32), images.shape)
     except ValueError:
@@ -50,7 +52,19 @@ def blended(
             f"towards must be a number or have the shape of the images, {images.shape}, or of one; found "
             f"{np.shape(towards)}: resize them"
         ) from None
-    return _walk("blended", _blend, model, images, labels, key, norm, parts, halvings, options, extra=end)
+    return _walk(
+        "blended",
+        _blend,
+        model,
+        images,
+        labels,
+        key,
+        norm,
+        linear_search_steps,
+        binary_search_steps,
+        options,
+        extra=end,
+    )
 
 
 def contrast_reduction(
@@ -60,15 +74,27 @@ def contrast_reduction(
     *,
     key=None,
     norm: Norm = l2,
-    parts: int = 50,
-    halvings: int = 12,
+    linear_search_steps: int = 50,
+    binary_search_steps: int = 12,
     **options: Unpack[Options],
 ) -> AttackResult:
     """The smallest loss of contrast that succeeds: `blended` towards the gray in the midst of the bounds."""
     low, high = border.checked_bounds(options.get("bounds", (0.0, 1.0)))
     images = border.checked_images(images, (low, high))
     gray = np.full_like(images, (low + high) / 2)
-    return _walk("contrast_reduction", _blend, model, images, labels, key, norm, parts, halvings, options, extra=gray)
+    return _walk(
+        "contrast_reduction",
+        _blend,
+        model,
+        images,
+        labels,
+        key,
+        norm,
+        linear_search_steps,
+        binary_search_steps,
+        options,
+        extra=gray,
+    )
 
 
 def salt_and_pepper(
@@ -78,14 +104,16 @@ def salt_and_pepper(
     *,
     key: jax.Array,
     norm: Norm = l2,
-    parts: int = 50,
-    halvings: int = 12,
+    linear_search_steps: int = 50,
+    binary_search_steps: int = 12,
     **options: Unpack[Options],
 ) -> AttackResult:
     """The smallest part of the elements that must become the lowest or the highest value, in equal chances. The
     elements come in a random order that `key` decides: a larger part contains every smaller one."""
     border.checked_key(key)
-    return _walk("salt_and_pepper", _pepper, model, images, labels, key, norm, parts, halvings, options)
+    return _walk(
+        "salt_and_pepper", _pepper, model, images, labels, key, norm, linear_search_steps, binary_search_steps, options
+    )
 
 
 def gaussian_blur(
@@ -95,18 +123,20 @@ def gaussian_blur(
     *,
     key=None,
     norm: Norm = l2,
-    deviation: float = 8.0,
-    parts: int = 50,
-    halvings: int = 12,
+    max_sigma: float = 8.0,
+    linear_search_steps: int = 50,
+    binary_search_steps: int = 12,
     **options: Unpack[Options],
 ) -> AttackResult:
     """The weakest Gaussian blur that succeeds, of images [n, height, width, channels]: its standard deviation rises to
     `deviation` pixels. At the edge the last pixels go on."""
-    border.checked_positive(deviation=deviation)
+    border.checked_positive(max_sigma=max_sigma)
     images = border.checked_images(images, options.get("bounds", (0.0, 1.0)))
     border.checked_pictures(images)
-    path = _blur(float(deviation))
-    return _walk("gaussian_blur", path, model, images, labels, key, norm, parts, halvings, options)
+    path = _blur(float(max_sigma))
+    return _walk(
+        "gaussian_blur", path, model, images, labels, key, norm, linear_search_steps, binary_search_steps, options
+    )
 
 
 def _blend(example, part):
@@ -126,21 +156,21 @@ def _pepper(example, part):
 
 
 @lru_cache
-def _blur(deviation):
-    return lambda example, part: blurred(example.image, part * deviation, ceil(3 * deviation))
+def _blur(max_sigma):
+    return lambda example, part: blurred(example.image, part * max_sigma, ceil(3 * max_sigma))
 
 
-def _walk(name, path, model, images, labels, key, norm, parts, halvings, options, extra=None):
-    border.checked_counts(parts=parts, halvings=halvings)
+def _walk(name, path, model, images, labels, key, norm, linear_search_steps, binary_search_steps, options, extra=None):
+    border.checked_counts(linear_search_steps=linear_search_steps, binary_search_steps=binary_search_steps)
     return search(
         model,
         images,
         labels,
         _method(name, path, norm),
-        steps=parts + halvings,
+        max_steps=linear_search_steps + binary_search_steps,
         key=key,
         extra=extra,
-        given=(np.float32(parts), np.int32(halvings)),
+        given=(np.float32(linear_search_steps), np.int32(binary_search_steps)),
         **options,
     )
 

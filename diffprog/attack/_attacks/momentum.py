@@ -8,7 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffprog.attack._attacks.directions import ahead, composed, diverse, smoothed, varied
+from diffprog.attack._attacks.directions import (
+    composed,
+    input_diversity,
+    nesterov,
+    translation_invariant,
+    variance_tuned,
+)
 from diffprog.attack._attacks.fast_gradient import project, step_length, step_lengths, stopped
 from diffprog.attack._engine import border
 from diffprog.attack._engine.method import Method
@@ -26,10 +32,10 @@ def mi_fgsm(
     key: jax.Array | None = None,
     norm: Norm = linf,
     epsilon=8 / 255,
-    steps: int = 10,
+    max_steps: int = 10,
     step_size=None,
     decay: float = 1.0,
-    parts: tuple = (),
+    gradient_transforms: tuple = (),
     loss: Callable = cross_entropy,
     **options: Unpack[Options],
 ) -> AttackResult:
@@ -46,7 +52,21 @@ def mi_fgsm(
 
     Other arguments and errors are those of `pgd`.
     """
-    return _search("mi-fgsm", model, images, labels, key, norm, epsilon, steps, step_size, decay, parts, loss, options)
+    return _search(
+        "mi-fgsm",
+        model,
+        images,
+        labels,
+        key,
+        norm,
+        epsilon,
+        max_steps,
+        step_size,
+        decay,
+        gradient_transforms,
+        loss,
+        options,
+    )
 
 
 def ni_fgsm(
@@ -57,7 +77,7 @@ def ni_fgsm(
     key: jax.Array | None = None,
     norm: Norm = linf,
     epsilon=8 / 255,
-    steps: int = 10,
+    max_steps: int = 10,
     step_size=None,
     decay: float = 1.0,
     loss: Callable = cross_entropy,
@@ -65,7 +85,7 @@ def ni_fgsm(
 ) -> AttackResult:
     """NI-FGSM (Lin et al. 2020, eq. 6 to 8): `mi_fgsm` with Nesterov's gradient, where the momentum leads."""
     return _search(
-        "ni-fgsm", model, images, labels, key, norm, epsilon, steps, step_size, decay, (ahead(),), loss, options
+        "ni-fgsm", model, images, labels, key, norm, epsilon, max_steps, step_size, decay, (nesterov(),), loss, options
     )
 
 
@@ -77,17 +97,17 @@ def vmi_fgsm(
     key: jax.Array,
     norm: Norm = linf,
     epsilon=8 / 255,
-    steps: int = 10,
+    max_steps: int = 10,
     step_size=None,
     decay: float = 1.0,
-    samples: int = 5,
-    reach: float = 1.5,
+    num_samples: int = 5,
+    beta: float = 1.5,
     loss: Callable = cross_entropy,
     **options: Unpack[Options],
 ) -> AttackResult:
     """VMI-FGSM (Wang & He 2021, algorithm 1): `mi_fgsm` with the gradient corrected by how it varied around the point
     before, at `samples` points up to `reach` budgets away."""
-    border.checked_counts(samples=samples)
+    border.checked_counts(num_samples=num_samples)
     return _search(
         "vmi-fgsm",
         model,
@@ -96,10 +116,10 @@ def vmi_fgsm(
         key,
         norm,
         epsilon,
-        steps,
+        max_steps,
         step_size,
         decay,
-        (varied(samples, reach),),
+        (variance_tuned(num_samples, beta),),
         loss,
         options,
     )
@@ -113,11 +133,11 @@ def di_fgsm(
     key: jax.Array,
     norm: Norm = linf,
     epsilon=8 / 255,
-    steps: int = 10,
+    max_steps: int = 10,
     step_size=None,
     decay: float = 0.0,
     probability: float = 0.5,
-    resize: float = 0.9,
+    min_scale: float = 0.9,
     loss: Callable = cross_entropy,
     **options: Unpack[Options],
 ) -> AttackResult:
@@ -133,10 +153,10 @@ def di_fgsm(
         key,
         norm,
         epsilon,
-        steps,
+        max_steps,
         step_size,
         decay,
-        (diverse(probability, resize),),
+        (input_diversity(probability, min_scale),),
         loss,
         options,
     )
@@ -150,11 +170,11 @@ def ti_fgsm(
     key: jax.Array | None = None,
     norm: Norm = linf,
     epsilon=8 / 255,
-    steps: int = 10,
+    max_steps: int = 10,
     step_size=None,
     decay: float = 0.0,
-    size: int = 15,
-    sigmas: float = 3.0,
+    kernel_size: int = 15,
+    num_sigmas: float = 3.0,
     loss: Callable = cross_entropy,
     **options: Unpack[Options],
 ) -> AttackResult:
@@ -169,25 +189,27 @@ def ti_fgsm(
         key,
         norm,
         epsilon,
-        steps,
+        max_steps,
         step_size,
         decay,
-        (smoothed(size, sigmas),),
+        (translation_invariant(kernel_size, num_sigmas),),
         loss,
         options,
     )
 
 
-def _search(name, model, images, labels, key, norm, epsilon, steps, step_size, decay, parts, loss, options):
-    border.checked_counts(steps=steps)
+def _search(
+    name, model, images, labels, key, norm, epsilon, max_steps, step_size, decay, gradient_transforms, loss, options
+):
+    border.checked_counts(max_steps=max_steps)
     border.checked_norm(norm, (linf, l2))
-    given = step_lengths(step_size, 1 / steps), np.float32(decay)
+    given = step_lengths(step_size, 1 / max_steps), np.float32(decay)
     return search(
         model,
         images,
         labels,
-        _momentum(name, norm, of_label(loss), tuple(parts)),
-        steps=steps,
+        _momentum(name, norm, of_label(loss), tuple(gradient_transforms)),
+        max_steps=max_steps,
         key=key,
         epsilon=epsilon,
         given=given,
@@ -203,7 +225,7 @@ class Gathered(NamedTuple):
 
 
 @lru_cache
-def _momentum(name, norm, loss, parts):
+def _momentum(name, norm, loss, gradient_transforms):
     def start(example, given):
         nothing = jnp.zeros_like(example.image)
         return Gathered(example.image, nothing, nothing, nothing)
@@ -211,10 +233,10 @@ def _momentum(name, norm, loss, parts):
     def learn(example, given, state, view):
         lengths, decay = given
         length = step_length(lengths, example)
-        size = jnp.mean(jnp.abs(view.gradient))
-        momentum = decay * state.momentum + view.gradient / jnp.where(size > 0, size, 1)
+        kernel_size = jnp.mean(jnp.abs(view.gradient))
+        momentum = decay * state.momentum + view.gradient / jnp.where(kernel_size > 0, kernel_size, 1)
         moved = state.point + length * norm.steepest(momentum, stopped(momentum, state.point, example))
         variation = state.variation if view.extra is None else view.extra
         return Gathered(project(norm, moved, example), momentum, length * decay * momentum, variation)
 
-    return Method(name, start, learn, composed(parts), loss, norm)
+    return Method(name, start, learn, composed(gradient_transforms), loss, norm)

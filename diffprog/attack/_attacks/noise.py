@@ -26,8 +26,8 @@ def additive_noise(
     key: jax.Array,
     norm: Norm = l2,
     epsilon=0.5,
-    draws: int = 10,
-    kind: str = "gaussian",
+    num_samples: int = 10,
+    distribution: str = "gaussian",
     loss: Callable = margin,
     **options: Unpack[Options],
 ) -> AttackResult:
@@ -42,16 +42,18 @@ def additive_noise(
     loss:   as in `pgd`: of the draws that succeed, or else of all, the one that is largest is kept.
     """
     border.checked_norm(norm, (linf, l2, l1))
-    if kind not in KINDS:
-        raise ValueError(f"kind must be one of {', '.join(map(repr, KINDS))}; found {kind!r}: choose one")
-    border.checked_counts(draws=draws)
-    method = trials(f"{kind}_noise", _draw(norm, kind), of_label(loss), norm)
-    return try_out(model, images, labels, method, draws, key=key, epsilon=epsilon, **options)
+    if distribution not in KINDS:
+        raise ValueError(
+            f"distribution must be one of {', '.join(map(repr, KINDS))}; found {distribution!r}: choose one"
+        )
+    border.checked_counts(num_samples=num_samples)
+    method = trials(f"{distribution}_noise", _draw(norm, distribution), of_label(loss), norm)
+    return try_out(model, images, labels, method, num_samples, key=key, epsilon=epsilon, **options)
 
 
 @lru_cache
-def _draw(norm, kind):
-    return lambda example, given, number, key: filling(norm, KINDS[kind](key, example.image.shape), example)
+def _draw(norm, distribution):
+    return lambda example, given, number, key: filling(norm, KINDS[distribution](key, example.image.shape), example)
 
 
 def filling(norm, direction, example):

@@ -42,12 +42,12 @@ def patch(
     *,
     key: jax.Array,
     size: int,
-    places: Placements | None = None,
-    steps: int = 500,
+    placements: Placements | None = None,
+    max_steps: int = 500,
     learning_rate: float = 0.05,
-    minibatch: int = 16,
+    minibatch_size: int = 16,
     loss: Callable = cross_entropy,
-    cap: float = 9.0,
+    max_loss: float = 9.0,
     **options: Unpack[Options],
 ) -> Patch:
     """One square patch for all images [n, height, width, channels], which fools the model at random places, turned and
@@ -65,19 +65,19 @@ def patch(
     """
     border.checked_counts(size=size)
     border.checked_positive(learning_rate=learning_rate)
-    places = checked_places(places)
+    placements = checked_places(placements)
     data = checked_data(images, labels, **options)
     border.checked_pictures(data.images)
-    if size * places.scale[1] > min(data.images.shape[1:3]):
+    if size * placements.scale[1] > min(data.images.shape[1:3]):
         raise ValueError(
             f"size, enlarged by the highest scale, must be at most the images' shorter side, "
-            f"{min(data.images.shape[1:3])}; found {size} x {places.scale[1]:g}: make it smaller"
+            f"{min(data.images.shape[1:3])}; found {size} x {placements.scale[1]:g}: make it smaller"
         )
     low, high = border.checked_bounds(options.get("bounds", (0.0, 1.0)))
     start_key, learn_key = jax.random.split(border.checked_key(key))
     start = jax.random.uniform(start_key, (size, size, data.images.shape[-1]), minval=low, maxval=high)
-    put = _put(float(places.scale[1]))
-    ranges = jnp.float32(places)
+    put = _put(float(placements.scale[1]))
+    ranges = jnp.float32(placements)
     make = lambda patch, batch, keys: jax.vmap(lambda image, key: put(image, patch, ranges, key))(batch.images, keys)
     found, losses = learn(
         model,
@@ -87,14 +87,14 @@ def patch(
         optax.adam(learning_rate * (high - low)),
         lambda moved: jnp.clip(moved, low, high),
         key=learn_key,
-        steps=steps,
-        minibatch=minibatch,
+        max_steps=max_steps,
+        minibatch_size=minibatch_size,
         loss=loss,
-        cap=cap,
+        max_loss=max_loss,
         **options,
     )
     found = np.asarray(found)
-    return Patch(found, apply_patch(model, images, labels, found, key=key, places=places, **options), losses)
+    return Patch(found, apply_patch(model, images, labels, found, key=key, placements=placements, **options), losses)
 
 
 def apply_patch(
@@ -104,8 +104,8 @@ def apply_patch(
     patch,
     *,
     key: jax.Array,
-    places: Placements | None = None,
-    draws: int = 1,
+    placements: Placements | None = None,
+    num_samples: int = 1,
     **options: Unpack[Options],
 ) -> AttackResult:
     """What a patch [height, width, channels] does to images, each at a place that is drawn from its key; of several
@@ -117,31 +117,31 @@ def apply_patch(
             f"patch must have shape (height, width, {images.shape[-1]}); found {patch.shape}: give it the "
             "channels of the images"
         )
-    places = checked_places(places)
-    border.checked_counts(draws=draws)
-    method = trials("patch", _placed(float(places.scale[1])))
+    placements = checked_places(placements)
+    border.checked_counts(num_samples=num_samples)
+    method = trials("patch", _placed(float(placements.scale[1])))
     return try_out(
         model,
         images,
         labels,
         method,
-        draws,
-        (jnp.asarray(patch), jnp.float32(places)),
+        num_samples,
+        (jnp.asarray(patch), jnp.float32(placements)),
         key=border.checked_key(key),
         **options,
     )
 
 
-def checked_places(places):
+def checked_places(placements):
     """Places whose ranges are in order."""
-    places = Placements() if places is None else Placements(*places)
-    for name, (low, high) in places._asdict().items():
+    placements = Placements() if placements is None else Placements(*placements)
+    for name, (low, high) in placements._asdict().items():
         if not (np.isfinite([low, high]).all() and low <= high) or (name == "scale" and low <= 0):
             raise ValueError(
-                f"{name} of places must be (lowest, highest), numbers in order, a scale above 0; found "
+                f"{name} of placements must be (lowest, highest), numbers in order, a scale above 0; found "
                 f"({low}, {high}): swap or mend them"
             )
-    return places
+    return placements
 
 
 @lru_cache

@@ -28,7 +28,7 @@ def summed(term, count, at_once):
 
 
 @lru_cache
-def by_differences(draw, samples):
+def by_differences(draw, num_samples):
     """A look whose gradient is estimated from 2 x `samples` values around the point: the mean over random directions u
     of u times the slope along u. `draw(key, shape)` makes directions whose elements are independent, of variance 1.
 
@@ -52,9 +52,9 @@ def by_differences(draw, samples):
             ahead, behind = jax.vmap(value)(jnp.array([1.0, -1.0]))
             return direction * ((ahead - behind) / 2).reshape(-1, *[1] * len(shape))
 
-        mean = summed(slope, samples, together(2 * len(keys), samples)) / samples
+        mean = summed(slope, num_samples, together(2 * len(keys), num_samples)) / num_samples
         gradient = jnp.where(reach > 0, mean / jnp.where(reach > 0, reach, 1), 0)
         view = by_logits(oracle, loss, states, examples, given, keys)
-        return view._replace(gradient=gradient, queries=1 + 2 * samples)
+        return view._replace(gradient=gradient, queries=1 + 2 * num_samples)
 
     return look

@@ -23,7 +23,7 @@ def sigma_zero(
     labels,
     *,
     key=None,
-    steps: int = 1000,
+    max_steps: int = 1000,
     step_size: float = 1.0,
     sigma: float = 1e-3,
     threshold: float = 0.3,
@@ -42,10 +42,10 @@ def sigma_zero(
     threshold:      the first; `threshold_step` is the part of a step by which it changes.
     L0 counts elements of the array. Other arguments are those of `pgd`; nothing is drawn, so `key` is not needed.
     """
-    border.checked_counts(steps=steps)
+    border.checked_counts(max_steps=max_steps)
     border.checked_positive(step_size=step_size, sigma=sigma, threshold=threshold, threshold_step=threshold_step)
-    given = tuple(map(np.float32, (steps, step_size, sigma, threshold, threshold_step)))
-    return search(model, images, labels, _method(), steps=steps, key=key, given=given, **options)
+    given = tuple(map(np.float32, (max_steps, step_size, sigma, threshold, threshold_step)))
+    return search(model, images, labels, _method(), max_steps=max_steps, key=key, given=given, **options)
 
 
 class State(NamedTuple):
@@ -64,13 +64,13 @@ def _method():
         return State(example.image, adam.init(example.image), given[3])
 
     def learn(example, given, state, view):
-        steps, step_size, sigma, _, change = given
+        max_steps, step_size, sigma, _, change = given
         moved = (state.point - example.image) / width(example)
         count = 2 * moved * sigma / (moved**2 + sigma) ** 2 / moved.size
         gradient = count - jnp.where(view.hit, 0, view.gradient * width(example))
         largest = jnp.max(jnp.abs(gradient))
         step, moments = adam.update(gradient / jnp.maximum(largest, 1e-12), state.adam)
-        length = cosine(step_size, step_size / 10, view.number, steps)
+        length = cosine(step_size, step_size / 10, view.number, max_steps)
         point = jnp.clip(state.point - width(example) * length * step, example.lower, example.upper)
         threshold = jnp.clip(state.threshold + jnp.where(view.hit, change, -change) * length, 0, 1)
         kept = jnp.abs(point - example.image) >= threshold * width(example)

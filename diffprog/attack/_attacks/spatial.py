@@ -25,11 +25,11 @@ def spatial(
     labels,
     *,
     key=None,
-    degrees: float = 30,
-    pixels: float = 3,
-    rotations: int = 31,
-    shifts: int = 5,
-    draws: int | None = None,
+    max_rotation: float = 30,
+    max_translation: float = 3,
+    num_rotations: int = 31,
+    num_translations: int = 5,
+    num_samples: int | None = None,
     padding: str = "zero",
     loss: Callable = margin,
     **options: Unpack[Options],
@@ -47,25 +47,26 @@ def spatial(
     border.checked_pictures(images)
     if padding not in PADDINGS:
         raise ValueError(f"padding must be one of {', '.join(map(repr, PADDINGS))}; found {padding!r}: choose one")
-    if not (degrees >= 0 and pixels >= 0 and np.isfinite([degrees, pixels]).all()):
+    if not (max_rotation >= 0 and max_translation >= 0 and np.isfinite([max_rotation, max_translation]).all()):
         raise ValueError(
-            f"degrees and pixels must be numbers that are not negative; found {degrees!r} and {pixels!r}: "
+            f"max_rotation and max_translation must be numbers that are not negative; "
+            f"found {max_rotation!r} and {max_translation!r}: "
             "give the limits, 0 for no such motion"
         )
-    limits = np.float32([np.deg2rad(degrees), pixels, pixels])
+    limits = np.float32([np.deg2rad(max_rotation), max_translation, max_translation])
     height, width = images.shape[1:3]
-    around = ceil((hypot(height, width) - min(height, width)) / 2 + pixels) + 1 if padding == "edge" else 0
-    if draws is None:
-        border.checked_counts(rotations=rotations, shifts=shifts)
-        down = right = _spaced(shifts)
-        motions = np.stack(np.meshgrid(_spaced(rotations), down, right, indexing="ij"), axis=-1).reshape(-1, 3)
+    around = ceil((hypot(height, width) - min(height, width)) / 2 + max_translation) + 1 if padding == "edge" else 0
+    if num_samples is None:
+        border.checked_counts(num_rotations=num_rotations, num_translations=num_translations)
+        down = right = _spaced(num_translations)
+        motions = np.stack(np.meshgrid(_spaced(num_rotations), down, right, indexing="ij"), axis=-1).reshape(-1, 3)
         method = trials("spatial", _listed(around, bounds[0]), of_label(loss))
         return try_out(model, images, labels, method, len(motions), (np.float32(motions) * limits,), key=key, **options)
-    border.checked_counts(draws=draws)
+    border.checked_counts(num_samples=num_samples)
     if key is None:
-        raise ValueError("key must be given with draws; found None: make one with jax.random.key(0)")
+        raise ValueError("key must be given with num_samples; found None: make one with jax.random.key(0)")
     method = trials("spatial", _drawn(around, bounds[0]), of_label(loss))
-    return try_out(model, images, labels, method, draws, (limits,), key=border.checked_key(key), **options)
+    return try_out(model, images, labels, method, num_samples, (limits,), key=border.checked_key(key), **options)
 
 
 def _spaced(count):

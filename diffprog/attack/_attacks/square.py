@@ -29,8 +29,8 @@ def square(
     key: jax.Array,
     norm: Norm = linf,
     epsilon=8 / 255,
-    steps: int = 5000,
-    part: float = 0.8,
+    max_steps: int = 5000,
+    p_init: float = 0.8,
     loss: Callable = margin,
     **options: Unpack[Options],
 ) -> AttackResult:
@@ -52,17 +52,17 @@ def square(
 
     Other arguments and errors are those of `pgd`.
     """
-    border.checked_positive(part=part)
+    border.checked_positive(p_init=p_init)
     method = _square(border.checked_norm(norm, (linf, l2, l1)), of_label(loss))
     return search(
         model,
         images,
         labels,
         method,
-        steps=steps,
+        max_steps=max_steps,
         key=key,
         epsilon=epsilon,
-        given=np.float32(part),
+        given=np.float32(p_init),
         **{"early_stop": True, **options},
     )
 
@@ -85,9 +85,9 @@ def _square(norm, loss):
     def learn(example, given, state, view):
         better = view.value > state.value
         best, value = jnp.where(better, state.point, state.best), jnp.where(better, view.value, state.value)
-        part = given / 2.0 ** jnp.sum(view.number > jnp.array(HALVINGS))
+        p_init = given / 2.0 ** jnp.sum(view.number > jnp.array(HALVINGS))
         change = as_picture(best - example.image)
-        change = propose(view.key, change, part, example.epsilon).reshape(best.shape)
+        change = propose(view.key, change, p_init, example.epsilon).reshape(best.shape)
         return Windows(project(norm, example.image + change, example), best, value)
 
     return Method("square", start, learn, by_logits, loss, norm)
@@ -101,10 +101,10 @@ def _stripes(key, shape):
     return jnp.broadcast_to(_signs(key, (1, *shape[1:])), shape)
 
 
-def _flip_square(key, change, part, epsilon):
+def _flip_square(key, change, p_init, epsilon):
     """Every channel of a random square by two budgets up or down: to one of its limits, after the projection."""
     where, which = jax.random.split(key)
-    sides = window_sides(change.shape, part)
+    sides = window_sides(change.shape, p_init)
     chosen = place(where, change.shape, sides).inside
     return change + jnp.where(chosen, 2 * epsilon * _signs(which, (1, 1, change.shape[2])), 0)
 
@@ -134,9 +134,9 @@ def _move_hill_of(norm):
         total = size(values) ** (1 / order)
         return values / jnp.where(total > 0, total, 1)
 
-    def propose(key, change, part, epsilon):
+    def propose(key, change, p_init, epsilon):
         here_key, there_key, turn, which = jax.random.split(key, 4)
-        sides = window_sides(change.shape, part, least=3, odd=True)
+        sides = window_sides(change.shape, p_init, least=3, odd=True)
         here, there = (place(each, change.shape, sides) for each in (here_key, there_key))
         signs = _signs(which, (1, 1, change.shape[2]))
         new = unit(unit(hill(turn, here, sides)) * signs + unit(jnp.where(here.inside, change, 0)))

@@ -43,4 +43,4 @@ def trials(name, make, loss=label_margin, norm=linf):
 def try_out(model, images, labels, method, count, given=(), **options):
     """Search with `count` points of such a method. One step more than that, which is never taken: after the last step
     of a search comes one more look."""
-    return search(model, images, labels, method, steps=count + 1, given=(jnp.int32(count), *given), **options)
+    return search(model, images, labels, method, max_steps=count + 1, given=(jnp.int32(count), *given), **options)

@@ -35,11 +35,11 @@ def universal(
     key: jax.Array,
     norm: Norm = linf,
     epsilon: float = 10 / 255,
-    steps: int = 200,
+    max_steps: int = 200,
     step_size: float | None = None,
-    minibatch: int = 128,
+    minibatch_size: int = 128,
     loss: Callable = cross_entropy,
-    cap: float = 9.0,
+    max_loss: float = 9.0,
     **options: Unpack[Options],
 ) -> Universal:
     """One perturbation that fools the model on most images (the goal of Moosavi-Dezfooli et al. 2017), by projected
@@ -62,7 +62,7 @@ def universal(
     length = epsilon / 10 if step_size is None else step_size
     ascent = optax.chain(
         optax.stateless(lambda downhill, _: norm.steepest(downhill)),
-        optax.scale_by_learning_rate(optax.linear_schedule(length, 0, steps)),
+        optax.scale_by_learning_rate(optax.linear_schedule(length, 0, max_steps)),
     )
     nothing = np.zeros(data.images.shape[1:], np.float32)
     radius, span = border.float32_at_most(epsilon), np.ptp(options.get("bounds", (0.0, 1.0)))
@@ -76,10 +76,10 @@ def universal(
         ascent,
         inside,
         key=key,
-        steps=steps,
-        minibatch=minibatch,
+        max_steps=max_steps,
+        minibatch_size=minibatch_size,
         loss=loss,
-        cap=cap,
+        max_loss=max_loss,
         **options,
     )
     found = np.asarray(found)

@@ -36,10 +36,10 @@ def learn(
     project: Callable,
     *,
     key,
-    steps,
-    minibatch,
+    max_steps,
+    minibatch_size,
     loss,
-    cap,
+    max_loss,
     targeted=False,
     engine="diffprog",
     progress=None,
@@ -51,22 +51,22 @@ def learn(
     minibatch:  images per step, drawn anew without repetition; all of them if there are not more.
     cap:     what an image's loss counts at most.
     """
-    border.checked_counts(steps=steps, minibatch=minibatch)
-    border.checked_positive(cap=cap)
+    border.checked_counts(max_steps=max_steps, minibatch_size=minibatch_size)
+    border.checked_positive(max_loss=max_loss)
     oracle, loss, count = Oracle(model, bool(targeted), None, engine), of_label(loss), len(data.images)
 
     def objective(parameter, step):
         row_key, make_key, draw_key = jax.random.split(step.key, 3)
-        rows = jax.random.choice(row_key, count, (min(minibatch, count),), replace=False)
+        rows = jax.random.choice(row_key, count, (min(minibatch_size, count),), replace=False)
         batch = jax.tree.map(lambda leaf: leaf[rows], step.data)
         make_keys, draw_keys = (
             jax.vmap(lambda row: jax.random.fold_in(each, row))(rows) for each in (make_key, draw_key)
         )
         examples = Example(batch.images, batch.labels, batch.labels, None, batch.lower, batch.upper, draw_keys)
         points = jnp.clip(make(parameter, batch, make_keys), batch.lower, batch.upper)
-        return jnp.minimum(oracle.ask(points, examples, draw_keys, loss)[0], cap).mean()
+        return jnp.minimum(oracle.ask(points, examples, draw_keys, loss)[0], max_loss).mean()
 
     descent = Descent(objective, optimizer, project=lambda each, _: project(each), maximize=True, engine=engine)
     state = descent.start(start, key=border.checked_key(key))
-    state, history = descent.run(state, steps, data=jax.tree.map(jnp.asarray, data), progress=progress)
+    state, history = descent.run(state, max_steps, data=jax.tree.map(jnp.asarray, data), progress=progress)
     return state.parameters, history.value

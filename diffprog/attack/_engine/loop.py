@@ -86,11 +86,11 @@ class Loop:
                 found.append(np.asarray(before))
         return np.concatenate([*found, np.asarray(asked)])[: len(images)]
 
-    def run(self, example, queue, trace: Trace, given, steps: int, early_stop: bool, bar):
+    def run(self, example, queue, trace: Trace, given, max_steps: int, early_stop: bool, bar):
         """Search for the rows of `queue`, whose examples `example(rows)` are, and add what is found to `trace`."""
         if not len(queue):
             return
-        bar.total += len(queue) * steps
+        bar.total += len(queue) * max_steps
         rows = examples = None
         taken = np.zeros(self._rows, int)  # steps of each row, as the bar knows them
         owner = np.full(self._rows, -1)  # which row of the trace a row of the batch works for
@@ -103,10 +103,10 @@ class Loop:
                 chosen = np.where(owner >= 0, owner, owner[free[0]])  # a row without an owner copies one, and rests
                 examples = self._place(example(chosen))
                 rows = self._programs.admit(rows, examples, given, *self._place((fresh, owner < 0)))
-            turns = steps if bar.disable else -(-steps // BLOCKS)
+            turns = max_steps if bar.disable else -(-max_steps // BLOCKS)
             enough = -(-self._rows // 4) if len(queue) else self._rows  # come back when so many rows are free
-            rows = self._programs.block(rows, examples, given, steps, turns, enough, early_stop)
-            rows = self._programs.conclude(rows, examples, steps)
+            rows = self._programs.block(rows, examples, given, max_steps, turns, enough, early_stop)
+            rows = self._programs.conclude(rows, examples, max_steps)
             host = jax.device_get(rows._replace(state=None))
             done = host.finished & (owner >= 0)
             bar.update(int((host.step - taken)[owner >= 0].sum()))
@@ -114,7 +114,7 @@ class Loop:
             if done.any():
                 leaving = np.flatnonzero(done)
                 trace.add(owner[leaving], jax.tree.map(lambda leaf: leaf[leaving], host))
-                bar.total -= int((steps - host.step[leaving]).sum())
+                bar.total -= int((max_steps - host.step[leaving]).sum())
                 owner[leaving] = -1
                 bar.set_postfix(successes=int(trace.hit.sum()))
 
@@ -149,7 +149,7 @@ def _programs(method: Method, oracle: Oracle, impl: str) -> Programs:
         rows = new if rows is None else _choose(fresh, new, rows)
         return rows._replace(finished=(rows.finished & ~fresh) | resting)
 
-    def turn(rows, examples, given, steps, early_stop):
+    def turn(rows, examples, given, max_steps, early_stop):
         keys = jax.vmap(jax.random.fold_in)(examples.key, rows.step)
         view = method.look(oracle, method.loss, rows.state, examples, given, keys)
         view = view._replace(
@@ -162,24 +162,24 @@ def _programs(method: Method, oracle: Oracle, impl: str) -> Programs:
         state = jax.vmap(method.learn, (0, None, 0, 0))(examples, given, rows.state, view)
         step = rows.step + 1
         first = jnp.where((rows.first < 0) & view.hit, rows.step, rows.first)
-        finished = (step >= steps) | (early_stop & view.hit) | getattr(state, "done", False)
+        finished = (step >= max_steps) | (early_stop & view.hit) | getattr(state, "done", False)
         new = Row(state, best, step, first, rows.queries + view.queries, rows.gradients + view.gradients, finished)
         return _choose(rows.finished, rows, new)
 
-    def block(rows, examples, given, steps, turns, enough, early_stop):
+    def block(rows, examples, given, max_steps, turns, enough, early_stop):
         examples = opened(examples)
 
         def go_on(carry):
             return (carry[0] < turns) & (jnp.sum(carry[1].finished) < enough)
 
         def body(carry):
-            return carry[0] + 1, turn(carry[1], examples, given, steps, early_stop)
+            return carry[0] + 1, turn(carry[1], examples, given, max_steps, early_stop)
 
         return jax.lax.while_loop(go_on, body, (0, rows))[1]
 
-    def conclude(rows, examples, steps):
+    def conclude(rows, examples, max_steps):
         """The point that the last step led to has not been looked at yet."""
-        ended = rows.finished & (rows.step == steps)
+        ended = rows.finished & (rows.step == max_steps)
 
         def look(rows):
             own = opened(examples)
@@ -207,7 +207,7 @@ def _logits(model, impl: str):
     def logits(images, keys):
         keys, nobody = jax.random.wrap_key_data(keys, impl=impl), jnp.zeros(len(images), jnp.int32)
         examples = Example(images, nobody, nobody, None, None, None, keys)
-        found = oracle.ask(images, examples, keys, lambda logits, labels, rivals: jnp.zeros(len(images)))[1]
+        found = oracle.ask(images, examples, keys, lambda logits, labels, target_classes: jnp.zeros(len(images)))[1]
         return border.checked_answer(found)
 
     return jax.jit(logits)

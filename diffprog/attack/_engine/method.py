@@ -17,7 +17,7 @@ class Example(NamedTuple):
 
     image: jax.Array  # float32 [...]
     label: jax.Array  # int32, the class to leave, or with `targeted` to reach
-    rival: jax.Array  # int32, a class that some losses raise while they lower the label's; else the label
+    target_class: jax.Array  # int32, a class that some losses raise while they lower the label's; else the label
     epsilon: jax.Array  # float32, the budget; infinite in a search for the smallest perturbation
     lower: jax.Array  # float32 [...], the box: the bounds of pixels, and the image itself where a mask forbids a change
     upper: jax.Array
@@ -88,18 +88,18 @@ class Method(NamedTuple):
     better: Callable = larger
 
 
-class Randomized(NamedTuple):
-    """A model that draws: `network(images, key) -> logits`, judged by its expectation over `samples` draws.
+class ExpectationOverTransformation(NamedTuple):
+    """A model that draws: `model(images, key) -> logits`, judged by its expectation over `num_samples` draws.
 
     Losses and gradients are means over the draws, and the verdict is that of the mean probabilities (Athalye et al.
     2018, expectation over transformation). A search for the smallest perturbation ends where single draws decide, and
     fresh ones undo most of what it found: with `confidence=1.0`, an option of every attack, it seeks points of some
     lead, which stay. Judged so is also a deterministic model under random transforms of the image:
-    `Randomized(lambda images, key: model(shake(key, images)), samples=20)`.
+    `ExpectationOverTransformation(lambda images, key: model(transform(key, images)), num_samples=20)`.
     """
 
-    network: Callable
-    samples: int = 20
+    model: Callable
+    num_samples: int = 20
 
 
 CLEAR = 1e-6  # of the largest logit: a lead that another order of summation cannot undo
@@ -108,7 +108,7 @@ CLEAR = 1e-6  # of the largest logit: a lead that another order of summation can
 class Oracle(NamedTuple):
     """The model, and what counts as a success."""
 
-    model: Callable | Randomized
+    model: Callable | ExpectationOverTransformation
     targeted: bool
     criterion: Callable | None  # (logits [n, classes], labels [n]) -> bool [n]; None: another class, or the target
     engine: str
@@ -117,19 +117,19 @@ class Oracle(NamedTuple):
     def ask(self, points, examples, keys, loss) -> tuple[jax.Array, jax.Array]:
         """The values [n], to be raised, and the logits [n, classes]."""
         sign = -1 if self.targeted else 1
-        if not isinstance(self.model, Randomized):
+        if not isinstance(self.model, ExpectationOverTransformation):
             logits = border.logits_of(self.model, points)
-            return sign * border.values_of(loss, logits, examples.label, examples.rival), logits
+            return sign * border.values_of(loss, logits, examples.label, examples.target_class), logits
 
-        border.checked_counts(samples=self.model.samples)
+        border.checked_counts(num_samples=self.model.num_samples)
 
         def draw(number):
             drawn = jax.vmap(lambda key: jax.random.fold_in(key, number))(keys)
-            network = lambda point, key: border.drawn_logits_of(self.model.network, point[None], key)[0]
+            network = lambda point, key: border.drawn_logits_of(self.model.model, point[None], key)[0]
             return jax.vmap(network)(points, drawn)
 
-        every = jax.vmap(draw)(jnp.arange(self.model.samples))
-        values = jax.vmap(lambda logits: border.values_of(loss, logits, examples.label, examples.rival))(every)
+        every = jax.vmap(draw)(jnp.arange(self.model.num_samples))
+        values = jax.vmap(lambda logits: border.values_of(loss, logits, examples.label, examples.target_class))(every)
         return sign * values.mean(axis=0), mean_logits(every)
 
     def hit(self, logits, examples, clear=CLEAR):

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from diffprog.attack._engine import border
 from diffprog.attack._engine.loop import Loop, Trace
-from diffprog.attack._engine.method import Example, Method, Oracle, Randomized, smaller
+from diffprog.attack._engine.method import Example, ExpectationOverTransformation, Method, Oracle, smaller
 from diffprog.attack._engine.result import AttackResult, as_8bit, distances, monotone
 
 
@@ -42,8 +42,8 @@ class Options(TypedDict, total=False):
     bounds: tuple[float, float]
     restarts: int
     early_stop: bool
-    batch: int | None
-    numbers: Any
+    batch_size: int | None
+    image_ids: Any
     devices: Sequence[jax.Device] | None
     engine: str
     skip: Any
@@ -51,17 +51,17 @@ class Options(TypedDict, total=False):
 
 
 def search(
-    model: Callable | Randomized,
+    model: Callable | ExpectationOverTransformation,
     images,
     labels,
     method: Method,
     *,
-    steps: int,
+    max_steps: int,
     key=None,
     epsilon=np.inf,
     given=None,
     extra=None,
-    rivals=None,
+    target_classes=None,
     skip=None,
     confidence=0.0,
     targeted=False,
@@ -70,8 +70,8 @@ def search(
     bounds=(0.0, 1.0),
     restarts=1,
     early_stop=False,
-    batch=None,
-    numbers=None,
+    batch_size=None,
+    image_ids=None,
     devices=None,
     engine="diffprog",
     progress=None,
@@ -90,40 +90,50 @@ def search(
     count = len(images)
     labels = border.checked_labels(labels, count)
     budgets, several = border.checked_budgets(epsilon, count)
-    border.checked_counts(steps=steps, restarts=restarts, batch=count if batch is None else batch)
+    border.checked_counts(
+        max_steps=max_steps, restarts=restarts, batch_size=count if batch_size is None else batch_size
+    )
     lower, upper = border.checked_box(images, mask, bounds)
     key = border.checked_key(key)
-    numbers = border.checked_numbers(numbers, count)
+    image_ids = border.checked_image_ids(image_ids, count)
     oracle = Oracle(model, bool(targeted), criterion, engine, float(confidence))
-    loop = Loop(method, oracle, count if batch is None else batch, devices, str(jax.random.key_impl(key)))
+    loop = Loop(method, oracle, count if batch_size is None else batch_size, devices, str(jax.random.key_impl(key)))
     name = np.uint32(zlib.crc32(method.name.encode()))
-    folded = lambda salts: np.asarray(_keys(key, name, numbers, np.asarray(salts)))
+    folded = lambda salts: np.asarray(_keys(key, name, image_ids, np.asarray(salts)))
 
     keys = folded(range(restarts + 2))
     original = border.checked_logits(loop.logits(images, keys[0]), labels)
     valid = np.isfinite(original).all(axis=1)
-    already = loop.oracle.verdict(original, labels)
-    standing = (valid & ~already & ~np.broadcast_to(False if skip is None else skip, budgets.shape)).reshape(-1)
+    initially_wrong = loop.oracle.verdict(original, labels)
+    standing = (valid & ~initially_wrong & ~np.broadcast_to(False if skip is None else skip, budgets.shape)).reshape(-1)
 
     of = np.tile(np.arange(count), len(budgets))  # which image a row of the result belongs to
     radius = border.float32_at_most(budgets.reshape(-1))
-    rivals = labels if rivals is None else rivals(original, labels) if callable(rivals) else np.asarray(rivals)
-    rivals = [border.checked_labels(each, count) for each in np.atleast_2d(rivals)]
-    if len(rivals) > 1:
-        keys = folded(range(restarts * len(rivals) + 2))
+    target_classes = (
+        labels
+        if target_classes is None
+        else target_classes(original, labels)
+        if callable(target_classes)
+        else np.asarray(target_classes)
+    )
+    target_classes = [border.checked_labels(each, count) for each in np.atleast_2d(target_classes)]
+    if len(target_classes) > 1:
+        keys = folded(range(restarts * len(target_classes) + 2))
     _, *drawn, last_look = keys
     trace, given = Trace(images[of], method), jax.device_put(given)
     with tqdm(total=0, desc=progress, disable=progress is None, unit="step") as bar:
         for number, own_keys in enumerate(drawn):
-            rival = rivals[number % len(rivals)]
+            target_class = target_classes[number % len(target_classes)]
 
-            def example(rows, keys=own_keys, rival=rival):
+            def example(rows, keys=own_keys, target_class=target_class):
                 at = of[rows]
                 own = jax.tree.map(lambda leaf: leaf[at], extra)
-                return Example(images[at], labels[at], rival[at], radius[rows], lower[at], upper[at], keys[at], own)
+                return Example(
+                    images[at], labels[at], target_class[at], radius[rows], lower[at], upper[at], keys[at], own
+                )
 
             queue = np.flatnonzero(standing & ((method.better is smaller) | ~trace.hit))
-            loop.run(example, queue, trace, given, steps, early_stop, bar)
+            loop.run(example, queue, trace, given, max_steps, early_stop, bar)
 
     returned = np.concatenate([trace.images, as_8bit(trace.images, bounds)])
     logits, rounded = np.split(loop.logits(returned, np.tile(last_look[of], (2, 1))), 2)
@@ -132,24 +142,24 @@ def search(
         images=trace.images,
         success=standing & loop.oracle.verdict(logits, labels[of]),
         success_8bit=standing & loop.oracle.verdict(rounded, labels[of]),
-        already=already[of],
-        invalid=~valid_after | ~valid[of],
+        initially_wrong=initially_wrong[of],
+        nonfinite=~valid_after | ~valid[of],
         distances=distances(trace.images, images[of]),
         epsilon=budgets.reshape(-1),
-        before=np.where(valid, original.argmax(axis=1), -1)[of],
-        after=np.where(valid_after, logits.argmax(axis=1), -1),
+        clean_predictions=np.where(valid, original.argmax(axis=1), -1)[of],
+        predictions=np.where(valid_after, logits.argmax(axis=1), -1),
         first_success=trace.first,
         steps=trace.steps,
         queries=trace.queries,
-        gradients=trace.gradients,
+        backward_passes=trace.gradients,
         attack=method.name,
     )
     return monotone(result, len(budgets)) if several else result
 
 
 @jax.jit
-def _keys(key, name, numbers, salts):
+def _keys(key, name, image_ids, salts):
     """The bits of keys [salts, n, ...] from an attack's name, the images' numbers, and what each key is for."""
     named = jax.random.fold_in(key, name)
     each = lambda salt, number: jax.random.key_data(jax.random.fold_in(jax.random.fold_in(named, number), salt))
-    return jax.vmap(jax.vmap(each, (None, 0)), (0, None))(salts, numbers)
+    return jax.vmap(jax.vmap(each, (None, 0)), (0, None))(salts, image_ids)

@@ -12,7 +12,7 @@ import numpy as np
 from diffprog.attack._engine import border
 from diffprog.attack._norms import Norm
 
-OURS = ("epsilon", "key", "batch", "numbers", "bounds", "devices", "engine", "targeted", "criterion")
+OURS = ("epsilon", "key", "batch_size", "image_ids", "bounds", "devices", "engine", "targeted", "criterion")
 
 
 class Entry(NamedTuple):

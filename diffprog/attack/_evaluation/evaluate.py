@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 import jax
 
 from diffprog.attack._engine import border
-from diffprog.attack._engine.method import Randomized
+from diffprog.attack._engine.method import ExpectationOverTransformation
 from diffprog.attack._evaluation.data import batches
 from diffprog.attack._evaluation.entries import checked_attacks, checked_epsilons, plain
 from diffprog.attack._evaluation.results import Evaluation
@@ -16,7 +16,7 @@ from diffprog.attack._norms import NORMS, Norm, linf
 
 
 def evaluate(
-    model: Callable | Randomized,
+    model: Callable | ExpectationOverTransformation,
     images,
     labels=None,
     *,
@@ -24,7 +24,7 @@ def evaluate(
     epsilons,
     key: jax.Array,
     norm: Norm = linf,
-    batch: int = 128,
+    batch_size: int = 128,
     directory=None,
     bounds=(0.0, 1.0),
     devices=None,
@@ -37,7 +37,7 @@ def evaluate(
 ) -> Evaluation:
     """The accuracy of a model on a data set, clean and under attacks, at several budgets.
 
-    model:       images [n, ...] within `bounds` -> logits [n, classes], or `Randomized`.
+    model:       images [n, ...] within `bounds` -> logits [n, classes], or `ExpectationOverTransformation`.
     images:      an array [n, ...] with `labels`, int [n]; or a folder, whose files FOLDER/CLASS/* are read as images,
                  where CLASS is one of `names`, or what `model.label_index` knows, or a number; or any iterable of
                  (images, labels) batches. Never more than a batch is in memory.
@@ -47,7 +47,7 @@ def evaluate(
     epsilons:    budgets, increasing, in units of `norm`. A success counts at each budget that its perturbation,
                  measured here, is not larger than.
     key:         decides every random draw, together with an attack's name and an image's number.
-    batch:       images to read and to attack at once. Results are equal bit for bit wherever it is.
+    batch_size:  images to read and to attack at once. Results are equal bit for bit wherever it is.
     directory:   where the work is kept as it goes, and the report at the end. A run that was killed is taken up by
                  the same call and has lost at most a batch of one attack; its result is equal bit for bit. Under
                  `jax.distributed` each process does its share of the batches and returns the whole result, all in one
@@ -62,10 +62,10 @@ def evaluate(
 
     Raises ValueError on a directory that holds another evaluation: of other settings, versions, data or another model.
     """
-    border.checked_counts(batch=batch, most_hard=most_hard)
+    border.checked_counts(batch_size=batch_size, most_hard=most_hard)
     norm, key = border.checked_norm(norm, tuple(NORMS.values())), border.checked_key(key)
     epsilons = checked_epsilons(epsilons)
-    common = {"key": key, "batch": batch, "bounds": bounds, "engine": engine}
+    common = {"key": key, "batch_size": batch_size, "bounds": bounds, "engine": engine}
     common |= {"devices": devices} if devices else {}
     entries = checked_attacks(attacks, norm, epsilons, common)
     if jax.process_count() > 1 and directory is None:
@@ -78,13 +78,13 @@ def evaluate(
         "epsilons": epsilons.tolist(),
         "bounds": plain(bounds),
         "key": plain(key),
-        "batch": batch,
+        "batch_size": batch_size,
         "engine": engine,
         "most_hard": most_hard,
         "keep_images": bool(keep_images),
     }
     names = tuple(names if names is not None else getattr(model, "labels", ()))
-    data = batches(model, images, labels, batch, names or None, prepare)
+    data = batches(model, images, labels, batch_size, names or None, prepare)
     work = Work(_hashable(model), entries, epsilons, norm, settings, key, devices)
     with TemporaryDirectory() if directory is None else nullcontext(directory) as folder:
         result = work.run(data, folder, names, progress)
@@ -98,7 +98,7 @@ def _hashable(model):
     try:
         hash(model)
     except TypeError:
-        if isinstance(model, Randomized):
-            return model._replace(network=lambda images, key: model.network(images, key))
+        if isinstance(model, ExpectationOverTransformation):
+            return model._replace(model=lambda images, key: model.model(images, key))
         return lambda images: model(images)
     return model

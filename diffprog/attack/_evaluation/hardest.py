@@ -11,7 +11,7 @@ class Hard(NamedTuple):
     number: int  # of the image in its data set
     attack: str
     label: int
-    after: int  # predicted class of the perturbed image
+    prediction: int  # predicted class of the perturbed image
     size: float  # of the perturbation, in the evaluation's norm
     original: np.ndarray  # float32
     adversarial: np.ndarray
@@ -33,18 +33,18 @@ def candidates(outcome, numbers, labels, originals, images, limit, most) -> dict
     size = outcome.smallest
     order = np.lexsort((numbers, size))
     chosen = order[(size[order] > 0) & (size[order] < limit)][:most]
-    after = outcome.after[best_search(outcome), np.arange(len(size))]
+    after = outcome.predictions[best_search(outcome), np.arange(len(size))]
     return {
         "hard_number": numbers[chosen],
         "hard_label": labels[chosen],
-        "hard_after": after[chosen],
+        "hard_prediction": after[chosen],
         "hard_size": size[chosen],
         "hard_original": originals[chosen],
         "hard_adversarial": images[chosen],
     }
 
 
-FIELDS = ("hard_number", "hard_label", "hard_after", "hard_size", "hard_original", "hard_adversarial")
+FIELDS = ("hard_number", "hard_label", "hard_prediction", "hard_size", "hard_original", "hard_adversarial")
 
 
 def hardest(records, most) -> tuple[Hard, ...]:

@@ -39,8 +39,8 @@ def randomized(probe):
             "randomized",
             f"The same images give logits that differ by {change:.2g} of the largest when the "
             "model is compiled again, so it draws at random on its own and each program freezes other draws: "
-            "switch dropout and the like off, or make it attack.Randomized(network, samples), which is given "
-            "a key.",
+            "switch dropout and the like off, or make it "
+            "attack.ExpectationOverTransformation(network, num_samples), which is given a key.",
         )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from diffprog.attack._engine.result import AttackResult
 
-GROUPS = ("misclassified", "success", "invalid", "failure")
+GROUPS = ("misclassified", "success", "nonfinite", "failure")
 
 
 class Outcome(NamedTuple):
@@ -16,15 +16,15 @@ class Outcome(NamedTuple):
     success: np.ndarray  # bool [S, n], as the attack reported it; within its budget, measured here
     success_8bit: np.ndarray  # bool [S, n], the same after rounding to 256 levels
     exceeded: np.ndarray  # bool [S, n], a success that is larger than its budget, and so none
-    repaired: np.ndarray  # bool [S, n], the search failed, and the success is that of a smaller budget
+    from_smaller_budget: np.ndarray  # bool [S, n], the search failed, and the success is that of a smaller budget
     size: np.ndarray  # float64 [S, n], of the perturbation, in the evaluation's norm
-    after: np.ndarray  # int64 [S, n], predicted class of what was returned; -1 where its logits are not finite
-    invalid: np.ndarray  # bool [S, n], logits of the image, or of what was returned, that are not finite
-    already: np.ndarray  # bool [n], misclassified before the attack
+    predictions: np.ndarray  # int64 [S, n], predicted class of what was returned; -1 where its logits are not finite
+    nonfinite: np.ndarray  # bool [S, n], logits of the image, or of what was returned, that are not finite
+    initially_wrong: np.ndarray  # bool [n], misclassified before the attack
     first_success: np.ndarray  # int64 [S, n], steps until the first success; -1 without one
     steps: np.ndarray  # int64 [S, n]
     queries: np.ndarray  # int64 [S, n], forward passes
-    gradients: np.ndarray  # int64 [S, n], backward passes
+    backward_passes: np.ndarray  # int64 [S, n], backward passes
     seconds: np.ndarray  # float64 [batches], without compilation
     compile_seconds: np.ndarray  # float64 [batches]
 
@@ -40,16 +40,16 @@ class Outcome(NamedTuple):
         return self._smallest(self.success_8bit)
 
     def _smallest(self, success):
-        return np.where(self.already, 0.0, np.min(np.where(success, self.size, np.inf), axis=0))
+        return np.where(self.initially_wrong, 0.0, np.min(np.where(success, self.size, np.inf), axis=0))
 
     def groups(self, epsilons) -> dict[str, np.ndarray]:
         """bool [K, n] by name of `GROUPS`, at any budgets. An image for which a search met logits that are not finite
         is a failure of none of its budgets."""
         epsilons = np.asarray(epsilons)[:, None]
-        success = (self.smallest <= epsilons) & ~self.already
-        invalid = self.invalid.any(axis=0) & ~success & ~self.already
-        already = np.broadcast_to(self.already, success.shape)
-        return dict(zip(GROUPS, (already, success, invalid, ~(already | success | invalid)), strict=True))
+        success = (self.smallest <= epsilons) & ~self.initially_wrong
+        nonfinite = self.nonfinite.any(axis=0) & ~success & ~self.initially_wrong
+        already = np.broadcast_to(self.initially_wrong, success.shape)
+        return dict(zip(GROUPS, (already, success, nonfinite, ~(already | success | nonfinite)), strict=True))
 
 
 def outcome(result: AttackResult | None, valid, size, epsilons, seconds, compile_seconds) -> Outcome:
@@ -69,21 +69,21 @@ def outcome(result: AttackResult | None, valid, size, epsilons, seconds, compile
 
     of = lambda name: getattr(result, name, False)
     success = np.reshape(of("success"), (searches, -1)) if result is not None else np.zeros((searches, 0), bool)
-    repaired = np.broadcast_to(of("repaired"), success.shape)
-    already = whole(of("already"), False)[0]
+    from_smaller_budget = np.broadcast_to(of("from_smaller_budget"), success.shape)
+    initially_wrong = whole(of("initially_wrong"), False)[0]
     return Outcome(
         success=whole(success & within, False),
         success_8bit=whole(of("success_8bit") & within, False),
         exceeded=whole(success & ~within, False),
-        repaired=whole(repaired, False),
+        from_smaller_budget=whole(from_smaller_budget, False),
         size=whole(size, 0.0),
-        after=whole(of("after"), -1),
-        invalid=whole(of("invalid"), False) | ~valid,
-        already=already,
+        predictions=whole(of("predictions"), -1),
+        nonfinite=whole(of("nonfinite"), False) | ~valid,
+        initially_wrong=initially_wrong,
         first_success=whole(of("first_success"), -1),
         steps=whole(of("steps"), 0),
         queries=whole(of("queries"), 0),
-        gradients=whole(of("gradients"), 0),
+        backward_passes=whole(of("backward_passes"), 0),
         seconds=np.array([seconds]),
         compile_seconds=np.array([compile_seconds]),
     )

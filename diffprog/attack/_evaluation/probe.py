@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffprog.attack._engine.loop import Loop
-from diffprog.attack._engine.method import Example, Oracle, Randomized
+from diffprog.attack._engine.method import Example, ExpectationOverTransformation, Oracle
 from diffprog.attack._engine.queries import by_gradient
 from diffprog.attack._losses import label_margin
 
@@ -38,7 +38,7 @@ def probe(loop: Loop, oracle: Oracle, images, labels, keys, impl, bounds) -> Pro
     """keys: their bits [n, ...], of the generator `impl`."""
     logits = loop.logits(images, keys)
     again = alone = None
-    if not isinstance(oracle.model, Randomized):
+    if not isinstance(oracle.model, ExpectationOverTransformation):
         again = np.asarray(jax.jit(lambda points: oracle.model(points))(jnp.asarray(images)))
         half = len(images) // 2
         alone = loop.logits(images[half:][::-1], keys[half:])[::-1] if half else None

@@ -18,8 +18,8 @@ def check_results(evaluation) -> list[Caution]:
 
 def not_finite(evaluation):
     """Neither robust nor broken."""
-    before = int((evaluation.before < 0).sum())
-    found = {name: int(outcome.invalid.any(axis=0).sum()) - before for name, outcome in evaluation.outcomes.items()}
+    before = int((evaluation.clean_predictions < 0).sum())
+    found = {name: int(outcome.nonfinite.any(axis=0).sum()) - before for name, outcome in evaluation.outcomes.items()}
     name = max(found, key=found.get)
     if before or found[name]:
         yield Caution(
@@ -32,7 +32,7 @@ def not_finite(evaluation):
 
 def black_box(evaluation):
     """Whoever sees gradients should not do worse than whoever does not."""
-    blind = [name for name, outcome in evaluation.outcomes.items() if not outcome.gradients.any()]
+    blind = [name for name, outcome in evaluation.outcomes.items() if not outcome.backward_passes.any()]
     seeing = [name for name in evaluation.outcomes if name not in blind]
     if not seeing:
         return
@@ -52,7 +52,7 @@ def black_box(evaluation):
 def few_steps(evaluation):
     """A search that still succeeds at its end has not ended."""
     for name, outcome in _within_budgets(evaluation):
-        steps = evaluation.settings["attacks"][name]["arguments"].get("steps")
+        steps = evaluation.settings["attacks"][name]["arguments"].get("max_steps")
         if not isinstance(steps, int) or steps < 10:
             continue
         found = outcome.success & (outcome.first_success >= 0)
@@ -68,8 +68,8 @@ def few_steps(evaluation):
 def more_steps(evaluation):
     """The same attack with more steps should do better, and in the end no better."""
     attacks = evaluation.settings["attacks"]
-    rest = lambda name: {**attacks[name], "arguments": {**attacks[name]["arguments"], "steps": None}}
-    steps = {name: attacks[name]["arguments"].get("steps") for name in attacks}
+    rest = lambda name: {**attacks[name], "arguments": {**attacks[name]["arguments"], "max_steps": None}}
+    steps = {name: attacks[name]["arguments"].get("max_steps") for name in attacks}
     for less in attacks:
         for more in attacks:
             if not (isinstance(steps[less], int) and rest(less) == rest(more) and steps[less] < steps[more]):
@@ -88,14 +88,14 @@ def more_steps(evaluation):
                     "more-steps",
                     f"{more} leaves {-gain[low] * 100:.1f} points more than {less} at budget "
                     f"{evaluation.epsilons[low]:.4g}, though it has more steps: gradients are noisy, so "
-                    "average them with attack.Randomized, or add restarts.",
+                    "average them with attack.ExpectationOverTransformation, or add restarts.",
                 )
 
 
 def rising(evaluation):
     """Before an image keeps what a smaller budget did to it."""
     for name, outcome in _within_budgets(evaluation):
-        broken = (outcome.success & ~outcome.repaired).mean(axis=1)
+        broken = (outcome.success & ~outcome.from_smaller_budget).mean(axis=1)
         drop = np.diff(broken)
         if len(drop) and -drop.min() > RISE:
             at = int(np.argmin(drop))
@@ -122,15 +122,15 @@ def exceeded(evaluation):
 def undone(evaluation):
     """What a search took for a success is judged again, of a model that draws on fresh draws."""
     for name, outcome in evaluation.outcomes.items():
-        found = (outcome.first_success >= 0) & ~outcome.repaired & ~outcome.exceeded
-        lost = int(np.sum(found & ~outcome.success & ~outcome.invalid))
+        found = (outcome.first_success >= 0) & ~outcome.from_smaller_budget & ~outcome.exceeded
+        lost = int(np.sum(found & ~outcome.success & ~outcome.nonfinite))
         if lost > max(1, UNDONE * found.sum()):
             yield Caution(
                 "undone",
                 f"{lost} of {found.sum()} successes of {name} were none when the model was asked "
                 "again, as happens where draws decide, above all to the smallest perturbations: let the "
                 "attack seek a lead, with functools.partial(attack, confidence=1.0), or give "
-                "attack.Randomized more samples.",
+                "attack.ExpectationOverTransformation a larger num_samples.",
             )
 
 

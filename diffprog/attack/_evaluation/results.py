@@ -21,7 +21,7 @@ class Evaluation:
     norm: str
     epsilons: np.ndarray  # float64 [K], increasing
     labels: np.ndarray  # int [n]
-    before: np.ndarray  # int [n], predicted class; -1 where the logits are not finite
+    clean_predictions: np.ndarray  # int [n], predicted class; -1 where the logits are not finite
     outcomes: dict[str, Outcome]  # by the attack's name
     hardest: tuple[Hard, ...]  # broken by the smallest perturbations; these first
     warnings: tuple[Caution, ...]
@@ -33,7 +33,7 @@ class Evaluation:
     @property
     def right(self) -> np.ndarray:
         """bool [n]: classified as labeled before any attack."""
-        return self.before == self.labels
+        return self.clean_predictions == self.labels
 
     @property
     def clean_accuracy(self) -> float:

@@ -30,7 +30,7 @@ class Work:
         self.settings, self.key, self.bounds = settings, key, tuple(settings["bounds"])
         self._impl = str(jax.random.key_impl(key))
         self.oracle = Oracle(model, False, None, settings["engine"])
-        self.loop = Loop(None, self.oracle, settings["batch"], devices, self._impl)
+        self.loop = Loop(None, self.oracle, settings["batch_size"], devices, self._impl)
         self.hardest_sizes = np.zeros(0)  # of the batches so far, as many as images are kept
 
     def run(self, data, folder, names, progress) -> Evaluation:
@@ -79,7 +79,7 @@ class Work:
         if not store.has(number, "clean"):
             logits = self.loop.logits(images, self._keys(number, len(images)))
             before = np.where(np.isfinite(logits).all(axis=1), logits.argmax(axis=1), -1)
-            store.save(number, "clean", {"labels": labels, "before": before, "digest": np.array(digest)})
+            store.save(number, "clean", {"labels": labels, "clean_predictions": before, "digest": np.array(digest)})
         clean = store.load(number, "clean")
         if str(clean["digest"]) != digest:
             raise ValueError(
@@ -89,7 +89,9 @@ class Work:
         sizes = np.full(len(images), np.inf)
         for entry in self.entries:
             if not store.has(number, entry.name):
-                store.save(number, entry.name, self._attacked(entry, number, images, labels, clean["before"] >= 0))
+                store.save(
+                    number, entry.name, self._attacked(entry, number, images, labels, clean["clean_predictions"] >= 0)
+                )
             sizes = np.minimum(sizes, Outcome(**store.load(number, entry.name, Outcome._fields)).smallest)
         broken = sizes[(sizes > 0) & np.isfinite(sizes)]
         self.hardest_sizes = np.sort([*self.hardest_sizes, *broken])[: self.settings["most_hard"]]
@@ -98,7 +100,7 @@ class Work:
         """One attack on one batch: the arrays of its file. `valid` images have finite logits."""
         numbers, most = self._numbers(number, len(images)), self.settings["most_hard"]
         budgets = self.epsilons if entry.fixed else np.array([np.inf])
-        options = entry.options | ({"numbers": numbers[valid]} if entry.takes("numbers") else {})
+        options = entry.options | ({"image_ids": numbers[valid]} if entry.takes("image_ids") else {})
         result, spent, returned = None, (0.0, 0.0), np.repeat(images[None], len(budgets), axis=0)
         if valid.any():
             result, *spent = timed(lambda: entry.call(self.model, images[valid], labels[valid], **options))
@@ -111,7 +113,7 @@ class Work:
         return arrays | ({"images": best} if self.settings["keep_images"] else {})
 
     def _gathered(self, store, count, names) -> Evaluation:
-        clean = [store.load(number, "clean", {"labels", "before"}) for number in range(count)]
+        clean = [store.load(number, "clean", {"labels", "clean_predictions"}) for number in range(count)]
         parts = {
             entry.name: [store.load(number, entry.name, {*Outcome._fields, *FIELDS}) for number in range(count)]
             for entry in self.entries
@@ -125,7 +127,7 @@ class Work:
             norm=self.norm.name,
             epsilons=self.epsilons,
             labels=np.concatenate([part["labels"] for part in clean]),
-            before=np.concatenate([part["before"] for part in clean]),
+            clean_predictions=np.concatenate([part["clean_predictions"] for part in clean]),
             outcomes=outcomes,
             hardest=hard,
             warnings=(),
@@ -137,7 +139,7 @@ class Work:
 
     def _numbers(self, number, count):
         """Of a batch's images in their data set."""
-        return number * self.settings["batch"] + np.arange(count, dtype=np.uint32)
+        return number * self.settings["batch_size"] + np.arange(count, dtype=np.uint32)
 
     def _keys(self, number, count):
         """Their bits: of the first question to a network that draws, which no attack asks."""

@@ -54,9 +54,9 @@ def _walk():
     return Method("walk", start, learn, by_gradient, norm=linf, better=smaller)
 
 
-def walk(model, images, labels, *, key, steps=12, **options):
+def walk(model, images, labels, *, key, max_steps=12, **options):
     """A search for the smallest perturbation."""
-    return search(model, images, labels, _walk(), steps=steps, key=key, **options)
+    return search(model, images, labels, _walk(), max_steps=max_steps, key=key, **options)
 
 
 def claimed(images, success):
@@ -67,7 +67,7 @@ def claimed(images, success):
     )
 
 
-ATTACKS = {"pgd": partial(attack.pgd, steps=5), "walk": walk}
+ATTACKS = {"pgd": partial(attack.pgd, max_steps=5), "walk": walk}
 
 
 def job(directory=None, **options):
@@ -75,7 +75,7 @@ def job(directory=None, **options):
         "attacks": ATTACKS,
         "epsilons": EPSILONS,
         "key": jax.random.key(3),
-        "batch": BATCH,
+        "batch_size": BATCH,
         "most_hard": 4,
         "keep_images": True,
         "engine": "jax",

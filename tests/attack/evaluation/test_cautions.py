@@ -27,7 +27,7 @@ normalizing = lambda x: (x - x.mean(axis=0)) @ WEIGHTS
 certain = lambda x: 15 * plain(x)
 rounding = lambda x: jnp.round(x * 8) / 8 @ WEIGHTS
 three = lambda x: x @ WEIGHTS[:, :3]
-random = attack.Randomized(lambda x, key: x @ WEIGHTS + jax.random.normal(key, (5,)), samples=3)
+random = attack.ExpectationOverTransformation(lambda x, key: x @ WEIGHTS + jax.random.normal(key, (5,)), num_samples=3)
 
 
 @pytest.mark.parametrize(
@@ -77,15 +77,15 @@ def outcome(broken, *, size=0.05, first=2, gradients=1, **fields):
             "success": broken,
             "success_8bit": broken,
             "exceeded": no,
-            "repaired": no,
+            "from_smaller_budget": no,
             "size": np.broadcast_to(np.array([[0.05], [0.1]]) if size is None else size, broken.shape),
-            "after": zeros,
-            "invalid": no,
-            "already": no[0],
+            "predictions": zeros,
+            "nonfinite": no,
+            "initially_wrong": no[0],
             "first_success": np.where(broken, first, -1),
             "steps": zeros,
             "queries": zeros + 1,
-            "gradients": zeros + gradients,
+            "backward_passes": zeros + gradients,
             "seconds": np.zeros(1),
             "compile_seconds": np.zeros(1),
             **fields,
@@ -100,7 +100,7 @@ def evaluation(outcomes, steps=100):
         name: {
             "function": "pgd",
             "search": "within budgets",
-            "arguments": {"steps": steps[name], "of": name if len(set(steps.values())) == 1 else ""},
+            "arguments": {"max_steps": steps[name], "of": name if len(set(steps.values())) == 1 else ""},
         }
         for name in outcomes
     }
@@ -157,24 +157,30 @@ def test_more_steps_should_do_better_and_not_by_much():
 
 
 def test_a_larger_budget_should_break_more():
-    found = lambda small, large, repaired=0: check_results(
-        evaluation({"pgd": outcome([first(small), first(large)], repaired=np.stack([first(0), first(repaired)]))})
+    found = lambda small, large, from_smaller_budget=0: check_results(
+        evaluation(
+            {
+                "pgd": outcome(
+                    [first(small), first(large)], from_smaller_budget=np.stack([first(0), first(from_smaller_budget)])
+                )
+            }
+        )
     )
-    assert not found(50, 60) and not found(50, 49) and not found(50, 50, repaired=1)
+    assert not found(50, 60) and not found(50, 49) and not found(50, 50, from_smaller_budget=1)
     (caution,) = found(50, 44)
     assert caution.code == "rising" and "breaks 22.0% of the images at budget 0.1, and 25.0% at the smaller 0.05" in (
         caution.sentence
     )
-    (caution,) = found(50, 50, repaired=6)  # 6 of them were taken from the smaller budget
+    (caution,) = found(50, 50, from_smaller_budget=6)  # 6 of them were taken from the smaller budget
     assert caution.code == "rising" and "breaks 22.0%" in caution.sentence
 
 
 def test_results_that_break_their_promises():
     good = evaluation({"pgd": outcome([first(5), first(9)])})
     assert not check_results(good)
-    (caution,) = check_results(replace(good, before=np.where(first(3), -1, 1)))
+    (caution,) = check_results(replace(good, clean_predictions=np.where(first(3), -1, 1)))
     assert caution.code == "not-finite" and "for 3 images as they are" in caution.sentence
-    late = evaluation({"pgd": outcome([first(5), first(9)], invalid=np.stack([first(0), first(2)]))})
+    late = evaluation({"pgd": outcome([first(5), first(9)], nonfinite=np.stack([first(0), first(2)]))})
     (caution,) = check_results(late)
     assert caution.code == "not-finite" and "2 more on the way of pgd" in caution.sentence
     (caution,) = check_results(
@@ -208,7 +214,7 @@ def test_what_a_careless_attack_returns_is_measured():
         labels,
         attacks={"careless": careless},
         epsilons=[0.1, 0.2],
-        batch=8,
+        batch_size=8,
         key=jax.random.key(0),
         engine="jax",
     )

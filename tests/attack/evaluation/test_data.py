@@ -68,7 +68,7 @@ def test_no_more_than_a_batch_is_read_ahead():
 
     model = lambda x: x.reshape(len(x), -1)[:, :3] * 1.0 + jnp.arange(3) * 1e-3
     found = attack.evaluate(
-        model, one_by_one(), attacks={"noting": noting}, epsilons=0.1, key=jax.random.key(0), batch=4, engine="jax"
+        model, one_by_one(), attacks={"noting": noting}, epsilons=0.1, key=jax.random.key(0), batch_size=4, engine="jax"
     )
     assert attacked == [4, 8, 11]
     np.testing.assert_array_equal(found.labels, LABELS)

@@ -16,7 +16,7 @@ BATCHES, TIMES = 3, ("seconds", "compile_seconds")
 
 
 def assert_same(found, expected):
-    np.testing.assert_array_equal(found.before, expected.before)
+    np.testing.assert_array_equal(found.clean_predictions, expected.clean_predictions)
     for name, outcome in expected.outcomes.items():
         for field in set(Outcome._fields) - set(TIMES):
             np.testing.assert_array_equal(getattr(found.outcomes[name], field), getattr(outcome, field))
@@ -62,7 +62,10 @@ def test_a_finished_evaluation_is_only_read(whole):
     [
         ({"key": jax.random.key(4)}, r"of other settings \(key: \[0, 3\], not \[0, 4\]\)"),
         ({"epsilons": job.EPSILONS[:2]}, "of other settings .epsilons"),
-        ({"attacks": {"walk": job.walk, "pgd": attack.pgd}}, r"settings \(attacks.pgd.arguments.steps: 5, not 40\)"),
+        (
+            {"attacks": {"walk": job.walk, "pgd": attack.pgd}},
+            r"settings \(attacks.pgd.arguments.max_steps: 5, not 40\)",
+        ),
         ({"attacks": {"walk": job.walk}}, r"of other settings \(attacks.pgd"),
         ({"images": job.IMAGES[::-1]}, "of other images or labels"),
         ({"labels": job.LABELS * 0}, "of other images or labels"),
@@ -80,7 +83,7 @@ def test_a_directory_of_another_evaluation_is_refused(whole, change, sentence):
         "attacks": job.ATTACKS,
         "epsilons": job.EPSILONS,
         "key": jax.random.key(3),
-        "batch": job.BATCH,
+        "batch_size": job.BATCH,
         "most_hard": 4,
         "keep_images": True,
         "engine": "jax",

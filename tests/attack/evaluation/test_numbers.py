@@ -20,10 +20,10 @@ def classes_of(images):
 @pytest.fixture(scope="module")
 def results():
     """The attacks by themselves, on all images at once."""
-    options = {"key": jax.random.key(3), "engine": "jax", "batch": job.BATCH}
+    options = {"key": jax.random.key(3), "engine": "jax", "batch_size": job.BATCH}
     several = {"epsilon": EPSILONS[:, None], **options}
     return {
-        "pgd": attack.pgd(job.model, IMAGES, LABELS, steps=5, **several),
+        "pgd": attack.pgd(job.model, IMAGES, LABELS, max_steps=5, **several),
         "walk": job.walk(job.model, IMAGES, LABELS, **options),
     }
 
@@ -51,10 +51,10 @@ def test_every_number_is_what_numpy_makes_of_the_returned_images(whole, results)
             assert found.accuracy_8bit(name)[at] == np.mean(smallest_8bit > epsilon)
             counts = {group: numbers[at] for group, numbers in found.counts(name).items()}
             broken = int(np.sum((smallest > 0) & (smallest <= epsilon)))
-            assert counts == {"misclassified": 2, "success": broken, "invalid": 0, "failure": COUNT - 2 - broken}
+            assert counts == {"misclassified": 2, "success": broken, "nonfinite": 0, "failure": COUNT - 2 - broken}
             standing[at] &= smallest > epsilon
         assert found.outcomes[name].queries.sum() == result.queries.sum() > 0
-        assert found.outcomes[name].gradients.sum() == result.gradients.sum() > 0
+        assert found.outcomes[name].backward_passes.sum() == result.backward_passes.sum() > 0
         sizes.append(smallest)
     np.testing.assert_array_equal(found.worst_case(), standing.mean(axis=1))
     assert np.all(np.diff(found.worst_case()) < 0) and found.worst_case()[-1] > 0  # neither hopeless nor trivial
@@ -73,7 +73,7 @@ def test_the_hardest_images_are_the_smallest_successes_of_all(whole):
     for hard in found.hardest:
         np.testing.assert_array_equal(hard.original, IMAGES[hard.number])
         assert np.abs(hard.adversarial.astype(np.float64) - hard.original).max() == hard.size == sizes[hard.number]
-        assert classes_of(hard.adversarial) == hard.after != hard.label == LABELS[hard.number]
+        assert classes_of(hard.adversarial) == hard.prediction != hard.label == LABELS[hard.number]
 
 
 def test_images_are_kept_on_request(whole, results):
@@ -95,7 +95,7 @@ def test_the_report_in_json_and_in_text(whole):
     assert report["settings"]["attacks"]["pgd"] == {
         "function": "pgd",
         "search": "within budgets",
-        "arguments": {"engine": "jax", "loss": "cross_entropy", "norm": "linf", "step_size": None, "steps": 5},
+        "arguments": {"engine": "jax", "loss": "cross_entropy", "max_steps": 5, "norm": "linf", "step_size": None},
     }
     text = str(found)
     assert (folder / "report.txt").read_text() == text + "\n"
@@ -118,12 +118,17 @@ def test_images_without_finite_logits_are_neither_robust_nor_broken():
         labels,
         attacks={"fgsm": attack.fgsm},
         epsilons=0.02,
-        batch=8,
+        batch_size=8,
         key=jax.random.key(0),
         engine="jax",
     )
     broken = int(np.sum(np.isfinite(found.smallest) & ~lost))
-    assert found.counts("fgsm") == {"misclassified": [0], "success": [broken], "invalid": [8], "failure": [14 - broken]}
+    assert found.counts("fgsm") == {
+        "misclassified": [0],
+        "success": [broken],
+        "nonfinite": [8],
+        "failure": [14 - broken],
+    }
     assert found.clean_accuracy == 14 / 22 and found.worst_case() == [(14 - broken) / 22]
     assert np.isinf(found.outcomes["fgsm"].smallest[lost]).all()
     assert [caution.code for caution in found.warnings] == ["not-finite"]
@@ -156,7 +161,7 @@ def test_compilation_is_timed_apart():
         ({"epsilons": [0.2, 0.1]}, "budgets must increase"),
         ({"epsilons": 0}, "epsilon must be a positive number"),
         ({"key": 3}, "key must be a JAX random key"),
-        ({"batch": 0}, "batch must be a whole number of at least 1"),
+        ({"batch_size": 0}, "batch_size must be a whole number of at least 1"),
         ({"norm": "linf"}, "norm must be one of"),
         ({"model": lambda x: jax.nn.softmax(job.model(x))}, "model returns probabilities"),
         ({"images": IMAGES * 255}, r"images must be in \[0, 1\].*divide values of 8 bits by 255"),

@@ -23,9 +23,9 @@ from diffprog.attack._engine.border.arguments import (
 from diffprog.attack._engine.border.data import (
     checked_bounds,
     checked_box,
+    checked_image_ids,
     checked_images,
     checked_labels,
-    checked_numbers,
     checked_pictures,
 )
 
@@ -37,13 +37,13 @@ __all__ = [
     "checked_choice",
     "checked_counts",
     "checked_function",
+    "checked_image_ids",
     "checked_images",
     "checked_key",
     "checked_labels",
     "checked_logits",
     "checked_norm",
     "checked_not_negative",
-    "checked_numbers",
     "checked_pictures",
     "checked_positive",
     "checked_reach",

@@ -42,20 +42,23 @@ def logits_of(model, points):
         "model",
         model,
         ["images"],
-        "try lambda images: network.apply(variables, images), or attack.Randomized(network) if it takes a key, too",
+        "try lambda images: network.apply(variables, images), or attack.ExpectationOverTransformation(network) "
+        "if it takes a key, too",
     )
     return checked_answer(traced("model", model, points))
 
 
 def drawn_logits_of(network, points, key):
     """What a network that draws answers."""
-    checked_function("network", network, ["images", "key"], "a model without a key needs no attack.Randomized")
+    checked_function(
+        "network", network, ["images", "key"], "a model without a key needs no attack.ExpectationOverTransformation"
+    )
     return checked_answer(traced("network", network, points, key))
 
 
-def values_of(loss, logits, labels, rivals):
+def values_of(loss, logits, labels, target_classes):
     """The values of a loss [n]."""
-    values = traced("loss", loss, logits, labels, rivals)
+    values = traced("loss", loss, logits, labels, target_classes)
     if np.shape(values) != labels.shape:
         raise ValueError(
             f"loss must return one number per image, shape (n,); found shape {np.shape(values)}: "

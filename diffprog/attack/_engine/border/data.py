@@ -101,12 +101,12 @@ def checked_labels(labels, count):
     return labels.astype(np.int32)
 
 
-def checked_numbers(numbers, count):
+def checked_image_ids(image_ids, count):
     """The images' numbers in their data set."""
-    numbers = np.arange(count) if numbers is None else np.asarray(numbers)
-    if numbers.shape != (count,) or not np.issubdtype(numbers.dtype, np.integer):
+    image_ids = np.arange(count) if image_ids is None else np.asarray(image_ids)
+    if image_ids.shape != (count,) or not np.issubdtype(image_ids.dtype, np.integer):
         raise ValueError(
-            f"numbers must be integers of shape ({count},), one per image; found {numbers.dtype} "
-            f"{numbers.shape}: leave them out for 0 .. {count - 1}"
+            f"image_ids must be integers of shape ({count},), one per image; found {image_ids.dtype} "
+            f"{image_ids.shape}: leave them out for 0 .. {count - 1}"
         )
-    return numbers.astype(np.uint32)
+    return image_ids.astype(np.uint32)

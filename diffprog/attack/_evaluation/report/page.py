@@ -84,7 +84,7 @@ def _groups(evaluation):
     return "".join(bars)
 
 
-WORDS = {"misclassified": "wrong before", "success": "broken", "invalid": "not finite", "failure": "withstood"}
+WORDS = {"misclassified": "wrong before", "success": "broken", "nonfinite": "not finite", "failure": "withstood"}
 
 
 def _hardest(evaluation):
@@ -98,7 +98,7 @@ def _card(evaluation, hard):
         f"<figure>{image}<figcaption>{escape(caption)}</figcaption></figure>"
         for caption, image in triple(hard, evaluation.bounds)
     )
-    label, after = (escape(evaluation.class_name(of)) for of in (hard.label, hard.after))
+    label, after = (escape(evaluation.class_name(of)) for of in (hard.label, hard.prediction))
     return (
         f'<li><p class="verdict"><b>{label}</b> becomes <b class="after">{after}</b></p>'
         f'<div class="triple">{shown}</div><p class="facts">image {hard.number}, {norm_text(evaluation.norm)} '

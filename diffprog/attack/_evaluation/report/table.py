@@ -32,7 +32,7 @@ def rows(evaluation) -> list[tuple[str, list[str], list[str]]]:
                 [
                     percent(evaluation.accuracy_8bit(name)[-1]),
                     size_text(median(outcome.smallest[evaluation.right])),
-                    f"{outcome.gradients.sum() / images:.0f}",
+                    f"{outcome.backward_passes.sum() / images:.0f}",
                     f"{outcome.queries.sum() / images:.0f}",
                     f"{outcome.seconds.sum():.1f}",
                     f"{outcome.compile_seconds.sum():.1f}",

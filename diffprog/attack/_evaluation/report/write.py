@@ -30,14 +30,20 @@ def report(evaluation) -> dict:
         "norm": evaluation.norm,
         "epsilons": evaluation.epsilons.tolist(),
         "clean_accuracy": evaluation.clean_accuracy,
-        "not_finite": int((evaluation.before < 0).sum()),
+        "not_finite": int((evaluation.clean_predictions < 0).sum()),
         "worst_case": evaluation.worst_case().tolist(),
         "attacks": {name: _attack(evaluation, name) for name in evaluation.outcomes},
         "warnings": [caution._asdict() for caution in evaluation.warnings],
         "smallest": _finite(evaluation.smallest),
         "broken_by": evaluation.broken_by,
         "hardest": [
-            {"number": hard.number, "attack": hard.attack, "label": hard.label, "after": hard.after, "size": hard.size}
+            {
+                "number": hard.number,
+                "attack": hard.attack,
+                "label": hard.label,
+                "prediction": hard.prediction,
+                "size": hard.size,
+            }
             for hard in evaluation.hardest
         ],
         "settings": evaluation.settings,
@@ -54,7 +60,7 @@ def _attack(evaluation, name):
         "smallest": _finite(outcome.smallest),
         "steps": int(outcome.steps.sum()),
         "queries": int(outcome.queries.sum()),
-        "gradients": int(outcome.gradients.sum()),
+        "backward_passes": int(outcome.backward_passes.sum()),
         "seconds": float(outcome.seconds.sum()),
         "compile_seconds": float(outcome.compile_seconds.sum()),
     }
