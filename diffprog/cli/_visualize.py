@@ -186,7 +186,7 @@ def _gallery(options, model, objectives, folder):
     )
     if options.images:
         networks = [models.load(name) for name in ELSEWHERE if name != model.name]
-        gallery.complete(model, objectives, folder, options.images, networks=networks, progress="natural")
+        gallery.annotate(model, objectives, folder, options.images, networks=networks, progress="annotate")
     print(
         gallery.gallery_from(
             folder,
@@ -307,7 +307,7 @@ def show_scores(options):
         size = drawn.images.shape[1]
         if size not in natural:
             natural[size] = top_activating_crops(
-                model, list(objectives.values()), options.images, size=size, progress="natural"
+                model, list(objectives.values()), options.images, size=size, progress="dataset examples"
             )
         label = class_of(target)
         found = score(

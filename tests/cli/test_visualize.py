@@ -146,7 +146,9 @@ def test_a_layer_becomes_a_page_that_goes_on(tiny, tmp_path, capsys):
     assert capsys.readouterr().out.strip() == str(tmp_path / "units" / "index.html")
     cards = {card.unit: card for card in read_cards(tmp_path / "units")}
     assert set(cards) == {"units:1", "units:2", "units:3"}
-    assert cards["units:1"].scores["natural_maximum"] > 0 and len(cards["units:1"].natural) == 2  # of one image
+    assert (
+        cards["units:1"].scores["natural_maximum"] > 0 and len(cards["units:1"].dataset_examples) == 2
+    )  # of one image
     picture = (tmp_path / "units" / "units_1.png").stat().st_mtime_ns
     (tmp_path / "units" / "units_2.json").unlink()
     run([*command[:-2]])  # without natural images this time

@@ -1,11 +1,8 @@
 """Arrays as the page shows them: type, figures, histogram, and numbers or a picture."""
 
-import base64
-import io
-
 import numpy as np
-from PIL import Image
 
+from diffprog._util.html_page import embed_picture
 from diffprog.graph._draw.figures import brief, number, type_text
 from diffprog.graph._recording.summaries import Summary, summarize
 
@@ -75,10 +72,4 @@ def _picture(array: np.ndarray) -> tuple[str, str]:
     elif low >= 0 and high <= 1 and high - low > 0.1:
         low, high = 0.0, 1.0
     pixels = np.round(255 * (image - low) / ((high - low) or 1)).astype(np.uint8)
-    picture = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-    if max(picture.size) > SIDE:
-        picture.thumbnail((SIDE, SIDE), Image.Resampling.BOX)
-    file = io.BytesIO()
-    picture.save(file, format="PNG", optimize=True)
-    data = base64.b64encode(file.getvalue()).decode("ascii")
-    return f"data:image/png;base64,{data}", f"black {number(low)}, white {number(high)}"
+    return embed_picture(pixels, SIDE).uri, f"black {number(low)}, white {number(high)}"

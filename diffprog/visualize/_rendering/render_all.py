@@ -65,8 +65,10 @@ def render_all(
     if len(set(paths.values())) < len(paths):
         raise ValueError("two units would be kept in the same file; give them names that differ in letters or digits")
     chosen = {unit: recipe(model, objective.checked(model), name, size) for unit, objective in objectives.items()}
-    marks = {unit: _mark(model, objectives[unit], name, chosen[unit], seed, steps, options) for unit in objectives}
-    missing = [unit for unit in objectives if not _is_drawn(paths[unit], marks[unit])]
+    fingerprints = {
+        unit: _fingerprint(model, objectives[unit], name, chosen[unit], seed, steps, options) for unit in objectives
+    }
+    missing = [unit for unit in objectives if not _is_drawn(paths[unit], fingerprints[unit])]
     with tqdm(
         total=len(objectives),
         initial=len(objectives) - len(missing),
@@ -96,8 +98,8 @@ def render_all(
                         seed=seed,
                         steps=len(drawn.scores),
                         history=drawn.scores[:, place],
-                        parts=drawn.term_histories[place] if len(drawn.term_histories[place]) > 1 else {},
-                        mark=marks[unit],
+                        term_histories=drawn.term_histories[place] if len(drawn.term_histories[place]) > 1 else {},
+                        fingerprint=fingerprints[unit],
                     ),
                 )
             bar.update(len(units))
@@ -129,7 +131,7 @@ def _batches(
             yield some, some + some[-1:] * (min(batch_size, len(kind)) - len(some))
 
 
-def _mark(
+def _fingerprint(
     model: Model,
     objective: Objective,
     name: str,
@@ -152,7 +154,8 @@ def _mark(
     return fingerprint(model.name, terms, objective.constant, name, size, seed, steps or chosen.steps, settings)
 
 
-def _is_drawn(path: Path, mark: str) -> bool:
+def _is_drawn(path: Path, expected: str) -> bool:
     """Say whether a unit's card is there, whole, and of these settings."""
     read = lambda path: json.loads(path.read_text(encoding="utf-8"))
-    return read_entry(path, read, lambda card: card["mark"] == mark and path.with_suffix(".png").is_file()) is not None
+    is_current = lambda card: card["fingerprint"] == expected and path.with_suffix(".png").is_file()
+    return read_entry(path, read, is_current) is not None

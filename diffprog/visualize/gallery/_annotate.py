@@ -1,64 +1,78 @@
-"""Natural examples, scores and neighbors for the cards of a folder."""
+"""Dataset examples, scores and neighbors for the cards of a folder."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import jax
 import numpy as np
 from tqdm import tqdm
 
+from diffprog.models import Model
 from diffprog.visualize.evaluation import score
-from diffprog.visualize.evaluation._dataset_examples import top_activating_crops
+from diffprog.visualize.evaluation._dataset_examples import Photographs, top_activating_crops
 from diffprog.visualize.gallery._cards import card_path, read_cards, save_card
+from diffprog.visualize.objectives._base import Objective
 from diffprog.visualize.objectives._units import class_of
 from diffprog.visualize.transforms import lucid
 
 
-def complete(model, objectives, folder, photographs, *, count=6, networks=(), progress=None):
-    """Put the user's own images beside the pictures of `render_all`, and score these against them.
+def annotate(
+    model: Model,
+    objectives: Mapping[str, Objective],
+    folder: str | Path,
+    photographs: Photographs,
+    *,
+    num_crops: int = 6,
+    networks: Sequence[Model] = (),
+    progress: str | None = None,
+) -> None:
+    """Put the user's own images beside the pictures of `render_all`, and score the pictures against them.
 
-    objectives:  {unit: objective}, whose cards are in `folder`.
-    photographs: a folder of images, or a list, as for `top_activating_crops`; `count` of their crops
-                 are shown for each unit.
-    networks:    other networks, to which the pictures of classes are shown.
-    progress:    a caption, which switches on progress bars.
+    Pictures are measured under the transforms `lucid`. Each card is written anew, whole or not at all.
 
-    Each card is written anew, whole or not at all. Pictures are measured under the transforms `lucid`.
+    Args:
+        model: The network that the pictures were drawn for.
+        objectives: {unit: objective} of the cards in `folder`. Cards of other units are left alone.
+        folder: A folder of cards.
+        photographs: A folder of images, or a list, as for `top_activating_crops`.
+        num_crops: Crops to show for each unit.
+        networks: Other networks, to which the pictures of classes are shown.
+        progress: Caption of progress bars; None for no bars.
     """
     paths = {card_path(folder, unit): unit for unit in objectives}
     cards = [card for card in read_cards(folder) if paths.get(card_path(folder, card.unit)) == card.unit]
     for size in sorted({card.picture.shape[0] for card in cards}):
-        same = [card for card in cards if card.picture.shape[0] == size]
-        natural = top_activating_crops(
+        same_size = [card for card in cards if card.picture.shape[0] == size]
+        examples = top_activating_crops(
             model,
-            [objectives[card.unit] for card in same],
+            [objectives[card.unit] for card in same_size],
             photographs,
-            num_crops=count,
+            num_crops=num_crops,
             size=size,
-            progress=progress and f"{progress}: natural examples at {size} pixels",
+            progress=progress and f"{progress}: dataset examples at {size} pixels",
         )
-        neighbors = natural.neighbors()
-        caption = progress and f"{progress}: scores"
-        for number, card in enumerate(tqdm(same, desc=caption, disable=progress is None, unit="picture")):
+        neighbors = examples.neighbors()
+        bar = tqdm(same_size, desc=progress and f"{progress}: scores", disable=progress is None, unit="picture")
+        for index, card in enumerate(bar):
             label = class_of(objectives[card.unit])
-            drawn = SimpleNamespace(images=card.picture[None], scores=np.reshape(card.history, (-1, 1)))
-            found = score(
+            rendering = SimpleNamespace(images=card.picture[None], scores=np.reshape(card.history, (-1, 1)))
+            scores = score(
                 model,
                 objectives[card.unit],
-                drawn,
-                natural,
+                rendering,
+                examples,
                 key=jax.random.key(card.seed or 0),
                 transform=lucid,
-                objective_index=number,
+                objective_index=index,
                 networks=networks if label is not None else (),
                 label=label,
             )
-            save_card(
-                folder,
-                replace(
-                    card,
-                    scores=found.numbers(),
-                    natural=list(natural.pictures[number]),
-                    neighbors=[same[other].unit for other in neighbors[number]],
-                ),
+            annotated = replace(
+                card,
+                scores=scores.numbers(),
+                dataset_examples=list(examples.pictures[index]),
+                neighbors=[same_size[other].unit for other in neighbors[index]],
             )
+            save_card(folder, annotated)

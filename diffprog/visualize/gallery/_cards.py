@@ -1,11 +1,12 @@
-"""What a gallery shows of one unit, and the files that keep it: a picture and a JSON file of the same name."""
+"""What a gallery shows of one unit, and the files that keep it: a picture and a JSON file of one name."""
 
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,15 +16,23 @@ from diffprog._util.files import write_text
 
 @dataclass(frozen=True, eq=False)
 class Card:
-    """One unit. All but the first two may be missing.
+    """One unit in a gallery. All but its name and picture may be missing.
 
-    unit: its name, under which it is found. picture: (height, width, 3) in [0, 1].
-    layer, channel, caption, recipe, seed, steps: what is drawn, and how.
-    history: the objective over the steps; parts: {name: history} of the terms that it sums.
-    scores: {name: number}, in the order in which they are shown; nan for one that is not known. `Scores.numbers()`.
-    natural: pictures like the first one, the unit's top natural examples.
-    neighbors: names of the units that are most like it, best first, as by `DatasetExamples.neighbors`.
-    mark: of the settings that it was drawn with, to tell whether it is still what is asked for.
+    Attributes:
+        unit: Its name, under which it is found.
+        picture: Array (height, width, 3) in [0, 1].
+        layer: Name of the layer, or of several.
+        channel: Index of the channel, if the unit is one.
+        caption: A line about the unit.
+        recipe: Name of the recipe that the picture was drawn with.
+        seed: Of the random key.
+        steps: Of gradient ascent.
+        history: The objective over the steps.
+        term_histories: {name: history} of the terms that the objective sums.
+        scores: {name: number} in the order in which they are shown, nan for an unknown one; see `Scores.numbers`.
+        dataset_examples: Pictures, the crops of photographs that the unit scores highest.
+        neighbors: Names of the units that are most alike, best first; see `DatasetExamples.neighbors`.
+        fingerprint: Of the settings that the picture was drawn with, to tell if they are still those asked for.
     """
 
     unit: str
@@ -35,51 +44,64 @@ class Card:
     seed: int | None = None
     steps: int | None = None
     history: Sequence[float] = ()
-    parts: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    term_histories: Mapping[str, Sequence[float]] = field(default_factory=dict)
     scores: Mapping[str, float] = field(default_factory=dict)
-    natural: Sequence[np.ndarray] = ()
+    dataset_examples: Sequence[np.ndarray] = ()
     neighbors: Sequence[str] = ()
-    mark: str = ""
+    fingerprint: str = ""
 
 
-def card_path(folder, unit):
-    """Where the card of a unit is kept: `<name>.json`, its name with "_" for what a file name should not hold."""
+def card_path(folder: str | Path, unit: str) -> Path:
+    """Name a unit's JSON file: the unit's name, with "_" for what a file name should not hold."""
     return Path(folder) / (re.sub(r"[^\w.-]+", "_", unit) + ".json")
 
 
-def save_card(folder, card):
-    """Write `<name>.png`, its natural examples `<name>.natural<n>.png`, and then `<name>.json`, whole or not at all.
+def save_card(folder: str | Path, card: Card) -> Path:
+    """Write a card's files, each whole or not at all, and its JSON file last: a unit that has one is complete.
 
-    A unit whose JSON file is there is complete. Returns the path of the JSON file, `card_path`.
+    Args:
+        folder: Where the files go: NAME.png, the dataset examples NAME.example0.png and so on, and NAME.json.
+        card: What to write.
+
+    Returns:
+        The path of the JSON file.
     """
-    folder, name = Path(folder), card_path(folder, card.unit).stem
-    files.save_png(folder / f"{name}.png", card.picture)
-    natural = [
-        files.save_png(folder / f"{name}.natural{number}.png", picture).name
-        for number, picture in enumerate(card.natural)
+    path = card_path(folder, card.unit)
+    files.save_png(path.with_suffix(".png"), card.picture)
+    examples = [
+        files.save_png(path.with_suffix(f".example{index}.png"), picture).name
+        for index, picture in enumerate(card.dataset_examples)
     ]
-    data = {key: value for key, value in vars(card).items() if key != "picture"}
+    data = {name: value for name, value in vars(card).items() if name != "picture"}
     data |= {
-        "natural": natural,
-        "history": _plain(card.history),
+        "dataset_examples": examples,
+        "history": _without_nan(card.history),
         "neighbors": list(card.neighbors),
-        "parts": {key: _plain(values) for key, values in card.parts.items()},
-        "scores": dict(zip(card.scores, _plain(card.scores.values()), strict=True)),
+        "term_histories": {name: _without_nan(values) for name, values in card.term_histories.items()},
+        "scores": dict(zip(card.scores, _without_nan(card.scores.values()), strict=True)),
     }
-    return write_text(card_path(folder, card.unit), json.dumps(data, allow_nan=False, indent=1) + "\n")
+    return write_text(path, json.dumps(data, allow_nan=False, indent=1) + "\n")
 
 
-def _plain(numbers):
-    """Numbers as JSON has them, which knows no nan: None."""
+def _without_nan(numbers: Iterable[float]) -> list[float | None]:
+    """Write numbers as JSON has them, which knows no nan: None."""
     return [float(number) if math.isfinite(number) else None for number in numbers]
 
 
-def read_cards(folder):
-    """The cards of a folder: of every `<name>.json` beside which there is a `<name>.png`, in the order of their units.
+def read_cards(folder: str | Path) -> list[Card]:
+    """Read the cards of a folder: each NAME.json with a NAME.png beside it.
 
-    The JSON file holds an object with "unit" and any of the other names of `Card`'s fields; "natural" lists image files
-    in the folder, and a number that is not known is null. Raises ValueError, naming the file and what is wrong with it,
-    for one that does not, and for a folder without any.
+    A JSON file holds an object with "unit" and any of the other fields of `Card`. "dataset_examples" lists image files
+    in the folder, and an unknown number is null.
+
+    Args:
+        folder: The folder.
+
+    Returns:
+        The cards in the order of their units, in which numbers count as numbers.
+
+    Raises:
+        ValueError: If there is no card, or a file is none; the message names the file and what is wrong in it.
     """
     folder = Path(folder)
     found = [path for path in sorted(folder.glob("*.json")) if path.with_suffix(".png").is_file()]
@@ -88,56 +110,74 @@ def read_cards(folder):
     return sorted((_read(path) for path in found), key=lambda card: _order(card.unit))
 
 
-def _read(path):
+def _read(path: Path) -> Card:
+    """Read one card."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path}: not JSON ({error}); write it anew") from None
     if not isinstance(data, dict) or not isinstance(data.get("unit"), str) or not data["unit"]:
         raise ValueError(f'{path}: a card is an object with a "unit", its name; found {str(data)[:60]!r}')
-    known = {name: data[name] for name in FIELDS if data.get(name) is not None}
+    known: dict[str, Any] = {name: data[name] for name in FIELDS if data.get(name) is not None}
     for name, value in known.items():
         if not FIELDS[name](value):
             raise ValueError(f"{path}: {name!r} cannot be {str(value)[:60]!r}; see diffprog.visualize.gallery.Card")
-    unknown = lambda values: [math.nan if value is None else value for value in values]
-    known["history"] = unknown(known.get("history", ()))
-    known["parts"] = {name: unknown(values) for name, values in known.get("parts", {}).items()}
+    with_nan = lambda values: [math.nan if value is None else value for value in values]
     scores = known.get("scores", {})
-    known["scores"] = dict(zip(scores, unknown(scores.values()), strict=True))
-    known["natural"] = [files.read_image(_inside(path, name)) for name in known.get("natural", ())]
+    known |= {
+        "history": with_nan(known.get("history", ())),
+        "term_histories": {name: with_nan(values) for name, values in known.get("term_histories", {}).items()},
+        "scores": dict(zip(scores, with_nan(scores.values()), strict=True)),
+        "dataset_examples": [files.read_image(_inside(path, name)) for name in known.get("dataset_examples", ())],
+    }
     return Card(picture=files.read_image(path.with_suffix(".png")), **known)
 
 
-def _inside(path, name):
-    """A file beside `path`; ValueError for one elsewhere."""
+def _inside(path: Path, name: str) -> Path:
+    """Find a file beside `path`, and refuse one elsewhere."""
     found = (path.parent / name).resolve()
     if not found.is_relative_to(path.parent.resolve()):
-        raise ValueError(f"{path}: {name!r} lies outside the folder; natural examples are files within it")
+        raise ValueError(f"{path}: {name!r} lies outside the folder; dataset examples are files within it")
     return found
 
 
-_text = lambda value: isinstance(value, str)
-_whole = lambda value: isinstance(value, int) and not isinstance(value, bool)
-_number = lambda value: value is None or (isinstance(value, int | float) and not isinstance(value, bool))
-_list_of = lambda kind: lambda value: isinstance(value, list) and all(map(kind, value))
-_named = lambda kind: lambda value: isinstance(value, dict) and all(map(kind, value.values()))
-FIELDS = {
-    "unit": _text,
-    "layer": _text,
-    "channel": _whole,
-    "caption": _text,
-    "recipe": _text,
-    "seed": _whole,
-    "steps": _whole,
-    "history": _list_of(_number),
-    "parts": _named(_list_of(_number)),
-    "scores": _named(_number),
-    "natural": _list_of(_text),
-    "neighbors": _list_of(_text),
-    "mark": _text,
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+
+
+def _list_of(kind: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list) and all(map(kind, value))
+
+
+def _dict_of(kind: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, dict) and all(map(kind, value.values()))
+
+
+FIELDS: dict[str, Callable[[Any], bool]] = {
+    "unit": _is_text,
+    "layer": _is_text,
+    "channel": _is_integer,
+    "caption": _is_text,
+    "recipe": _is_text,
+    "seed": _is_integer,
+    "steps": _is_integer,
+    "history": _list_of(_is_number),
+    "term_histories": _dict_of(_list_of(_is_number)),
+    "scores": _dict_of(_is_number),
+    "dataset_examples": _list_of(_is_text),
+    "neighbors": _list_of(_is_text),
+    "fingerprint": _is_text,
 }
 
 
-def _order(unit):
-    """blocks.2 before blocks.10."""
+def _order(unit: str) -> list[tuple[int, str]]:
+    """Sort blocks.2 before blocks.10."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", unit)]

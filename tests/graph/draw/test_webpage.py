@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from diffprog._util.files import write_text
+from diffprog._util.html_page import script_json
 from diffprog.graph._draw import html
 from diffprog.graph._draw.arrays import shown
 from diffprog.graph._draw.page_data import page_data
-from diffprog.graph._draw.webpage import script_json
 from diffprog.graph._recording.summaries import summarize
 from tests.graph.draw import programs
 from tests.graph.draw.synthetic import recording
@@ -54,7 +54,7 @@ def test_nothing_in_the_data_ends_the_script():
     text = script_json({"x": nasty})
     assert not re.search("[<>&\u2028\u2029]", text)
     assert json.loads(text) == {"x": nasty}
-    page = html(recording([(nasty, [], ""), ("{data}{code}", [0], nasty)]))
+    page = html(recording([(nasty, [], ""), ("$data${script}$body", [0], nasty)]))
     assert data_of(page)["nodes"][0]["label"] == nasty
     assert page.count("</script>") == 2
 

@@ -9,7 +9,7 @@ import pytest
 
 from diffprog import images
 from diffprog.visualize.gallery import Card, gallery_from, read_cards, save_card, write_gallery
-from diffprog.visualize.gallery._curves import HEIGHT, WIDTH, curves
+from diffprog.visualize.gallery._write import HEIGHT, WIDTH, history_curves
 from tests import browser
 
 HOSTILE = 'a</script><img src=x onerror="boom()">&"\''
@@ -52,10 +52,15 @@ def test_cards_come_back_from_their_files(tmp_path):
         for name in ("unit", "layer", "channel", "caption", "recipe", "seed", "steps"):
             assert getattr(ours, name) == getattr(theirs, name)
         np.testing.assert_equal([*ours.scores.items()], [*theirs.scores.items()])
-        assert (list(ours.history), dict(ours.parts)) == (list(theirs.history), dict(theirs.parts))
+        assert (list(ours.history), dict(ours.term_histories)) == (
+            list(theirs.history),
+            dict(theirs.term_histories),
+        )
         assert list(ours.neighbors) == list(theirs.neighbors)
         np.testing.assert_allclose(ours.picture, theirs.picture, atol=1 / 255)
-        assert [np.shape(image) for image in ours.natural] == [np.shape(image) for image in theirs.natural]
+        assert [np.shape(image) for image in ours.dataset_examples] == [
+            np.shape(image) for image in theirs.dataset_examples
+        ]
     assert json.loads((tmp_path / "volcano.json").read_text())["scores"]["natural_ratio"] is None
 
 
@@ -66,8 +71,8 @@ def test_cards_come_back_from_their_files(tmp_path):
         ("[1]", r"""x\.json: a card is an object with a "unit", its name; found '\[1\]'"""),
         ('{"unit": "x", "seed": "7"}', r"x\.json: 'seed' cannot be '7'; see"),
         ('{"unit": "x", "scores": {"a": "high"}}', r"x\.json: 'scores' cannot be "),
-        ('{"unit": "x", "natural": ["../../secret.png"]}', r"'\.\./\.\./secret\.png' lies outside the folder"),
-        ('{"unit": "x", "natural": ["gone.png"]}', r"gone\.png: no such file"),
+        ('{"unit": "x", "dataset_examples": ["../../secret.png"]}', r"'\.\./\.\./secret\.png' lies outside the folder"),
+        ('{"unit": "x", "dataset_examples": ["gone.png"]}', r"gone\.png: no such file"),
     ],
 )
 def test_a_file_that_is_no_card_is_named(tmp_path, text, message):
@@ -103,17 +108,18 @@ def test_curves_go_through_the_values():
         "x",
         picture([0, 0, 0]),
         history=[0.0, 5.0, 10.0],
-        parts={"<b>": [10.0, math.nan, 2.0]},
+        term_histories={"<b>": [10.0, math.nan, 2.0]},
         scores={"natural_maximum": 20.0},
     )
-    drawn = curves(card)
+    drawn = history_curves(card)
     up = lambda value: f"{HEIGHT - 3 - (HEIGHT - 6) * value / 20:g}"
     first, second = re.findall(r'class="line l\d" d="([^"]*)"', drawn)[::-1]
     assert first == f"M0 {up(0)}L{WIDTH // 2} {up(5)}L{WIDTH} {up(10)}"
     assert second == f"M0 {up(10)}M{WIDTH} {up(2)}"  # interrupted where nothing is known
     assert f'class="level" d="M0 {up(20)}H{WIDTH}"' in drawn and "&lt;b&gt;" in drawn and "3 steps, 0 to 20" in drawn
-    assert curves(Card("x", picture([0, 0, 0]))) == curves(Card("x", picture([0, 0, 0]), history=[math.nan])) == ""
-    many = curves(Card("x", picture([0, 0, 0]), history=np.arange(5000.0)))
+    assert history_curves(Card("x", picture([0, 0, 0]))) == ""
+    assert history_curves(Card("x", picture([0, 0, 0]), history=[math.nan])) == ""
+    many = history_curves(Card("x", picture([0, 0, 0]), history=np.arange(5000.0)))
     assert many.count("L") == 149 and f"L{WIDTH} {up(20)}" in many
 
 
@@ -172,7 +178,7 @@ def test_a_click_or_enter_enlarges_and_arrows_walk(show):
     text = large.inner_text()
     for expected in ("blocks.10:3", "fur and whiskers", "default", "my score", "3 steps, -1 to 5", "penalty"):
         assert expected in text
-    assert large.locator(".natural img").evaluate_all("(all) => all.map((img) => img.naturalWidth)") == [112, 30]
+    assert large.locator(".examples img").evaluate_all("(all) => all.map((img) => img.naturalWidth)") == [112, 30]
     assert large.get_by_role("button", name="elsewhere:9").is_disabled()
     large.get_by_role("button", name="blocks.2:1").click()
     assert large.locator("h2").inner_text() == "blocks.2:1" and page.url.endswith("#blocks.2%3A1")

@@ -31,7 +31,7 @@ def test_every_unit_is_drawn_as_it_is_alone(tmp_path):
         np.testing.assert_allclose(card["history"], alone.scores[:, 0], rtol=1e-4, atol=1e-5)
     cards = {card.unit: card for card in read_cards(tmp_path)}
     assert (cards["units:3"].layer, cards["units:3"].channel, cards["units:3"].recipe) == ("units", 3, "lucid")
-    assert set(cards["two"].parts) == {"two", "units"}
+    assert set(cards["two"].term_histories) == {"two", "units"}
     assert (cards["two"].layer, cards["two"].channel) == ("logits, units", None)
 
 
