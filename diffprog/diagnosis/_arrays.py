@@ -44,7 +44,7 @@ def flaw(x) -> Flaw:
     return Flaw(bool(np.isnan(found).any()), bool(np.isinf(found).any()))
 
 
-def first(mask) -> tuple[int, ...]:
+def first_index(mask) -> tuple[int, ...]:
     """The index of the first true element."""
     return tuple(int(i) for i in np.argwhere(mask)[0])
 
@@ -61,9 +61,9 @@ def varies(node: Node, argument: int) -> bool:
     return isinstance(given, Place) and given.node.differentiable[given.output]
 
 
-def at(values, index):
-    """The element of an array at an index into the result it was broadcast to; None if shapes don't tell."""
-    if values is None:
+def element(values, index):
+    """Read an array at an index into the result to which it was broadcast; None if that is not known."""
+    if values is None or index is None:
         return None
     if np.ndim(values) == 0:
         return values[()]
@@ -84,19 +84,8 @@ def brackets(index) -> str:
     return f"[{', '.join(map(str, index))}]" if index else ""
 
 
-def number(x) -> str:
+def number_text(x) -> str:
     return f"{x + 0:.6g}" if not isinstance(x, (bool, np.bool_)) else str(bool(x))  # 0 rather than -0
-
-
-def reaches(place_nodes: list[Node]) -> set[Node]:
-    """Every node that these depend on, by live and by dead edges, themselves included."""
-    found, waiting = set(), list(place_nodes)
-    while waiting:
-        node = waiting.pop()
-        if node not in found:
-            found.add(node)
-            waiting.extend(node.inputs)
-    return found
 
 
 def used_by(node: Node, output: int) -> list[Edge]:

@@ -48,6 +48,7 @@ def profile(node: Node, known: dict[Node, tuple[Edge | None, float]]) -> list[St
 
 
 def find(recording: Recording) -> list[Finding]:
+    """Find inputs whose gradient vanished or exploded step by step; at most one finding of each kind."""
     known: dict = {}
     vanishing, exploding = [], []
     for node in recording.inputs:
@@ -121,11 +122,13 @@ def _effect(node: Node) -> float:
 
 
 def _mean_size(gradient) -> float:
-    found = array(gradient)
-    if found is None:
-        return summarize(gradient).norm / max(np.size(gradient), 1) ** 0.5 if gradient is not None else 0.0
+    """Root mean square."""
+    g = array(gradient)
+    if g is None:  # a summary, or nothing
+        summary = summarize(gradient)
+        return 0.0 if summary is None else summary.norm / max(summary.size, 1) ** 0.5
     with np.errstate(all="ignore"):
-        return float(np.sqrt(np.mean(np.abs(found.astype(np.complex128)) ** 2))) if found.size else 0.0
+        return float(np.sqrt(np.mean(np.abs(g.astype(np.complex128)) ** 2))) if g.size else 0.0
 
 
 def _size(edge: Edge) -> float:
@@ -133,11 +136,11 @@ def _size(edge: Edge) -> float:
 
 
 def _together(gradient, value) -> float:
-    if gradient is None or value is None:
-        return 0.0
+    """Length of gradient times value, elementwise; of summaries, a bound."""
     x, g = array(value), array(gradient)
-    if x is None or g is None:  # summaries
-        return summarize(gradient).norm * summarize(value).norm
+    if x is None or g is None:
+        value, gradient = summarize(value), summarize(gradient)
+        return 0.0 if value is None or gradient is None else gradient.norm * value.norm
     with np.errstate(all="ignore"):
         product = np.abs(g.astype(np.complex128) * x) if np.iscomplexobj(x) else np.abs(g.astype(np.float64) * x)
         return float(np.sqrt(np.sum(product**2)))

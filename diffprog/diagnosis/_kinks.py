@@ -6,7 +6,7 @@ from jax import lax
 
 from diffprog._tracer.backward import backward
 from diffprog._transforms.reverse import grad
-from diffprog.diagnosis._arrays import array, brackets, first, is_zero, operand, varies
+from diffprog.diagnosis._arrays import array, brackets, first_index, is_zero, operand, varies
 from diffprog.diagnosis._finding import Finding, where
 from diffprog.diagnosis._remedies import calls
 from diffprog.graph._recording.nodes import Node, Place
@@ -63,7 +63,7 @@ def _to_inputs(recording: Recording, cotangents) -> float:
 
 
 def _finding(node, mask, cause, convention) -> Finding:
-    count = f"{np.count_nonzero(mask)} of {mask.size} elements, first {brackets(first(mask)) or 'the only one'}"
+    count = f"{np.count_nonzero(mask)} of {mask.size} elements, first {brackets(first_index(mask)) or 'the only one'}"
     title = f"gradient taken exactly at a kink: {cause} at {where(node)}"
     fix = "nothing, if the convention suits; else move off the point, or use a smooth function"
     return Finding("kink", cause, node, title, (count, f"convention: {convention}"), fix)

@@ -1,22 +1,38 @@
 """NaN and infinity: the first operation that made one from finite numbers, in the forward or the backward pass."""
 
+from collections.abc import Iterable
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 
+from diffprog._util.walk import walk
 from diffprog.diagnosis import _remedies as remedies
-from diffprog.diagnosis._arrays import array, at, brackets, first, flaw, number, operand, used_by, varies
-from diffprog.diagnosis._causes import backward_cause, differentiated, forward_cause
+from diffprog.diagnosis._arrays import (
+    array,
+    brackets,
+    element,
+    first_index,
+    flaw,
+    number_text,
+    operand,
+    used_by,
+    varies,
+)
+from diffprog.diagnosis._causes import Cause, backward_cause, differentiated, forward_cause
 from diffprog.diagnosis._finding import Finding, where
+from diffprog.diagnosis._primitives import known
 from diffprog.graph._recording.nodes import Edge, Node, Place
 from diffprog.graph._recording.recording import Recording
 
+Index = tuple[int, ...]
+
 
 def find(recording: Recording) -> list[Finding]:
-    """The births of what is not finite in the output, or in the gradient of an input; the first comes first."""
-    outputs = [place for place in recording.outputs if place is not None and flaw(place.node.values[place.output])]
+    """Find where NaN and infinities of the output, or of the inputs' gradients, were born; the first comes first."""
+    outputs = [place for place in recording.outputs if place is not None and flaw(_value(place))]
     inputs = [node for node in recording.inputs if any(map(flaw, node.gradients))]
-    gradients = _of_inputs(recording, inputs) if inputs else ""
+    gradients = _gradients_of(recording, inputs) if inputs else ""
     forward = _forward_births(outputs)
     if forward:
         spoiled = "the output" + (f" and {gradients}" if gradients else "")
@@ -28,157 +44,133 @@ def find(recording: Recording) -> list[Finding]:
 
 
 def _once_per_line(findings: list[Finding]) -> list[Finding]:
-    """Of what was born by the same operation on the same line, as in the iterations of a loop, the first alone."""
-    shared: dict[tuple, list[Finding]] = {}
+    """Keep the first of the findings about the same operation on the same line, as in the iterations of a loop."""
+    by_line: dict[tuple, list[Finding]] = {}
     for finding in findings:
-        node = finding.node
-        shared.setdefault((node.source or node, node.primitive), []).append(finding)
-    found = []
-    for first_one, *others in shared.values():
-        again = len({other.node for other in others} - {first_one.node})
-        more = (f"and {again} more times on this line",) if again else ()
-        found.append(replace(first_one, details=(*first_one.details, *more)))
-    return found
+        by_line.setdefault((finding.node.source or finding.node, finding.node.primitive), []).append(finding)
+    firsts = []
+    for first, *others in by_line.values():
+        repeated = len({other.node for other in others} - {first.node})
+        more = (f"and {repeated} more times on this line",) if repeated else ()
+        firsts.append(replace(first, details=(*first.details, *more)))
+    return firsts
 
 
-def _of_inputs(recording, inputs) -> str:
-    every = [node for node in recording.inputs if node.differentiable[0]]
-    named = ", ".join(node.label for node in inputs[:3]) + (", ..." if len(inputs) > 3 else "")
+def _gradients_of(recording: Recording, inputs: list[Node]) -> str:
+    """What to call the gradients of some inputs."""
+    differentiable = [node for node in recording.inputs if node.differentiable[0]]
+    names = ", ".join(node.label for node in inputs[:3]) + (", ..." if len(inputs) > 3 else "")
     index = ""
     if len(inputs) == 1 and (gradient := array(inputs[0].gradients[0])) is not None:
-        index = brackets(first(~np.isfinite(gradient)))
-    return f"the gradient of {named}{index} ({len(inputs)} of {len(every)} inputs)"
+        index = brackets(first_index(~np.isfinite(gradient)))
+    return f"the gradient of {names}{index} ({len(inputs)} of {len(differentiable)} inputs)"
+
+
+def _value(place: Place):
+    return place.node.values[place.output]
 
 
 # ---------------------------------------------------------------- forward
 
 
-def _forward_births(places: list[Place]) -> list[Node]:
-    """The nodes that made what is not finite out of what is; for a NaN made of infinities, who made these."""
-    births, seen, waiting = [], set(), list(places)
-    while waiting:
-        place = waiting.pop()
-        if place in seen:
-            continue
-        seen.add(place)
-        node, value = place.node, place.node.values[place.output]
-        earlier = _guilty(node, value)
-        if earlier:
-            waiting += earlier
-        elif node not in births:
-            births.append(node)
+def _forward_births(places: Iterable[Place]) -> list[Node]:
+    """Find the nodes that made what is not finite from what is; for a NaN made of infinities, who made these."""
+    guilty = cache(_guilty)
+    births = {place.node for place in walk(places, guilty) if not guilty(place)}
     return sorted(births, key=lambda node: node.index)
 
 
-def _guilty(node: Node, value) -> list[Place]:
-    """The arguments of a node from which its NaN or infinity came."""
-    places = [x for x in node.arguments if isinstance(x, Place)]
-    spoiled = [place for place in places if _met(node, value, place)]
-    if flaw(value).nan:
-        with_nan = [place for place in spoiled if flaw(place.node.values[place.output]).nan]
+def _guilty(result: Place) -> list[Place]:
+    """The operands from which the NaN or infinity of a result came."""
+    spoiled = [x for x in result.node.arguments if isinstance(x, Place) and _passes_on(x, result)]
+    if flaw(_value(result)).nan:
+        with_nan = [place for place in spoiled if flaw(_value(place)).nan]
         # An infinity that somebody wrote down, as in a mask, is no mistake; what made a NaN of it is.
-        return with_nan or [place for place in spoiled if _made_of_finite(place)]
+        return with_nan or [place for place in spoiled if _was_computed(place)]
     return spoiled
 
 
-def _met(node, value, place) -> bool:
-    """Whether an argument is not finite where the result isn't, as far as that can be told."""
-    given, result = array(place.node.values[place.output]), array(value)
-    if not flaw(place.node.values[place.output]):
+def _passes_on(place: Place, result: Place) -> bool:
+    """Whether an operand is not finite in a position where the result isn't, as far as that can be told."""
+    if not flaw(_value(place)):
         return False
-    if given is None or result is None or given.shape != result.shape or node.primitive in _MIXES:
+    before, after = array(_value(place)), array(_value(result))
+    if before is None or after is None or before.shape != after.shape or known(result.node.primitive).mixes:
         return True
-    return bool(np.any(~np.isfinite(given) & ~np.isfinite(result)))
+    return bool(np.any(~np.isfinite(before) & ~np.isfinite(after)))
 
 
-# Operations whose result has elements that depend on other elements than their own.
-_MIXES = {"cholesky", "custom_jvp_call", "custom_vjp_call", "dot_general", "eigh", "fft", "gather", "rev", "sort"}
-_MIXES |= {"transpose", "triangular_solve", "custom_linear_solve", "lu", "qr", "svd", "cumsum"}
-_MIXES |= {"cumlogsumexp", "cummax", "cummin", "cumprod"}
-
-
-def _made_of_finite(place: Place) -> bool:
+def _was_computed(place: Place) -> bool:
     """Whether an infinity was computed rather than written down."""
     node = place.node
     if node.primitive in ("input", "constant"):
         return node.primitive == "input"
-    sources = [x for x in node.arguments if isinstance(x, Place)]
-    written = any(flaw(x) for x in node.arguments if not isinstance(x, Place))
-    spoiled = [x for x in sources if flaw(x.node.values[x.output])]
+    spoiled = [x for x in node.arguments if isinstance(x, Place) and flaw(_value(x))]
     if spoiled:
-        return any(map(_made_of_finite, spoiled))
-    return not written and node.status != "constant"
+        return any(map(_was_computed, spoiled))
+    return node.status != "constant" and not any(flaw(x) for x in node.arguments if not isinstance(x, Place))
 
 
 def _forward(node: Node, spoiled: str) -> Finding:
-    result = next(x for x in map(array, node.values) if x is not None) if any(map(flaw, node.values)) else None
-    result = next((x for x in map(array, node.values) if x is not None and not np.all(np.isfinite(x))), result)
+    index, value = _first_flaw(node)
     if node.primitive in ("input", "constant"):
-        index = brackets(first(~np.isfinite(result))) if result is not None else ""
-        what = "input" if node.primitive == "input" else "constant"
-        return Finding(
-            "nan",
-            f"{what} not finite",
-            node,
-            f"the {what} {node.label}{index} is not finite: it spoils {spoiled}",
-            fix="look at where it comes from",
-        )
-    index = first(~np.isfinite(result)) if result is not None else None
-    kind = "NaN" if result is None or np.isnan(result[index]) else "infinity"
+        title = f"the {node.primitive} {node.label}{brackets(index)} is not finite: it spoils {spoiled}"
+        return Finding("nan", f"{node.primitive} not finite", node, title, fix="look at where it comes from")
+    kind = "NaN" if value is None or np.isnan(value) else "infinity"
     title = f"{kind} in the forward pass: it spoils {spoiled}"
-    cause, element = _forward_words(node)
-    mended = differentiated(node)
-    fix = remedies.forward(node, cause) if mended is None else remedies.of_slope(mended, False)
-    return Finding("nan", cause, node, title, (f"born at {where(node)}", *element), fix)
+    cause = forward_cause(node, index)
+    original = differentiated(node)
+    fix = remedies.of_result(node, cause) if original is None else remedies.of_slope(original, False)
+    return Finding("nan", cause.text, node, title, (f"born at {where(node)}", *_application(node, index, cause)), fix)
 
 
-def _forward_words(node: Node) -> tuple[str, list[str]]:
-    """(cause, lines about the element) of an operation whose result is not finite."""
-    results = [x for x in map(array, node.values) if x is not None and not np.all(np.isfinite(x))]
-    index = first(~np.isfinite(results[0])) if results else None
-    cause, details = forward_cause(node, index)
-    return cause, _element(node, index, details)
+def _first_flaw(node: Node) -> tuple[Index | None, complex | None]:
+    """Index and value of the first element of a node's results that is not finite; None where it is not known."""
+    for result in map(array, node.values):
+        if result is not None and not np.all(np.isfinite(result)):
+            index = first_index(~np.isfinite(result))
+            return index, result[index]
+    return None, None
 
 
-def _element(node, index, details) -> list[str]:
+def _application(node: Node, index: Index | None, cause: Cause) -> list[str]:
+    """Lines that show an element of an operation with its operands."""
     if index is None:
-        return list(details)
-    given = []
-    for i, edge_or_literal in enumerate(node.arguments):
-        x = at(operand(node, i), index) if node.primitive not in _MIXES else None
+        return list(cause.details)
+    operands = []
+    for i, argument in enumerate(node.arguments):
+        x = None if known(node.primitive).mixes else element(operand(node, i), index)
         if x is not None:
-            label = edge_or_literal.node.label if isinstance(edge_or_literal, Place) else "a number"
-            given.append(f"{label} = {number(x)}")
-    applied = f"{node.label}{brackets(index)}" + (f" of {', '.join(given)}" if given else "")
-    return [applied, *details]
+            label = argument.node.label if isinstance(argument, Place) else "a number"
+            operands.append(f"{label} = {number_text(x)}")
+    applied = f"{node.label}{brackets(index)}" + (f" of {', '.join(operands)}" if operands else "")
+    return [applied, *cause.details]
 
 
 # ---------------------------------------------------------------- backward
 
 
 def _backward_births(inputs: list[Node]) -> list[Edge]:
-    """The edges that are not finite although the gradient at the operation that sent them is."""
-    births, seen, waiting = [], set(), [(node, 0) for node in inputs]
-    while waiting:
-        place = waiting.pop()
-        if place in seen:
-            continue
-        seen.add(place)
-        spoiled = [edge for edge in used_by(*place) if flaw(edge.gradient)]
-        for edge in spoiled:
-            later = [i for i, g in enumerate(edge.target.gradients) if flaw(g)]
-            if later and not _starts_anew(edge):
-                waiting += [(edge.target, i) for i in later]
-            elif edge not in births:
-                births.append(edge)
-    return sorted(births, key=lambda edge: -edge.target.index)
+    """Find the edges that are not finite although the gradient at the operation that sent them is."""
+    later = cache(_later)
+    spoiled = cache(lambda place: [edge for edge in used_by(*place) if flaw(edge.gradient)])
+    starts = [Place(node, 0) for node in inputs]
+    places = walk(starts, lambda place: [x for edge in spoiled(place) for x in later(edge)])
+    births = [edge for place in places for edge in spoiled(place) if not later(edge)]
+    return sorted(births, key=lambda edge: (edge.target.index, edge.argument), reverse=True)
+
+
+def _later(edge: Edge) -> list[Place]:
+    """The results of an edge's operation whose gradients spoiled the edge's."""
+    later = [Place(edge.target, i) for i, gradient in enumerate(edge.target.gradients) if flaw(gradient)]
+    return [] if _starts_anew(edge) else later
 
 
 def _starts_anew(edge: Edge) -> bool:
     """Whether none of the elements that are not finite came from such an element of the operation's own gradient."""
     sent = array(edge.gradient)
     for arrived in map(array, edge.target.gradients):
-        if arrived is None or sent is None or arrived.shape != sent.shape or edge.target.primitive in _MIXES:
+        if arrived is None or sent is None or arrived.shape != sent.shape or known(edge.target.primitive).mixes:
             return False
         if np.any(~np.isfinite(arrived) & ~np.isfinite(sent)):
             return False
@@ -188,37 +180,41 @@ def _starts_anew(edge: Edge) -> bool:
 def _backward(edge: Edge, spoiled: str) -> Finding:
     node = edge.target
     sent = array(edge.gradient)
-    index = first(~np.isfinite(sent)) if sent is not None else None
-    above = _index_of_result(edge, index)
-    arrived = at(array(node.gradients[0]), above) if above is not None and node.single else None
+    index = first_index(~np.isfinite(sent)) if sent is not None else None
+    result_index = _index_of_result(edge, index)
+    arrived = element(array(node.gradients[0]), result_index) if node.single else None
+    mask = mask_behind(node, result_index) if arrived is not None and arrived == 0 else None
+    behind_mask = " behind a mask" if mask is not None else ""
     kind = "NaN" if sent is None or np.isnan(sent[index]) else "infinity"
     title = f"{kind} in the backward pass: it spoils {spoiled}"
-    mask = mask_behind(node, above) if arrived is not None and arrived == 0 else None
-    comes = f"gradient that arrives: {number(arrived)}" if arrived is not None else ""
-    comes += f" (masked by {where(mask)})" if mask else ""
-    behind = " behind a mask" if mask is not None else ""
+    arrival = [] if arrived is None else [f"gradient that arrives: {number_text(arrived)}"]
+    if mask is not None:
+        arrival[0] += f" (masked by {where(mask)})"
     origin = _infinite_factor(node)
     if origin is not None:  # finite slopes of an infinity that was made before, in the forward pass
-        cause, element = _forward_words(origin)
-        lines = [f"born at {where(origin)}", *element, f"in the backward pass it is a factor at {where(node)}"]
+        origin_index, _ = _first_flaw(origin)
+        cause = forward_cause(origin, origin_index)
+        lines = [f"born at {where(origin)}", *_application(origin, origin_index, cause)]
+        lines += [f"in the backward pass it is a factor at {where(node)}", *arrival]
         fix = remedies.of_slope(origin, mask is not None)
-        return Finding("nan", cause + behind, origin, title, tuple([*lines, comes] if comes else lines), fix)
-    cause, details = backward_cause(edge, above)
+        return Finding("nan", cause.text + behind_mask, origin, title, tuple(lines), fix)
+    cause = backward_cause(edge, result_index)
     lines = [f"born at {where(node)}"]
     if index is not None:
-        lines.append(f"{edge.source.label}{brackets(index)} = {number(array(edge.source.values[edge.output])[index])}")
-    lines += [comes, *details] if comes else details
-    return Finding("nan", cause + behind, node, title, tuple(lines), remedies.backward(edge, mask))
+        value = array(edge.source.values[edge.output])[index]
+        lines.append(f"{edge.source.label}{brackets(index)} = {number_text(value)}")
+    fix = remedies.of_slope(node, mask is not None)
+    return Finding("nan", cause.text + behind_mask, node, title, (*lines, *arrival, *cause.details), fix)
 
 
 def _infinite_factor(node: Node) -> Node | None:
     """The operation that made an operand of this one infinite; None if all are finite, or somebody wrote it down."""
-    spoiled = [x for x in node.arguments if isinstance(x, Place) and flaw(x.node.values[x.output])]
+    spoiled = [x for x in node.arguments if isinstance(x, Place) and flaw(_value(x))]
     births = [birth for birth in _forward_births(spoiled) if birth.primitive not in ("input", "constant")]
     return births[0] if births else None
 
 
-def _index_of_result(edge: Edge, index):
+def _index_of_result(edge: Edge, index: Index | None) -> Index | None:
     """An index into a node's result for one into an argument, which may have been stretched to the result's shape."""
     node = edge.target
     if index is None or not node.single or edge.gradient.shape == node.avals[0].shape:
@@ -226,42 +222,36 @@ def _index_of_result(edge: Edge, index):
     shape = node.avals[0].shape
     if len(shape) != len(index):
         return index
-    here = np.ones(shape, bool)
-    for axis, (i, n) in enumerate(zip(index, edge.gradient.shape, strict=True)):
-        if n != 1:
-            here &= np.arange(shape[axis]).reshape([-1 if a == axis else 1 for a in range(len(shape))]) == i
-    given = [operand(node, i) for i in range(len(node.arguments))]
-    given = [np.broadcast_to(x, shape) for x in given if x is not None and np.ndim(x) in (0, len(shape))]
-    for suspicious in (lambda x: ~np.isfinite(x), lambda x: x == 0):
-        hits = here & np.any([suspicious(x) for x in given], axis=0) if given else here
+    stretched = np.ones(shape, bool)
+    for axis, (i, size) in enumerate(zip(index, edge.gradient.shape, strict=True)):
+        if size != 1:
+            stretched &= np.arange(shape[axis]).reshape([-1 if a == axis else 1 for a in range(len(shape))]) == i
+    operands = [operand(node, i) for i in range(len(node.arguments))]
+    operands = [np.broadcast_to(x, shape) for x in operands if x is not None and np.ndim(x) in (0, len(shape))]
+    for is_suspicious in (lambda x: ~np.isfinite(x), lambda x: x == 0):
+        hits = stretched & np.any([is_suspicious(x) for x in operands], axis=0) if operands else stretched
         if hits.any():
-            return first(hits)
-    return first(here)
+            return first_index(hits)
+    return first_index(stretched)
 
 
-def mask_behind(node: Node, index) -> Node | None:
-    """The select, or product with zero, that made the gradient of an element of this node's result zero."""
-    seen, waiting = set(), [node]
-    while waiting:
-        here = waiting.pop(0)
-        if here in seen:
-            continue
-        seen.add(here)
-        for edge in here.outgoing:
-            if not edge.live:
-                continue
-            part = at(array(edge.gradient), index) if index is not None else None
-            if part is not None and part != 0:
-                continue
+def mask_behind(node: Node, index: Index | None) -> Node | None:
+    """Find the nearest select, or product with zero, that made the gradient of an element of a result zero."""
+
+    def silent_edges(user: Node) -> list[Edge]:
+        edges = [edge for edge in user.outgoing if edge.live]
+        return [edge for edge in edges if element(array(edge.gradient), index) in (None, 0)]
+
+    for user in walk([node], lambda n: [edge.target for edge in silent_edges(n)], nearest_first=True):
+        for edge in silent_edges(user):
             if _masks(edge, index):
                 return edge.target
-            waiting.append(edge.target)
     return None
 
 
-def _masks(edge: Edge, index) -> bool:
+def _masks(edge: Edge, index: Index | None) -> bool:
     """Whether an operation lets some elements through and not others; a product does if it is with a constant zero."""
     if edge.target.primitive == "mul":
         other = 1 - edge.argument
-        return not varies(edge.target, other) and index is not None and at(operand(edge.target, other), index) == 0
+        return not varies(edge.target, other) and element(operand(edge.target, other), index) == 0
     return edge.target.primitive in ("select_n", "dynamic_slice", "gather", "slice", "clamp", "max", "min")
