@@ -1,23 +1,15 @@
-"""Primitives of our own, and what is asked of the jaxprs in them."""
+"""Primitives of our own, which run a program."""
 
 from functools import partial
 
 import jax
-from jax._src import ad_util, core, debugging, dispatch
-from jax._src.interpreters import ad, batching, mlir, partial_eval
+from jax._src import ad_util, dispatch
+from jax._src.interpreters import ad, batching, mlir
 from jax.extend.core import Primitive, jaxpr_as_fun
 
-from diffprog._jax_internals import closed, float0, has_gradient, weakref_lru_cache
+from diffprog._jax_internals import float0
 
-__all__ = [
-    "batch_jaxpr",
-    "bytes_of_values",
-    "count_operations",
-    "new_operation",
-    "passed_on",
-    "repeatable",
-    "used_inputs",
-]
+__all__ = ["batch_jaxpr", "new_operation"]
 
 
 def new_operation(name: str):
@@ -58,9 +50,6 @@ def _jvp(primals, tangents, *, how):
     return results, [zero(x) if t.dtype == float0 else t for x, t in zip(results, dots, strict=True)]
 
 
-# ---------------------------------------------------------------- jaxprs
-
-
 def batch_jaxpr(jaxpr, axis, batched, results_batched):
     """Map a closed jaxpr over a first axis of its `batched` arguments.
 
@@ -73,54 +62,3 @@ def batch_jaxpr(jaxpr, axis, batched, results_batched):
     """
     jaxpr, found = batching.batch_jaxpr(jaxpr, axis, list(batched), list(results_batched))
     return jaxpr, list(found)
-
-
-def passed_on(jaxpr) -> list[int | None]:
-    """Per result of a closed jaxpr the argument that it is, None for one that is computed."""
-    position = {v: i for i, v in enumerate(jaxpr.jaxpr.invars)}
-    return [None if isinstance(v, core.Literal) else position.get(v) for v in jaxpr.jaxpr.outvars]
-
-
-def used_inputs(jaxpr) -> list[bool]:
-    """Which arguments of a closed jaxpr any result depends on."""
-    return partial_eval.dce_jaxpr(jaxpr.jaxpr, True)[1]
-
-
-@weakref_lru_cache
-def count_operations(jaxpr) -> int:
-    """How many operations a closed jaxpr is when it is written out; of a `while` loop one iteration."""
-    count = 0
-    for eqn in jaxpr.jaxpr.eqns:
-        inner = [count_operations(closed(program)) for program in core.jaxprs_in_params(eqn.params)]
-        count += 1 + (sum(inner) * eqn.params["length"] if eqn.primitive.name == "scan" else sum(inner))
-    return count
-
-
-def bytes_of_values(jaxpr) -> tuple[int, int]:
-    """Bytes of all results in a closed jaxpr when it is written out, and of the gradients at them and where they are
-    used; of a `while` loop one iteration's, of a `cond` all branches'."""
-
-    def size(atom):
-        aval = atom.aval
-        return getattr(aval, "size", 0) * getattr(aval.dtype, "itemsize", 0) if hasattr(aval, "dtype") else 0
-
-    values = gradients = 0
-    for eqn in jaxpr.jaxpr.eqns:
-        times = eqn.params["length"] if eqn.primitive.name == "scan" else 1
-        inner = [bytes_of_values(closed(program)) for program in core.jaxprs_in_params(eqn.params)]
-        if inner:
-            values += times * sum(v for v, _ in inner)
-            gradients += times * sum(g for _, g in inner)
-        else:
-            atoms = [x for x in (*eqn.outvars, *eqn.invars) if isinstance(x, core.Var) and has_gradient(x.aval)]
-            values += sum(map(size, eqn.outvars))
-            gradients += sum(map(size, atoms))
-    return values, gradients
-
-
-_HARMLESS = (debugging.DebugEffect, debugging.OrderedDebugEffect, core.InternalMutableArrayEffect)
-
-
-def repeatable(jaxpr) -> bool:
-    """Whether the program may run again: its effects, if any, help debugging or stay within it."""
-    return all(isinstance(effect, _HARMLESS) for effect in jaxpr.effects)

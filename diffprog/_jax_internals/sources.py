@@ -1,6 +1,6 @@
 """Where in the program an operation comes from: stack frames and name stacks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import contextmanager, nullcontext
 from functools import cache
 from typing import NamedTuple
@@ -8,6 +8,8 @@ from typing import NamedTuple
 from jax._src import source_info_util
 
 from diffprog._jax_internals.devices import same_context
+
+_CLASSES = "eqx.nn."  # Equinox names the class of each of its layers, which says less than the layer's place
 
 
 class RawFrame(NamedTuple):
@@ -57,6 +59,11 @@ def scopes() -> tuple[str, ...]:
     names = tuple(entry.name for entry in stack if isinstance(entry, source_info_util.Scope))
     reverse = any(map(_is_reverse, stack))
     return ("backward", *names) if reverse and names[:1] != ("backward",) else names
+
+
+def as_path(scopes: Iterable[str]) -> str:
+    """Write names of scopes as a path, "MLP/Dense_1"."""
+    return "/".join(name for name in scopes if not name.startswith(_CLASSES))
 
 
 def same_source() -> Callable:

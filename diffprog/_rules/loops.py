@@ -19,7 +19,8 @@ import jax.numpy as jnp
 from jax import lax, typeof
 
 from diffprog._jax_internals import instantiate, jaxpr_as_fun, trace_to_closed_jaxpr, weakref_lru_cache
-from diffprog._jax_internals.operations import batch_jaxpr, new_operation, used_inputs
+from diffprog._jax_internals.jaxprs import used_inputs
+from diffprog._jax_internals.operations import batch_jaxpr, new_operation
 from diffprog._rules.calls import call
 from diffprog._rules.loop_checkpoints import Loop, backward_program, forward_program
 from diffprog._tracer.cotangents import fill_zeros

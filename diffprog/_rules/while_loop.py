@@ -8,7 +8,7 @@ import jax
 from jax import lax, typeof
 
 from diffprog._jax_internals import concrete, jaxpr_as_fun, trace_to_closed_jaxpr, user_line, weakref_lru_cache
-from diffprog._jax_internals.operations import passed_on, repeatable, used_inputs
+from diffprog._jax_internals.jaxprs import passed_on, repeatable, used_inputs
 from diffprog._rules.loop_checkpoints import Loop
 from diffprog._rules.loops import Reverse, differentiate, settled
 from diffprog._tracer import cotangents

@@ -1,7 +1,9 @@
-"""What the transformations ask of their functions, arguments and results, in one sentence each."""
+"""Checks of functions, arguments and results, each with a message of one sentence."""
 
 import functools
 import operator
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -11,11 +13,11 @@ from diffprog._jax_internals import canonical, is_array_type, typeof
 
 
 class PositionError(TypeError, ValueError):
-    """`argnums` that does not fit the call; a class of both kinds, for JAX raises now the one and now the other."""
+    """`argnums` does not fit the call. Of both classes, for JAX raises now one and now the other."""
 
 
-def indices(argnums) -> int | tuple[int, ...]:
-    """`argnums`, which may be any kind of integer or a sequence of them, as an int or a tuple of ints."""
+def indices(argnums: Any) -> int | tuple[int, ...]:
+    """Turn `argnums`, any kind of integer or a sequence of them, into an int or a tuple of ints."""
     try:
         return operator.index(argnums)
     except TypeError:
@@ -26,18 +28,22 @@ def indices(argnums) -> int | tuple[int, ...]:
         raise TypeError(f"argnums must be an integer or a sequence of integers; found {argnums!r}") from None
 
 
-def choose(fun, argnums, args, kwargs):
-    """`fun` as a function of the chosen positional arguments alone, and these arguments."""
-    wanted = (argnums,) if isinstance(argnums, int) else argnums
-    if not wanted:
+def choose(fun: Callable, argnums: int | Sequence[int], args: tuple, kwargs: dict[str, Any]) -> tuple[Callable, tuple]:
+    """Make `fun` a function of the chosen positional arguments alone; return it with these arguments.
+
+    Raises:
+      PositionError: there is no such argument, or it is chosen twice.
+    """
+    chosen = (argnums,) if isinstance(argnums, int) else argnums
+    if not chosen:
         raise PositionError("argnums is empty, and at least one argument to differentiate with respect to is needed")
-    for number in wanted:
-        if not -len(args) <= number < len(args):
+    for index in chosen:
+        if not -len(args) <= index < len(args):
             raise PositionError(
-                f"differentiating with respect to argnums={argnums} takes an argument at position {number}, "
+                f"differentiating with respect to argnums={argnums} takes an argument at position {index}, "
                 f"but the function was called with {len(args)} positional arguments"
             )
-    positions = [number % len(args) for number in wanted]
+    positions = [index % len(args) for index in chosen]
     if len(set(positions)) < len(positions):
         raise PositionError(f"argnums={argnums} names one of {len(args)} arguments twice: give each once")
 
@@ -50,7 +56,9 @@ def choose(fun, argnums, args, kwargs):
     return partial_fun, tuple(args[position] for position in positions)
 
 
-def wraps(fun, what):
+def wraps(fun: Callable, what: str) -> Callable[[Callable], Callable]:
+    """Name and document the decorated function after `fun`; `what` says what it is of it."""
+
     def decorate(wrapped):
         name = getattr(fun, "__name__", type(fun).__name__)
         functools.update_wrapper(wrapped, fun, assigned=("__module__",), updated=())
@@ -61,15 +69,26 @@ def wraps(fun, what):
     return decorate
 
 
-def check_callable(fun):
+def check_callable(fun: Any) -> None:
+    """Raise TypeError if `fun` is not a function."""
     if not callable(fun):
         raise TypeError(f"the function to differentiate must be callable; found {fun!r}")
 
 
-def check_inputs(name, args, holomorphic, allow_int):
-    for x in jax.tree.leaves(args):
+def check_inputs(name: str, args: Any, holomorphic: bool, allow_int: bool) -> tuple[list, Any]:
+    """Check that arguments have a gradient.
+
+    Returns:
+      Their leaves as JAX sees them, and their structure.
+
+    Raises:
+      TypeError: a leaf is no array, or an integer, or not complex though the function is promised to be holomorphic.
+    """
+    leaves, structure = jax.tree.flatten(args)
+    for i, x in enumerate(leaves):
         try:
-            aval = typeof(canonical(x))
+            leaves[i] = canonical(x)
+            aval = typeof(leaves[i])
         except TypeError:
             raise TypeError(f"{name} takes arrays; found {x!r} of type {type(x)} among the arguments") from None
         dtype = getattr(aval, "dtype", None)
@@ -82,9 +101,11 @@ def check_inputs(name, args, holomorphic, allow_int):
                 f"{name} takes real or complex inputs; found {dtype}: convert it to a float, "
                 "or pass allow_int=True for a float0 gradient"
             )
+    return leaves, structure
 
 
-def check_scalar(value):
+def check_scalar(value: Any) -> None:
+    """Raise TypeError if a function's result has no gradient because it is not a single number."""
     if is_array_type(value) and np.shape(value) == ():
         return
     found = f"an array of shape {np.shape(value)}" if is_array_type(value) else f"a {type(value).__name__}"
@@ -94,7 +115,8 @@ def check_scalar(value):
     )
 
 
-def check_outputs(name, result, holomorphic):
+def check_outputs(name: str, result: Any, holomorphic: bool) -> None:
+    """Raise TypeError if a result is not real, or not complex though the function is promised to be holomorphic."""
     for x in jax.tree.leaves(result):
         dtype = typeof(x).dtype
         if holomorphic and not dtypes.issubdtype(dtype, np.complexfloating):

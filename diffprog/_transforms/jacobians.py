@@ -19,12 +19,23 @@ def jacrev(
     has_aux: bool = False,
     holomorphic: bool = False,
     allow_int: bool = False,
-) -> Callable:
-    """A function that returns the Jacobian of `fun`, row by row in reverse mode, like `jax.jacrev`.
+) -> Callable[..., Any]:
+    """Make a function that returns the Jacobian of `fun`, row by row in reverse mode, like `jax.jacrev`.
+
+    Args:
+      fun: function of arrays, or pytrees of them, to a real array or a pytree of real arrays.
+      argnums: position of the argument to differentiate with respect to, or several positions.
+      has_aux: whether `fun` returns a pair (result, auxiliary data).
+      holomorphic: whether `fun` is promised to be holomorphic; then inputs and results are complex.
+      allow_int: whether to allow integer arguments; their Jacobian is zero.
 
     Returns:
-      a function whose result has the structure of `fun`'s result, each leaf replaced by the structure of the
-      argument with leaves of shape result.shape + argument.shape; with `has_aux`, (Jacobian, auxiliary data).
+      A function of the same arguments that returns the Jacobian, or (Jacobian, auxiliary data). It has the structure
+      of the result, and in the place of each leaf the structure of the argument, with leaves of shape
+      (*result.shape, *argument.shape). With several positions, each of these is a tuple.
+
+    Raises:
+      TypeError: a result is not real (complex if holomorphic), or an argument has no gradient.
     """
     check_callable(fun)
     argnums = indices(argnums)
@@ -45,22 +56,40 @@ def jacrev(
 
 def hessian(
     fun: Callable, argnums: int | Sequence[int] = 0, has_aux: bool = False, holomorphic: bool = False
-) -> Callable:
-    """A function that returns the dense Hessian of `fun` (forward over reverse), like `jax.hessian`."""
+) -> Callable[..., Any]:
+    """Make a function that returns the dense Hessian of `fun`, forward over reverse, like `jax.hessian`.
+
+    Args:
+      fun: function of arrays, or pytrees of them, to a real array or a pytree of real arrays.
+      argnums: position of the argument to differentiate with respect to, or several positions.
+      has_aux: whether `fun` returns a pair (result, auxiliary data).
+      holomorphic: whether `fun` is promised to be holomorphic; then inputs and results are complex.
+
+    Returns:
+      A function of the same arguments that returns the Hessian, or (Hessian, auxiliary data). It has the structure of
+      the result, in the place of each leaf twice the structure of the argument, and leaves of shape
+      (*result.shape, *argument.shape, *argument.shape).
+    """
     gradient = jacrev(fun, argnums, has_aux, holomorphic)
     return jax.jacfwd(gradient, argnums, has_aux, holomorphic)
 
 
-def hvp(fun: Callable, primals: Sequence, tangents: Sequence) -> Any:
-    """The Hessian of a scalar function times a vector, without the Hessian (Pearlmutter 1994).
+def hvp(fun: Callable, primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
+    """Multiply the Hessian of a scalar function by a vector, without making the Hessian.
 
     Args:
-      fun: scalar-valued function.
+      fun: function with a real scalar as its result.
       primals: tuple or list of its arguments, as for `jax.jvp`.
-      tangents: the vector: like `primals`, in the same structure, shapes and dtypes.
+      tangents: the vector, of the structure, shapes and dtypes of `primals`.
 
     Returns:
-      the product, a tuple like `primals`.
+      The product, a tuple like `primals`.
+
+    Raises:
+      TypeError: `primals` or `tangents` is neither a tuple nor a list.
+
+    References:
+      Pearlmutter 1994, "Fast exact multiplication by the Hessian", Neural Computation 6.
     """
     if not isinstance(primals, (tuple, list)) or not isinstance(tangents, (tuple, list)):
         raise TypeError(
@@ -72,7 +101,7 @@ def hvp(fun: Callable, primals: Sequence, tangents: Sequence) -> Any:
 
 
 def _basis(tree):
-    """The standard basis of the space of `tree`, along a new first axis."""
+    """Make the standard basis of the space of `tree`, along a new first axis."""
     leaves, structure = jax.tree.flatten(tree)
     sizes = [np.size(x) for x in leaves]
     starts = np.cumsum([0, *sizes])
@@ -85,14 +114,14 @@ def _basis(tree):
 
 
 def _like(x, aval):
-    """`x` with the dtype and the weak type of `aval`."""
+    """Give `x` the dtype and the weak type of `aval`."""
     if x.weak_type == aval.weak_type and x.dtype == aval.dtype:
         return x
     return lax.convert_element_type_p.bind(x, new_dtype=aval.dtype, weak_type=aval.weak_type, sharding=None)
 
 
 def _split_rows(rows, example, result):
-    """Rows of cotangents, stacked over all of the result, as a tree over the result of trees over the argument."""
+    """Split cotangents, stacked over the whole result, into a tree over the result of trees over the argument."""
     leaves, structure = jax.tree.flatten(result)
     ends = np.cumsum([np.size(x) for x in leaves])
 

@@ -1,9 +1,13 @@
 """The backward pass as a value: what `vjp` returns."""
 
+from collections.abc import Iterable, Sequence
+from typing import Any
+
 import jax
 from jax import tree_util
 
 from diffprog._jax_internals import (
+    binding,
     canonical,
     cotangent_dtype,
     eval_jaxpr,
@@ -13,8 +17,20 @@ from diffprog._jax_internals import (
     trace_to_jaxpr,
     typeof,
 )
-from diffprog._jax_internals.watching import unwatched
-from diffprog._tracer.backward import backward
+from diffprog._tracer.backward import Taped
+from diffprog._util.lists import expand, select
+
+
+def send(taped: Taped, needs_grad: Sequence[bool], cotangents: Iterable) -> list:
+    """Send cotangents of result leaves back: one per argument leaf, None for zero.
+
+    Args:
+      taped: the tape from the arguments to the results.
+      needs_grad: which argument leaves are inputs of the tape.
+      cotangents: one per result leaf, None for zero.
+    """
+    with binding.not_intercepting():
+        return expand(taped.pull(cotangents), needs_grad)
 
 
 @tree_util.register_pytree_node_class
@@ -25,13 +41,19 @@ class Pullback:
     from `jax.jit`, mapped by `jax.vmap`, called any number of times and kept.
     """
 
-    def __init__(self, send, in_avals, in_tree, out_avals, out_tree):
-        self._send = send
+    def __init__(self, taped: Taped, needs_grad, in_avals, in_tree, out_avals, out_tree):
+        self._send = lambda cotangents: send(taped, needs_grad, cotangents)
         self._types = (tuple(in_avals), in_tree, tuple(out_avals), out_tree)
         self._program = None
 
-    def __call__(self, cotangent):
-        """Args: cotangent: pytree like the function's result (float0 for integers). Returns: a tuple of pytrees.
+    def __call__(self, cotangent: Any) -> tuple:
+        """Send a cotangent back.
+
+        Args:
+          cotangent: pytree like the function's result, with float0 for integers.
+
+        Returns:
+          A tuple of pytrees like the function's arguments.
 
         Raises:
           ValueError: the cotangent's structure, a shape or a dtype differs from the result's.
@@ -52,32 +74,32 @@ class Pullback:
                     f"the cotangent passed to a pullback has type {found.str_short()}, but a result of type "
                     f"{aval.str_short()} takes {expected.str_short()}: convert it"
                 )
-        sent = self._send(leaves)
-        return jax.tree.unflatten(in_tree, [_full(g, aval) for g, aval in zip(sent, in_avals, strict=True)])
+        sent = zip(self._send(leaves), in_avals, strict=True)
+        return in_tree.unflatten([instantiate(aval) if g is None else g for g, aval in sent])
 
     def tree_flatten(self):
+        """Stage the backward pass; the residuals are the leaves."""
         if self._program is None:
-            out_avals = [aval.to_tangent_aval() for aval in self._types[2]]
-            live = [cotangent_dtype(aval) != float0 for aval in self._types[2]]
+            has_cotangent = [cotangent_dtype(aval) != float0 for aval in self._types[2]]
             reached: list = []
 
             def reverse(*cotangents):
-                given = iter(cotangents)
-                sent = self._send([next(given) if alive else None for alive in live])
+                sent = self._send(expand(cotangents, has_cotangent))
                 reached[:] = [g is not None for g in sent]
-                return [g for g in sent if g is not None]
+                return select(sent, reached)
 
-            avals = [aval for aval, alive in zip(out_avals, live, strict=True) if alive]
+            avals = [aval.to_tangent_aval() for aval in select(self._types[2], has_cotangent)]
             program, residuals = trace_to_jaxpr(reverse, avals, "pullback")
-            self._program = _Program(program, live, reached), residuals
+            self._program = _Program(program, has_cotangent, reached), residuals
         program, residuals = self._program
         return residuals, (program, self._types)
 
     @classmethod
     def tree_unflatten(cls, structure, residuals):
+        """Put the residuals, or whatever JAX has in their place, back."""
         program, types = structure
-        pullback = cls(None, *types)
-        pullback._program = program, residuals
+        pullback = cls.__new__(cls)
+        pullback._types, pullback._program = types, (program, residuals)
         pullback._send = lambda leaves: program(residuals, leaves)
         return pullback
 
@@ -85,32 +107,9 @@ class Pullback:
 class _Program:
     """A staged backward pass; two are the same structure only if they are the same object."""
 
-    def __init__(self, jaxpr, live, reached):
-        self.jaxpr, self.live, self.reached = jaxpr, live, reached
+    def __init__(self, jaxpr, has_cotangent, reached):
+        self.jaxpr, self.has_cotangent, self.reached = jaxpr, has_cotangent, reached
 
     def __call__(self, residuals, cotangents):
-        given = [g for g, alive in zip(cotangents, self.live, strict=True) if alive]
-        found = iter(eval_jaxpr(self.jaxpr.jaxpr, (), *residuals, *given))
-        return [next(found) if there else None for there in self.reached]
-
-
-def pullback_of_tape(places, inputs, in_avals, in_tree, out_avals, out_tree) -> Pullback:
-    """The pullback over a recorded tape.
-
-    Args:
-      places: (node, output number) of each result leaf, None for one that has no gradient.
-      inputs: input node of each argument leaf, None for one that has no gradient.
-    """
-    nodes = [node for node in inputs if node is not None]
-
-    def send(cotangents):
-        seeds = [(place, g) for place, g in zip(places, cotangents, strict=True) if place is not None]
-        with unwatched():  # the operations of a backward pass are nobody's source
-            found = iter(backward(seeds, nodes))
-        return [None if node is None else next(found) for node in inputs]
-
-    return Pullback(send, in_avals, in_tree, out_avals, out_tree)
-
-
-def _full(cotangent, aval):
-    return instantiate(aval) if cotangent is None else cotangent
+        cotangents = select(cotangents, self.has_cotangent)
+        return expand(eval_jaxpr(self.jaxpr.jaxpr, (), *residuals, *cotangents), self.reached)

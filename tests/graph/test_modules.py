@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax._src import source_info_util
 
-from diffprog._jax_internals.scopes import path_of
+from diffprog._jax_internals.sources import as_path
 from diffprog.graph._selection.module_paths import named_modules
 from diffprog.graph._selection.tap import ModuleOutput
 
@@ -15,10 +16,14 @@ KEY = jax.random.key(0)
 X = jnp.linspace(-1.0, 1.0, 3)
 
 
+def _scopes(name_stack):
+    return [part.name for part in name_stack.stack if isinstance(part, source_info_util.Scope)]
+
+
 def walk(program, prefix=""):
     """(path, primitive or the name of a module's output) of every equation, as if inlined."""
     for equation in program.eqns:
-        path = "/".join(filter(None, (prefix, path_of(equation.source_info.name_stack))))
+        path = "/".join(filter(None, (prefix, as_path(_scopes(equation.source_info.name_stack)))))
         tap = equation.params.get("name") if equation.primitive.name == "name" else None
         yield path, equation.primitive.name, tap
         for inner in equation.params.values():

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from diffprog._jax_internals import canonical, instantiate, set_current_trace, take_current_trace
-from diffprog._jax_internals.marking import Mark, marked
-from diffprog._jax_internals.watching import unwatched
+from diffprog._jax_internals.interception import not_intercepting
+from diffprog._jax_internals.tagging import Tag, tagged
 from diffprog._tracer.backward import backward
 from diffprog._tracer.tape import Tape
 from diffprog._transforms.arguments import check_callable, check_outputs, check_scalar, wraps
@@ -32,13 +32,13 @@ def activations(fun: Callable, selectors: Iterable, with_output: bool = False) -
     Raises, when called:
       ValueError: a selector means nothing (the message has the nearest names), or something in a while loop.
     """
-    probe = _marking_probe("activations", fun, selectors, floats=False)
+    probe = _tagging_probe("activations", fun, selectors, floats=False)
 
     @wraps(fun, "selected values of")
     def activations_fun(*args, **kwargs):
         with take_current_trace() as parent:
             output, found = _run(probe, fun, args, kwargs, None, parent)
-        values = _by_selector(probe, [mark for mark, _ in found], [value for _, value in found])
+        values = _by_selector(probe, [tag for tag, _ in found], [value for _, value in found])
         return (output, values) if with_output else values
 
     return activations_fun
@@ -66,7 +66,7 @@ def grad_at(fun: Callable, selectors: Iterable, has_aux: bool = False, with_valu
       ValueError: a selector means nothing (the message has the nearest names), or something in a while loop.
       TypeError: the result is no real scalar.
     """
-    probe = _marking_probe("grad_at", fun, selectors, floats=True)
+    probe = _tagging_probe("grad_at", fun, selectors, floats=True)
 
     @wraps(fun, "gradient at selected values of")
     def grad_at_fun(*args, **kwargs):
@@ -87,10 +87,10 @@ def grad_at(fun: Callable, selectors: Iterable, has_aux: bool = False, with_valu
         check_scalar(value)
         check_outputs("grad_at", value, holomorphic=False)
         nodes = [x.node for x in inputs]
-        with unwatched():
+        with not_intercepting():
             gradients = backward([(place, jnp.ones_like(value))] if place else [], nodes)
             full = [instantiate(n.avals[0]) if g is None else g for g, n in zip(gradients, nodes, strict=True)]
-        gradients = _by_selector(probe, [mark for mark, _ in found], full)
+        gradients = _by_selector(probe, [tag for tag, _ in found], full)
         if not with_value:
             return (gradients, aux) if has_aux else gradients
         return ((value, aux) if has_aux else value), gradients
@@ -98,14 +98,14 @@ def grad_at(fun: Callable, selectors: Iterable, has_aux: bool = False, with_valu
     return grad_at_fun
 
 
-def _marking_probe(name, fun, selectors, floats) -> Probe:
+def _tagging_probe(name, fun, selectors, floats) -> Probe:
     check_callable(fun)
     if isinstance(selectors, str) or callable(selectors):
         selectors = [selectors]
     selectors = list(selectors)
     if not selectors:
         raise ValueError(f"{name} takes a list of selectors; found an empty one")
-    probe = Probe(name, selectors, lambda value, chosen, _: marked(value, Mark(probe, chosen)), floats)
+    probe = Probe(name, selectors, lambda value, chosen, _: tagged(value, Tag(probe, chosen)), floats)
     return probe
 
 
@@ -113,16 +113,16 @@ def _run(probe, fun, args, kwargs, perturbation, parent):
     def run():
         # As under JAX's transformations, arguments are rebuilt: NNX lets only the trace that made a variable change it.
         own_args, own_kwargs = jax.tree.map(lambda x: x, (args, kwargs))
-        with probe.watching():
+        with probe.intercepting():
             return fun(*own_args, **own_kwargs)
 
     return run_exposed(run, (), probe, perturbation, parent)
 
 
-def _by_selector(probe, marks, values) -> dict[Any, Any]:
+def _by_selector(probe, tags, values) -> dict[Any, Any]:
     found: list[list] = [[] for _ in probe.selectors]
-    for mark, value in zip(marks, values, strict=True):
-        for i in mark.selectors:
+    for tag, value in zip(tags, values, strict=True):
+        for i in tag.selectors:
             found[i].append(value)
     for chosen, each in zip(probe.selectors, found, strict=True):
         if not each:

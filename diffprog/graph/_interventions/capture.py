@@ -1,8 +1,8 @@
-"""Taking marked values out of a program, from wherever they are in it.
+"""Taking tagged values out of a program, from wherever they are in it.
 
-A value is marked by JAX's named identity with a `Mark` for a name, which goes through `vmap` and gradients inside the
+A value is tagged by JAX's named identity with a `Tag` for a name, which goes through `vmap` and gradients inside the
 program as any operation does. `Exposer` is the trace around it all: it passes every operation on to its parent and
-notes marked values. A `jit`, `scan`, `cond` or `checkpoint` with marks inside is rewritten, once, to return the marked
+notes tagged values. A `jit`, `scan`, `cond` or `checkpoint` with tags inside is rewritten, once, to return the tagged
 values as well, and to take a perturbation for each, if that is asked for; in a loop both are stacked, with the index of
 the iteration first.
 
@@ -28,48 +28,50 @@ from diffprog._jax_internals import (
     typeof,
     weakref_lru_cache,
 )
+from diffprog._jax_internals.avals import stacked
 from diffprog._jax_internals.checkpoints import bind_checkpoint
-from diffprog._jax_internals.marking import Mark, is_marked, jaxprs_in, perturbed, stacked
+from diffprog._jax_internals.jaxprs import jaxprs_in
+from diffprog._jax_internals.tagging import Tag, is_tagged, perturbed
 from diffprog._tracer.rules import rule
 from diffprog._util.lists import split_list
 
 
 class Exposer(Trace):
-    """The trace that finds marked values.
+    """The trace that finds tagged values.
 
     Attributes:
-      found: (mark, value) of each, in order.
+      found: (tag, value) of each, in order.
     """
 
     def __init__(self, parent, owner, perturbation: Callable | None):
         """
         Args:
           parent: the trace in which the operations really run.
-          owner: whose marks are looked for.
+          owner: whose tags are looked for.
           perturbation: type of a value -> its perturbation; None if none is asked for.
         """
         super().__init__()
         self.parent, self.owner, self.perturbation = parent, owner, perturbation
         self.requires_low = False
-        self.found: list[tuple[Mark, object]] = []
+        self.found: list[tuple[Tag, object]] = []
 
     def process_primitive(self, primitive, args, params, /):
-        if is_marked(primitive, params, self.owner):
+        if is_tagged(primitive, params, self.owner):
             return self._note(params["name"], *args)
-        marks = marks_of(primitive, params, self.owner)
-        if not marks:
+        tags = tags_of(primitive, params, self.owner)
+        if not tags:
             return bind_unchanged(primitive, self.parent, args, params)
         with set_current_trace(self.parent):
-            perturbations = [self.perturbation(aval) for _, aval in marks] if self.perturbation else []
-            results, values = _exposed[primitive.name](self.owner, marks, params, args, perturbations)
-        self.found += zip([mark for mark, _ in marks], values, strict=True)
+            perturbations = [self.perturbation(aval) for _, aval in tags] if self.perturbation else []
+            results, values = _exposed[primitive.name](self.owner, tags, params, args, perturbations)
+        self.found += zip([tag for tag, _ in tags], values, strict=True)
         return results
 
-    def _note(self, mark, value):
+    def _note(self, tag, value):
         if self.perturbation:
             with set_current_trace(self.parent):
                 value = perturbed(value, self.perturbation(typeof(value)))
-        self.found.append((mark, value))
+        self.found.append((tag, value))
         return value
 
     # Functions with a derivative of their own are not looked into, nor are those that run on many devices.
@@ -103,7 +105,7 @@ def run_exposed(fun: Callable, args, owner, perturbation: Callable | None, paren
     """Run `fun` in the trace `parent`.
 
     Returns:
-      what it returns; the (mark, value) found.
+      what it returns; the (tag, value) found.
     """
     exposer = Exposer(parent, owner, perturbation)
     with set_current_trace(exposer):
@@ -112,7 +114,7 @@ def run_exposed(fun: Callable, args, owner, perturbation: Callable | None, paren
     return result, exposer.found
 
 
-# ---------------------------------------------------------------- which marks there are
+# ---------------------------------------------------------------- which tags there are
 
 
 class Unreachable(ValueError):
@@ -120,20 +122,20 @@ class Unreachable(ValueError):
 
 
 @weakref_lru_cache
-def marks_in(jaxpr, owner) -> tuple:
-    """(mark, type of the value outside of the jaxpr) of each marked value in a closed jaxpr, in order."""
+def tags_in(jaxpr, owner) -> tuple:
+    """(tag, type of the value outside of the jaxpr) of each tagged value in a closed jaxpr, in order."""
     found = []
     for equation in jaxpr.eqns:
-        if is_marked(equation.primitive, equation.params, owner):
+        if is_tagged(equation.primitive, equation.params, owner):
             found.append((equation.params["name"], equation.outvars[0].aval))
         else:
-            found += marks_of(equation.primitive, equation.params, owner)
+            found += tags_of(equation.primitive, equation.params, owner)
     return tuple(found)
 
 
-def marks_of(primitive, params, owner) -> list:
+def tags_of(primitive, params, owner) -> list:
     """The same of one operation."""
-    found = [mark for jaxpr in jaxprs_in(params) for mark in marks_in(closed(jaxpr), owner)]
+    found = [tag for jaxpr in jaxprs_in(params) for tag in tags_in(closed(jaxpr), owner)]
     if not found:
         return []
     if primitive.name not in _exposed:
@@ -144,7 +146,7 @@ def marks_of(primitive, params, owner) -> list:
             "taken out; use lax.scan, or look at it in a recording (dp.record)"
         )
     if primitive.name == "scan":
-        return [(mark, stacked(aval, params["length"])) for mark, aval in found]
+        return [(tag, stacked(aval, params["length"])) for tag, aval in found]
     return found
 
 
@@ -153,15 +155,15 @@ def marks_of(primitive, params, owner) -> list:
 
 @weakref_lru_cache
 def expose(jaxpr, owner, perturb: bool):
-    """A closed jaxpr, arguments + perturbations (if asked for) -> results + marked values."""
+    """A closed jaxpr, arguments + perturbations (if asked for) -> results + tagged values."""
     return _expose(jaxpr, owner, perturb, (), ())
 
 
 @weakref_lru_cache
 def _expose(jaxpr, owner, perturb, before, after):
     """The same with others' perturbations and values `before` and `after` its own, zeros for the values."""
-    others = [[aval for _, aval in marks] for marks in (before, after)]
-    own = [aval for _, aval in marks_in(jaxpr, owner)]
+    others = [[aval for _, aval in tags] for tags in (before, after)]
+    own = [aval for _, aval in tags_in(jaxpr, owner)]
 
     def run(*operands):
         args, _, perturbations = split_list(operands, [len(jaxpr.in_avals), len(others[0]) if perturb else 0])
@@ -176,17 +178,17 @@ def _expose(jaxpr, owner, perturb, before, after):
     return trace_to_closed_jaxpr(run, [*jaxpr.in_avals, *given], "exposed")
 
 
-# Each: owner, (mark, type) of each, parameters, arguments, perturbations (none if not asked for) -> results, values.
+# Each: owner, (tag, type) of each, parameters, arguments, perturbations (none if not asked for) -> results, values.
 
 
-def _jit(owner, marks, params, args, perturbations):
+def _jit(owner, tags, params, args, perturbations):
     jaxpr = expose(params["jaxpr"], owner, bool(perturbations))
     count = len(params["jaxpr"].out_avals)
-    inputs, outputs = [*range(len(args)), *[None] * len(perturbations)], [*range(count), *[None] * len(marks)]
+    inputs, outputs = [*range(len(args)), *[None] * len(perturbations)], [*range(count), *[None] * len(tags)]
     return split_list(bind_jit(jaxpr, [*args, *perturbations], params, inputs, outputs), [count])
 
 
-def _scan(owner, marks, params, args, perturbations):
+def _scan(owner, tags, params, args, perturbations):
     constants, carry, xs = split_list(args, scan_sizes(params))
     jaxpr = expose(params["jaxpr"], owner, bool(perturbations))
     how = {name: params[name] for name in ("length", "reverse", "unroll")}
@@ -195,20 +197,20 @@ def _scan(owner, marks, params, args, perturbations):
     )
 
 
-def _cond(owner, marks, params, args, perturbations):
+def _cond(owner, tags, params, args, perturbations):
     """What a branch that was not taken would have computed is given as zeros."""
     index, *operands = args
     branches, position = [], 0
     for branch in params["branches"]:
-        end = position + len(marks_in(branch, owner))
-        others = tuple(marks[:position]), tuple(marks[end:])
+        end = position + len(tags_in(branch, owner))
+        others = tuple(tags[:position]), tuple(tags[end:])
         branches.append(_expose(branch, owner, bool(perturbations), *others))
         position = end
     outputs = bind_cond(index, branches, [*operands, *perturbations], params)
     return split_list(outputs, [len(params["branches"][0].out_avals)])
 
 
-def _checkpoint(owner, marks, params, args, perturbations):
+def _checkpoint(owner, tags, params, args, perturbations):
     jaxpr, prevent_cse = closed(params["jaxpr"]), params["prevent_cse"]
     if not isinstance(prevent_cse, bool):  # one flag per argument
         prevent_cse = (*prevent_cse, *[True] * len(perturbations))
@@ -217,7 +219,7 @@ def _checkpoint(owner, marks, params, args, perturbations):
     return split_list(outputs, [len(jaxpr.out_avals)])
 
 
-def _in_place(owner, marks, params, args, perturbations):
+def _in_place(owner, tags, params, args, perturbations):
     """A call without options of its own."""
     jaxpr = next(closed(params[name]) for name in ("jaxpr", "call_jaxpr", "call", "fwd_jaxpr") if name in params)
     outputs = jaxpr_as_fun(expose(jaxpr, owner, bool(perturbations)))(*args, *perturbations)

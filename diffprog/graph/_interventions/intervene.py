@@ -1,9 +1,9 @@
 """Acting on selected values of a function while it runs, as if its source had been edited.
 
-`Probe` watches the operations of a function where they are called and acts on those that are selected: the common part
-of `intervene`, `hook`, `activations` and `grad_at`. Because it acts where the source is, in whatever `vmap`, gradient
-or `jit` that may be, the four compose with each other and with JAX's and our transformations in any nesting. Of several
-around one function the innermost acts first.
+`Probe` intercepts the operations of a function where they are called and acts on those that are selected: the common
+part of `intervene`, `hook`, `activations` and `grad_at`. Because it acts where the source is, in whatever `vmap`,
+gradient or `jit` that may be, the four compose with each other and with JAX's and our transformations in any nesting.
+Of several around one function the innermost acts first.
 """
 
 import contextlib
@@ -14,8 +14,8 @@ from typing import Any
 import jax
 
 from diffprog._jax_internals import has_gradient, same_type, typeof
-from diffprog._jax_internals.marking import Mark
-from diffprog._jax_internals.watching import Operation, Watcher, watched
+from diffprog._jax_internals.interception import Interceptor, Operation, intercepting
+from diffprog._jax_internals.tagging import Tag
 from diffprog._transforms.arguments import check_callable, wraps
 from diffprog.graph._recording.nodes import Frame
 from diffprog.graph._selection.module_paths import named_modules
@@ -69,14 +69,14 @@ class Probe:
         self.selectors: list[Selector] = [selector(given) for given in selectors]
         self._name, self._act, self._floats = name, act, floats
         by_path, by_line = (any(getattr(s, by) for s in self.selectors) for by in ("by_path", "by_line"))
-        self._watcher = Watcher(self._see, by_path, by_line)
+        self._interceptor = Interceptor(self._see, by_path, by_line)
         # Kept from run to run: a function that was compiled in an earlier one is not seen again.
         self._seen, self._used, self._names = set(), set(), Names(with_lines=by_line)
 
     @contextlib.contextmanager
-    def watching(self):
+    def intercepting(self):
         """Acts meanwhile. Raises ValueError at the end for a selector that meant nothing."""
-        with named_modules(), watched(self._watcher):
+        with named_modules(), intercepting(self._interceptor):
             yield
         for i, chosen in enumerate(self.selectors):
             if i not in self._seen:
@@ -88,7 +88,7 @@ class Probe:
                 )
 
     def _see(self, operation):
-        if isinstance(operation.params.get("name"), Mark):
+        if isinstance(operation.params.get("name"), Tag):
             return operation.results
         site = RunningSite(operation)
         self._names.add(site)
@@ -132,7 +132,7 @@ def intervene(fun: Callable, interventions: Mapping) -> Callable:
         return value
 
     probe = Probe("intervene", interventions, act, floats=False)
-    return _watched_function(fun, probe, "function with interventions")
+    return _intercepted_function(fun, probe, "function with interventions")
 
 
 def hook(fun: Callable, hooks: Mapping) -> Callable:
@@ -157,7 +157,7 @@ def hook(fun: Callable, hooks: Mapping) -> Callable:
         return value
 
     probe = Probe("hook", hooks, act, floats=True)
-    return _watched_function(fun, probe, "function with hooks")
+    return _intercepted_function(fun, probe, "function with hooks")
 
 
 def _functions(name, fun, given):
@@ -170,13 +170,13 @@ def _functions(name, fun, given):
     return list(given.values())
 
 
-def _watched_function(fun, probe, what):
+def _intercepted_function(fun, probe, what):
     @wraps(fun, what)
-    def watched_fun(*args, **kwargs):
-        with probe.watching():
+    def intercepted_fun(*args, **kwargs):
+        with probe.intercepting():
             return fun(*args, **kwargs)
 
-    return watched_fun
+    return intercepted_fun
 
 
 def _replaced(function, value, given, place, what="value"):

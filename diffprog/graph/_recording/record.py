@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffprog._jax_internals import Tracer, canonical, is_differentiable, set_current_trace, take_current_trace
-from diffprog._jax_internals.operations import bytes_of_values, count_operations
+from diffprog._jax_internals.jaxprs import bytes_of_values, count_operations
 from diffprog.graph._recording.nodes import Place
 from diffprog.graph._recording.recorder import Keeping, Recorder
 from diffprog.graph._recording.recording import Recording

@@ -13,8 +13,7 @@ import jax
 import numpy as np
 
 from diffprog._jax_internals import Tracer, bind_unchanged, jaxpr_as_fun, set_current_trace, trace_to_jaxpr, typeof
-from diffprog._jax_internals.scopes import as_path
-from diffprog._jax_internals.sources import scopes
+from diffprog._jax_internals.sources import as_path, scopes
 from diffprog._tracer import references
 from diffprog._tracer.tape import Tape, Traced
 from diffprog.graph._recording.nodes import Edge, Node, Place

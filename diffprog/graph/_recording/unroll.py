@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from diffprog._jax_internals import closed, concrete, scan_sizes, set_current_trace
-from diffprog._jax_internals.operations import count_operations
+from diffprog._jax_internals.jaxprs import count_operations
 from diffprog._util.lists import split_list
 
 written_out: dict[str, Callable] = {}

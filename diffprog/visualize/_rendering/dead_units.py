@@ -9,7 +9,7 @@ are found where they are called.
 import jax
 import jax.numpy as jnp
 
-from diffprog._jax_internals.watching import Watcher, watched
+from diffprog._jax_internals.interception import Interceptor, intercepting
 
 CUSTOM = ("relu", "relu6")  # jax.nn's, which have derivatives of their own
 
@@ -22,7 +22,7 @@ def reviving(collect):
     """
 
     def one(parameters, image, names):
-        with watched(Watcher(_revive, by_path=False, by_line=False)):
+        with intercepting(Interceptor(_revive, by_path=False, by_line=False)):
             values = collect(parameters, image[None], names)
         return {name: value[0] for name, value in values.items()}
 

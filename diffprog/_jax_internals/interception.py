@@ -1,11 +1,11 @@
-"""Seeing the operations of a program where the program makes them.
+"""Intercepting the operations of a program where the program calls them.
 
-A `Trace` sees an operation late: `vmap` and gradients inside the traced function have had theirs already, so that of
-`jax.grad(loss)` it sees the operations of a gradient. Whoever wants to act as if the source had been edited has to be
-there when the operation is called, and that is `Primitive.bind`. While a function is watched, that method and the one
-that enters a scope are replaced by those below; in threads that watch nothing they do what they always did.
+A `Trace` sees an operation late: `vmap` and gradients inside the traced function come first, so that of
+`jax.grad(loss)` it sees the operations of a gradient. To act as if the source had been edited, one has to be there
+when the operation is called, and that is `Primitive.bind`. While a function is intercepted, that method and the one
+that enters a scope are replaced by those below; in threads that intercept nothing they do what they always did.
 
-A jitted function is staged anew for its watchers: they are part of the key of JAX's caches, and so is the place of the
+A jitted function is staged anew for its interceptors: they are part of the key of JAX's caches. So is the place of the
 call, if they ask for it.
 """
 
@@ -19,15 +19,14 @@ from functools import cached_property
 from types import FrameType
 from typing import Any
 
-import jax
 from jax._src import core, source_info_util
 from jax.extend.core.primitives import jit_p
 
-from diffprog._jax_internals.scopes import as_path
+from diffprog._jax_internals import binding
+from diffprog._jax_internals.sources import as_path
 
-__all__ = ["Operation", "Watcher", "unwatched", "watched"]
+__all__ = ["Interceptor", "Operation", "intercepting", "not_intercepting"]
 
-_key = jax.make_user_context(None)._obj
 _Scope = source_info_util.ExtendNameStackContextManager
 _bind, _enter, _exit = core.Primitive.bind, _Scope.__enter__, _Scope.__exit__
 
@@ -71,7 +70,7 @@ class Operation:
 
 
 @dataclass(eq=False)
-class Watcher:
+class Interceptor:
     """Somebody who sees operations.
 
     Attributes:
@@ -86,24 +85,24 @@ class Watcher:
 
 
 class _State(threading.local):
-    """Of this thread: who watches, the outermost first; the scopes; the number of jitted calls."""
+    """Of this thread: who intercepts, the outermost first; the scopes; the number of jitted calls."""
 
     def __init__(self):
-        self.watchers: tuple[Watcher, ...] = ()
+        self.interceptors: tuple[Interceptor, ...] = ()
         self.scopes: tuple[str, ...] = ()
         self.calls = 0
 
-    def set(self, watchers):
-        self.watchers = watchers
+    def set(self, interceptors):
+        self.interceptors = interceptors
         self.update_key()
 
     def update_key(self):
-        if not self.watchers:
-            _key.swap_local(None)
+        if not self.interceptors:
+            binding.interceptors_key.swap_local(None)
             return
-        scopes = self.scopes if any(w.by_path for w in self.watchers) else None
-        calls = self.calls if any(w.by_line for w in self.watchers) else None
-        _key.swap_local((self.watchers, scopes, calls))
+        scopes = self.scopes if any(w.by_path for w in self.interceptors) else None
+        calls = self.calls if any(w.by_line for w in self.interceptors) else None
+        binding.interceptors_key.swap_local((self.interceptors, scopes, calls))
 
 
 _state = _State()
@@ -113,22 +112,22 @@ _calls = itertools.count(1)
 
 
 @contextlib.contextmanager
-def watched(watcher: Watcher):
-    """Let `watcher` see every operation that this thread calls meanwhile, also while functions are staged.
+def intercepting(interceptor: Interceptor):
+    """Let `interceptor` see every operation that this thread calls meanwhile, also while functions are staged.
 
-    What JAX and diffprog call to carry an operation out, such as the operations of its derivative, is not shown, nor
-    are functions that have a derivative of their own (`custom_jvp`, `custom_vjp`) looked into. Of several watchers the
-    last one sees an operation first.
+    It does not see what JAX and diffprog call to carry an operation out, such as the operations of its derivative, nor
+    into functions that have a derivative of their own (`custom_jvp`, `custom_vjp`). Of several interceptors the last
+    one sees an operation first.
     """
     global _users
     with _lock:
         _users += 1
-        core.Primitive.bind, _Scope.__enter__, _Scope.__exit__ = _watched_bind, _watched_enter, _watched_exit
-    before, scopes = _state.watchers, _state.scopes
+        core.Primitive.bind, _Scope.__enter__, _Scope.__exit__ = _intercepted_bind, _noted_enter, _noted_exit
+    before, scopes = _state.interceptors, _state.scopes
     if not before:
         stack = source_info_util.current_name_stack().stack
         _state.scopes = tuple(part.name for part in stack if isinstance(part, source_info_util.Scope))
-    _state.set((*before, watcher))
+    _state.set((*before, interceptor))
     try:
         yield
     finally:
@@ -141,9 +140,9 @@ def watched(watcher: Watcher):
 
 
 @contextlib.contextmanager
-def unwatched():
+def not_intercepting():
     """Nobody sees the operations that are called meanwhile."""
-    before = _state.watchers
+    before = _state.interceptors
     if not before:
         yield
         return
@@ -154,9 +153,12 @@ def unwatched():
         _state.set(before)
 
 
-def _watched_bind(primitive, *args, **params):
-    watchers = _state.watchers
-    if not watchers:
+binding.not_intercepting = not_intercepting
+
+
+def _intercepted_bind(primitive, *args, **params):
+    interceptors = _state.interceptors
+    if not interceptors:
         return _bind(primitive, *args, **params)
     try:
         _state.set(())
@@ -165,13 +167,13 @@ def _watched_bind(primitive, *args, **params):
             _state.calls = next(_calls)
         elif not _is_replayed():
             operation = Operation(primitive, args, params, results, _state.scopes, sys._getframe(1))
-            for i in reversed(range(len(watchers))):
-                _state.set(watchers[:i])
-                operation.results = watchers[i].act(operation)
+            for i in reversed(range(len(interceptors))):
+                _state.set(interceptors[:i])
+                operation.results = interceptors[i].act(operation)
             results = operation.results
         return results
     finally:
-        _state.set(watchers)
+        _state.set(interceptors)
 
 
 def _is_replayed() -> bool:
@@ -180,15 +182,15 @@ def _is_replayed() -> bool:
     return source_info_util._source_info_context.context.traceback is not None
 
 
-def _watched_enter(self):
+def _noted_enter(self):
     result = _enter(self)
-    if _state.watchers or _state.scopes:
+    if _state.interceptors or _state.scopes:
         _state.scopes = (*_state.scopes, self.name)
         _state.update_key()
     return result
 
 
-def _watched_exit(self, *error):
+def _noted_exit(self, *error):
     if _state.scopes and _state.scopes[-1] == self.name:
         _state.scopes = _state.scopes[:-1]
         _state.update_key()

@@ -1,18 +1,16 @@
-"""Marks on values, and what is asked of the programs that contain them."""
+"""Tags on values, which stay with them under every transformation."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-from jax._src import core
 from jax._src.ad_checkpoint import name_p
 from jax._src.interpreters import mlir
 from jax.extend.core import Primitive
 
-__all__ = ["Mark", "is_marked", "jaxprs_in", "marked", "perturbed", "stacked"]
+__all__ = ["Tag", "is_tagged", "perturbed", "tagged"]
 
 
 @dataclass(eq=False)
-class Mark:
+class Tag:
     """Stands where a name stands in JAX's named identity; two are the same only if they are the same object.
 
     Attributes:
@@ -24,24 +22,14 @@ class Mark:
     selectors: tuple[int, ...]
 
 
-def marked(value, mark: Mark):
-    """`value`, under a mark that stays with it under every transformation."""
-    return name_p.bind(value, name=mark)
+def tagged(value, tag: Tag):
+    """`value`, under a tag that stays with it under every transformation."""
+    return name_p.bind(value, name=tag)
 
 
-def is_marked(primitive, params, owner) -> bool:
-    """Whether an operation puts a mark of `owner` on a value."""
-    return primitive is name_p and isinstance(params["name"], Mark) and params["name"].owner is owner
-
-
-def jaxprs_in(params) -> Iterator:
-    """The programs that an operation with these parameters runs."""
-    return core.jaxprs_in_params(params)
-
-
-def stacked(aval, length: int):
-    """The type of `length` values of this type."""
-    return core.unmapped_aval(length, 0, aval)
+def is_tagged(primitive, params, owner) -> bool:
+    """Whether an operation puts a tag of `owner` on a value."""
+    return primitive is name_p and isinstance(params["name"], Tag) and params["name"].owner is owner
 
 
 # Made and consumed within one differentiated function: it is neither mapped nor differentiated by JAX.

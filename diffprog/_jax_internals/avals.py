@@ -1,0 +1,92 @@
+"""Values and their types: what JAX takes for an array, what has a gradient, and zeros."""
+
+import jax
+import numpy as np
+from jax import lax, typeof
+from jax._src import ad_util, core, dtypes
+from jax._src.custom_derivatives import SymbolicZero
+from jax._src.hijax import HiType
+from jax._src.state.types import AbstractRef
+
+Trace = core.Trace
+Tracer = core.Tracer
+ShapedArray = core.ShapedArray
+float0 = jax.dtypes.float0
+
+
+def canonical(value):
+    """`value` as JAX sees it: Python scalars and NumPy arrays in JAX's dtypes. TypeError if it isn't an array."""
+    return value if isinstance(value, Tracer) else dtypes.canonicalize_value(value)
+
+
+def is_array_type(value) -> bool:
+    """Whether JAX accepts `value` as an array, a scalar or a key."""
+    try:
+        typeof(value)
+    except TypeError:
+        return False
+    return True
+
+
+def is_differentiable(value) -> bool:
+    """Whether derivatives with respect to `value` exist: it is real, complex or of a user's own type (hijax).
+
+    There are none for integers, booleans and keys.
+    """
+    return has_gradient(typeof(value))
+
+
+def has_gradient(aval) -> bool:
+    """The same of a type."""
+    if not isinstance(aval, ShapedArray):
+        return isinstance(aval, HiType)
+    if isinstance(aval.dtype, np.dtype):
+        return dtypes.issubdtype(aval.dtype, np.inexact)
+    return cotangent_dtype(aval) != float0  # an extended dtype says what its tangents are
+
+
+def is_reference(value) -> bool:
+    """Whether `value` is a mutable array."""
+    return isinstance(typeof(value), AbstractRef)
+
+
+def cotangent_dtype(aval):
+    """The dtype of the gradient of a value of this type: float0 for integers, None for a user's own type."""
+    return getattr(aval.to_tangent_aval(), "dtype", None)
+
+
+def same_type(found, expected) -> bool:
+    """Whether these are arrays of one shape and dtype, or of one user's own type."""
+    if not isinstance(expected, ShapedArray):
+        return found == expected
+    return isinstance(found, ShapedArray) and found.shape == expected.shape and found.dtype == expected.dtype
+
+
+def add(x, y):
+    """The sum of two cotangents of one value."""
+    aval = typeof(x)
+    return aval.vspace_add(x, y) if isinstance(aval, HiType) else lax.add(x, y)
+
+
+def concrete(value):
+    """The array behind `value`, also through tracers, or None where there is none yet (under `jit` or `vmap`)."""
+    return core.to_concrete_value(value)
+
+
+def instantiate(aval):
+    """A zero cotangent of a primal value of this type, as an array."""
+    return ad_util.instantiate(ad_util.Zero(aval.to_ct_aval()))
+
+
+def zero_tangent(aval):
+    """A zero tangent of a primal value of this type, as an array."""
+    return ad_util.instantiate(ad_util.Zero(aval.to_tangent_aval()))
+
+
+def is_symbolic_zero(value) -> bool:
+    return type(value) in (ad_util.Zero, SymbolicZero)
+
+
+def stacked(aval, length: int):
+    """The type of `length` values of this type."""
+    return core.unmapped_aval(length, 0, aval)

@@ -1,0 +1,150 @@
+"""Staged programs: to trace them, and what is asked of them."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from jax import lax
+from jax._src import core, debugging, linear_util
+from jax._src.interpreters import partial_eval
+from jax._src.util import weakref_lru_cache
+
+from diffprog._jax_internals.avals import has_gradient
+
+eval_jaxpr = core.eval_jaxpr
+
+
+def trace_to_jaxpr(fun: Callable, avals: Sequence, name: str):
+    """Stage `fun` at these types.
+
+    Returns:
+      a closed jaxpr whose first inputs are the values that `fun` closes over, and the list of these values:
+      arrays, or tracers of the traces around.
+    """
+    debug = core.DebugInfo("diffprog", name, None, None)
+    wrapped = linear_util.wrap_init(lambda *args: list(fun(*args)), debug_info=debug)
+    jaxpr, _, consts = partial_eval.trace_to_jaxpr_dynamic(wrapped, list(avals))
+    return closed(partial_eval.convert_constvars_jaxpr(jaxpr)), consts
+
+
+def closed(jaxpr):
+    """A jaxpr without constants as a closed one, the same one each time (since JAX 0.11 every jaxpr is closed)."""
+    return partial_eval.close_jaxpr(jaxpr) if isinstance(jaxpr, core.Jaxpr) else jaxpr
+
+
+def trace_to_closed_jaxpr(fun: Callable, avals: Sequence, name: str):
+    """Stage `fun`, which closes over no tracer, as a closed jaxpr of its arguments alone, without dead equations."""
+    jaxpr, constants = trace_to_jaxpr(fun, avals, name)
+    jaxpr = _keep_used(jaxpr)
+    if not constants:
+        return jaxpr
+    if hasattr(jaxpr, "with_consts"):  # since JAX 0.11
+        return jaxpr.with_consts(constants)
+    return core.ClosedJaxpr(partial_eval.convert_invars_to_constvars(jaxpr.jaxpr, len(constants)), constants)
+
+
+def _keep_used(jaxpr):
+    """Drop the equations of a closed jaxpr without constants that no output needs; its inputs stay."""
+    return closed(partial_eval.dce_jaxpr(jaxpr.jaxpr, True, True)[0])
+
+
+class SingleOperation(NamedTuple):
+    """A jaxpr that is one operation.
+
+    Attributes:
+      operands: (position among the arguments, None) or (None, literal).
+      converted: per operand the dtype to which the argument has to be converted first, or None.
+    """
+
+    primitive: object
+    params: dict
+    operands: tuple
+    converted: tuple
+
+
+@weakref_lru_cache
+def single_operation(jaxpr) -> SingleOperation | None:
+    """A closed jaxpr as a single operation with one result that uses no argument twice, or None if it isn't one."""
+    if not jaxpr.eqns or jaxpr.consts:
+        return None
+    *conversions, equation = jaxpr.eqns
+    body = jaxpr.jaxpr
+    place = {x: (i, None) for i, x in enumerate(body.invars)}
+    for eqn in conversions:
+        if eqn.primitive is not lax.convert_element_type_p or eqn.params["weak_type"]:
+            return None
+        (x,), (y,) = eqn.invars, eqn.outvars
+        if not isinstance(x, core.Var):
+            return None
+        place[y] = place[x][0], eqn.params["new_dtype"]
+    used = [place[x][0] for x in equation.invars if isinstance(x, core.Var)]
+    calls = next(iter(core.jaxprs_in_params(equation.params)), None) is not None
+    if calls or equation.primitive.multiple_results or body.outvars != equation.outvars or len(set(used)) != len(used):
+        return None
+    found = [(place[x], None) if isinstance(x, core.Var) else ((None, None), x.val) for x in equation.invars]
+    operands = tuple((i, value) for (i, _), value in found)
+    return SingleOperation(equation.primitive, equation.params, operands, tuple(dtype for (_, dtype), _ in found))
+
+
+@weakref_lru_cache
+def without_forwarded(jaxpr):
+    """A closed jaxpr with those results alone that it computes, and per result the argument that it is, or None."""
+    position = {variable: i for i, variable in enumerate(jaxpr.jaxpr.invars)}
+    forwarded = [position.get(x) if isinstance(x, core.Var) else None for x in jaxpr.jaxpr.outvars]
+    rest = [x for x, i in zip(jaxpr.jaxpr.outvars, forwarded, strict=True) if i is None]
+    return closed(jaxpr.jaxpr.replace(outvars=rest)), tuple(forwarded)
+
+
+def passed_on(jaxpr) -> list[int | None]:
+    """Per result of a closed jaxpr the argument that it is, None for one that is computed."""
+    position = {v: i for i, v in enumerate(jaxpr.jaxpr.invars)}
+    return [None if isinstance(v, core.Literal) else position.get(v) for v in jaxpr.jaxpr.outvars]
+
+
+def used_inputs(jaxpr) -> list[bool]:
+    """Which arguments of a closed jaxpr any result depends on."""
+    return partial_eval.dce_jaxpr(jaxpr.jaxpr, True)[1]
+
+
+@weakref_lru_cache
+def count_operations(jaxpr) -> int:
+    """How many operations a closed jaxpr is when it is written out; of a `while` loop one iteration."""
+    count = 0
+    for eqn in jaxpr.jaxpr.eqns:
+        inner = [count_operations(closed(program)) for program in core.jaxprs_in_params(eqn.params)]
+        count += 1 + (sum(inner) * eqn.params["length"] if eqn.primitive.name == "scan" else sum(inner))
+    return count
+
+
+def bytes_of_values(jaxpr) -> tuple[int, int]:
+    """Bytes of all results in a closed jaxpr when it is written out, and of the gradients at them and where they are
+    used; of a `while` loop one iteration's, of a `cond` all branches'."""
+
+    def size(atom):
+        aval = atom.aval
+        return getattr(aval, "size", 0) * getattr(aval.dtype, "itemsize", 0) if hasattr(aval, "dtype") else 0
+
+    values = gradients = 0
+    for eqn in jaxpr.jaxpr.eqns:
+        times = eqn.params["length"] if eqn.primitive.name == "scan" else 1
+        inner = [bytes_of_values(closed(program)) for program in core.jaxprs_in_params(eqn.params)]
+        if inner:
+            values += times * sum(v for v, _ in inner)
+            gradients += times * sum(g for _, g in inner)
+        else:
+            atoms = [x for x in (*eqn.outvars, *eqn.invars) if isinstance(x, core.Var) and has_gradient(x.aval)]
+            values += sum(map(size, eqn.outvars))
+            gradients += sum(map(size, atoms))
+    return values, gradients
+
+
+_HARMLESS = (debugging.DebugEffect, debugging.OrderedDebugEffect, core.InternalMutableArrayEffect)
+
+
+def repeatable(jaxpr) -> bool:
+    """Whether the program may run again: its effects, if any, help debugging or stay within it."""
+    return all(isinstance(effect, _HARMLESS) for effect in jaxpr.effects)
+
+
+def jaxprs_in(params) -> Iterator:
+    """The programs that an operation with these parameters runs."""
+    return core.jaxprs_in_params(params)

@@ -1,0 +1,18 @@
+"""Whose code a line is. Importing this hides the files of diffprog's engine from tracebacks and source lines."""
+
+import pathlib
+
+from jax._src import source_info_util, traceback_util
+
+_PACKAGE = pathlib.Path(__file__).parents[1]
+_ENGINE = ("diagnosis", "graph", "_jax_internals", "_rules", "_tracer", "_transforms", "_util")
+
+for _folder in (_PACKAGE / name for name in _ENGINE):
+    source_info_util.register_exclusion(str(_folder))
+    for _file in _folder.rglob("*.py"):
+        traceback_util.register_exclusion(str(_file))
+
+
+def user_line() -> str | None:
+    """`file:line (function)` of the user's code that is running now, None inside a staged function."""
+    return source_info_util.summarize(source_info_util.current()) or None
