@@ -19,7 +19,7 @@ from scipy import optimize as scipy_optimize
 
 from benchmarks.timing import alternate, write_json
 from diffprog.fit import fit, load_digits, mlp
-from diffprog.optimize._lbfgsb import minimize
+from diffprog.optimize import minimize
 
 IMAGES, WEIGHT = 64, 10.0
 ACTIVATIONS = {"tanh": jnp.tanh, "relu": jax.nn.relu}
@@ -34,7 +34,9 @@ def trained(activation):
         return activation(inputs @ first + bias) @ second + offset
 
     start = mlp.initialize(jax.random.key(0), (64, 64, 10))
-    fitted = fit(network, start, train, test, optax.sgd(0.1, momentum=0.9), batch=32, epochs=10, key=jax.random.key(1))
+    fitted = fit(
+        network, start, train, test, optax.sgd(0.1, momentum=0.9), batch_size=32, epochs=10, key=jax.random.key(1)
+    )
     return lambda inputs: network(fitted.parameters, inputs), test.inputs[:IMAGES], (test.labels[:IMAGES] + 1) % 10
 
 
@@ -67,7 +69,7 @@ def measure(activation, seconds):
         "activation": activation,
         **times,
         "ratio": times["SciPy"] / times["ours"],
-        "our evaluations": float(ours.found.evaluations.mean()),
+        "our evaluations": float(ours.found.num_evaluations.mean()),
         "SciPy's evaluations": float(np.mean([each.nfev for each in one_by_one.found])),
         "largest excess": float(excess.max()),
         "mean excess": float(excess.mean()),

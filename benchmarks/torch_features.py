@@ -109,8 +109,8 @@ def our_block(model, unit, batch, bare=False):
     setting = Setting(model, planned.layout, layers, batch, image, transform, 1, adam(0.05), False, "diffprog")
     descent = program(setting, revive=False)
     data = Data(model.parameters, planned.numbers, np.arange(batch, dtype=np.uint32), None)
-    start = descent.start(image.start(jax.random.split(jax.random.key(0), batch)), key=jax.random.key(1))
-    block = lambda: descent.run(start, BLOCK, data=data, block=BLOCK)
+    start = descent.init(image.start(jax.random.split(jax.random.key(0), batch)), key=jax.random.key(1))
+    block = lambda: descent.run(start, BLOCK, data=data, block_size=BLOCK)
     began = time.perf_counter()
     block()
     return time.perf_counter() - began, block

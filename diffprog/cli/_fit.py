@@ -76,7 +76,7 @@ def run(options: argparse.Namespace) -> None:
                 train,
                 test,
                 optimizer,
-                batch=variant.batch_size,
+                batch_size=variant.batch_size,
                 epochs=options.epochs,
                 key=jax.random.fold_in(key, 1),
                 engine=options.engine,

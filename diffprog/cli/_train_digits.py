@@ -20,6 +20,7 @@ from diffprog.fit import fit, load_digits, mlp
 from diffprog.models import _digits as digits
 
 EPSILON = 0.15
+BATCH_SIZE = 48
 NAMES = {"digits": "plain", "digits_robust": "adversarial"}
 
 
@@ -43,8 +44,7 @@ def run(options: argparse.Namespace) -> None:
     """Train both networks, write their weights and print their accuracies."""
     train, test = load_digits()
     key = jax.random.key(options.seed)
-    batch = 48
-    rate = optax.cosine_decay_schedule(2e-3, options.epochs * len(train.labels) // batch)
+    rate = optax.cosine_decay_schedule(2e-3, options.epochs * len(train.labels) // BATCH_SIZE)
     networks = {}
     for name, caption in NAMES.items():
         perturb = (
@@ -56,7 +56,7 @@ def run(options: argparse.Namespace) -> None:
             train,
             test,
             optax.adamw(rate, weight_decay=1e-3),
-            batch=batch,
+            batch_size=BATCH_SIZE,
             epochs=options.epochs,
             key=jax.random.fold_in(key, 1),
             perturb=perturb,

@@ -14,82 +14,135 @@ from diffprog.optimize import Descent
 
 
 class Fit(NamedTuple):
-    """What came of it; the curves start before the first step and have a point per epoch."""
+    """Fitted parameters, and curves that start before the first step and have a point per epoch.
+
+    Attributes:
+      parameters: pytree of arrays.
+      epochs: examples seen, in passes over the training set.
+      train_loss: mean cross-entropy over the whole training set, in nats.
+      test_accuracy: fraction of the test set in [0, 1].
+    """
 
     parameters: Any
-    epochs: np.ndarray  # examples seen, in passes over the training set
-    train_loss: np.ndarray  # mean cross-entropy over the whole training set, in nats
-    test_accuracy: np.ndarray  # fraction in [0, 1]
+    epochs: np.ndarray
+    train_loss: np.ndarray
+    test_accuracy: np.ndarray
 
 
 def fit(
-    apply: Callable,
-    parameters,
+    apply: Callable[[Any, jax.Array], jax.Array],
+    parameters: Any,
     train: Examples,
     test: Examples,
     optimizer: optax.GradientTransformation,
     *,
-    batch: int,
+    batch_size: int,
     epochs: int,
     key: jax.Array,
-    perturb: Callable | None = None,
+    perturb: Callable[..., jax.Array] | None = None,
     engine: str = "diffprog",
     progress: str | None = None,
 ) -> Fit:
-    """Minimize the mean cross-entropy of `apply(parameters, inputs)` over `train`, `batch` examples per step.
+    """Minimize the mean cross-entropy of a network over labeled examples.
 
-    Every pass visits each example once, in an order of its own. Loss and accuracy are measured after each pass on all
-    examples, so that curves of different batch sizes compare. Raises ValueError on a batch size outside 1..len(train).
+    Every epoch visits each example once, in an order of its own. Loss and accuracy are measured after each epoch on all
+    examples, so that curves of different batch sizes compare.
 
-    perturb: `perturb(apply, parameters, inputs, labels, key) -> inputs`, what to train on instead of the examples of a
-        step: augmented ones, or adversarial ones (`diffprog.attack.adversarial_training`). No gradient flows
+    Args:
+      apply: `apply(parameters, inputs)`, logits (n, classes) of inputs (n, features).
+      parameters: pytree of float arrays to begin with.
+      train: examples to fit.
+      test: examples to measure the accuracy on.
+      optimizer: an Optax gradient transformation.
+      batch_size: examples per step, from 1 to all of `train`.
+      epochs: passes over `train`.
+      key: random key of the order of the examples and of `perturb`.
+      perturb: `perturb(apply, parameters, inputs, labels, key) -> inputs`, makes the inputs of a step from its
+        examples: augmented ones, or adversarial ones (`diffprog.attack.adversarial_training`). No gradient flows
         through it.
+      engine: whose gradients, "diffprog" or "jax".
+      progress: caption of a progress bar; None shows none.
+
+    Returns:
+      The fitted parameters and the curves.
+
+    Raises:
+      ValueError: `batch_size` is not between 1 and the number of training examples.
     """
-    count = len(train.labels)
-    if not 1 <= batch <= count:
-        raise ValueError(f"batch must be between 1 and the {count} training examples; found {batch}")
-    order = visiting_order(key, count, epochs)
+    num_examples = len(train.labels)
+    if not 1 <= batch_size <= num_examples:
+        raise ValueError(f"batch_size must be between 1 and the {num_examples} training examples; found {batch_size}")
 
     def objective(parameters, step):
         inputs, labels, order = step.data
-        chosen = jax.lax.dynamic_slice_in_dim(order, step.number * batch, batch)
-        examples = inputs[chosen]
+        indices = jax.lax.dynamic_slice_in_dim(order, step.index * batch_size, batch_size)
+        batch = inputs[indices]
         if perturb:
-            examples = perturb(apply, jax.lax.stop_gradient(parameters), examples, labels[chosen], step.key)
-        return mean_cross_entropy(apply(parameters, jax.lax.stop_gradient(examples)), labels[chosen])
+            batch = perturb(apply, jax.lax.stop_gradient(parameters), batch, labels[indices], step.key)
+        return mean_cross_entropy(apply(parameters, jax.lax.stop_gradient(batch)), labels[indices])
 
     loop = Descent(objective, optimizer, engine=engine)
-    state = loop.start(parameters, key=key)
-    curve = [(0.0, *measure(apply, state.parameters, train, test))]
+    state = loop.init(parameters, key=key)
+    curve = [(0.0, *_measure(apply, state.parameters, train, test))]
 
-    def after_pass(state, history):
-        curve.append((int(state.number) * batch / count, *measure(apply, state.parameters, train, test)))
+    def after_epoch(state, history):
+        epoch = int(state.num_steps) * batch_size / num_examples
+        curve.append((epoch, *_measure(apply, state.parameters, train, test)))
 
-    data = (jnp.asarray(train.inputs), jnp.asarray(train.labels), order)
     state, _ = loop.run(
-        state, epochs * count // batch, data=data, block=count // batch, progress=progress, callback=after_pass
+        state,
+        epochs * num_examples // batch_size,
+        data=(jnp.asarray(train.inputs), jnp.asarray(train.labels), visiting_order(key, num_examples, epochs)),
+        block_size=num_examples // batch_size,
+        progress=progress,
+        callback=after_epoch,
     )
     return Fit(state.parameters, *np.asarray(curve, dtype=np.float64).T)
 
 
 @partial(jax.jit, static_argnums=0)
-def measure(apply: Callable, parameters, train: Examples, test: Examples) -> tuple[jax.Array, jax.Array]:
-    """The loss over all of `train` and the accuracy on all of `test`."""
+def _measure(apply, parameters, train: Examples, test: Examples) -> tuple[jax.Array, jax.Array]:
+    """Compute the loss over all of `train` and the accuracy on all of `test`."""
     loss = mean_cross_entropy(apply(parameters, train.inputs), train.labels)
     return loss, accuracy(apply(parameters, test.inputs), test.labels)
 
 
-def visiting_order(key: jax.Array, count: int, epochs: int) -> jax.Array:
-    """int32 [epochs * count]: a permutation of 0..count-1 per epoch, which depends on the key and the epoch alone."""
+def visiting_order(key: jax.Array, num_examples: int, epochs: int) -> jax.Array:
+    """Draw a permutation of the examples for each epoch.
+
+    Args:
+      key: random key.
+      num_examples: number of examples.
+      epochs: number of permutations.
+
+    Returns:
+      Int32 (epochs * num_examples,), one permutation after the other; each depends on the key and its epoch alone.
+    """
     keys = jax.vmap(lambda epoch: jax.random.fold_in(key, epoch))(jnp.arange(epochs))
-    return jax.vmap(lambda key: jax.random.permutation(key, count))(keys).reshape(-1)
+    return jax.vmap(lambda key: jax.random.permutation(key, num_examples))(keys).reshape(-1)
 
 
 def mean_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """Mean over the examples of -log softmax(logits)[label], in nats."""
+    """Compute the mean of -log softmax(logits)[label] over the examples.
+
+    Args:
+      logits: (n, classes).
+      labels: int (n,).
+
+    Returns:
+      A scalar, in nats.
+    """
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
 
 def accuracy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """Fraction of the examples whose largest logit is their label's."""
+    """Compute the fraction of examples whose label has the largest logit.
+
+    Args:
+      logits: (n, classes).
+      labels: int (n,).
+
+    Returns:
+      A scalar in [0, 1].
+    """
     return jnp.mean(jnp.argmax(logits, axis=-1) == labels)

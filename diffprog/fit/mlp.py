@@ -6,9 +6,22 @@ from itertools import pairwise
 import jax
 import jax.numpy as jnp
 
+__all__ = ["apply", "initialize"]
+
 
 def initialize(key: jax.Array, sizes: Sequence[int]) -> list[tuple[jax.Array, jax.Array]]:
-    """A (weights [in, out], bias [out]) pair per layer: He et al. (2015)'s normal weights, eq. 10, and zero biases."""
+    """Draw normal weights whose variance is 2 / inputs of the layer, and set the biases to zero.
+
+    Args:
+      key: random key.
+      sizes: numbers of inputs, of units of each hidden layer, and of classes.
+
+    Returns:
+      A pair of weights (in, out) and biases (out,) for each layer.
+
+    References:
+      K. He, X. Zhang, S. Ren & J. Sun, "Delving deep into rectifiers", ICCV 2015, equation 10.
+    """
     return [
         (jax.random.normal(jax.random.fold_in(key, layer), (rows, columns)) * jnp.sqrt(2 / rows), jnp.zeros(columns))
         for layer, (rows, columns) in enumerate(pairwise(sizes))
@@ -16,7 +29,15 @@ def initialize(key: jax.Array, sizes: Sequence[int]) -> list[tuple[jax.Array, ja
 
 
 def apply(parameters: Sequence[tuple[jax.Array, jax.Array]], inputs: jax.Array) -> jax.Array:
-    """Logits [n, classes] of inputs [n, features], with ReLU between the layers."""
+    """Compute the logits, with ReLU between the layers.
+
+    Args:
+      parameters: weights and biases of each layer, as `initialize` makes them.
+      inputs: (n, features).
+
+    Returns:
+      Logits (n, classes).
+    """
     *hidden, (weights, bias) = parameters
     for hidden_weights, hidden_bias in hidden:
         inputs = jax.nn.relu(inputs @ hidden_weights + hidden_bias)

@@ -1,6 +1,18 @@
-"""The descent loop that fitting, visualizing and attacking share, and the choice of whose gradients drive it."""
+"""The descent loop that fitting and visualizing share, minima in a box, and a choice of whose gradients drive them."""
 
 from diffprog.optimize._descent import Descent, History, State, Step
 from diffprog.optimize._engine import ENGINES, value_and_grad, vjp
+from diffprog.optimize._lbfgsb import Minimum, Tolerances, minimize
 
-__all__ = ["ENGINES", "Descent", "History", "State", "Step", "value_and_grad", "vjp"]
+__all__ = [
+    "ENGINES",
+    "Descent",
+    "History",
+    "Minimum",
+    "State",
+    "Step",
+    "Tolerances",
+    "minimize",
+    "value_and_grad",
+    "vjp",
+]

@@ -1,9 +1,9 @@
-"""A line search that is told one value at a time, and asks for the next: many of them run side by side.
+"""A line search that learns one value at a time and asks for the next, so that many of them run side by side.
 
 It looks for a step that satisfies the strong Wolfe conditions by bracketing and cubic interpolation (Nocedal & Wright,
-Numerical Optimization, 2nd edition, algorithms 3.5 and 3.6, and equation 3.59). What differs is for float32: a value
-counts as lower if it is so up to its own rounding error, because near a minimum values tell nothing any more while
-slopes still do (Hager & Zhang 2005, section 4.1).
+Numerical Optimization, 2nd edition, algorithms 3.5 and 3.6, and equation 3.59). One thing differs, for float32: a value
+counts as lower within its own rounding error, because near a minimum only the slopes still tell points apart (Hager &
+Zhang 2005, section 4.1).
 """
 
 from typing import NamedTuple
@@ -11,15 +11,17 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from diffprog._util.trees import tree_where
+
 DECREASE = 1e-3  # part of the decrease that the first slope promises
 CURVATURE = 0.9  # part of the first slope that may be left
-ROUNDING = 4 * 1.2e-7  # of the value at the start
-TRIALS = 20
-GROWTH = 4.0  # of a step that is still too short
+ROUNDING = 4 * 1.2e-7  # relative to the value at the start
+MAX_TRIALS = 20
+GROWTH = 4.0  # factor of a step that is still too short
 
 
 class Trial(NamedTuple):
-    """What was found at a step along the line."""
+    """Value and slope at a step along the line."""
 
     step: jax.Array
     value: jax.Array
@@ -27,57 +29,60 @@ class Trial(NamedTuple):
 
 
 class LineSearch(NamedTuple):
-    """What is known of a line; `step` is where to look next."""
+    """What is known of a line; `step` is where to evaluate next."""
 
     start: Trial
     low: Trial  # the lowest so far; the minimum lies on its downhill side
     high: Trial  # the other end of the bracket
     bracketed: jax.Array
-    longest: jax.Array  # no step goes farther
+    max_step: jax.Array
     step: jax.Array
-    trials: jax.Array  # int32, values told
+    num_trials: jax.Array  # int32
 
 
-def begin(value, slope, longest) -> LineSearch:
-    """A search from a point of this value and (negative) slope; the first step is 1, or `longest`."""
+def init(value: jax.Array, slope: jax.Array, max_step: jax.Array) -> LineSearch:
+    """Begin at a point of this value and (negative) slope, with a first step of 1 or `max_step`."""
     start = Trial(jnp.zeros_like(value), value, slope)
     return LineSearch(
-        start, start, start, jnp.array(False), longest, jnp.minimum(1.0, longest), jnp.zeros((), jnp.int32)
+        start, start, start, jnp.array(False), max_step, jnp.minimum(1.0, max_step), jnp.zeros((), jnp.int32)
     )
 
 
-def proceed(search: LineSearch, value, slope):
-    """The search after `value` and `slope` were found at `search.step`, whether that step will do, and whether to give
-    up. A value that is not finite counts as too high."""
+def update(search: LineSearch, value: jax.Array, slope: jax.Array) -> tuple[LineSearch, jax.Array, jax.Array]:
+    """Take in value and slope at `search.step`.
+
+    A value that is not finite counts as too high.
+
+    Returns:
+      The search; whether the step satisfies the Wolfe conditions; whether to give up.
+    """
     start, low, high = search.start, search.low, search.high
     trial = Trial(search.step, value, slope)
     promised = start.value + DECREASE * trial.step * start.slope + ROUNDING * jnp.abs(start.value)
     decreased = jnp.isfinite(slope) & (value <= promised)
     flat = jnp.abs(slope) <= -CURVATURE * start.slope
-    accepted = decreased & (flat | ((slope < 0) & (trial.step >= search.longest)))
+    accepted = decreased & (flat | ((slope < 0) & (trial.step >= search.max_step)))
 
     too_high = ~decreased | (value >= low.value)
     ahead = jnp.where(search.bracketed, high.step - low.step, 1.0)
     turned = ~too_high & (slope * ahead >= 0)
-    high = _pick(too_high, trial, _pick(turned, low, high))
-    low = _pick(too_high, low, trial)
+    high = tree_where(too_high, trial, tree_where(turned, low, high))
+    low = tree_where(too_high, low, trial)
     bracketed = search.bracketed | too_high | turned
-    step = jnp.where(bracketed, _between(low, high), jnp.minimum(GROWTH * trial.step, search.longest))
-    trials = search.trials + 1
+    step = jnp.where(bracketed, _interpolate(low, high), jnp.minimum(GROWTH * trial.step, search.max_step))
+    num_trials = search.num_trials + 1
     hopeless = bracketed & (jnp.abs(high.step - low.step) * -start.slope <= ROUNDING * jnp.abs(start.value))
-    failed = ~accepted & ((trials >= TRIALS) | hopeless)
-    return search._replace(low=low, high=high, bracketed=bracketed, step=step, trials=trials), accepted, failed
+    failed = ~accepted & ((num_trials >= MAX_TRIALS) | hopeless)
+    return search._replace(low=low, high=high, bracketed=bracketed, step=step, num_trials=num_trials), accepted, failed
 
 
-def _between(low: Trial, high: Trial):
-    """Where the cubic with these values and slopes is lowest, a tenth of the bracket or more from its ends; the middle
-    if there is no such place."""
+def _interpolate(low: Trial, high: Trial) -> jax.Array:
+    """Minimize the cubic with these values and slopes, a tenth of the bracket or more from its ends.
+
+    The middle of the bracket is returned if the cubic has no minimum.
+    """
     width = high.step - low.step
     bend = low.slope + high.slope - 3 * (high.value - low.value) / width
     root = jnp.sign(width) * jnp.sqrt(jnp.maximum(bend**2 - low.slope * high.slope, 0))
-    part = 1 - (high.slope + root - bend) / (high.slope - low.slope + 2 * root)
-    return low.step + width * jnp.where(jnp.isfinite(part), jnp.clip(part, 0.1, 0.9), 0.5)
-
-
-def _pick(where, yes: Trial, no: Trial) -> Trial:
-    return jax.tree.map(lambda y, n: jnp.where(where, y, n), yes, no)
+    fraction = 1 - (high.slope + root - bend) / (high.slope - low.slope + 2 * root)
+    return low.step + width * jnp.where(jnp.isfinite(fraction), jnp.clip(fraction, 0.1, 0.9), 0.5)

@@ -27,7 +27,9 @@ def test_fit_is_gradient_descent_on_the_visiting_order(batch):
     rng = np.random.default_rng(0)
     data = Examples(rng.normal(size=(60, 5)).astype(np.float32), rng.integers(0, 3, 60).astype(np.int32))
     weights = rng.normal(size=(5, 3)).astype(np.float32)
-    fitted = fit(lambda w, x: x @ w, weights, data, data, optax.sgd(0.05), batch=batch, epochs=4, key=KEY, engine="jax")
+    fitted = fit(
+        lambda w, x: x @ w, weights, data, data, optax.sgd(0.05), batch_size=batch, epochs=4, key=KEY, engine="jax"
+    )
     order = np.asarray(visiting_order(KEY, 60, 4))
     batches = order[: 240 // batch * batch].reshape(-1, batch)
     expected = softmax_regression_by_hand(weights, data.inputs, data.labels, 0.05, batches)
@@ -43,7 +45,7 @@ def test_a_step_learns_from_perturbed_examples():
     def perturb(apply, parameters, inputs, labels, key):  # depends on the parameters, which must not be felt
         return inputs + 0.1 * apply(parameters, inputs).sum(axis=1, keepdims=True) + labels[:, None]
 
-    options = dict(batch=12, epochs=1, key=KEY, engine="jax")
+    options = dict(batch_size=12, epochs=1, key=KEY, engine="jax")
     fitted = fit(lambda w, x: x @ w, weights, data, data, optax.sgd(0.05), perturb=perturb, **options)
     moved = perturb(lambda w, x: x @ w, weights, data.inputs, data.labels, None)
     expected = softmax_regression_by_hand(weights, moved, data.labels, 0.05, [np.arange(12)])
@@ -53,7 +55,7 @@ def test_a_step_learns_from_perturbed_examples():
 def test_curves_report_the_whole_sets():
     train, test = load_digits()
     parameters = mlp.initialize(KEY, (64, 16, 10))
-    fitted = fit(mlp.apply, parameters, train, test, optax.sgd(0.1), batch=32, epochs=3, key=KEY, engine="jax")
+    fitted = fit(mlp.apply, parameters, train, test, optax.sgd(0.1), batch_size=32, epochs=3, key=KEY, engine="jax")
     np.testing.assert_array_equal(fitted.epochs, [0, 1, 2, 3])
     for index, at in ((0, parameters), (-1, fitted.parameters)):
         loss = mean_cross_entropy(mlp.apply(at, train.inputs), train.labels)
@@ -84,7 +86,7 @@ def test_digits_are_learned(engine):
         train,
         test,
         optax.sgd(0.03, momentum=0.9),
-        batch=32,
+        batch_size=32,
         epochs=30,
         key=jax.random.key(1),
         engine=engine,
@@ -103,7 +105,7 @@ def test_engines_fit_the_same_parameters():
             train,
             test,
             optax.sgd(0.1, momentum=0.9),
-            batch=144,
+            batch_size=144,
             epochs=3,
             key=KEY,
             engine=engine,
@@ -116,5 +118,5 @@ def test_engines_fit_the_same_parameters():
 @pytest.mark.parametrize("batch", [0, 61])
 def test_impossible_batch_is_refused(batch):
     data = Examples(np.zeros((60, 5), np.float32), np.zeros(60, np.int32))
-    with pytest.raises(ValueError, match=f"batch must be between 1 and the 60 training examples; found {batch}"):
-        fit(lambda w, x: x @ w, np.zeros((5, 3)), data, data, optax.sgd(0.1), batch=batch, epochs=1, key=KEY)
+    with pytest.raises(ValueError, match=f"batch_size must be between 1 and the 60 training examples; found {batch}"):
+        fit(lambda w, x: x @ w, np.zeros((5, 3)), data, data, optax.sgd(0.1), batch_size=batch, epochs=1, key=KEY)

@@ -17,12 +17,12 @@ def bowl(parameters, step):
 def noisy_bowl(parameters, step):
     noise = jax.random.normal(step.key, parameters["point"].shape)
     value = bowl(parameters["point"] - step.data + 0.1 * noise, step) + 0.1 * parameters["offset"] ** 2
-    return value, {"point": parameters["point"], "number": step.number}
+    return value, {"point": parameters["point"], "number": step.index}
 
 
 def noisy_loop(**options):
     loop = Descent(noisy_bowl, optax.adam(0.05), has_aux=True, **{"engine": "jax", **options})
-    return loop, loop.start({"point": jnp.zeros(3), "offset": 1.0}, key=jax.random.key(7))
+    return loop, loop.init({"point": jnp.zeros(3), "offset": 1.0}, key=jax.random.key(7))
 
 
 def assert_same_bits(left, right):
@@ -33,18 +33,18 @@ def assert_same_bits(left, right):
 def test_quadratic_has_its_closed_form(engine):
     loop = Descent(bowl, optax.sgd(RATE), engine=engine)
     start = jnp.array([1.0, -2.0, 3.0])
-    state, history = loop.run(loop.start(start), 40, block=16)
+    state, history = loop.run(loop.init(start), 40, block_size=16)
     shrink = (1 - RATE * np.asarray(CURVATURE, np.float64)) ** np.arange(41)[:, None]
     path = np.asarray(start, np.float64) * shrink
     np.testing.assert_allclose(state.parameters, path[40], rtol=1e-5)
     np.testing.assert_allclose(history.value, 0.5 * np.sum(np.asarray(CURVATURE) * path[:40] ** 2, axis=1), rtol=1e-5)
-    assert int(state.number) == 40
+    assert int(state.num_steps) == 40
 
 
 def test_equals_optax_by_hand():
     loop, state = noisy_loop()
     data = jnp.array([1.0, 2.0, 3.0])
-    found, history = loop.run(state, 13, data=data, block=5)
+    found, history = loop.run(state, 13, data=data, block_size=5)
 
     parameters, optimizer, values = state.parameters, loop.optimizer.init(state.parameters), []
     for number in range(13):
@@ -62,11 +62,11 @@ def test_equals_optax_by_hand():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), found.parameters, parameters)
 
 
-@pytest.mark.parametrize("block", [1, 2, 7, 19, 1000])
-def test_block_length_does_not_touch_a_bit(block):
+@pytest.mark.parametrize("block_size", [1, 2, 7, 19, 1000])
+def test_block_size_does_not_touch_a_bit(block_size):
     loop, state = noisy_loop()
-    expected, expected_history = loop.run(state, 19, data=jnp.ones(3), block=10)
-    found, history = loop.run(state, 19, data=jnp.ones(3), block=block)
+    expected, expected_history = loop.run(state, 19, data=jnp.ones(3), block_size=10)
+    found, history = loop.run(state, 19, data=jnp.ones(3), block_size=block_size)
     assert_same_bits(found, expected)
     jax.tree.map(np.testing.assert_array_equal, history, expected_history)
     np.testing.assert_array_equal(history.aux["number"], np.arange(19))
@@ -104,21 +104,21 @@ def test_projection_sees_the_step_and_holds_after_each_update():
         optax.sgd(1.0),
         has_aux=True,
         engine="jax",
-        project=lambda p, step: jnp.maximum(p, step.data - step.number),
+        project=lambda p, step: jnp.maximum(p, step.data - step.index),
     )
-    state, history = loop.run(loop.start(jnp.array([10.0])), 4, data=9.5)
+    state, history = loop.run(loop.init(jnp.array([10.0])), 4, data=9.5)
     np.testing.assert_array_equal(history.aux[:, 0], [10.0, 9.5, 8.5, 7.5])  # down by 1, but not below 9.5 - number
     assert float(state.parameters[0]) == 6.5
 
 
-def test_keep_sees_every_measured_iterate_once():
-    def best(kept, parameters, value, aux):
-        return jax.tree.map(lambda old, new: jnp.where(value < kept[0], new, old), kept, (value, parameters))
+def test_track_sees_every_measured_iterate_once():
+    def best(tracked, parameters, value, aux):
+        return jax.tree.map(lambda old, new: jnp.where(value < tracked[0], new, old), tracked, (value, parameters))
 
-    loop = Descent(lambda p, step: (p - 1.0) ** 2, optax.sgd(1.05), keep=best, engine="jax")  # diverges from the start
-    state, history = loop.run(loop.start(1.5, kept=(jnp.inf, 0.0)), 5, block=2)
+    loop = Descent(lambda p, step: (p - 1.0) ** 2, optax.sgd(1.05), track=best, engine="jax")  # diverges from the start
+    state, history = loop.run(loop.init(1.5, tracked=(jnp.inf, 0.0)), 5, block_size=2)
     assert np.all(np.diff(history.value) > 0)
-    assert float(state.kept[0]) == history.value[0] and float(state.kept[1]) == 1.5
+    assert float(state.tracked[0]) == history.value[0] and float(state.tracked[1]) == 1.5
 
 
 def test_callback_sees_blocks_and_can_stop():
@@ -126,19 +126,19 @@ def test_callback_sees_blocks_and_can_stop():
     seen = []
 
     def callback(state, history):
-        seen.append((int(state.number), len(history.value)))
+        seen.append((int(state.num_steps), len(history.value)))
         return history.value[-1] < 0.2
 
-    state, history = loop.run(loop.start(jnp.ones(3)), 1000, block=4, callback=callback)
-    assert seen[0] == (4, 4) and len(history.value) == int(state.number) == seen[-1][0] < 1000
+    state, history = loop.run(loop.init(jnp.ones(3)), 1000, block_size=4, callback=callback)
+    assert seen[0] == (4, 4) and len(history.value) == int(state.num_steps) == seen[-1][0] < 1000
     assert history.value[-1] < 0.2 <= history.value[-5]
 
 
 def test_compiles_once_for_all_blocks_and_runs():
     traces = []
     loop = Descent(lambda p, step: traces.append(1) or jnp.sum(p**2), optax.sgd(RATE), engine="jax")
-    state, _ = loop.run(loop.start(jnp.ones(3)), 23, block=5)
-    loop.run(state, 8, block=5)
+    state, _ = loop.run(loop.init(jnp.ones(3)), 23, block_size=5)
+    loop.run(state, 8, block_size=5)
     assert len(traces) == 1
 
 
@@ -151,16 +151,16 @@ def test_no_steps_changes_nothing():
 
 def test_progress_shows_the_objective(capsys):
     loop = Descent(bowl, optax.sgd(RATE), engine="jax")
-    _, history = loop.run(loop.start(jnp.ones(3)), 6, progress="rolling")
+    _, history = loop.run(loop.init(jnp.ones(3)), 6, progress="rolling")
     shown = capsys.readouterr().err
     assert "rolling" in shown and "6/6" in shown and f"objective={history.value[-1]:.4g}" in shown
 
 
-@pytest.mark.parametrize("options", [{"steps": -1}, {"steps": 1, "block": 0}])
+@pytest.mark.parametrize("options", [{"max_steps": -1}, {"max_steps": 1, "block_size": 0}])
 def test_bad_lengths_are_refused(options):
     loop = Descent(bowl, optax.sgd(RATE), engine="jax")
-    with pytest.raises(ValueError, match="steps must be at least 0 and block at least 1; found steps="):
-        loop.run(loop.start(jnp.ones(3)), **options)
+    with pytest.raises(ValueError, match="max_steps must be at least 0 and block_size at least 1; found max_steps="):
+        loop.run(loop.init(jnp.ones(3)), **options)
 
 
 def test_unknown_engine_is_refused_before_the_first_step():

@@ -6,8 +6,9 @@ from scipy import optimize as scipy_optimize
 
 from diffprog.optimize import _lbfgsb as lbfgsb
 from diffprog.optimize import _line_search as line_search
-from diffprog.optimize._box_model import Pairs, cauchy_point, quadratic, remembered, subspace_minimum
-from diffprog.optimize._lbfgsb import STUCK, minimize
+from diffprog.optimize import minimize
+from diffprog.optimize._box_model import Pairs, add_pair, cauchy_point, quadratic_model, subspace_minimum
+from diffprog.optimize._lbfgsb import STUCK
 
 SIZE = 12
 
@@ -83,8 +84,8 @@ def test_each_minimum_is_as_low_as_scipys_and_in_the_box(name):
         active += np.sum((found.points[row] == np.float32(lower[row])) | (found.points[row] == np.float32(upper[row])))
     assert np.all((found.points >= lower.astype(np.float32)) & (found.points <= upper.astype(np.float32)))
     assert active > 0  # the box was in the way
-    assert np.all(found.status != lbfgsb.SEARCHING) and np.all(found.iterations < found.evaluations)
-    assert found.evaluations.max() < 200
+    assert np.all(found.status != lbfgsb.SEARCHING) and np.all(found.num_iterations < found.num_evaluations)
+    assert found.num_evaluations.max() < 200
 
 
 def test_no_bound_is_passed_by_a_rounding_error():
@@ -107,15 +108,15 @@ def test_a_problem_that_fails_is_alone_with_it():
         return jnp.where(kind == 0, jnp.nan, jnp.where(kind == 1, -points.sum(axis=-1), bowl))
 
     points = np.array([[0.5] * 3, [0.5] * 3, [0.3] * 3, [5.0, 0.5, -5.0]])
-    found = minimize(fun, points, -np.inf, [[1], [np.inf], [1], [1]], (np.arange(4),), evaluations=60)
-    assert found.status[0] == STUCK and found.evaluations[0] == 1
+    found = minimize(fun, points, -np.inf, [[1], [np.inf], [1], [1]], (np.arange(4),), max_evaluations=60)
+    assert found.status[0] == STUCK and found.num_evaluations[0] == 1
     np.testing.assert_array_equal(found.points[0], points[0].astype(np.float32))
     assert found.values[1] < -1e6
-    assert found.evaluations[2] == 1
+    assert found.num_evaluations[2] == 1
     np.testing.assert_allclose(found.points[3], 0.3, atol=1e-4)
-    alone = minimize(fun, points[[3] * 4], -np.inf, 1, (np.full(4, 3),), evaluations=60)
+    alone = minimize(fun, points[[3] * 4], -np.inf, 1, (np.full(4, 3),), max_evaluations=60)
     np.testing.assert_array_equal(alone.points[0], found.points[3])
-    assert alone.evaluations[0] == found.evaluations[3]
+    assert alone.num_evaluations[0] == found.num_evaluations[3]
     with pytest.raises(ValueError, match="points must have the shape"):
         minimize(fun, points[0])
 
@@ -129,7 +130,7 @@ def memory(rng, used, count=4):
     for _ in range(used):
         step = rng.normal(size=SIZE)
         kept.append((step, hessian @ step))
-        pairs = remembered(pairs, *map(jnp.float32, kept[-1]))
+        pairs = add_pair(pairs, *map(jnp.float32, kept[-1]))
     dense = np.eye(SIZE)
     if used:
         step, change = kept[-1]
@@ -160,9 +161,9 @@ def walked_cauchy_point(dense, point, gradient, lower, upper):
 
 @jax.jit
 def everything(pairs, point, gradient, lower, upper):
-    model = quadratic(pairs)
+    model = quadratic_model(pairs)
     cauchy = cauchy_point(model, point, gradient, lower, upper)
-    return model.times(gradient), cauchy, subspace_minimum(model, point, gradient, cauchy, lower, upper)
+    return model.multiply(gradient), cauchy, subspace_minimum(model, point, gradient, cauchy, lower, upper)
 
 
 @pytest.mark.parametrize("used", [0, 3, 4, 6])
@@ -200,11 +201,11 @@ def test_model_and_its_minimum_are_those_of_full_matrices(used):
     ],
 )
 def test_line_search_ends_at_a_step_that_satisfies_wolfe(value, slope):
-    search, steps = line_search.begin(jnp.float32(value(0)), jnp.float32(slope(0)), jnp.float32(100)), []
-    proceed = jax.jit(line_search.proceed)
-    for _ in range(line_search.TRIALS):
+    search, steps = line_search.init(jnp.float32(value(0)), jnp.float32(slope(0)), jnp.float32(100)), []
+    update = jax.jit(line_search.update)
+    for _ in range(line_search.MAX_TRIALS):
         steps.append(float(search.step))
-        search, accepted, failed = proceed(search, *map(jnp.float32, (value(steps[-1]), slope(steps[-1]))))
+        search, accepted, failed = update(search, *map(jnp.float32, (value(steps[-1]), slope(steps[-1]))))
         if accepted or failed:
             break
     step = steps[-1]
@@ -220,5 +221,5 @@ def test_a_multiple_of_a_function_has_the_same_search():
     factors = np.float32(2.0) ** np.array([[0], [30], [-20], [10], [-2], [4]])
     found = minimize(rosenbrock, np.full((6, SIZE), 1.5), 0, 2, (factors,))
     np.testing.assert_array_equal(found.points, found.points[[0] * 6])
-    np.testing.assert_array_equal(found.evaluations, found.evaluations[0])
+    np.testing.assert_array_equal(found.num_evaluations, found.num_evaluations[0])
     np.testing.assert_array_equal(found.values, factors[:, 0] * found.values[0])

@@ -63,7 +63,7 @@ class State(NamedTuple):
     """A search of L-BFGS-B over the flattened image, and which it is."""
 
     point: jax.Array
-    search: lbfgsb.State
+    search: lbfgsb.SearchState
     rounds: Rounds
     done: jax.Array
 
@@ -71,7 +71,7 @@ class State(NamedTuple):
 @lru_cache
 def _method(loss, memory_size):
     def start(example, given):
-        search = lbfgsb.start(example.image.reshape(-1), memory_size)
+        search = lbfgsb.init(example.image.reshape(-1), memory_size)
         return State(example.image, search, first_round(given), jnp.array(False))
 
     def learn(example, given, state, view):
@@ -79,11 +79,11 @@ def _method(loss, memory_size):
         value = jnp.sum(moved**2) - state.rounds.weight * view.value
         gradient = 2 * moved - state.rounds.weight * view.gradient
         lower, upper = example.lower.reshape(-1), example.upper.reshape(-1)
-        search = lbfgsb.advance(state.search, value, gradient.reshape(-1), lower, upper)
+        search = lbfgsb.update(state.search, value, gradient.reshape(-1), lower, upper)
         arrived = jnp.all(search.best == state.search.point)  # steps that were only tried say nothing about the minimum
         found = jnp.where(arrived, view.hit, state.rounds.found)
         rounds, ended, done = told(state.rounds, given, found, search.status != lbfgsb.SEARCHING)
-        search = restarted(ended, lbfgsb.start(example.image.reshape(-1), memory_size), search)
+        search = restarted(ended, lbfgsb.init(example.image.reshape(-1), memory_size), search)
         return State(search.point.reshape(moved.shape), search, rounds, done)
 
     return Method("lbfgs", start, learn, by_gradient, loss, l2, smaller)

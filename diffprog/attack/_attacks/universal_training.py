@@ -67,6 +67,6 @@ def learn(
         return jnp.minimum(oracle.ask(points, examples, draw_keys, loss)[0], max_loss).mean()
 
     descent = Descent(objective, optimizer, project=lambda each, _: project(each), maximize=True, engine=engine)
-    state = descent.start(start, key=border.checked_key(key))
+    state = descent.init(start, key=border.checked_key(key))
     state, history = descent.run(state, max_steps, data=jax.tree.map(jnp.asarray, data), progress=progress)
     return state.parameters, history.value

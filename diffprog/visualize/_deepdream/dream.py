@@ -92,9 +92,9 @@ def dream(
         for number, size in enumerate(sizes):
             base, shown = resized(photograph, size).clip(0, 1), resized(mask, size).clip(0, 1)
             start = (base + resized(detail, size)).clip(0, 1)
-            state = loop.start(start, key=jax.random.fold_in(key, number))
+            state = loop.init(start, key=jax.random.fold_in(key, number))
             data = model.parameters, plans[number].numbers, base, shown
-            state, history = loop.run(state, steps, data=data, block=10, progress=bar)
+            state, history = loop.run(state, steps, data=data, block_size=10, progress=bar)
             _check_finite(objective, history.value, size)
             detail = np.asarray(state.parameters) - base
             pictures.append(np.asarray(_shown(state.parameters, base, shown, keep_colors)))

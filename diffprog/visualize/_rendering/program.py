@@ -71,7 +71,7 @@ def program(setting: Setting, revive: bool) -> Descent:
         hit = scores >= step.data.levels if stops else None
         return jnp.sum(scores), (scores, terms, hit)
 
-    return Descent(ascend, optimizer, maximize=True, has_aux=True, engine=engine, keep=_keep if stops else None)
+    return Descent(ascend, optimizer, maximize=True, has_aux=True, engine=engine, track=_keep if stops else None)
 
 
 def copies(pictures, transform, key, image_ids, num_transforms):

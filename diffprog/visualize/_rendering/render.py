@@ -156,16 +156,16 @@ class _Ascent:
         if photographs is not None:
             parameters = _encoded(setting.parameterization, photographs, setting.count)
         kept = Kept(parameters, jnp.full(setting.count, -1), jnp.int32(0)) if setting.stops else None
-        state = program(setting, revive=False).start(parameters, key=loop, kept=kept)
+        state = program(setting, revive=False).init(parameters, key=loop, tracked=kept)
         return spread(state, setting.count)
 
     def through(self, descent, state, stops, bar):
         """(state, history) at each stop, up to the one at which all pictures have come to their levels."""
         found = []
         for at in stops:
-            before = int(state.number)
+            before = int(state.num_steps)
             state, history = descent.run(
-                state, at - before, data=self.data, block=BLOCK, progress=bar, callback=self.look
+                state, at - before, data=self.data, block_size=BLOCK, progress=bar, callback=self.look
             )
             found.append((state, history))
             if self.finished(state):
@@ -174,14 +174,18 @@ class _Ascent:
 
     def finished(self, state):
         """Whether all have come to their levels. Not in the first steps: a picture may yet begin anew."""
-        return self.setting.stops and int(state.number) >= WARM_UP and bool(np.all(np.asarray(state.kept.reached) >= 0))
+        return (
+            self.setting.stops
+            and int(state.num_steps) >= WARM_UP
+            and bool(np.all(np.asarray(state.tracked.reached) >= 0))
+        )
 
     def look(self, state, history):
         """After a block: refuse what is not finite; say whether it is the last."""
         scores = history.aux[0]
         if not np.isfinite(scores).all():
             row, picture = np.argwhere(~np.isfinite(scores))[0]
-            step = int(state.number) - len(scores) + int(row)
+            step = int(state.num_steps) - len(scores) + int(row)
             raise ValueError(
                 f"{self.objectives[picture].name} is {scores[row, picture]} at step {step}; expected a finite number: "
                 "a smaller learning_rate may help, or the network's own values are not finite for such pictures"
@@ -218,9 +222,9 @@ class _Ascent:
         state = found[-1][0]
         parameters, reached = state.parameters, np.full(self.setting.count, -1)
         if self.setting.stops:
-            reached = np.asarray(state.kept.reached)
-            parameters = choose(state.kept.reached >= 0, state.kept.parameters, parameters)
-        states = {0: start, **{int(each.number): each for each, _ in found}}
+            reached = np.asarray(state.tracked.reached)
+            parameters = choose(state.tracked.reached >= 0, state.tracked.parameters, parameters)
+        states = {0: start, **{int(each.num_steps): each for each, _ in found}}
         return Rendering(
             images=np.asarray(decode(parameters)),
             scores=np.concatenate([history.aux[0] for _, history in found]),
