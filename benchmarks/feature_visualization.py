@@ -15,8 +15,9 @@ import jax
 
 from benchmarks.timing import write_json
 from diffprog import models
-from diffprog.visualize import Recipe, channel, logit, lucid, pixels, recipe, render, score, still, top_activating_crops
+from diffprog.visualize import Recipe, channel, logit, pixels, recipe, render, score, top_activating_crops
 from diffprog.visualize.evaluation import HEADER, medians
+from diffprog.visualize.transforms import lucid, still
 
 UNITS = (
     "blocks.1:3",

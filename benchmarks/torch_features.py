@@ -26,10 +26,12 @@ from efficientnet_lite_pytorch import EfficientNet
 from benchmarks.timing import alternate, write_json
 from diffprog import models
 from diffprog.models._packages import data_file
-from diffprog.visualize import COLORS, channel, fourier, logit, lucid, pixels
+from diffprog.visualize import channel, fourier, logit, pixels
 from diffprog.visualize._rendering.batching import plan
 from diffprog.visualize._rendering.program import Data, Setting, adam, program
 from diffprog.visualize._rendering.render import BLOCK
+from diffprog.visualize.parameterizations import COLORS
+from diffprog.visualize.transforms import lucid
 from diffprog.visualize.transforms._filters import Filter
 
 SIZE = 224

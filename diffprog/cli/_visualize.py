@@ -34,16 +34,12 @@ from diffprog.visualize import (
     accentuate,
     activation_atlas,
     activation_grid,
-    caricature,
     channel,
-    diversity,
     dream,
     dream_video,
     gallery,
-    guide,
     layer,
     logit,
-    lucid,
     neuron,
     recipe,
     render,
@@ -53,7 +49,8 @@ from diffprog.visualize import (
 )
 from diffprog.visualize.evaluation import HEADER
 from diffprog.visualize.evaluation._dataset_examples import every_crop
-from diffprog.visualize.objectives._units import class_of
+from diffprog.visualize.objectives import caricature, class_of, diversity, guide
+from diffprog.visualize.transforms import lucid
 
 SHEET = (
     "blocks.1:3",
@@ -84,7 +81,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "diffprog visualize
 def objective(model, unit):
     """The objective that a word names."""
     terms = [_single(model, word.strip()) for word in unit.split("+")]
-    return sum(terms[1:], terms[0]).checked(model)
+    return sum(terms[1:], terms[0]).check(model)
 
 
 def _single(model, word):
@@ -153,7 +150,7 @@ def draw(options):
 
 def draw_layer(options):
     model = models.load(options.network)
-    (name,) = model.checked_layers([options.layer])
+    (name,) = model.check_layers([options.layer])
     count = model.layers[name][-1]
     first, last = options.channels or (0, count - 1)
     if not 0 <= first <= last < count:

@@ -44,7 +44,7 @@ class Model:
         Raises ValueError for images of another type, rank or range, or smaller than `minimum` pixels. (Under a
         transformation the values are unknown, and only type and shape are checked.)
         """
-        return self._compiled(self.parameters, self.checked(images))
+        return self._compiled(self.parameters, self.check_images(images))
 
     @cached_property
     def _compiled(self):
@@ -59,8 +59,8 @@ class Model:
 
         names: one name or several, from `layers`. Nothing beyond the deepest of them is computed.
         """
-        names = self.checked_layers([names] if isinstance(names, str) else names)
-        found = self._compiled_layers(self.parameters, self.checked(images), names)
+        names = self.check_layers([names] if isinstance(names, str) else names)
+        found = self._compiled_layers(self.parameters, self.check_images(images), names)
         return {name: found[name] for name in names}  # in the order asked for, which jit does not keep
 
     def collect(self, parameters, images, names):
@@ -108,7 +108,7 @@ class Model:
         rows = zip(probabilities, best, strict=True)
         return [[(self.labels[i], int(i), float(row[i])) for i in order] for row, order in rows]
 
-    def checked_layers(self, names):
+    def check_layers(self, names):
         """The names as a tuple; ValueError with the near misses if one is no layer."""
         for name in names:
             self.layer_name(name)
@@ -127,7 +127,13 @@ class Model:
         found = f"has {len(ends)} layers" if ends else "has no layer"
         raise ValueError(f"{self.name} {found} {name!r}; {suggest(str(name), ends or list(self.layers))}")
 
-    def checked(self, images):
+    def check_image(self, image):
+        """One image (height, width, channels) as a float32 array; ValueError if it is not in [0, 1]."""
+        if np.ndim(image) != 3:
+            raise ValueError(f"a photograph has shape (height, width, {self.channels}); found {np.shape(image)}")
+        return np.asarray(self.check_images(np.asarray(image)[None])[0])
+
+    def check_images(self, images):
         """The images as a float32 array; ValueError if they are not (n, height, width, channels) in [0, 1]."""
         known = not isinstance(images, Tracer)
         images = np.asarray(images) if known else images

@@ -1,83 +1,31 @@
-"""Pictures of what a network's units respond to.
+"""Feature visualization: draw what the units of a network respond to.
 
+```python
 render(model, channel("blocks.8", 28), key=jax.random.key(0)).images[0]
+```
+
+The everyday functions are here. Everything to combine with them has a namespace of its own: `objectives`, `penalties`,
+`parameterizations`, `transforms`, `evaluation` and `gallery`.
 """
 
-from diffprog.visualize._activations.atlas import Atlas, activation_atlas, tsne
-from diffprog.visualize._activations.facets import Facet, facet, facets
+from diffprog.visualize import evaluation, gallery, objectives, parameterizations, penalties, transforms
+from diffprog.visualize._activations.atlas import Atlas, activation_atlas
 from diffprog.visualize._activations.grid import Grid, activation_grid
-from diffprog.visualize._deepdream.dream import Dream, dream, guide
+from diffprog.visualize._deepdream.dream import Dream, dream
 from diffprog.visualize._deepdream.video import dream_video
 from diffprog.visualize._rendering.recipes import RECIPES, Recipe, accentuate, recipe
 from diffprog.visualize._rendering.render import Rendering, render
 from diffprog.visualize._rendering.render_all import render_all
-from diffprog.visualize.evaluation import Scores, score
-from diffprog.visualize.evaluation._dataset_examples import DatasetExamples, top_activating_crops
-from diffprog.visualize.objectives._base import Objective, objective
-from diffprog.visualize.objectives._comparisons import (
-    alignment,
-    caricature,
-    difference,
-    diversity,
-    interpolate,
-    style_difference,
-    tensor_direction,
-)
-from diffprog.visualize.objectives._units import (
-    channel,
-    cosine,
-    direction,
-    direction_at,
-    layer,
-    log_probability,
-    logit,
-    neuron,
-)
-from diffprog.visualize.parameterizations import (
-    COLORS,
-    Parameterization,
-    alpha,
-    colors_of,
-    covariance_of,
-    cppn,
-    fourier,
-    maco,
-    masked,
-    natural,
-    pixels,
-    pyramid,
-    shared,
-    slope_of,
-    spectrum_of,
-)
-from diffprog.visualize.penalties import boundary_complexity, fine_detail, l1, l2, opacity, total_variation
-from diffprog.visualize.transforms import (
-    Transform,
-    blend,
-    blur,
-    chain,
-    color_shift,
-    crop,
-    flip,
-    gentle,
-    jitter,
-    lucid,
-    noise,
-    pad,
-    resize,
-    rotate,
-    scale,
-    still,
-    wide,
-)
+from diffprog.visualize.evaluation import DatasetExamples, Scores, score, top_activating_crops
+from diffprog.visualize.objectives import Objective, channel, layer, logit, neuron, objective
+from diffprog.visualize.parameterizations import Parameterization, fourier, pixels
+from diffprog.visualize.transforms import Transform
 
 __all__ = [
-    "COLORS",
     "RECIPES",
     "Atlas",
     "DatasetExamples",
     "Dream",
-    "Facet",
     "Grid",
     "Objective",
     "Parameterization",
@@ -88,66 +36,24 @@ __all__ = [
     "accentuate",
     "activation_atlas",
     "activation_grid",
-    "alignment",
-    "alpha",
-    "blend",
-    "blur",
-    "boundary_complexity",
-    "caricature",
-    "chain",
     "channel",
-    "color_shift",
-    "colors_of",
-    "cosine",
-    "covariance_of",
-    "cppn",
-    "crop",
-    "difference",
-    "direction",
-    "direction_at",
-    "diversity",
     "dream",
     "dream_video",
-    "facet",
-    "facets",
-    "fine_detail",
-    "flip",
+    "evaluation",
     "fourier",
-    "gentle",
-    "guide",
-    "interpolate",
-    "jitter",
-    "l1",
-    "l2",
+    "gallery",
     "layer",
-    "log_probability",
     "logit",
-    "lucid",
-    "maco",
-    "masked",
-    "natural",
     "neuron",
-    "noise",
     "objective",
-    "opacity",
-    "pad",
+    "objectives",
+    "parameterizations",
+    "penalties",
     "pixels",
-    "pyramid",
     "recipe",
     "render",
     "render_all",
-    "resize",
-    "rotate",
-    "scale",
     "score",
-    "shared",
-    "slope_of",
-    "spectrum_of",
-    "still",
-    "style_difference",
-    "tensor_direction",
     "top_activating_crops",
-    "total_variation",
-    "tsne",
-    "wide",
+    "transforms",
 ]

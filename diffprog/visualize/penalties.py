@@ -11,6 +11,8 @@ import jax.numpy as jnp
 from diffprog.visualize.objectives._base import PICTURE, of_term
 from diffprog.visualize.objectives._units import over_positions
 
+__all__ = ["boundary_complexity", "fine_detail", "l1", "l2", "opacity", "total_variation"]
+
 
 def total_variation():
     """The mean absolute difference of neighboring pixels, down plus across (anisotropic; Rudin et al. 1992)."""
@@ -59,7 +61,7 @@ def _fine_detail_of(deviation):
     def measure(values):
         image = values[PICTURE]
         # The blurred picture is what to move towards, not a way to make the difference small.
-        return over_positions((image - jax.lax.stop_gradient(blurred(image, deviation))) ** 2)
+        return over_positions((image - jax.lax.stop_gradient(_blurred(image, deviation))) ** 2)
 
     return measure
 
@@ -83,7 +85,7 @@ def _boundary_of(width, color, weight):
         rows, columns = jnp.arange(height)[:, None], jnp.arange(breadth)[None]
         inside = (rows >= width) & (rows < height - width) & (columns >= width) & (columns < breadth - width)
         border = 1 - inside[None, :, :, None]
-        each = (image - blurred(image, 1.5)) ** 2 + weight * (image - color) ** 2
+        each = (image - _blurred(image, 1.5)) ** 2 + weight * (image - color) ** 2
         return jnp.sum(each * border, axis=(1, 2, 3)) / (jnp.sum(border) * image.shape[-1])
 
     return measure
@@ -104,7 +106,7 @@ def _opacity(values):
     return over_positions(values[PICTURE][..., 3])
 
 
-def blurred(images, deviation):
+def _blurred(images, deviation):
     """(n, height, width, c) under a Gaussian of `deviation` pixels, cut off at three of them; the edge is repeated."""
     reach = max(1, round(3 * deviation))
     offsets = jnp.arange(-reach, reach + 1)

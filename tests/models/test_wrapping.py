@@ -7,7 +7,8 @@ from flax import linen, nnx
 
 import diffprog as dp
 from diffprog import models
-from diffprog.visualize import channel, fourier, logit, neuron, render, still
+from diffprog.visualize import channel, fourier, logit, neuron, render
+from diffprog.visualize.transforms import still
 
 IMAGES = np.random.default_rng(0).uniform(size=(2, 12, 12, 3)).astype(np.float32)
 KEY = jax.random.key(0)
@@ -126,7 +127,7 @@ def test_networks_together_answer_as_they_do_alone():
         (lambda: models.together({}), 'put together in a dict, under names without "/"'),
         (lambda: linen_model()[0].layer_name("Conv_9"), "CNN has no layer 'Conv_9'; did you mean 'CNN/Conv_"),
         (lambda: linen_model()[0].label_index("cat"), "CNN has no names for its 4 classes; found 'cat'"),
-        (lambda: linen_model()[0].checked(IMAGES[..., :1]), r"\(n, height, width, 3\); found \(2, 12, 12, 1\)"),
+        (lambda: linen_model()[0].check_images(IMAGES[..., :1]), r"\(n, height, width, 3\); found \(2, 12, 12, 1\)"),
     ],
 )
 def test_what_cannot_be_is_refused_in_a_sentence(wrong, message):

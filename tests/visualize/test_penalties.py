@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from diffprog.visualize import boundary_complexity, fine_detail, l1, l2, opacity, total_variation
+from diffprog.visualize.penalties import boundary_complexity, fine_detail, l1, l2, opacity, total_variation
 from tests.visualize import small
 
 MODEL = small.model()
@@ -36,7 +36,7 @@ def test_each_measures_what_it_says():
 
 def test_what_cannot_be_measured_is_refused():
     with pytest.raises(ValueError, match="opacity needs pictures with a fourth channel; found 3 channels"):
-        opacity().checked(MODEL)
+        opacity().check(MODEL)
     with pytest.raises(ValueError, match="a border is 1 pixel wide or more; found 0"):
         boundary_complexity(0)
     with pytest.raises(ValueError, match="a deviation above 0 pixels; found 0"):

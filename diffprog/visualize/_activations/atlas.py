@@ -8,10 +8,10 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from diffprog._util.batches import by_shape
 from diffprog.visualize._activations.grid import assembled, icons
-from diffprog.visualize._deepdream.dream import checked_photograph
 
-CHUNK = 16  # images of one size that go through the network at a time
+BATCH_SIZE = 16  # images of one size that go through the network at a time
 
 
 class Atlas(NamedTuple):
@@ -75,7 +75,7 @@ def activation_atlas(
     The positions sampled in image i depend on `key` and i only. Raises ValueError for no images, for a layer without
     positions, and for a layout that is not finite.
     """
-    (layer,) = model.checked_layers([layer])
+    (layer,) = model.check_layers([layer])
     sampling, drawing = jax.random.split(key)
     vectors, sources = sampled(model, images, layer, sampling, per_image)
     plane = _unit_square(layout(vectors), len(vectors))
@@ -101,7 +101,8 @@ def sampled(model, images, layer, key, per_image):
     if not len(images) or per_image < 1:
         raise ValueError(f"an atlas needs images and per_image of at least 1; found {len(images)} and {per_image}")
     vectors, sources = [None] * len(images), [None] * len(images)
-    for number, values in activations_of(model, images, layer):
+    read = lambda batch: np.asarray(model.activations(batch, layer)[layer])
+    for number, values in by_shape(read, [model.check_image(image) for image in images], BATCH_SIZE):
         if values.ndim != 3:
             raise ValueError(f"{layer} has no rows and columns of positions; choose an earlier layer")
         height, width = values.shape[:2]
@@ -112,18 +113,6 @@ def sampled(model, images, layer, key, per_image):
         vectors[number] = values.reshape(-1, values.shape[-1])[places]
         sources[number] = np.stack([np.full(per_image, number), places // width, places % width], axis=1)
     return np.concatenate(vectors), np.concatenate(sources)
-
-
-def activations_of(model, images, layer):
-    """Yield (number, values) for images of any sizes: those of one size go through one program, a chunk at a time."""
-    by_size = {}
-    for number, image in enumerate(images):
-        image = checked_photograph(model, image)
-        by_size.setdefault(image.shape, []).append((number, image))
-    for members in by_size.values():
-        for first in range(0, len(members), CHUNK):
-            numbers, some = zip(*members[first : first + CHUNK], strict=True)
-            yield from zip(numbers, np.asarray(model.activations(np.stack(some), layer)[layer]), strict=True)
 
 
 def binned(vectors, plane, grid, min_vectors=1):

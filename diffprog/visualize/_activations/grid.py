@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from diffprog.visualize._deepdream.dream import checked_photograph, resized
+from diffprog.visualize._deepdream.dream import resized
 from diffprog.visualize._rendering.render import render
 from diffprog.visualize.objectives._units import direction
 from diffprog.visualize.parameterizations import fourier
@@ -62,8 +62,8 @@ def activation_grid(
 
     Raises ValueError for a layer without positions, more cells than positions, and what `render` refuses.
     """
-    (layer,) = model.checked_layers([layer])
-    values = np.asarray(model.activations(checked_photograph(model, photograph)[None], layer)[layer])[0]
+    (layer,) = model.check_layers([layer])
+    values = np.asarray(model.activations(model.check_image(photograph)[None], layer)[layer])[0]
     vectors = block_means(values, layer, cells)
     drawn = icons(
         model,

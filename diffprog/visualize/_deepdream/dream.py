@@ -6,7 +6,7 @@ After Mordvintsev, Olah and Tyka 2015, "Inceptionism": gradient ascent on the ph
 (octaves), on a picture that is rolled about in each step, by steps of equal strength.
 """
 
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import NamedTuple
 
 import jax
@@ -16,11 +16,10 @@ import optax
 from PIL import Image
 from tqdm import tqdm
 
-from diffprog._util.fingerprint import fingerprint
 from diffprog.optimize import Descent
 from diffprog.visualize._deepdream.tiles import tiled
 from diffprog.visualize._rendering.batching import measure, plan
-from diffprog.visualize.objectives._base import PICTURE, of_term
+from diffprog.visualize.objectives._base import PICTURE
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # of red, green and blue (ITU-R BT.601)
 STRENGTHS = {"mean": lambda gradient: jnp.mean(jnp.abs(gradient)), "std": jnp.std}
@@ -77,14 +76,14 @@ def dream(
     an unknown layer, channel or class, for arguments out of range, and for a photograph whose smallest octave is too
     small for the network.
     """
-    photograph = checked_photograph(model, photograph)
+    photograph = model.check_image(photograph)
     sizes = octave_sizes(model, photograph.shape[:2], octaves, scale)
     mask = _checked_mask(mask, photograph.shape[:2])
     _check_ascent(steps, learning_rate, jitter, smooth, normalize)
     if keep_colors and model.channels != 3:
         raise ValueError(f"colors are of red, green and blue; {model.name} takes images of {model.channels} channels")
     _check_tile(model, tile, overlap)
-    plans = [_plan(model, objective.checked(model), size, tile) for size in sizes]
+    plans = [_plan(model, objective.check(model), size, tile) for size in sizes]
     loop = _loop(model, plans[0].layout, learning_rate, jitter, smooth, normalize, keep_colors, tile, overlap, engine)
     detail = np.zeros((*sizes[0], model.channels), np.float32)
     pictures, scores = [], []
@@ -100,24 +99,6 @@ def dream(
             pictures.append(np.asarray(_shown(state.parameters, base, shown, keep_colors)))
             scores.append(history.value)
     return Dream(pictures[-1], tuple(pictures), np.stack(scores))
-
-
-def guide(model, layer, image):
-    """Towards what another image has: the mean over positions of the largest dot product with any of its positions'
-    values in that layer (the guided dream of Mordvintsev et al. 2015). `image`: (height, width, 3) in [0, 1]."""
-    values = np.asarray(model.activations(checked_photograph(model, image)[None], layer)[layer])
-    examples = values.reshape(-1, values.shape[-1])
-    numbers = lambda model, shapes: (examples,)
-    return of_term(f"guided in {layer}", (layer,), _guided_in(layer), numbers, key=(fingerprint(examples),))
-
-
-@cache
-def _guided_in(layer):
-    def best_matches(values, examples):
-        dots = values[layer].reshape(len(values[layer]), -1, examples.shape[-1]) @ examples.T
-        return jnp.mean(jnp.max(dots, axis=-1), axis=1)
-
-    return best_matches
 
 
 def _plan(model, objective, size, tile):
@@ -198,13 +179,6 @@ def octave_sizes(model, size, octaves, scale):
             f"{size[0]} x {size[1]} is {sizes[0][0]} x {sizes[0][1]}: use fewer octaves or a larger photograph"
         )
     return sizes
-
-
-def checked_photograph(model, photograph):
-    """A float32 array (height, width, channels) in [0, 1], or ValueError."""
-    if np.ndim(photograph) != 3:
-        raise ValueError(f"a photograph has shape (height, width, {model.channels}); found {np.shape(photograph)}")
-    return np.asarray(model.checked(np.asarray(photograph)[None])[0])
 
 
 def _checked_mask(mask, size):

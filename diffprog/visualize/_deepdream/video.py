@@ -14,7 +14,7 @@ from diffprog._util.fingerprint import fingerprint
 from diffprog._util.resumable import ResumableFolder, describe
 from diffprog.images import read_image, save_png, to_bytes
 from diffprog.models import Model
-from diffprog.visualize._deepdream.dream import checked_photograph, dream
+from diffprog.visualize._deepdream.dream import dream
 from diffprog.visualize.objectives._base import Objective
 
 FORMATS = {".gif": "GIF", ".webp": "WEBP"}
@@ -73,7 +73,7 @@ def dream_video(
             "frames must be at least 1, zoom in [0.5, 2] and speed in (0, 50]; "
             f"found frames={frames}, zoom={zoom}, speed={speed}"
         )
-    picture = checked_photograph(model, photograph)
+    picture = model.check_image(photograph)
     manifest = {
         "network": model.name,
         "objective": [(term.name, fingerprint(term.key), weight) for term, weight in objective.weights.items()],

@@ -55,7 +55,7 @@ def _default(model, objective, size):
     own size; there random crops, as in MACO but of frequencies that are free, show whole objects where small motions
     show textures, and a slightly steeper spectrum and a gentle low-pass keep out fine noise. Chosen for
     EfficientNet-Lite0 by `benchmarks.feature_visualization` and by looking."""
-    names = model.checked_layers(sorted(objective.layers - {PICTURE}))
+    names = model.check_layers(sorted(objective.layers - {PICTURE}))
     shapes = [model.layers[model.layer_name(name)] for name in names]
     stride = max((model.size // (shape[0] if len(shape) == 3 else 1) for shape in shapes), default=1)
     if stride >= 32:

@@ -252,7 +252,7 @@ def _objectives(objective, num_images):
 
 def _layers(model, objectives):
     names = sorted(set().union(*(each.layers for each in objectives)) - {PICTURE})
-    return model.checked_layers(names)
+    return model.check_layers(names)
 
 
 def _shapes(model, layers, parameterization, transform):

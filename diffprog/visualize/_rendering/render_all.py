@@ -64,7 +64,7 @@ def render_all(
     paths = {unit: card_path(folder, unit) for unit in objectives}
     if len(set(paths.values())) < len(paths):
         raise ValueError("two units would be kept in the same file; give them names that differ in letters or digits")
-    chosen = {unit: recipe(model, objective.checked(model), name, size) for unit, objective in objectives.items()}
+    chosen = {unit: recipe(model, objective.check(model), name, size) for unit, objective in objectives.items()}
     fingerprints = {
         unit: _fingerprint(model, objectives[unit], name, chosen[unit], seed, steps, options) for unit in objectives
     }

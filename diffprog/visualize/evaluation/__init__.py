@@ -4,6 +4,7 @@ natural = top_activating_crops(model, objective, "my/photographs", size=128)
 print(score(model, objective, rendering, natural, key=key, transform=transform))
 """
 
+from diffprog.visualize.evaluation._dataset_examples import DatasetExamples, top_activating_crops
 from diffprog.visualize.evaluation._picture_metrics import color_distance, high_frequency_share, spectral_slope
 from diffprog.visualize.evaluation._response_metrics import (
     Likeness,
@@ -20,6 +21,7 @@ from diffprog.visualize.evaluation._scores import HEADER, Scores, first_step_at,
 
 __all__ = [
     "HEADER",
+    "DatasetExamples",
     "Likeness",
     "Scores",
     "Transfer",
@@ -35,5 +37,6 @@ __all__ = [
     "score",
     "seed_stability",
     "spectral_slope",
+    "top_activating_crops",
     "transfer",
 ]

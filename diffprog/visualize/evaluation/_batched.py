@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diffprog._util.batches import in_batches
 from diffprog.visualize.objectives._base import PICTURE
 
 BATCH = 16  # images through the network at once: more would cost memory and gain no time on a CPU
@@ -16,7 +17,7 @@ def scorer(model, objectives):
     the same layers. Raises ValueError for an objective that the model lacks or that compares pictures with each other,
     and for unsuitable images.
     """
-    objectives = [each.checked(model) for each in objectives]
+    objectives = [each.check(model) for each in objectives]
     for term in (term for each in objectives for term in each.weights if term.joint):
         raise ValueError(f"{term.name} compares pictures with each other, and so has no score for one: leave it out")
     names = sorted(set().union(*(each.layers for each in objectives)) - {PICTURE})
@@ -31,18 +32,4 @@ def scorer(model, objectives):
         values = model.activations(images, names) if names else {}
         return np.asarray(score({**values, PICTURE: jnp.asarray(images)}))
 
-    return lambda images: in_batches(of_images, images, axis=1)
-
-
-def in_batches(function, images, axis=0, batch=BATCH):
-    """`function` of images, at most `batch` at once, always equally many if more than one batch is needed.
-
-    Its results, arrays or trees of them, are joined along `axis`. A last, shorter batch is filled up with copies, which
-    are dropped again.
-    """
-    if len(images) <= batch:
-        return function(images)
-    filled = np.concatenate([images, np.repeat(images[-1:], -len(images) % batch, 0)])
-    parts = [function(filled[first : first + batch]) for first in range(0, len(filled), batch)]
-    join = lambda *results: np.take(np.concatenate(results, axis), np.arange(len(images)), axis)
-    return jax.tree.map(join, *parts)
+    return lambda images: in_batches(of_images, images, BATCH, axis=1)

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffprog import images as files
-from diffprog.visualize.evaluation._batched import in_batches, scorer
+from diffprog._util.batches import in_batches
+from diffprog.visualize.evaluation._batched import BATCH, scorer
 
 FRESH = 0x5C02E5  # folded into the rendering's key: draws that no step of a rendering has seen
 
@@ -69,7 +70,7 @@ def features(model, images, layers):
     """{layer: (n, channels)}: the layers' values of n images, averaged over all positions."""
     over_positions = lambda value: np.asarray(value).reshape(len(value), -1, value.shape[-1]).mean(axis=1)
     read = lambda batch: jax.tree.map(over_positions, model.activations(batch, layers))
-    found = in_batches(read, np.asarray(images))
+    found = in_batches(read, np.asarray(images), BATCH)
     return {layer: found[layer] for layer in layers}
 
 

@@ -136,7 +136,7 @@ def score(
     activation = float(scorer(model, [objective])(image[None])[0, 0])
     maximum = float(natural.maximum[objective_index])
     crops, of_unit = np.concatenate([top, others]), np.stack([image, *siblings])
-    layers = model.checked_layers(layers) if layers is not None else path_layers(model, objective)
+    layers = model.check_layers(layers) if layers is not None else path_layers(model, objective)
     found, start = responses.features(model, np.concatenate([of_unit, crops]), layers), len(of_unit)
     path = {
         layer: responses.path_similarity(value[0], value[start : start + len(top)], value[start + len(top) :])

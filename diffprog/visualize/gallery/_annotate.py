@@ -13,8 +13,8 @@ from diffprog.models import Model
 from diffprog.visualize.evaluation import score
 from diffprog.visualize.evaluation._dataset_examples import Photographs, top_activating_crops
 from diffprog.visualize.gallery._cards import card_path, read_cards, save_card
+from diffprog.visualize.objectives import class_of
 from diffprog.visualize.objectives._base import Objective
-from diffprog.visualize.objectives._units import class_of
 from diffprog.visualize.transforms import lucid
 
 

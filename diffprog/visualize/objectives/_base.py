@@ -55,9 +55,9 @@ class Objective:
         """The names of the layers that it reads."""
         return frozenset(name for term in self.weights for name in term.layers)
 
-    def checked(self, model):
+    def check(self, model):
         """Itself; ValueError if `model` lacks a layer, a channel or a class that it names. Nothing is computed."""
-        names = model.checked_layers(sorted(self.layers - {PICTURE}))
+        names = model.check_layers(sorted(self.layers - {PICTURE}))
         shapes = {name: model.layers[model.layer_name(name)] for name in names}
         self.measured(model, shapes | {PICTURE: (model.size, model.size, model.channels)})
         return self

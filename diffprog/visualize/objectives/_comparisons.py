@@ -37,6 +37,34 @@ def caricature(model, photograph, layer, cosine_power=1):
     return tensor_direction(layer, model.activations(np.asarray(photograph)[None], layer)[layer][0], cosine_power)
 
 
+def guide(model, layer, image):
+    """Move towards another image: the mean over positions of the largest dot product with any of its positions' values.
+
+    This is the guided dream of Mordvintsev et al. 2015.
+
+    Args:
+      model: The network.
+      layer: Name of a layer.
+      image: Array (height, width, channels) in [0, 1].
+
+    Returns:
+      An `Objective`.
+    """
+    values = np.asarray(model.activations(model.check_image(image)[None], layer)[layer])
+    examples = values.reshape(-1, values.shape[-1])
+    numbers = lambda model, shapes: (examples,)
+    return of_term(f"guided in {layer}", (layer,), _guided_in(layer), numbers, key=(fingerprint(examples),))
+
+
+@cache
+def _guided_in(layer):
+    def best_matches(values, examples):
+        dots = values[layer].reshape(len(values[layer]), -1, examples.shape[-1]) @ examples.T
+        return jnp.mean(jnp.max(dots, axis=-1), axis=1)
+
+    return best_matches
+
+
 def difference(layer, target):
     """The mean square difference from `target` (the shape of one value of the layer; of "image": of a picture).
 

@@ -4,12 +4,13 @@ A transform is called as `transform(key, image)`, image (height, width, c), and 
 tells what becomes of a height and a width. `chain` puts transforms one after the other.
 """
 
-from diffprog.visualize.transforms._compose import Transform, chain, gentle, lucid, still, wide
+from diffprog.visualize.transforms._compose import Chain, Transform, chain, lucid, still
 from diffprog.visualize.transforms._filters import Filter, blend, blur, color_shift, crop, noise, resize
 from diffprog.visualize.transforms._geometric import Affine, flip, jitter, pad, rotate, scale
 
 __all__ = [
     "Affine",
+    "Chain",
     "Filter",
     "Transform",
     "blend",
@@ -18,7 +19,6 @@ __all__ = [
     "color_shift",
     "crop",
     "flip",
-    "gentle",
     "jitter",
     "lucid",
     "noise",
@@ -27,5 +27,4 @@ __all__ = [
     "rotate",
     "scale",
     "still",
-    "wide",
 ]

@@ -49,5 +49,3 @@ def chain(*transforms):
 
 still = chain()
 lucid = chain(pad(12), jitter(8), scale(0.9, 1.1), rotate(10), jitter(4))
-gentle = chain(pad(6), jitter(8), scale(0.95, 1.05), rotate(5), jitter(4))
-wide = chain(pad(10), jitter(20), scale(0.75, 1.25), rotate(15))

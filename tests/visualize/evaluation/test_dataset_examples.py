@@ -3,9 +3,10 @@ import numpy as np
 import pytest
 
 from diffprog import images as files
-from diffprog.visualize import channel, diversity, logit, objective, top_activating_crops
+from diffprog.visualize import channel, logit, objective, top_activating_crops
 from diffprog.visualize.evaluation import _dataset_examples as dataset_examples
-from diffprog.visualize.evaluation._batched import in_batches, scorer
+from diffprog.visualize.evaluation._batched import scorer
+from diffprog.visualize.objectives import diversity
 from tests.visualize import small
 
 MODEL = small.model()
@@ -76,11 +77,6 @@ def test_results_do_not_depend_on_how_images_fall_into_batches(found, photograph
     monkeypatch.setattr(dataset_examples, "BATCH", 5)
     again = top_activating_crops(MODEL, OBJECTIVES, photographs, num_crops=4, scales=(1.0, 0.5))
     np.testing.assert_allclose(again.scores, found.scores, rtol=1e-5, atol=1e-6)
-    images = np.arange(7.0).reshape(7, 1)
-    sizes = []
-    double = lambda batch: sizes.append(len(batch)) or {"twice": 2 * batch}
-    np.testing.assert_array_equal(in_batches(double, images, batch=3)["twice"], 2 * images)
-    assert sizes == [3, 3, 3]
 
 
 def test_a_folder_is_searched_and_what_cannot_be_read_is_named(tmp_path, photographs, found):

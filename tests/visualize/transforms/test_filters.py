@@ -6,7 +6,8 @@ from PIL import Image
 from scipy import ndimage
 
 from diffprog.optimize import value_and_grad
-from diffprog.visualize import blend, blur, chain, color_shift, crop, flip, fourier, jitter, noise, pad, resize, scale
+from diffprog.visualize import fourier
+from diffprog.visualize.transforms import blend, blur, chain, color_shift, crop, flip, jitter, noise, pad, resize, scale
 from diffprog.visualize.transforms._filters import window
 
 IMAGE = np.random.default_rng(0).uniform(size=(20, 24, 3)).astype(np.float32)

@@ -15,11 +15,11 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from diffprog.visualize._activations.atlas import activations_of
-from diffprog.visualize._deepdream.dream import checked_photograph
+from diffprog._util.batches import by_shape
 from diffprog.visualize.objectives._base import PICTURE, Objective
 from diffprog.visualize.objectives._units import direction
 
+BATCH_SIZE = 16  # images of one size that go through the network at a time
 SHRINKAGE = 0.2  # of the covariance towards a multiple of the identity: there are fewer images than channels
 
 
@@ -36,7 +36,7 @@ def facet(model, layer, positives, negatives):
     It is a linear probe of the mean over positions (Fisher's discriminant with shrinkage), which gives +1 to the mean
     of the positives and -1 to that of the negatives. Images are arrays (height, width, 3) in [0, 1], of any sizes.
     """
-    (layer,) = model.checked_layers([layer])
+    (layer,) = model.check_layers([layer])
     weights, bias = probe(pooled(model, positives, layer), pooled(model, negatives, layer))
     return direction(layer, weights) + bias
 
@@ -48,8 +48,8 @@ def facets(model, objective, images, layer, num_facets, *, key, top=None):
     given) are clustered by their values in a lower `layer`, averaged over positions and of length one (k-means), and
     each cluster is told from the others by a `facet`.
     """
-    (layer,) = model.checked_layers([layer])
-    objective = objective.checked(model)
+    (layer,) = model.check_layers([layer])
+    objective = objective.check(model)
     best = np.argsort(-scores(model, objective, images), kind="stable")[:top]
     if not 2 <= num_facets <= len(best):
         raise ValueError(f"a number of facets is from 2 to the number of images, here {len(best)}; found {num_facets}")
@@ -72,18 +72,20 @@ def scores(model, objective, images):
     found = np.zeros(len(images))
     names = sorted(objective.layers - {PICTURE})
     for number, image in enumerate(images):
-        image = checked_photograph(model, image)[None]
+        image = model.check_image(image)[None]
         values = model.activations(image, names) | {PICTURE: image}
         found[number] = float(objective.score(model, values)[0])
     return found
 
 
 def pooled(model, images, layer):
-    """The values of a layer averaged over positions, (n, channels)."""
+    """Average a layer's values over positions, (n, channels)."""
     if not len(images):
         raise ValueError("a facet needs images on both sides; found none on one")
-    values = dict(activations_of(model, images, layer))
-    return np.stack([values[number].reshape(-1, values[number].shape[-1]).mean(axis=0) for number in sorted(values)])
+    over_positions = lambda values: np.asarray(values).reshape(len(values), -1, values.shape[-1]).mean(axis=1)
+    read = lambda batch: over_positions(model.activations(batch, layer)[layer])
+    means = dict(by_shape(read, [model.check_image(image) for image in images], BATCH_SIZE))
+    return np.stack([means[index] for index in range(len(images))])
 
 
 def probe(positives, negatives):

@@ -1,12 +1,14 @@
-"""Eight pictures on eight devices: `python -m tests.visualize.many_devices FILE`."""
+"""Eight pictures on eight devices: `python -m tests.visualize.rendering.many_devices FILE`."""
 
 import sys
 
 import jax
 import numpy as np
 
-from diffprog.visualize import chain, channel, diversity, fourier, jitter, logit, pad, render
+from diffprog.visualize import channel, fourier, logit, render
 from diffprog.visualize._rendering.sharding import spread
+from diffprog.visualize.objectives import diversity
+from diffprog.visualize.transforms import chain, jitter, pad
 from tests.visualize import small
 
 

@@ -6,8 +6,9 @@ from jax import lax
 
 from diffprog.models import Model
 from diffprog.visualize import channel, layer, objective
-from diffprog.visualize._deepdream.dream import _loop, blurred, dream, guide, octave_sizes, resized
+from diffprog.visualize._deepdream.dream import _loop, blurred, dream, octave_sizes, resized
 from diffprog.visualize._deepdream.tiles import tiled, windows
+from diffprog.visualize.objectives import guide
 
 RANDOM = np.random.default_rng(0)
 KEY = jax.random.key(0)

@@ -5,20 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import special
 
-from diffprog.visualize import (
-    channel,
-    cosine,
-    direction,
-    direction_at,
-    interpolate,
-    layer,
-    log_probability,
-    logit,
-    neuron,
-    objective,
-    total_variation,
-)
-from diffprog.visualize.objectives._units import class_of
+from diffprog.visualize import channel, layer, logit, neuron, objective
+from diffprog.visualize.objectives import class_of, cosine, direction, direction_at, interpolate, log_probability
+from diffprog.visualize.penalties import total_variation
 from tests.visualize import small
 
 MODEL = small.model()
@@ -123,7 +112,7 @@ def test_what_is_no_objective_is_not_added():
 )
 def test_names_that_the_model_lacks_are_refused(objective, message):
     with pytest.raises(ValueError, match=message):
-        objective.checked(MODEL)
+        objective.check(MODEL)
 
 
 def test_interpolation_goes_from_one_to_the_other():

@@ -2,7 +2,8 @@ import jax
 import numpy as np
 import pytest
 
-from diffprog.visualize import COLORS, colors_of, fourier, pixels
+from diffprog.visualize import fourier, pixels
+from diffprog.visualize.parameterizations import COLORS, colors_of
 
 RANDOM = np.random.default_rng(0)
 MIXING = RANDOM.normal(size=(5, 5)).astype(np.float32)  # of five channels

@@ -6,16 +6,15 @@ import pytest
 
 from diffprog.images import save_png
 from diffprog.optimize import value_and_grad
-from diffprog.visualize import (
+from diffprog.visualize import fourier, pixels
+from diffprog.visualize.parameterizations import (
     COLORS,
     alpha,
     covariance_of,
     cppn,
-    fourier,
     maco,
     masked,
     natural,
-    pixels,
     pyramid,
     shared,
     slope_of,

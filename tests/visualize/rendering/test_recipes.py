@@ -2,8 +2,8 @@ import jax
 import numpy as np
 import pytest
 
-from diffprog.visualize import accentuate, channel, fourier, logit, recipe, render, still
-from diffprog.visualize.transforms import lucid
+from diffprog.visualize import accentuate, channel, fourier, logit, recipe, render
+from diffprog.visualize.transforms import lucid, still
 from tests.visualize import small
 
 MODEL = small.model()

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from diffprog.visualize import channel, render
-from diffprog.visualize._activations.facets import SHRINKAGE, facet, facets, k_means, probe
+from diffprog.visualize.objectives._facets import SHRINKAGE, facet, facets, k_means, probe
 from diffprog.visualize.parameterizations import pixels
 from diffprog.visualize.transforms import still
 from tests.visualize import small

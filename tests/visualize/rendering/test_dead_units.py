@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from diffprog.optimize import ENGINES, value_and_grad
-from diffprog.visualize import channel, l2, pixels, render, still
+from diffprog.visualize import channel, pixels, render
 from diffprog.visualize._rendering.dead_units import reviving
+from diffprog.visualize.penalties import l2
+from diffprog.visualize.transforms import still
 from tests.visualize import small
 
 MODEL = small.model()

@@ -9,25 +9,15 @@ import pytest
 
 from diffprog import models
 from diffprog.optimize import ENGINES, value_and_grad
-from diffprog.visualize import (
-    chain,
-    channel,
-    difference,
-    direction,
-    fourier,
-    layer,
-    logit,
-    objective,
-    pixels,
-    recipe,
-    render,
-    total_variation,
-)
+from diffprog.visualize import channel, fourier, layer, logit, objective, pixels, recipe, render
 from diffprog.visualize._rendering import render as rendering
 from diffprog.visualize._rendering.dead_units import reviving
 from diffprog.visualize._rendering.program import program
-from diffprog.visualize.transforms import jitter, lucid, pad, rotate, still, wide
-from tests.visualize import many_devices, small
+from diffprog.visualize.objectives import difference, direction
+from diffprog.visualize.penalties import total_variation
+from diffprog.visualize.transforms import chain, jitter, lucid, pad, rotate, scale, still
+from tests.visualize import small
+from tests.visualize.rendering import many_devices
 
 MODEL = small.model()
 KEY = jax.random.key(0)
@@ -154,7 +144,9 @@ def test_eight_devices_draw_the_same_pictures(tmp_path):
     """In a process of its own: the number of virtual devices is fixed when JAX starts."""
     path = tmp_path / "pictures.npy"
     environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
-    subprocess.run([sys.executable, "-m", "tests.visualize.many_devices", str(path)], env=environment, check=True)
+    subprocess.run(
+        [sys.executable, "-m", "tests.visualize.rendering.many_devices", str(path)], env=environment, check=True
+    )
     np.testing.assert_allclose(np.load(path), many_devices.pictures(), atol=1e-5)
 
 
@@ -208,10 +200,9 @@ def test_a_dead_unit_of_the_real_network_is_revived(network):
 
 def test_a_texture_unit_of_the_real_network(network):
     """Fifty steps take it far beyond what noise does, and a second run repeats the bits."""
-    target = channel("blocks.5", 11)
-    drawn, again = (
-        render(network, target, key=KEY, parameterization=fourier(64), transform=wide, steps=50) for _ in range(2)
-    )
+    target, wide = channel("blocks.5", 11), chain(pad(10), jitter(20), scale(0.75, 1.25), rotate(15))
+    options = dict(key=KEY, parameterization=fourier(64), transform=wide, steps=50)
+    drawn, again = (render(network, target, **options) for _ in range(2))
     np.testing.assert_array_equal(drawn.images, again.images)
     noise = np.random.default_rng(0).uniform(size=(1, 64, 64, 3)).astype(np.float32)
     measured = lambda images: np.asarray(network.activations(images, "blocks.5")["blocks.5"])[..., 11].mean()

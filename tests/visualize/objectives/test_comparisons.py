@@ -3,19 +3,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffprog.visualize import (
+from diffprog.visualize import channel, fourier, pixels, render
+from diffprog.visualize.objectives import (
     alignment,
     caricature,
-    channel,
     difference,
     diversity,
-    fourier,
-    pixels,
-    render,
-    still,
     style_difference,
     tensor_direction,
 )
+from diffprog.visualize.transforms import still
 from tests.visualize import small
 
 MODEL = small.model()
@@ -124,6 +121,6 @@ def test_targets_that_do_not_fit_are_refused():
         (style_difference("units", TARGET[0, 0]), r"positions of 4 channels; found shape \(4,\)"),
     ):
         with pytest.raises(ValueError, match=message):
-            objective.checked(MODEL)
+            objective.check(MODEL)
     with pytest.raises(ValueError, match="needs an array of finite numbers"):
         difference("units", TARGET * np.nan)
