@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.typing import ArrayLike
 
 from diffprog.fit._digits import Examples
 from diffprog.optimize import Descent
@@ -30,7 +31,7 @@ class Fit(NamedTuple):
 
 
 def fit(
-    apply: Callable[[Any, jax.Array], jax.Array],
+    apply: Callable[[Any, Any], jax.Array],
     parameters: Any,
     train: Examples,
     test: Examples,
@@ -75,7 +76,7 @@ def fit(
 
     def objective(parameters, step):
         inputs, labels, order = step.data
-        indices = jax.lax.dynamic_slice_in_dim(order, step.index * batch_size, batch_size)
+        indices = jax.lax.dynamic_slice_in_dim(order, step.num_steps * batch_size, batch_size)
         batch = inputs[indices]
         if perturb:
             batch = perturb(apply, jax.lax.stop_gradient(parameters), batch, labels[indices], step.key)
@@ -122,7 +123,7 @@ def visiting_order(key: jax.Array, num_examples: int, epochs: int) -> jax.Array:
     return jax.vmap(lambda key: jax.random.permutation(key, num_examples))(keys).reshape(-1)
 
 
-def mean_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+def mean_cross_entropy(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
     """Compute the mean of -log softmax(logits)[label] over the examples.
 
     Args:
@@ -135,7 +136,7 @@ def mean_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
 
-def accuracy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+def accuracy(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
     """Compute the fraction of examples whose label has the largest logit.
 
     Args:

@@ -5,8 +5,8 @@
     state, history = loop.run(state, max_steps=256, progress="rendering")
 
 `objective(parameters, step)` is a pure function to a scalar. `step` carries everything that is new in a turn of the
-loop: its index, its random key and the caller's data. So full batch, mini-batch and single-example training
-(`step.data` and `step.index`), an image under random transforms (`step.key`), and projected descent (`project`,
+loop: its number, its random key and the caller's data. So full batch, mini-batch and single-example training
+(`step.data` and `step.num_steps`), an image under random transforms (`step.key`), and projected descent (`project`,
 `track`) are one loop.
 """
 
@@ -30,12 +30,12 @@ class Step(NamedTuple):
     """What a turn of the loop gives to the objective and to the projection.
 
     Attributes:
-      index: int32, counted from 0 over the whole descent, resumed or not.
-      key: the state's key folded with `index`; None without one.
+      num_steps: int32, steps taken before this one in the whole descent, resumed or not.
+      key: the state's key folded with `num_steps`; None without one.
       data: the `data` of `Descent.run`, which stays equal from step to step.
     """
 
-    index: jax.Array
+    num_steps: jax.Array
     key: jax.Array | None
     data: Any
 

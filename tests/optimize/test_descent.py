@@ -17,7 +17,7 @@ def bowl(parameters, step):
 def noisy_bowl(parameters, step):
     noise = jax.random.normal(step.key, parameters["point"].shape)
     value = bowl(parameters["point"] - step.data + 0.1 * noise, step) + 0.1 * parameters["offset"] ** 2
-    return value, {"point": parameters["point"], "number": step.index}
+    return value, {"point": parameters["point"], "number": step.num_steps}
 
 
 def noisy_loop(**options):
@@ -104,7 +104,7 @@ def test_projection_sees_the_step_and_holds_after_each_update():
         optax.sgd(1.0),
         has_aux=True,
         engine="jax",
-        project=lambda p, step: jnp.maximum(p, step.data - step.index),
+        project=lambda p, step: jnp.maximum(p, step.data - step.num_steps),
     )
     state, history = loop.run(loop.init(jnp.array([10.0])), 4, data=9.5)
     np.testing.assert_array_equal(history.aux[:, 0], [10.0, 9.5, 8.5, 7.5])  # down by 1, but not below 9.5 - number
