@@ -9,8 +9,8 @@ import argparse
 import time
 
 from diffprog.graph._draw import dot, html, svg, text
-from diffprog.graph._draw.grouping import outline
-from diffprog.graph._draw.layering import _crossings, arrangements
+from diffprog.graph._draw.grouping import group_tree
+from diffprog.graph._draw.layering import arrangements, count_crossings
 from diffprog.graph._draw.layout import lay_out
 from tests.graph.draw.synthetic import chain_rows, loop_rows, random_rows, recording
 
@@ -37,7 +37,7 @@ def main(argv=None):
     print(f"{'graph':<20}{'nodes':>6}{'edges':>7}{'layout s':>10}{columns}  crossings")
     for name, rows in GRAPHS.items():
         r = recording(rows(options.nodes))
-        tree = outline(r.nodes)
+        tree = group_tree(r.nodes)
 
         def whole(r=r, tree=tree):
             arranged = arrangements(tree, r.nodes)
@@ -48,9 +48,9 @@ def main(argv=None):
         crossings = 0
         for one in arranged.values():
             for layer in one.layers:
-                for position, spot in enumerate(layer):
-                    spot.position = position
-            crossings += _crossings(one.layers)
+                for position, vertex in enumerate(layer):
+                    vertex.position = position
+            crossings += count_crossings(one.layers)
         written = [timed(write, r, open="*", everything=True)[0] for write in (svg, html, text)]
         written.append(timed(dot, r, everything=True)[0])
         edges = sum(len(node.incoming) for node in r.nodes)

@@ -1,4 +1,4 @@
-"""What drawings ask of a recording's numbers, each computed once: sizes of gradients, marks, steps of the scale."""
+"""What drawings say about nodes and edges: sizes of gradients, marks, steps of the scale; each is computed once."""
 
 import math
 from functools import cached_property
@@ -22,21 +22,22 @@ MEANINGS = {
 
 
 def norm(gradient) -> float | None:
-    """Euclidean length; NaN if some of it is not finite; None of None and of what has no numbers."""
+    """Measure the Euclidean length: NaN if some element is not finite, None for None and for what has no numbers."""
     summary = summarize(gradient)
     if summary is None:
         return None
     return math.nan if summary.nonfinite else summary.norm
 
 
-class Facts:
-    """Of one recording, as it was when this was made.
+class Annotations:
+    """The annotations of a recording as it is now.
 
     Attributes:
+      differentiated: whether there are gradients.
+      outputs: the nodes that made the output.
       mark: each node's mark.
       size: Euclidean length of each node's gradient, all results together; None without one.
-      edge_size: of the gradient that came through each edge.
-      scale: from the smallest to the largest of all these; None before `backward`.
+      edge_size: Euclidean length of the gradient that came through each edge; None without one.
     """
 
     def __init__(self, recording):
@@ -50,29 +51,34 @@ class Facts:
 
     @cached_property
     def scale(self) -> Scale | None:
+        """The scale from the smallest to the largest size; None before `backward`."""
         return scale_of([*self.size.values(), *self.edge_size.values()])
 
     def mark_of(self, item: Node | Group) -> str:
-        """A node's mark; of a group, the gravest of its nodes' marks."""
+        """Return a node's mark; for a group, the gravest of its nodes' marks."""
         return self.mark[item] if isinstance(item, Node) else self._of(item)[0]
 
     def badge_of(self, item: Node | Group) -> str:
-        """What a box says of its mark; of a group, also how many of its nodes have it."""
+        """Return what a box says of its mark; for a group, with the number of its nodes that have it."""
         if isinstance(item, Node):
             return BADGES.get(self.mark[item], "")
         mark, count, _ = self._of(item)
         return f"{count}\N{MULTIPLICATION SIGN} {BADGES[mark]}" if mark else ""
 
     def size_of(self, item: Node | Group) -> float | None:
-        """Length of a node's gradient; of a group, the largest that is finite, NaN if none is."""
+        """Return the length of a node's gradient; for a group, the largest finite one, NaN if none is finite."""
         return self.size[item] if isinstance(item, Node) else self._of(item)[2]
 
     def step_of(self, item: Node | Group) -> int | None:
+        """Return the step of the scale of a node's or group's gradient."""
         return self.scale.step(self.size_of(item)) if self.scale else None
 
     def edge_mark(self, edge: Edge) -> str:
-        """What a line shows: "nan", "zero", "unused" and "" as `Node.mark`; "blocked" where a gradient that could have
-        passed is cut, "constant" where there is nothing to differentiate."""
+        """Return what a line shows.
+
+        "nan", "zero", "unused" and "" are as in `Node.mark`; "blocked" is a line at which a gradient is cut, "constant"
+        one where there is nothing to differentiate.
+        """
         if not edge.live:
             return "blocked" if "blocked" in (edge.source.status, edge.target.status) else "constant"
         if not self.differentiated:
@@ -83,7 +89,7 @@ class Facts:
         return "nan" if math.isnan(size) else "zero" if size == 0 else ""
 
     def strongest(self, edges: list[Edge]) -> tuple[str, float | None]:
-        """Mark and size of a line that carries several edges: the first in `MARKS`, the largest gradient."""
+        """Return mark and size of a line that carries several edges: the first in `MARKS`, the largest gradient."""
         mark = min(map(self.edge_mark, edges), key=MARKS.index)
         return mark, _largest([self.edge_size[edge] for edge in edges])
 

@@ -1,10 +1,15 @@
 """A recording in Graphviz's language, for those who have it: clusters by path."""
 
-from diffprog.graph._draw.annotations import MEANINGS, Facts
+from typing import TYPE_CHECKING
+
+from diffprog.graph._draw.annotations import MEANINGS, Annotations
 from diffprog.graph._draw.figures import label
-from diffprog.graph._draw.grouping import Group, outline, shown
+from diffprog.graph._draw.grouping import Group, group_tree, shown
 from diffprog.graph._draw.scale import STEPS
 from diffprog.graph._recording.nodes import Edge, Node
+
+if TYPE_CHECKING:
+    from diffprog.graph._recording.recording import Recording
 
 COLORS = ("#b4c1d3", "#94abce", "#6e92c6", "#4a79bb", "#315fa5", "#204684", "#122d5c")
 MARKED = {
@@ -16,11 +21,19 @@ MARKED = {
 }
 
 
-def dot(recording, everything: bool = False) -> str:
-    """The recording as Graphviz text; `everything` as in `svg`. A node's name is "n" and its index."""
+def dot(recording: "Recording", everything: bool = False) -> str:
+    """Write a recording in Graphviz's language.
+
+    Args:
+      recording: a `Recording`, before or after `backward`.
+      everything: whether to draw plain numbers that the program used, and operations whose results go nowhere.
+
+    Returns:
+      The text of a file for `dot`; a node's name is "n" and its index.
+    """
     nodes = shown(recording, everything)
-    tree = outline(nodes)
-    facts = Facts(recording)
+    tree = group_tree(nodes)
+    annotations = Annotations(recording)
     drawn = set(nodes)
     lines = [
         f"digraph {_quoted(recording.function)} {{",
@@ -36,32 +49,32 @@ def dot(recording, everything: bool = False) -> str:
             lines.append(f"  subgraph {_quoted(f'cluster_{item.index}')} {{ label={_quoted(item.path)};")
             stack += [None, *reversed(item.children)]
         else:
-            lines.append(f"  {_node(item, facts)}")
+            lines.append(f"  {_node(item, annotations)}")
     for edge in (edge for node in nodes for edge in node.incoming if edge.source in drawn):
-        lines.append(f"  n{edge.source.index} -> n{edge.target.index} [{_line(edge, facts)}];")
+        lines.append(f"  n{edge.source.index} -> n{edge.target.index} [{_line(edge, annotations)}];")
     return "\n".join([*lines, "}"]) + "\n"
 
 
-def _node(node: Node, facts: Facts) -> str:
+def _node(node: Node, annotations: Annotations) -> str:
     said = label(node)
-    text = "\n".join(filter(None, [f"{said.name} {said.type}".strip(), *said.lines, facts.badge_of(node)]))
+    text = "\n".join(filter(None, [f"{said.name} {said.type}".strip(), *said.lines, annotations.badge_of(node)]))
     look = {"nan": ' fillcolor="#fde7ee" color="#c4114f" penwidth=2', "blocked": ' style="rounded,filled,dashed"'}.get(
-        facts.mark[node], ""
+        annotations.mark[node], ""
     )
     if node.primitive == "input":
-        look += ' fillcolor="#e8f1fb"' if facts.mark[node] != "nan" else ""
-    elif node in facts.outputs:
+        look += ' fillcolor="#e8f1fb"' if annotations.mark[node] != "nan" else ""
+    elif node in annotations.outputs:
         look += " peripheries=2"
     where = " ".join(filter(None, [node.path, str(node.source or "")]))
     return f"n{node.index} [label={_quoted(text)}{look} tooltip={_quoted(where)}];"
 
 
-def _line(edge: Edge, facts: Facts) -> str:
-    mark = facts.edge_mark(edge)
+def _line(edge: Edge, annotations: Annotations) -> str:
+    mark = annotations.edge_mark(edge)
     if mark:
         return f"{MARKED[mark]} tooltip={_quoted(MEANINGS[mark])}"
-    size = facts.edge_size[edge]
-    step = facts.scale.step(size) if facts.scale else None
+    size = annotations.edge_size[edge]
+    step = annotations.scale.step(size) if annotations.scale else None
     if step is None:
         return ""
     return f'color="{COLORS[step]}" penwidth={1 + 4 * step / (STEPS - 1):.1f} tooltip="|gradient| {size:.4g}"'

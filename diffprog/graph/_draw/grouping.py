@@ -1,7 +1,7 @@
-"""A recording's nodes folded by path into a tree of groups: modules, scopes, loops and their iterations.
+"""Fold a recording's nodes by path into a tree of groups: modules, scopes, loops and their iterations.
 
-The tree is such that a layered drawing exists: no cycle runs between the members of a group. A module that is called
-twice, with something in between, is therefore two groups.
+No cycle runs between the members of a group, so a layered drawing exists. A module that is called twice, with something
+in between, is therefore two groups.
 """
 
 import difflib
@@ -12,12 +12,13 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from diffprog._util.walk import walk
 from diffprog.graph._recording.nodes import Node
 from diffprog.graph._selection.selectors import pattern
 
-BUDGET = 40  # boxes that a reader still takes in at once
-GIVEN = ("input", "constant")  # what no operation made
-CROWD = 3 * BUDGET  # members of one group that are too many
+BUDGET = 40  # boxes that a reader takes in at once
+NOT_COMPUTED = ("input", "constant")  # what no operation made
+MAX_MEMBERS = 3 * BUDGET  # members of one group that are too many
 
 _INDEXED = re.compile(r"(.+?)(?:\[\d+\]|\.\d+)$")  # "scan[3]", "blocks.3"
 
@@ -27,12 +28,12 @@ class Group:
     """Nodes under one part of a path.
 
     Attributes:
-      index: its position in `Outline.groups`, outer before inner; 0 is the whole recording.
-      name: the last part of the path; a later call of the same module is "Dense_0 (2)".
-      path: all of it.
-      parent: None for the whole.
-      children: groups and nodes, in the order in which they began to run.
-      size: how many nodes are inside, at any depth.
+      index: its position in `GroupTree.groups`, outer before inner; 0 is the whole recording.
+      name: the last part of its path; a later call of the same module is "Dense_0 (2)".
+      path: its modules and scopes, the outermost first.
+      parent: the group around it; None for the whole recording.
+      children: its members, groups and nodes, in the order in which they began to run.
+      size: number of nodes inside, at any depth.
     """
 
     index: int
@@ -46,46 +47,50 @@ class Group:
         self.depth = 0 if self.parent is None else self.parent.depth + 1
 
     def above(self) -> list["Group"]:
-        """Itself and the groups around it, the whole last."""
-        group, found = self, []
-        while group is not None:
-            found.append(group)
-            group = group.parent
-        return found
+        """List the group and those around it, the whole recording last."""
+        return list(walk([self], lambda group: [group.parent] if group.parent is not None else []))
 
     def nodes(self) -> Iterable[Node]:
-        stack = [self]
-        while stack:
-            item = stack.pop()
-            if isinstance(item, Group):
-                stack.extend(reversed(item.children))
-            else:
-                yield item
+        """List the nodes inside, at any depth."""
+        items: Iterable[Group | Node] = walk([self], _members)
+        return (item for item in items if isinstance(item, Node))
 
     def __repr__(self):
         return f"<group {self.path or 'all'}: {self.size} nodes>"
 
 
+def _members(item: "Group | Node") -> list:
+    return item.children if isinstance(item, Group) else []
+
+
 @dataclass(eq=False)
-class Outline:
-    """The tree. `home` says in which group a node is, by the node's index."""
+class GroupTree:
+    """A tree of groups.
+
+    Attributes:
+      groups: all of them, outer before inner; the first is the whole recording.
+      group_of: the innermost group around each node, by the node's index.
+    """
 
     groups: list[Group]
-    home: dict[int, Group]
+    group_of: dict[int, Group]
 
     @property
     def root(self) -> Group:
+        """The whole recording."""
         return self.groups[0]
 
     def opened(self, open=None, budget: int = BUDGET) -> set[Group]:
-        """The groups whose members are drawn.
+        """Choose the groups whose members are drawn; those around an opened group are open too.
 
         Args:
-          open: None for as many, from the outside in, as leave about `budget` boxes; a depth (0 opens nothing but the
-            whole); a glob for paths as in `select` ("MLP/*"; "*" for
-            all), or several. The groups around an opened one are open too.
+          open: which to open. None opens as many, from the outside in, as leave about `budget` boxes; an integer those
+            up to a depth (0 is the whole alone); text those whose paths a glob matches ("MLP/*"; "*" for all), and a
+            list of texts those of several globs.
+          budget: about how many boxes to draw if `open` is None.
 
-        Raises ValueError for a glob that matches no group.
+        Raises:
+          ValueError: a glob matches no group.
         """
         if open is None:
             return self._affordable(budget)
@@ -94,14 +99,14 @@ class Outline:
         opened = {self.root}
         for glob in [open] if isinstance(open, str) else open:
             fits = pattern(glob)
-            found = [g for g in self.groups if fits(g.path)]
-            if not found:
+            matching = [g for g in self.groups if fits(g.path)]
+            if not matching:
                 raise ValueError(self._no_group(glob))
-            opened.update(g for group in found for g in group.above())
+            opened.update(g for group in matching for g in group.above())
         return opened
 
     def _affordable(self, budget: int) -> set[Group]:
-        """Level by level: one sibling open beside another that is not would seem to mean something."""
+        """Open groups level by level: one sibling open beside a closed one would seem to mean something."""
         opened, boxes, level = {self.root}, len(self.root.children), [self.root]
         while level := [child for group in level for child in group.children if isinstance(child, Group)]:
             grown = boxes + sum(len(group.children) - 1 for group in level)
@@ -118,32 +123,35 @@ class Outline:
         return f"open={glob!r} matches no group of nodes; {there}"
 
 
-def outline(nodes: list[Node]) -> Outline:
-    """The tree of groups of `nodes`, which are all of a recording or those to draw of it (`shown`)."""
+def group_tree(nodes: list[Node]) -> GroupTree:
+    """Fold nodes, all of a recording or those `shown`, into a tree."""
     root = Group(0, "", "", None)
     builder = _Builder([root], dict.fromkeys((node.index for node in nodes), root))
     paths, waiting = _paths(nodes), defaultdict(list)
     for node in nodes:
         users = [edge.target.index for edge in node.outgoing if edge.target.index in paths]
-        if node.primitive in GIVEN and users:
+        if node.primitive in NOT_COMPUTED and users:
             waiting[min(users)].append(node)
-    late = {node for given in waiting.values() for node in given}
+    late = {node for sources in waiting.values() for node in sources}
     for node in nodes:
         if node not in late:
             builder.add(node, paths[node.index])
-        for given in waiting[node.index]:
-            builder.add_beside(given, paths[given.index], node)
-    _lift_lonely(builder)
-    for group in [g for g in builder.groups if len(g.children) > CROWD]:
+        for source in waiting[node.index]:
+            builder.add_beside(source, paths[source.index], node)
+    _replace_single_members(builder)
+    for group in [g for g in builder.groups if len(g.children) > MAX_MEMBERS]:
         _divide(builder, group)
     return _finished(builder)
 
 
 def shown(recording, everything: bool = False) -> list[Node]:
-    """The nodes that a reader wants to see: without numbers that nobody gave and operations whose results go nowhere.
+    """List the nodes that a reader wants to see.
+
+    Left out are numbers that no one passed in, and operations whose results go nowhere.
 
     Args:
-      everything: leave nothing out.
+      recording: the `Recording`.
+      everything: whether to leave nothing out.
     """
     if everything:
         return list(recording.nodes)
@@ -162,22 +170,22 @@ def shown(recording, everything: bool = False) -> list[Node]:
 
 
 def parts(path: str) -> tuple[str, ...]:
-    """The parts of a path, each "scan[3]" or "blocks.3" inside a part "scan" or "blocks" of its own."""
-    found = []
+    """Split a path; "scan[3]" or "blocks.3" stands inside a part "scan" or "blocks" of its own."""
+    split: list[str] = []
     for part in filter(None, path.split("/")):
         indexed = _INDEXED.match(part)
-        found.extend([indexed.group(1), part] if indexed else [part])
-    return tuple(found)
+        split.extend([indexed.group(1), part] if indexed else [part])
+    return tuple(split)
 
 
 def _paths(nodes: list[Node]) -> dict[int, tuple[str, ...]]:
-    """Where each node is drawn, by its index: at its path, but an input or constant beside what uses it."""
-    found = {node.index: parts(node.path) for node in nodes}
+    """Say where each node is drawn, by its index: at its path, but an input or constant beside what uses it."""
+    paths = {node.index: parts(node.path) for node in nodes}
     for node in nodes:
-        users = [found[edge.target.index] for edge in node.outgoing if edge.target.index in found]
-        if node.primitive in GIVEN and users:
-            found[node.index] = _common(users)
-    return found
+        users = [paths[edge.target.index] for edge in node.outgoing if edge.target.index in paths]
+        if node.primitive in NOT_COMPUTED and users:
+            paths[node.index] = _common(users)
+    return paths
 
 
 def _common(paths: list[tuple[str, ...]]) -> tuple[str, ...]:
@@ -188,12 +196,19 @@ def _common(paths: list[tuple[str, ...]]) -> tuple[str, ...]:
 
 @dataclass
 class _Builder:
-    """The groups so far. `after` has, per member of a group, the members that use its results directly."""
+    """The groups so far.
+
+    Attributes:
+      groups, group_of: as in a `GroupTree`.
+      after: per member of a group the members that use its results directly.
+      latest: per (parent, name) the group that was opened last, and how many there are.
+      placed: indices of the nodes that have a group.
+    """
 
     groups: list[Group]
-    home: dict[int, Group]
+    group_of: dict[int, Group]
     after: dict = field(default_factory=lambda: defaultdict(set))
-    latest: dict = field(default_factory=dict)  # (parent, name) -> (the group that was opened last, how many there are)
+    latest: dict = field(default_factory=dict)
     placed: set = field(default_factory=set)
 
     def add(self, node: Node, path: tuple[str, ...]):
@@ -207,7 +222,7 @@ class _Builder:
         self._place(node, group)
 
     def add_beside(self, node: Node, path: tuple[str, ...], user: Node):
-        """An input or constant, before its first user, which has just been added; `path` is around that too."""
+        """Add an input or constant before its first user, which has just been added; `path` is around that too."""
         group = self._group(path, [])
         member = self.member(group, user)
         self.after[node].add(member)
@@ -221,7 +236,7 @@ class _Builder:
         return group
 
     def _place(self, node: Node, group: Group):
-        self.home[node.index] = group
+        self.group_of[node.index] = group
         self.placed.add(node.index)
 
     def _enter(self, parent: Group, part: str, sources) -> Group:
@@ -241,33 +256,24 @@ class _Builder:
         return group
 
     def member(self, group: Group, node: Node):
-        """The member of `group` that the node is, or is in; None if it is outside."""
-        member, home = node, self.home[node.index]
-        while home is not None and home is not group:
-            member, home = home, home.parent
-        return member if home is group else None
+        """Find the member of `group` that the node is, or is in; None if it is outside."""
+        member: Group | Node | None = node
+        around: Group | None = self.group_of[node.index]
+        while around is not None and around is not group:
+            member, around = around, around.parent
+        return member if around is group else None
 
     def uses(self, node: Node):
-        return [edge for edge in node.outgoing if edge.target.index in self.home]
+        return [edge for edge in node.outgoing if edge.target.index in self.group_of]
 
     def _reaches(self, start, goals: set) -> bool:
-        if not goals:
-            return False
-        seen, stack = {start}, [start]
-        while stack:
-            for member in self.after[stack.pop()]:
-                if member in goals:
-                    return True
-                if member not in seen:
-                    seen.add(member)
-                    stack.append(member)
-        return False
+        return bool(goals) and any(member in goals for member in walk([start], self.after.__getitem__))
 
 
-def _lift_lonely(builder: _Builder):
-    """A group of a single member says nothing that the member does not: it goes, from the inside out."""
+def _replace_single_members(builder: _Builder):
+    """Replace groups of a single member by that member, from the inside out."""
     for group in reversed(builder.groups[1:]):
-        if len(group.children) == 1:
+        if len(group.children) == 1 and group.parent is not None:
             (child,) = group.children
             siblings = group.parent.children
             siblings[siblings.index(group)] = child
@@ -277,12 +283,12 @@ def _lift_lonely(builder: _Builder):
                 name = re.sub(r" \(\d+\)$", "", group.name)
                 child.name = child.name if child.name.startswith(name) else f"{group.name}/{child.name}"
             else:
-                builder.home[child.index] = group.parent
+                builder.group_of[child.index] = group.parent
             group.children = []
 
 
 def _divide(builder: _Builder, group: Group):
-    """A crowd that no path divides is divided into stretches of the run, again if need be."""
+    """Divide a group of too many members into stretches of the run, again if need be."""
     members = _in_order(builder, group)
     length = max(-(-len(members) // BUDGET), round(len(members) ** 0.5))
     group.children = []
@@ -297,8 +303,8 @@ def _divide(builder: _Builder, group: Group):
             if isinstance(member, Group):
                 member.parent = part
             else:
-                builder.home[member.index] = part
-        if len(stretch) > CROWD:
+                builder.group_of[member.index] = part
+        if len(stretch) > MAX_MEMBERS:
             _divide(builder, part)
 
 
@@ -307,7 +313,7 @@ def _title(member) -> str:
 
 
 def _in_order(builder: _Builder, group: Group) -> list:
-    """The members such that each comes before those that use it, otherwise as they began to run (Kahn 1962)."""
+    """Order the members: each before those that use it, otherwise as they began to run (Kahn 1962)."""
     members = group.children
     position = {member: i for i, member in enumerate(members)}
     users = [
@@ -334,15 +340,12 @@ def _nodes(member) -> Iterable[Node]:
     return member.nodes() if isinstance(member, Group) else [member]
 
 
-def _finished(builder: _Builder) -> Outline:
+def _finished(builder: _Builder) -> GroupTree:
     root, *_ = builder.groups
-    groups, stack = [], [root]
-    while stack:
-        group = stack.pop()
-        group.index = len(groups)
+    groups = [item for item in walk([root], _members) if isinstance(item, Group)]
+    for index, group in enumerate(groups):
+        group.index = index
         group.depth = 0 if group.parent is None else group.parent.depth + 1
-        groups.append(group)
-        stack.extend(child for child in reversed(group.children) if isinstance(child, Group))
     for group in reversed(groups):
         group.size = sum(child.size if isinstance(child, Group) else 1 for child in group.children)
-    return Outline(groups, builder.home)
+    return GroupTree(groups, builder.group_of)

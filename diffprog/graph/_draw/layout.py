@@ -1,10 +1,10 @@
-"""The whole drawing: boxes and the strands of lines between them, with the open groups one inside the other."""
+"""The whole drawing: boxes and the segments of lines between them, open groups one inside the other."""
 
 from dataclasses import dataclass
 
 from diffprog.graph._draw.coordinates import Placed, place
 from diffprog.graph._draw.figures import label
-from diffprog.graph._draw.grouping import BUDGET, Group, Outline, outline, shown
+from diffprog.graph._draw.grouping import BUDGET, Group, GroupTree, group_tree, shown
 from diffprog.graph._draw.layering import Arrangement, arrangements
 from diffprog.graph._recording.nodes import Edge, Node
 
@@ -13,7 +13,7 @@ Point = tuple[float, float]
 
 @dataclass(eq=False)
 class Box:
-    """Where a node or group is drawn; y grows downward. `open` is true of a group whose members are drawn inside it."""
+    """Where a node or group is drawn; y grows downward. A group is `open` if its members are drawn inside it."""
 
     item: Node | Group
     x: float
@@ -24,8 +24,8 @@ class Box:
 
 
 @dataclass(eq=False)
-class Strand:
-    """A line from a node's results, or a bundle of such, from where it begins or branches to where it branches or ends.
+class Segment:
+    """A part of a bundle's line, from where it begins or branches to where it branches or ends.
 
     Attributes:
       points: from one to the next it is straight where x stays, else a bend that is vertical at both ends.
@@ -40,30 +40,33 @@ class Strand:
 
 @dataclass(eq=False)
 class Layout:
+    """A drawing: its size, its boxes and its lines, in pixels."""
+
     width: float
     height: float
     boxes: list[Box]
-    strands: list[Strand]
+    segments: list[Segment]
 
 
 def layout(recording, open=None, budget: int = BUDGET, everything: bool = False) -> Layout:
-    """A layered drawing of a recording. `open` and `budget` as in `Outline.opened`, `everything` as in `shown`."""
+    """Lay out a recording; `open` and `budget` as in `GroupTree.opened`, `everything` as in `shown`."""
     nodes = shown(recording, everything)
-    tree = outline(nodes)
+    tree = group_tree(nodes)
     return lay_out(tree, arrangements(tree, nodes), tree.opened(open, budget))
 
 
-def lay_out(tree: Outline, arranged: dict[Group, Arrangement], opened: set[Group]) -> Layout:
+def lay_out(tree: GroupTree, arranged: dict[Group, Arrangement], opened: set[Group]) -> Layout:
+    """Place the arranged groups that are open, one inside the other."""
     placed: dict[Group, Placed] = {}
 
     def size(item):
         return (placed[item].width, placed[item].height) if item in placed else label(item).size
 
-    def entry(item, net):
-        return placed[item].entries[net] - placed[item].width / 2 if item in placed else 0.0
+    def entry(item, bundle):
+        return placed[item].entries[bundle] - placed[item].width / 2 if item in placed else 0.0
 
-    def exit(item, net):
-        return placed[item].exits[net] - placed[item].width / 2 if item in placed else 0.0
+    def exit(item, bundle):
+        return placed[item].exits[bundle] - placed[item].width / 2 if item in placed else 0.0
 
     visible = [group for group in tree.groups if all(g in opened for g in group.above())]
     for group in reversed(visible):  # what is inside comes later in the list
@@ -77,7 +80,7 @@ def lay_out(tree: Outline, arranged: dict[Group, Arrangement], opened: set[Group
             box.open = box.item in placed
             corner[box.item] = box.x, box.y
             whole.boxes.append(box)
-        whole.strands += drawn.strands()
+        whole.segments += drawn.segments()
     return whole
 
 
@@ -90,54 +93,56 @@ class _Group:
 
     def boxes(self):
         left, _ = self.corner
-        for spot in (s for layer in self.arrangement.layers for s in layer if s.kind == "member"):
-            width, height = self.size(spot.item)
-            yield Box(spot.item, left + self.placed.x[spot] - width / 2, self._middle(spot) - height / 2, width, height)
+        for vertex in (s for layer in self.arrangement.layers for s in layer if s.kind == "member"):
+            width, height = self.size(vertex.item)
+            yield Box(
+                vertex.item, left + self.placed.x[vertex] - width / 2, self._middle(vertex) - height / 2, width, height
+            )
 
-    def strands(self):
-        spots = [spot for layer in self.arrangement.layers for spot in layer]
-        members = {spot.item: spot for spot in spots if spot.kind == "member"}
-        others = {(spot.kind, spot.net, spot.layer): spot for spot in spots if spot.kind != "member"}
-        for net in self.arrangement.nets:
-            yield from self._of(net, members, others)
+    def segments(self):
+        vertices = [vertex for layer in self.arrangement.layers for vertex in layer]
+        members = {vertex.item: vertex for vertex in vertices if vertex.kind == "member"}
+        others = {(vertex.kind, vertex.bundle, vertex.layer): vertex for vertex in vertices if vertex.kind != "member"}
+        for bundle in self.arrangement.bundles:
+            yield from self._of(bundle, members, others)
 
-    def _of(self, net, members, others):
-        """The trunk is followed layer by layer: it is cut where lines branch off."""
-        start = members[net.start] if net.start is not None else others["in", net.above, 0]
-        ends = [(members[end], edges) for end, edges in net.ends.items()]
-        if net.leaving:
-            ends.append((others["out", net.below, len(self.arrangement.layers) - 1], net.leaving))
-        spot, points = start, [self._below(start, net)]
+    def _of(self, bundle, members, others):
+        """Follow a trunk layer by layer, and cut it where lines branch off."""
+        start = members[bundle.start] if bundle.start is not None else others["in", bundle.above, 0]
+        ends = [(members[end], edges) for end, edges in bundle.ends.items()]
+        if bundle.leaving:
+            ends.append((others["out", bundle.below, len(self.arrangement.layers) - 1], bundle.leaving))
+        vertex, points = start, [self._below(start, bundle)]
         while ends:
-            here = [end for end in ends if end[0].layer == spot.layer + 1]
-            further = [end for end in ends if end[0].layer > spot.layer + 1]
-            if here and spot is not start and len(ends) > 1 and len(points) > 1:
-                yield Strand(points, [edge for _, edges in ends for edge in edges], False)
+            here = [end for end in ends if end[0].layer == vertex.layer + 1]
+            further = [end for end in ends if end[0].layer > vertex.layer + 1]
+            if here and vertex is not start and len(ends) > 1 and len(points) > 1:
+                yield Segment(points, [edge for _, edges in ends for edge in edges], False)
                 points = points[-1:]
             for end, edges in here:
                 into_box = end.kind == "member" and not self.is_open(end.item)
-                yield Strand(points + self._turn(points[-1], spot, end, net), edges, into_box)
+                yield Segment(points + self._turn(points[-1], vertex, end, bundle), edges, into_box)
             if further:
-                bend = others["bend", net, spot.layer + 1]
-                points = points + self._turn(points[-1], spot, bend, net)
-                points.append((points[-1][0], self.corner[1] + self.placed.bottoms[bend.layer]))
-                spot = bend
+                dummy = others["dummy", bundle, vertex.layer + 1]
+                points = points + self._turn(points[-1], vertex, dummy, bundle)
+                points.append((points[-1][0], self.corner[1] + self.placed.bottoms[dummy.layer]))
+                vertex = dummy
             ends = further
 
-    def _turn(self, point, upper, lower, net):
-        """The points on from `point`: down to the upper layer's border, over to the lower layer's, into the box."""
+    def _turn(self, point, upper, lower, bundle):
+        """Go on from `point`: down to the upper layer's border, over to the lower layer's, into the box."""
         left, top = self.corner
-        x = left + self.placed.x[lower] + (self.entry(lower.item, net) if lower.kind == "member" else 0.0)
+        x = left + self.placed.x[lower] + (self.entry(lower.item, bundle) if lower.kind == "member" else 0.0)
         turned = [(point[0], top + self.placed.bottoms[upper.layer]), (x, top + self.placed.tops[lower.layer])]
         if lower.kind == "member":
             turned.append((x, self._middle(lower) - self.size(lower.item)[1] / 2))
         return [b for a, b in zip([point, *turned], turned, strict=False) if a != b]
 
-    def _middle(self, spot):
-        return self.corner[1] + (self.placed.tops[spot.layer] + self.placed.bottoms[spot.layer]) / 2
+    def _middle(self, vertex):
+        return self.corner[1] + (self.placed.tops[vertex.layer] + self.placed.bottoms[vertex.layer]) / 2
 
-    def _below(self, spot, net) -> Point:
-        x = self.corner[0] + self.placed.x[spot]
-        if spot.kind != "member":
+    def _below(self, vertex, bundle) -> Point:
+        x = self.corner[0] + self.placed.x[vertex]
+        if vertex.kind != "member":
             return x, self.corner[1]
-        return x + self.exit(spot.item, net), self._middle(spot) + self.size(spot.item)[1] / 2
+        return x + self.exit(vertex.item, bundle), self._middle(vertex) + self.size(vertex.item)[1] / 2

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from diffprog.graph._draw.annotations import MEANINGS, Facts
+from diffprog.graph._draw.annotations import MEANINGS, Annotations
 from diffprog.graph._draw.arrays import shown
 from diffprog.graph._draw.figures import Label, brief, cut, label, type_text
-from diffprog.graph._draw.grouping import BUDGET, Group, Outline, outline
+from diffprog.graph._draw.grouping import BUDGET, Group, GroupTree, group_tree
 from diffprog.graph._draw.grouping import shown as shown_nodes
 from diffprog.graph._draw.layering import Arrangement, arrangements
 from diffprog.graph._explain.formulas import formula
@@ -17,20 +17,23 @@ from diffprog.graph._recording.nodes import Edge, Node
 from diffprog.graph._recording.summaries import Summary
 from diffprog.graph._selection.selectors import pattern
 
-MOST_PARAMETER_TEXT = 160
+MAX_PARAMETER_TEXT = 160
 
 
 def page_data(
     recording, open=None, budget: int = BUDGET, everything: bool = False, step_size: float | None = None, update="*"
 ) -> dict:
-    """A dict for JSON. Nodes and edges are named by their positions in its lists, items of groups "n12" and "g3"."""
+    """Describe a recording for JSON.
+
+    Nodes and edges are named by their positions in the lists, members of groups as "n12" and "g3". Arguments are those
+    of `html`.
+    """
     nodes = shown_nodes(recording, everything)
-    tree = outline(nodes)
-    facts = Facts(recording)
-    arranged = arrangements(tree, nodes)
+    tree = group_tree(nodes)
+    annotations = Annotations(recording)
     arranged = arrangements(tree, nodes)
     updated = _updated(nodes, update) if step_size is not None else set()
-    page = _Page(facts, nodes, tree, arranged, step_size, updated)
+    page = _Page(annotations, nodes, tree, arranged, step_size, updated)
     opened = tree.opened(open, budget)
     return {
         "title": recording.function,
@@ -38,7 +41,7 @@ def page_data(
         "differentiated": bool(recording.differentiated),
         "step": step_size,
         "hidden": len(recording.nodes) - len(nodes),
-        "scale": [facts.scale.low, facts.scale.high] if facts.scale else None,
+        "scale": [annotations.scale.low, annotations.scale.high] if annotations.scale else None,
         "meanings": MEANINGS,
         "nodes": [page.node(node) for node in nodes],
         "edges": [page.edge(edge) for edge in page.edges],
@@ -48,7 +51,7 @@ def page_data(
 
 
 def _updated(nodes: list[Node], update: str | list[str]) -> set[Node]:
-    """The inputs whose labels fit."""
+    """Choose the inputs whose labels match a glob."""
     inputs, found = [node for node in nodes if node.primitive == "input"], set()
     for glob in [update] if isinstance(update, str) else update:
         fits = pattern(glob)
@@ -62,11 +65,15 @@ def _updated(nodes: list[Node], update: str | list[str]) -> set[Node]:
 
 
 class _Page:
-    def __init__(self, facts: Facts, nodes: list[Node], tree: Outline, arranged: dict, step_size, updated: set):
-        self.facts, self.tree, self.step_size, self.updated = facts, tree, step_size, updated
+    """The parts of the page's data."""
+
+    def __init__(
+        self, annotations: Annotations, nodes: list[Node], tree: GroupTree, arranged: dict, step_size, updated: set
+    ):
+        self.annotations, self.tree, self.step_size, self.updated = annotations, tree, step_size, updated
         self.position = {node: i for i, node in enumerate(nodes)}
         self.edges: list[Edge] = [e for node in nodes for e in node.incoming if e.source in self.position]
-        self.net_position = {net: i for one in arranged.values() for i, net in enumerate(one.nets)}
+        self.bundle_position = {bundle: i for one in arranged.values() for i, bundle in enumerate(one.bundles)}
         self.edge_position = {edge: i for i, edge in enumerate(self.edges)}
         self.sources: list[dict] = []
         self.source_position: dict = {}
@@ -84,12 +91,12 @@ class _Page:
             "primitive": node.primitive,
             "path": node.path,
             "status": node.status,
-            "mark": self.facts.mark[node],
-            "badge": self.facts.badge_of(node),
-            "step": self.facts.step_of(node),
-            "size": _rounded(self.facts.size[node]),
-            "group": self.tree.home[node.index].index,
-            "output": node in self.facts.outputs,
+            "mark": self.annotations.mark[node],
+            "badge": self.annotations.badge_of(node),
+            "step": self.annotations.step_of(node),
+            "size": _rounded(self.annotations.size[node]),
+            "group": self.tree.group_of[node.index].index,
+            "output": node in self.annotations.outputs,
             "name": said.name,
             "type": said.type,
             "lines": list(said.lines),
@@ -101,13 +108,13 @@ class _Page:
             ],
             "gradients": [shown(g) for g in node.gradients],
             "update": update,
-            "params": [[str(k), cut(" ".join(str(v).split()), MOST_PARAMETER_TEXT)] for k, v in node.params.items()],
+            "params": [[str(k), cut(" ".join(str(v).split()), MAX_PARAMETER_TEXT)] for k, v in node.params.items()],
             "formula": None if rule is None else [rule.forward, _gradients(node, rule.backward)],
             "source": self._source(node),
         }
 
     def _update(self, node: Node) -> dict | None:
-        """The value of an input after one step down its gradient."""
+        """Describe the value of an input after one step down its gradient."""
         if node not in self.updated or not node.gradients or node.gradients[0] is None:
             return None
         value, gradient = node.values[0], node.gradients[0]
@@ -116,7 +123,7 @@ class _Page:
         return shown(np.asarray(value) - np.asarray(self.step_size, value.dtype) * np.asarray(gradient))
 
     def _source(self, node: Node) -> int | None:
-        """Position of its line among the page's sources."""
+        """Return the position of a node's line among the page's sources, None without one."""
         source = node.source
         if source is None:
             return None
@@ -136,15 +143,15 @@ class _Page:
         return self.source_position[key]
 
     def edge(self, edge: Edge) -> dict:
-        size = self.facts.edge_size[edge]
+        size = self.annotations.edge_size[edge]
         return {
             "source": self.position[edge.source],
             "output": edge.output,
             "target": self.position[edge.target],
             "argument": edge.argument,
-            "mark": self.facts.edge_mark(edge),
+            "mark": self.annotations.edge_mark(edge),
             "size": _rounded(size),
-            "step": self.facts.scale.step(size) if self.facts.scale else None,
+            "step": self.annotations.scale.step(size) if self.annotations.scale else None,
             "gradient": brief(edge.gradient),
         }
 
@@ -156,48 +163,50 @@ class _Page:
             "path": group.path,
             "parent": None if group.parent is None else group.parent.index,
             "open": is_open,
-            "mark": self.facts.mark_of(group),
-            "badge": self.facts.badge_of(group),
-            "step": self.facts.step_of(group),
+            "mark": self.annotations.mark_of(group),
+            "badge": self.annotations.badge_of(group),
+            "step": self.annotations.step_of(group),
             "count": group.size,
             "lines": list(said.lines),
             "w": width,
             "h": height,
-            "layers": [[self._spot(spot) for spot in layer] for layer in arrangement.layers],
-            "nets": [self._net(net) for net in arrangement.nets],
+            "layers": [[self._vertex(vertex) for vertex in layer] for layer in arrangement.layers],
+            "bundles": [self._bundle(bundle) for bundle in arrangement.bundles],
         }
 
     def _item(self, item) -> str:
         return f"g{item.index}" if isinstance(item, Group) else f"n{self.position[item]}"
 
-    def _spot(self, spot) -> str:
-        if spot.kind == "member":
-            return self._item(spot.item)
-        return f"{spot.kind[0]}{self.net_position[spot.net]}"
+    def _vertex(self, vertex) -> str:
+        if vertex.kind == "member":
+            return self._item(vertex.item)
+        return f"{vertex.kind[0]}{self.bundle_position[vertex.bundle]}"
 
-    def _net(self, net) -> list:
-        """[where it begins, or the net of the group around that it comes from, [[where it ends, its edges] ...]]; where
-        it ends too is a member or the number of a net of the group around."""
-        ends = [(self._item(end), edges) for end, edges in net.ends.items()]
-        if net.leaving:
-            ends.append((self.net_position[net.below], net.leaving))
+    def _bundle(self, bundle) -> list:
+        """Describe a bundle as [start, [[end, its edges] ...]].
+
+        A start or end outside the group is the number of a bundle of the group around.
+        """
+        ends: list[tuple[str | int, list[Edge]]] = [(self._item(end), edges) for end, edges in bundle.ends.items()]
+        if bundle.leaving:
+            ends.append((self.bundle_position[bundle.below], bundle.leaving))
         numbered = [[end, [self.edge_position[edge] for edge in edges]] for end, edges in ends]
-        return [self.net_position[net.above] if net.start is None else self._item(net.start), numbered]
+        return [self.bundle_position[bundle.above] if bundle.start is None else self._item(bundle.start), numbered]
 
 
 def _gradients(node: Node, backward: tuple[str, ...]) -> list[str]:
-    """Per operand that gets a gradient what that is, under the operand's name in formulas."""
+    """Write the gradient of each operand that gets one, under the operand's name in formulas."""
     live = sorted({edge.argument for edge in node.incoming if edge.live})
     names = ["xyw"[i] if i < 3 else f"x{i}" for i in live]
     return [f"∂{name} = {text}" for name, text in zip(names, backward, strict=False)]
 
 
 def _rounded(size: float | None) -> float | None:
-    """Four digits; JSON has no NaN."""
+    """Round to four digits; None for NaN, which JSON does not have."""
     return None if size is None or not np.isfinite(size) else float(f"{size:.4g}")
 
 
 def _short(file: str) -> str:
-    """The path from the working directory; of a file elsewhere, the last two parts."""
+    """Shorten a path: from the working directory, or the last two parts for a file elsewhere."""
     relative = os.path.relpath(file)
     return relative if not relative.startswith("..") else "/".join(Path(file).parts[-2:])

@@ -10,13 +10,13 @@ DECADES = 8  # gradients that are smaller than the largest by more than this sha
 
 @dataclass(frozen=True)
 class Scale:
-    """Lowest and highest size that the steps tell apart."""
+    """The lowest and the highest size that the steps tell apart."""
 
     low: float
     high: float
 
     def step(self, size: float | None) -> int | None:
-        """0 to 6; None of None and of what is zero or not finite."""
+        """Return 0 to 6; None for None and for sizes that are zero or not finite."""
         if size is None or not math.isfinite(size) or size <= 0:
             return None
         if self.high <= self.low:
@@ -26,7 +26,7 @@ class Scale:
 
 
 def scale_of(sizes: Iterable[float | None]) -> Scale | None:
-    """The scale from the smallest to the largest positive size; None if there is none."""
+    """Make the scale from the smallest to the largest positive size; None if there is none."""
     positive = [size for size in sizes if size is not None and math.isfinite(size) and size > 0]
     if not positive:
         return None

@@ -7,8 +7,8 @@ import pytest
 import scipy.optimize
 
 from diffprog.graph._draw.coordinates import nearest
-from diffprog.graph._draw.grouping import Group, outline
-from diffprog.graph._draw.layering import _crossed, _crossings, arrangements
+from diffprog.graph._draw.grouping import Group, group_tree
+from diffprog.graph._draw.layering import _crossed, arrangements, count_crossings
 from diffprog.graph._draw.layout import layout
 from tests.graph.draw.synthetic import chain_rows, loop_rows, random_rows, recording
 
@@ -58,29 +58,29 @@ def contains(outer, inner):
 
 @pytest.mark.parametrize("open", [0, 1, "*"])
 def test_every_visible_edge_runs_downward_from_its_source_to_its_target(rows, open):
-    """The strands of each edge, in the order of height, are one line from box to box."""
+    """The segments of each edge, in the order of height, are one line from box to box."""
     r = recording(rows)
     drawing = layout(r, open, everything=True)
     boxes = {box.item: box for box in drawing.boxes if not box.open}
     within = lambda item: item.nodes() if isinstance(item, Group) else [item]
     box_of = {node: box for item, box in boxes.items() for node in within(item)}
-    strands = {}
-    for strand in drawing.strands:
-        ys = [y for _, y in strand.points]
-        assert np.all(np.diff(ys) >= -1e-9), "a strand goes up"
-        for edge in strand.edges:
-            strands.setdefault(edge, []).append(strand)
+    segments = {}
+    for segment in drawing.segments:
+        ys = [y for _, y in segment.points]
+        assert np.all(np.diff(ys) >= -1e-9), "a segment goes up"
+        for edge in segment.edges:
+            segments.setdefault(edge, []).append(segment)
     for edge in (edge for node in r.nodes for edge in node.outgoing):
         source, target = box_of[edge.source], box_of[edge.target]
         if source is target:
-            assert edge not in strands
+            assert edge not in segments
             continue
-        line = sorted(strands[edge], key=lambda strand: strand.points[0][1])
+        line = sorted(segments[edge], key=lambda segment: segment.points[0][1])
         assert np.isclose(line[0].points[0][1], source.y + source.height)
         assert source.x <= line[0].points[0][0] <= source.x + source.width
         assert np.allclose(line[-1].points[-1], (line[-1].points[-1][0], target.y))
         assert target.x <= line[-1].points[-1][0] <= target.x + target.width
-        assert [strand.ends for strand in line] == [False] * (len(line) - 1) + [True]
+        assert [segment.ends for segment in line] == [False] * (len(line) - 1) + [True]
         for upper, lower in pairwise(line):
             assert np.allclose(upper.points[-1], lower.points[0]), "a gap in a line"
 
@@ -89,12 +89,12 @@ def test_lines_do_not_run_through_boxes(rows):
     """Straight pieces keep clear of every box but those they belong to; bends are between the layers."""
     drawing = layout(recording(rows), "*", everything=True)
     boxes = [box for box in drawing.boxes if not box.open]
-    for strand in drawing.strands:
-        for (x, top), (next_x, bottom) in pairwise(strand.points):
+    for segment in drawing.segments:
+        for (x, top), (next_x, bottom) in pairwise(segment.points):
             if x == next_x:
                 for box in boxes:
                     inside = box.x + 1 < x < box.x + box.width - 1
-                    assert not (inside and top < box.y + box.height - 1 and bottom > box.y + 1), (strand, box)
+                    assert not (inside and top < box.y + box.height - 1 and bottom > box.y + 1), (segment, box)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -115,17 +115,17 @@ def test_nearest_is_the_least_squares_solution_under_the_gaps(seed):
 
 def test_crossings_are_counted_as_by_comparing_all_pairs_of_lines():
     r = recording(random_rows(60, 5, width=25, paths=("",)))
-    tree = outline(r.nodes)
+    tree = group_tree(r.nodes)
     (arranged,) = arrangements(tree, r.nodes).values()
     expected = 0
     for layer in arranged.layers:
-        for i, spot in enumerate(layer):
-            spot.position = i
+        for i, vertex in enumerate(layer):
+            vertex.position = i
     for layer in arranged.layers:
         lines = [(a.position, b.position) for a in layer for b in a.down]
         expected += sum((a - c) * (b - d) < 0 for (a, b), (c, d) in combinations(lines, 2))
     assert expected > 0
-    assert _crossings(arranged.layers) == expected
+    assert count_crossings(arranged.layers) == expected
 
 
 def test_crossed_is_the_number_of_pairs_out_of_order():
@@ -153,13 +153,13 @@ def test_a_loop_is_a_straight_column():
 def test_many_results_on_one_way_are_one_line_and_all_their_edges_are_in_it():
     r = recording([*loop_rows(9), ("sum", [39], "")])
     drawing = layout(r, "rnn")
-    (bundle,) = [strand for strand in drawing.strands if strand.ends and len(strand.edges) == 9]
+    (bundle,) = [segment for segment in drawing.segments if segment.ends and len(segment.edges) == 9]
     assert {edge.target.label for edge in bundle.edges} == {"stack"}
     drawing = layout(r, "rnn/scan")
-    lines = [strand for strand in drawing.strands if any(edge.target.label == "stack" for edge in strand.edges)]
-    assert [len(strand.edges) for strand in lines if strand.ends] == [9]
+    lines = [segment for segment in drawing.segments if any(edge.target.label == "stack" for edge in segment.edges)]
+    assert [len(segment.edges) for segment in lines if segment.ends] == [9]
 
 
 def test_an_empty_recording_has_a_layout():
     drawing = layout(recording([("x", [], "")]))
-    assert [box.item.label for box in drawing.boxes] == ["x"] and not drawing.strands
+    assert [box.item.label for box in drawing.boxes] == ["x"] and not drawing.segments

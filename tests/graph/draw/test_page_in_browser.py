@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from diffprog.graph._draw import embedded, html
-from diffprog.graph._draw.grouping import Group, outline
+from diffprog.graph._draw.grouping import Group, group_tree
 from diffprog.graph._draw.layering import arrangements
 from diffprog.graph._draw.layout import lay_out
 from tests import browser
@@ -55,7 +55,7 @@ def box(page, text):
 def test_the_page_lays_out_as_python_does(show, rows, open):
     r = recording(rows)
     page = show(r, open=open, everything=True)
-    tree = outline(r.nodes)
+    tree = group_tree(r.nodes)
     expected = lay_out(tree, arrangements(tree, r.nodes), tree.opened(open))
     found = page.evaluate("(({layout}) => layout)(diffprog.state())")
     name = lambda item: f"g{item.index}" if isinstance(item, Group) else f"n{item.index}"
@@ -63,8 +63,8 @@ def test_the_page_lays_out_as_python_does(show, rows, open):
     assert places.keys() == {name(b.item) for b in expected.boxes}
     for b in expected.boxes:
         np.testing.assert_allclose(places[name(b.item)], [b.x, b.y, b.width, b.height], atol=1e-6)
-    assert len(found["strands"]) == len(expected.strands)
-    for ours, theirs in zip(expected.strands, found["strands"], strict=True):
+    assert len(found["segments"]) == len(expected.segments)
+    for ours, theirs in zip(expected.segments, found["segments"], strict=True):
         assert len(ours.edges) == len(theirs["edges"]) and ours.ends == theirs["ends"]
         np.testing.assert_allclose(theirs["points"][-1], ours.points[-1], atol=1e-6)
         np.testing.assert_allclose(theirs["points"][0], ours.points[0], atol=1e-6)
@@ -257,7 +257,7 @@ def test_marks_can_be_seen_in_light_and_dark(show, scheme):
     ink = nan.locator("text.name").evaluate("(t) => getComputedStyle(t).fill")
     assert contrast(colors[0], paper) > 3 and contrast(ink, colors[1]) > 7
     dashes = [
-        page.locator(f"#world .strand.{mark} path.line").first.evaluate("(p) => getComputedStyle(p).strokeDasharray")
+        page.locator(f"#world .segment.{mark} path.line").first.evaluate("(p) => getComputedStyle(p).strokeDasharray")
         for mark in ("nan", "zero", "blocked")
     ]
     assert len(set(dashes)) == 3 and "none" not in dashes

@@ -58,11 +58,11 @@ def test_what_went_wrong_is_marked_by_class_badge_and_dash():
             assert (node.mark in box.get("class").split()) == bool(node.mark)
     nan = [box for box in boxes if "nan" in box.get("class").split()]
     assert nan and all("NaN" in text_of(box) for box in nan)
-    strands = [g.get("class") for g in root.iter(f"{SVG}g") if g.get("class", "").startswith("strand")]
-    assert {"strand nan", "strand blocked", "strand zero"} <= set(strands)
+    segments = [g.get("class") for g in root.iter(f"{SVG}g") if g.get("class", "").startswith("segment")]
+    assert {"segment nan", "segment blocked", "segment zero"} <= set(segments)
     style = root.find(f"{SVG}style").text
     for mark in ("nan", "blocked", "zero", "unused"):
-        assert re.search(rf"\.strand\.{mark} path\.line[^}}]*stroke-dasharray", style)
+        assert re.search(rf"\.segment\.{mark} path\.line[^}}]*stroke-dasharray", style)
     assert "prefers-color-scheme: dark" in style
 
 
@@ -77,8 +77,8 @@ def test_wider_lines_carry_larger_gradients():
     r.nodes[1].incoming[0].gradient = np.float32([1e-4, 0])
     r.nodes[2].incoming[0].gradient = np.float32([1e4, 0])
     root, _ = drawn(r)
-    classes = [g.get("class") for g in root.iter(f"{SVG}g") if g.get("class", "").startswith("strand s")]
-    assert "strand s0" in classes and "strand s6" in classes
+    classes = [g.get("class") for g in root.iter(f"{SVG}g") if g.get("class", "").startswith("segment s")]
+    assert "segment s0" in classes and "segment s6" in classes
 
 
 def test_labels_are_escaped():

@@ -1,10 +1,10 @@
 // Coordinates of one group's arrangement: coordinates.py once more, for whichever groups the reader opens.
 // A test holds the two together; change both or neither.
 
-const ROUNDS = 6, MEMBER_GAP = 22, BEND_GAP = 12, LAYER_GAP = 26, STEEPEST = 0.07, LARGEST_GAP = 80, PADDING = 14, HEADER = 20;
+const ROUNDS = 6, MEMBER_GAP = 22, DUMMY_GAP = 12, LAYER_GAP = 26, STEEPEST = 0.07, LARGEST_GAP = 80, PADDING = 14, HEADER = 20;
 
-// arrangement: {layers: [[spot]], whole}; a spot has kind, item, net, layer, up and down: [[spot, net]].
-// size(item) -> [width, height]; entry(item, net), exit(item, net) -> where a line arrives or leaves, from the middle.
+// arrangement: {layers: [[vertex]], whole}; a vertex has kind, item, bundle, layer, up and down: [[vertex, bundle]].
+// size(item) -> [width, height]; entry(item, bundle), exit(item, bundle) -> where a line arrives or leaves, from the middle.
 function place(arrangement, size, entry, exit) {
   const layers = arrangement.layers;
   const sizes = new Map();
@@ -19,7 +19,7 @@ function place(arrangement, size, entry, exit) {
   for (const [s, value] of x) x.set(s, value - left);
   for (const [s, value] of x) right = Math.max(right, value + sizes.get(s)[0] / 2);
   const [tops, bottoms] = rows(layers, sizes, x, columns, arrangement.whole ? PADDING : HEADER);
-  const at = (layer) => new Map(layer.map((s) => [s.net, x.get(s)]));
+  const at = (layer) => new Map(layer.map((s) => [s.bundle, x.get(s)]));
   return {
     width: (x.size ? right : 0) + PADDING,
     height: bottoms[bottoms.length - 1] + (arrangement.whole ? PADDING : 0),
@@ -27,21 +27,21 @@ function place(arrangement, size, entry, exit) {
   };
 }
 
-// Per spot its links on both sides as [neighbor, shift, weight], and the least distances in each layer.
+// Per vertex its links on both sides as [neighbor, shift, weight], and the least distances in each layer.
 function linksOf(layers, sizes, entry, exit) {
-  const leaves = (s, net) => (s.kind === "member" ? exit(s.item, net) : 0);
-  const arrives = (s, net) => (s.kind === "member" ? entry(s.item, net) : 0);
-  const up = new Map(), down = new Map(), light = lightSpots(layers);
+  const leaves = (s, bundle) => (s.kind === "member" ? exit(s.item, bundle) : 0);
+  const arrives = (s, bundle) => (s.kind === "member" ? entry(s.item, bundle) : 0);
+  const up = new Map(), down = new Map(), light = lightVertices(layers);
   for (const layer of layers) {
     for (const s of layer) {
-      up.set(s, s.up.map(([n, net]) => [n, leaves(n, net) - arrives(s, net), weight(n, s, light)]));
-      down.set(s, s.down.map(([n, net]) => [n, arrives(n, net) - leaves(s, net), weight(s, n, light)]));
+      up.set(s, s.up.map(([n, bundle]) => [n, leaves(n, bundle) - arrives(s, bundle), weight(n, s, light)]));
+      down.set(s, s.down.map(([n, bundle]) => [n, arrives(n, bundle) - leaves(s, bundle), weight(s, n, light)]));
     }
   }
   const gaps = layers.map((layer) =>
     layer.slice(1).map((b, i) => {
       const a = layer[i];
-      const between = a.kind !== "member" && b.kind !== "member" ? BEND_GAP : MEMBER_GAP;
+      const between = a.kind !== "member" && b.kind !== "member" ? DUMMY_GAP : MEMBER_GAP;
       return (sizes.get(a)[0] + sizes.get(b)[0]) / 2 + between;
     }),
   );
@@ -49,7 +49,7 @@ function linksOf(layers, sizes, entry, exit) {
 }
 
 // What comes from parameters and constants alone and goes to one place: it follows its user, and moves nothing.
-function lightSpots(layers) {
+function lightVertices(layers) {
   const light = new Set();
   for (const layer of layers) {
     for (const s of layer) {
@@ -128,7 +128,7 @@ function straighten(layers, { up, down, gaps }, x) {
   };
   for (const layer of layers) {
     for (const s of layer) {
-      if (s.kind === "bend" && s.up[0][0].kind !== "bend") straight(trunkFrom(s), { up, down }, x, room);
+      if (s.kind === "dummy" && s.up[0][0].kind !== "dummy") straight(trunkFrom(s), { up, down }, x, room);
     }
   }
 }
@@ -162,7 +162,7 @@ function straight(trunk, { up, down }, x, room) {
 function trunkFrom(s) {
   const found = [s];
   for (let next = s; next; ) {
-    next = next.down.map(([n]) => n).find((n) => n.kind === "bend" && n.net === s.net);
+    next = next.down.map(([n]) => n).find((n) => n.kind === "dummy" && n.bundle === s.bundle);
     if (next) found.push(next);
   }
   return found;

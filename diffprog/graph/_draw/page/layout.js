@@ -1,46 +1,46 @@
-// From the groups that are open to boxes and strands: layout.py once more.
-// graph: the page's data. Items are "n12" (a node) and "g3" (a group); a net is the number of a group's bundle of lines.
+// From the groups that are open to boxes and segments: layout.py once more.
+// graph: the page's data. Items are "n12" (a node) and "g3" (a group); a bundle is the number of a group's bundle of lines.
 
-// Each group's layers as linked spots. What the data has: layers of "n12", "g3", "b7" for a bend of the group's net 7, and
-// "i7", "o7" for the ports where net 7 of the group around comes in and goes out; nets: [start, [[end, [edges]] ...]],
-// where start and end are members, or numbers of nets of the group around.
+// Each group's layers as linked vertices. What the data has: layers of "n12", "g3", "d7" for a dummy vertex of the group's bundle 7, and
+// "i7", "o7" for the ports where bundle 7 of the group around comes in and goes out; bundles: [start, [[end, [edges]] ...]],
+// where start and end are members, or numbers of bundles of the group around.
 function arrange(group, index) {
   const layers = group.layers.map((layer, l) =>
     layer.map((code) => {
-      const kind = { b: "bend", i: "in", o: "out" }[code[0]] ?? "member";
-      const net = kind === "member" ? null : Number(code.slice(1));
-      return { kind, item: kind === "member" ? code : null, net, layer: l, up: [], down: [] };
+      const kind = { d: "dummy", i: "in", o: "out" }[code[0]] ?? "member";
+      const bundle = kind === "member" ? null : Number(code.slice(1));
+      return { kind, item: kind === "member" ? code : null, bundle, layer: l, up: [], down: [] };
     }),
   );
-  const members = new Map(), bends = new Map(), ports = new Map();
+  const members = new Map(), dummies = new Map(), ports = new Map();
   for (const s of layers.flat()) {
     if (s.kind === "member") members.set(s.item, s);
-    else if (s.kind === "bend") bends.set(`${s.net} ${s.layer}`, s);
-    else ports.set(`${s.kind} ${s.net}`, s);
+    else if (s.kind === "dummy") dummies.set(`${s.bundle} ${s.layer}`, s);
+    else ports.set(`${s.kind} ${s.bundle}`, s);
   }
-  const spotOf = (kind, at) => (typeof at === "string" ? members.get(at) : ports.get(`${kind} ${at}`));
-  const nets = group.nets.map(([start, ends], net) => ({
-    net,
-    start: spotOf("in", start),
-    ends: ends.map(([end, edges]) => [spotOf("out", end), edges]),
+  const vertexOf = (kind, at) => (typeof at === "string" ? members.get(at) : ports.get(`${kind} ${at}`));
+  const bundles = group.bundles.map(([start, ends], bundle) => ({
+    bundle,
+    start: vertexOf("in", start),
+    ends: ends.map(([end, edges]) => [vertexOf("out", end), edges]),
   }));
-  const join = (upper, lower, net) => {
-    upper.down.push([lower, net]);
-    lower.up.push([upper, net]);
+  const join = (upper, lower, bundle) => {
+    upper.down.push([lower, bundle]);
+    lower.up.push([upper, bundle]);
   };
-  for (const { net, start, ends } of nets) {
+  for (const { bundle, start, ends } of bundles) {
     const last = Math.max(...ends.map(([s]) => s.layer));
     let previous = start;
     for (let l = start.layer + 1; l <= last; l++) {
-      for (const [s] of ends) if (s.layer === l) join(previous, s, net);
+      for (const [s] of ends) if (s.layer === l) join(previous, s, bundle);
       if (l < last) {
-        const bend = bends.get(`${net} ${l}`);
-        join(previous, bend, net);
-        previous = bend;
+        const dummy = dummies.get(`${bundle} ${l}`);
+        join(previous, dummy, bundle);
+        previous = dummy;
       }
     }
   }
-  return { layers, nets, bends, members, whole: index === 0 };
+  return { layers, bundles, dummies, members, whole: index === 0 };
 }
 
 function layOut(graph, open) {
@@ -57,24 +57,24 @@ function layOut(graph, open) {
     const { w, h } = item[0] === "n" ? graph.nodes[item.slice(1)] : graph.groups[item.slice(1)];
     return [w, h];
   };
-  const entry = (item, net) => (placed.has(item) ? placed.get(item).entries.get(net) - placed.get(item).width / 2 : 0);
-  const exit = (item, net) => (placed.has(item) ? placed.get(item).exits.get(net) - placed.get(item).width / 2 : 0);
+  const entry = (item, bundle) => (placed.has(item) ? placed.get(item).entries.get(bundle) - placed.get(item).width / 2 : 0);
+  const exit = (item, bundle) => (placed.has(item) ? placed.get(item).exits.get(bundle) - placed.get(item).width / 2 : 0);
   for (const i of [...visible].reverse()) {
     graph.groups[i].arranged ??= arrange(graph.groups[i], i);
     placed.set(`g${i}`, place(graph.groups[i].arranged, size, entry, exit));
   }
 
-  const boxes = [], strands = [], corner = new Map([["g0", [0, 0]]]);
+  const boxes = [], segments = [], corner = new Map([["g0", [0, 0]]]);
   for (const i of visible) {
     const context = { graph, index: i, placed, corner: corner.get(`g${i}`), size, entry, exit };
     for (const box of boxesOf(context)) {
       corner.set(box.item, [box.x, box.y]);
       boxes.push(box);
     }
-    strands.push(...strandsOf(context));
+    segments.push(...segmentsOf(context));
   }
   const whole = placed.get("g0");
-  return { width: whole.width, height: whole.height, boxes, strands };
+  return { width: whole.width, height: whole.height, boxes, segments };
 }
 
 const middleOf = ({ placed, index, corner }, s) => {
@@ -92,43 +92,43 @@ function boxesOf(context) {
 }
 
 // A trunk is followed layer by layer, and cut where lines branch off.
-function* strandsOf(context) {
+function* segmentsOf(context) {
   const { graph, index, placed, corner, size, exit } = context;
-  const { nets, bends } = graph.groups[index].arranged;
+  const { bundles, dummies } = graph.groups[index].arranged;
   const { x, bottoms } = placed.get(`g${index}`);
-  for (const { net, start, ends: all } of nets) {
-    let ends = all, spot = start;
+  for (const { bundle, start, ends: all } of bundles) {
+    let ends = all, vertex = start;
     const left = corner[0] + x.get(start);
     let points = [
-      start.kind === "member" ? [left + exit(start.item, net), middleOf(context, start) + size(start.item)[1] / 2] : [left, corner[1]],
+      start.kind === "member" ? [left + exit(start.item, bundle), middleOf(context, start) + size(start.item)[1] / 2] : [left, corner[1]],
     ];
     while (ends.length) {
-      const here = ends.filter(([s]) => s.layer === spot.layer + 1);
-      const further = ends.filter(([s]) => s.layer > spot.layer + 1);
-      if (here.length && spot !== start && ends.length > 1 && points.length > 1) {
+      const here = ends.filter(([s]) => s.layer === vertex.layer + 1);
+      const further = ends.filter(([s]) => s.layer > vertex.layer + 1);
+      if (here.length && vertex !== start && ends.length > 1 && points.length > 1) {
         yield { points, edges: ends.flatMap(([, edges]) => edges), ends: false };
         points = points.slice(-1);
       }
       for (const [end, edges] of here) {
         const intoBox = end.kind === "member" && !placed.has(end.item);
-        yield { points: [...points, ...turn(context, points.at(-1), spot, end, net)], edges, ends: intoBox };
+        yield { points: [...points, ...turn(context, points.at(-1), vertex, end, bundle)], edges, ends: intoBox };
       }
       if (further.length) {
-        const bend = bends.get(`${net} ${spot.layer + 1}`);
-        points = [...points, ...turn(context, points.at(-1), spot, bend, net)];
-        points.push([points.at(-1)[0], corner[1] + bottoms[bend.layer]]);
-        spot = bend;
+        const dummy = dummies.get(`${bundle} ${vertex.layer + 1}`);
+        points = [...points, ...turn(context, points.at(-1), vertex, dummy, bundle)];
+        points.push([points.at(-1)[0], corner[1] + bottoms[dummy.layer]]);
+        vertex = dummy;
       }
       ends = further;
     }
   }
 }
 
-// On from a point: down to the border of the upper spot's layer, over to the lower's, into its box.
-function turn(context, point, upper, lower, net) {
+// On from a point: down to the border of the upper vertex's layer, over to the lower's, into its box.
+function turn(context, point, upper, lower, bundle) {
   const { placed, index, corner, size, entry } = context;
   const { x, tops, bottoms } = placed.get(`g${index}`);
-  const at = corner[0] + x.get(lower) + (lower.kind === "member" ? entry(lower.item, net) : 0);
+  const at = corner[0] + x.get(lower) + (lower.kind === "member" ? entry(lower.item, bundle) : 0);
   const turned = [[point[0], corner[1] + bottoms[upper.layer]], [at, corner[1] + tops[lower.layer]]];
   if (lower.kind === "member") turned.push([at, middleOf(context, lower) - size(lower.item)[1] / 2]);
   return turned.filter((p, i) => {

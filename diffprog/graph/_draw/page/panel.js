@@ -96,7 +96,7 @@ const KEYS = [
 ];
 
 function helpPanel(graph) {
-  const line = (kind) => s("svg", { class: "drawing legend-line", viewBox: "0 0 60 16" }, s("g", { class: `strand ${kind}` }, s("path", { class: "line", d: "M2 8H58" })));
+  const line = (kind) => s("svg", { class: "drawing legend-line", viewBox: "0 0 60 16" }, s("g", { class: `segment ${kind}` }, s("path", { class: "line", d: "M2 8H58" })));
   const parts = [h("h2", {}, "How to read it")];
   parts.push(h("p", {}, "The computation runs downward, from the inputs to the output; gradients come back upward along the same lines. Click a group to open or close it, a node for its numbers."));
   if (graph.hidden) parts.push(h("p", { class: "soft" }, `${graph.hidden} nodes are left out: plain numbers, and results that go nowhere.`));

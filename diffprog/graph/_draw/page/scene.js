@@ -1,4 +1,4 @@
-// Boxes and strands as SVG elements. What a vector drawing shows (vector.py, strokes.py), with handles for the page.
+// Boxes and segments as SVG elements. What a vector drawing shows (vector.py), with handles for the page.
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -44,7 +44,7 @@ function strongest(edges) {
   return { mark, step };
 }
 
-// Color, width and dash of a strand; what it has apart from them stays.
+// Color, width and dash of a segment; what it has apart from them stays.
 function show(element, { mark, step }) {
   const kind = mark || (step === null ? "even" : `s${step}`);
   if (element.dataset.kind === kind) return;
@@ -53,18 +53,18 @@ function show(element, { mark, step }) {
   element.dataset.kind = kind;
 }
 
-function drawStrand(graph, strand) {
-  const edges = strand.edges.map((i) => graph.edges[i]);
+function drawSegment(graph, segment) {
+  const edges = segment.edges.map((i) => graph.edges[i]);
   const { mark, step } = strongest(edges);
-  const element = s("g", { class: "strand" }, s("path", { class: "line", d: curve(strand.points) }));
-  if (strand.ends) element.append(s("path", { class: "tip", d: tip(strand.points.at(-1), mark) }));
+  const element = s("g", { class: "segment" }, s("path", { class: "line", d: curve(segment.points) }));
+  if (segment.ends) element.append(s("path", { class: "tip", d: tip(segment.points.at(-1), mark) }));
   show(element, { mark, step });
   const from = graph.nodes[edges[0].source], to = graph.nodes[edges[0].target];
   const many = edges.length > 1 ? ` and ${edges.length - 1} more` : "";
   const largest = edges.reduce((a, b) => ((b.size ?? -1) > (a.size ?? -1) ? b : a));
   const gradient = mark ? graph.meanings[mark] : largest.size === null ? "" : `|gradient| ${largest.size}`;
   element.append(s("title", {}, `${from.label} → ${to.label}${many}\n${gradient}`));
-  return { element, strand, rank: mark === "nan" ? 9 : mark ? 0 : (step ?? 0) + 1 };
+  return { element, segment, rank: mark === "nan" ? 9 : mark ? 0 : (step ?? 0) + 1 };
 }
 
 function drawBox(graph, box) {
@@ -111,16 +111,16 @@ function drawBadge(text, right) {
     s("rect", { width, height: 15, rx: 7.5 }), s("text", { x: width / 2, y: 11 }, text));
 }
 
-// Everything that is visible, into `world`; returns the boxes' elements by item, and the strands'.
+// Everything that is visible, into `world`; returns the boxes' elements by item, and the segments'.
 function drawScene(world, graph, layout) {
   const boxes = new Map(layout.boxes.map((box) => [box.item, { box, element: drawBox(graph, box) }]));
-  const strands = layout.strands.map((strand) => drawStrand(graph, strand)).sort((a, b) => a.rank - b.rank);
+  const segments = layout.segments.map((segment) => drawSegment(graph, segment)).sort((a, b) => a.rank - b.rank);
   const all = [...boxes.values()];
   world.replaceChildren(
     ...all.filter(({ box }) => box.open).map(({ element }) => element),
-    ...strands.map(({ element }) => element),
+    ...segments.map(({ element }) => element),
     ...all.filter(({ box }) => box.open).map(({ box }) => drawHeader(graph, box)),
     ...all.filter(({ box }) => !box.open).map(({ element }) => element),
   );
-  return { boxes, strands };
+  return { boxes, segments };
 }

@@ -10,9 +10,9 @@ function stepsOf(graph, scene) {
   steps.push(...back.map((item) => ({ phase: "backward", item })));
   if (updated.length) steps.push({ phase: "update", item: null, nodes: updated });
 
-  for (const one of scene.strands) {
-    one.sources = one.strand.edges.map((i) => graph.visible(graph.edges[i].source, scene.boxes));
-    one.targets = one.strand.edges.map((i) => graph.visible(graph.edges[i].target, scene.boxes));
+  for (const one of scene.segments) {
+    one.sources = one.segment.edges.map((i) => graph.visible(graph.edges[i].source, scene.boxes));
+    one.targets = one.segment.edges.map((i) => graph.visible(graph.edges[i].target, scene.boxes));
   }
 
   // When each box is computed, and when its gradient is there: for one that gets none, when its turn would be.
@@ -27,14 +27,14 @@ function stepsOf(graph, scene) {
 }
 
 // Kahn's order of the visible boxes, in the order of the run where that leaves a choice.
-function runningOrder(graph, { boxes, strands }) {
+function runningOrder(graph, { boxes, segments }) {
   const items = [...boxes.values()].filter(({ box }) => !box.open).map(({ box }) => box.item);
   const first = (item) => (item[0] === "n" ? Number(item.slice(1)) : graph.inside(Number(item.slice(1)))[0]);
   const position = new Map(items.map((item) => [item, first(item)]));
   const after = new Map(items.map((item) => [item, new Set()]));
   const waiting = new Map(items.map((item) => [item, 0]));
-  for (const { strand } of strands) {
-    for (const i of strand.edges) {
+  for (const { segment } of segments) {
+    for (const i of segment.edges) {
       const from = graph.visible(graph.edges[i].source, boxes);
       const to = graph.visible(graph.edges[i].target, boxes);
       if (from !== to && !after.get(from).has(to)) {
@@ -59,7 +59,7 @@ function runningOrder(graph, { boxes, strands }) {
   return order;
 }
 
-// Show the state after `time` steps: classes on the boxes and strands.
+// Show the state after `time` steps: classes on the boxes and segments.
 function showTime(graph, scene, { steps, forward, backward }, time) {
   const now = time < 1 || time > steps.length ? null : steps[time - 1];
   const end = steps.length;
@@ -71,10 +71,10 @@ function showTime(graph, scene, { steps, forward, backward }, time) {
     list.toggle("before", time < end);
     list.toggle("now", Boolean(now) && (now.item === item || (now.nodes ?? []).some((i) => graph.visible(i, scene.boxes) === item)));
   }
-  for (const { element, strand, sources, targets } of scene.strands) {
+  for (const { element, segment, sources, targets } of scene.segments) {
     const list = element.classList;
     list.toggle("pending", sources.every((from) => forward.get(from) > time));
-    const returned = strand.edges.filter((_, i) => backward.get(targets[i]) <= time);
+    const returned = segment.edges.filter((_, i) => backward.get(targets[i]) <= time);
     list.toggle("plain", !returned.length);
     show(element, strongest(returned.map((i) => graph.edges[i])));
     list.toggle("now", now?.phase === "forward" ? targets.includes(now.item) : now?.phase === "backward" ? sources.includes(now.item) && targets.some((to) => backward.get(to) <= time) : false);

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from diffprog.graph._draw.grouping import CROWD, Group, outline, parts, shown
+from diffprog.graph._draw.grouping import MAX_MEMBERS, Group, group_tree, parts, shown
 from tests.graph.draw.synthetic import chain_rows, loop_rows, random_rows, recording
 
 
@@ -12,7 +12,7 @@ def names(group):
 
 
 def tree_of(rows):
-    return outline(recording(rows).nodes)
+    return group_tree(recording(rows).nodes)
 
 
 def test_nodes_fold_by_path_and_parameters_stand_with_their_layer():
@@ -123,7 +123,7 @@ def test_iterations_of_a_loop_are_inside_the_loop_and_found_by_their_path():
 
 def test_a_crowd_without_paths_is_divided_into_stretches_without_cycles():
     tree = tree_of(random_rows(500, paths=("",)))
-    assert all(len(group.children) <= CROWD for group in tree.groups)
+    assert all(len(group.children) <= MAX_MEMBERS for group in tree.groups)
     assert_no_cycles(tree)
     assert sorted(node.index for node in tree.root.nodes()) == list(range(500))
 
