@@ -13,7 +13,7 @@ FLOORS = [  # the lowest first; packages of one floor may import each other, as 
     ["_tracer"],
     ["_rules"],
     ["_transforms"],
-    ["graph", "_comparison", "images", "_sampling"],
+    ["graph", "_comparison", "images"],
     ["diagnosis", "optimize", "models"],
     ["fit", "attack", "visualize"],
     ["cli"],

@@ -26,7 +26,7 @@ def layers(parameters, images):
 def model(name, parameters):
     """The `Model` around a list of (weights [in, out], bias [out]), as `diffprog.fit.mlp` has them."""
     labels = tuple(str(digit) for digit in range(10))
-    return Model(name, layers, parameters, labels, size=8, minimum=8, channels=1)
+    return Model(name, layers, parameters, labels, size=8, min_size=8, channels=1)
 
 
 def load(name):

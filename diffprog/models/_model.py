@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffprog._jax_internals import Tracer
+from diffprog.images._checks import check_images
 from diffprog.models._labels import class_index, suggest
 
 
@@ -21,7 +21,7 @@ class Model:
         that whoever needs a shallow layer computes no deeper one. Images are NHWC in [0, 1]: the preprocessing is the
         network's first act.
     labels: the classes' names in the order of the logits.
-    size: the side of the square images that the network was trained for; minimum: the least side it accepts.
+    size: the side of the square images that the network was trained for; min_size: the least side it accepts.
     channels: of the images, 3 for RGB.
     """
 
@@ -30,7 +30,7 @@ class Model:
     parameters: Any = field(repr=False)
     labels: tuple[str, ...] = field(repr=False)
     size: int
-    minimum: int
+    min_size: int
     channels: int = 3
 
     def apply(self, parameters, images):
@@ -41,7 +41,7 @@ class Model:
     def __call__(self, images):
         """Logits (n, classes) of float images (n, height, width, 3) in [0, 1], compiled.
 
-        Raises ValueError for images of another type, rank or range, or smaller than `minimum` pixels. (Under a
+        Raises ValueError for images of another type, rank or range, or smaller than `min_size` pixels. (Under a
         transformation the values are unknown, and only type and shape are checked.)
         """
         return self._compiled(self.parameters, self.check_images(images))
@@ -135,26 +135,4 @@ class Model:
 
     def check_images(self, images):
         """The images as a float32 array; ValueError if they are not (n, height, width, channels) in [0, 1]."""
-        known = not isinstance(images, Tracer)
-        images = np.asarray(images) if known else images
-        shape, dtype = images.shape, images.dtype
-        if not jnp.issubdtype(dtype, jnp.floating):
-            hint = "divide bytes by 255" if dtype == np.uint8 else "convert them"
-            raise ValueError(f"images must be float32 in [0, 1]; found {dtype}{_range(images)}: {hint}")
-        if len(shape) != 4 or shape[-1] != self.channels:
-            single = len(shape) == 3 and shape[-1] == self.channels
-            hint = "add a batch axis with images[None]" if single else "channels come last"
-            raise ValueError(f"images must have shape (n, height, width, {self.channels}); found {shape}: {hint}")
-        if min(shape[1:3]) < self.minimum:
-            found = f"{shape[1]} x {shape[2]}"
-            raise ValueError(f"images must be {self.minimum} pixels or more; found {found}: enlarge them")
-        if known and not np.all((images >= 0) & (images <= 1)):  # written so that a NaN is outside
-            raise ValueError(f"images must be in [0, 1]; found{_range(images)}: are they already normalized?")
-        return jnp.asarray(images, jnp.float32)
-
-
-def _range(images):
-    """ " -2.1 .. 2.6" for a message, or nothing for values that are unknown, absent or no numbers."""
-    if isinstance(images, Tracer) or not images.size or images.dtype.kind not in "iuf":
-        return ""
-    return f" {images.min():.4g} .. {images.max():.4g}"
+        return check_images(images, self.channels, self.min_size)

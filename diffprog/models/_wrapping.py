@@ -22,7 +22,7 @@ def wrap(
     name=None,
     labels=(),
     channels=3,
-    minimum=1,
+    min_size=1,
     mean=None,
     std=None,
     channels_first=False,
@@ -36,7 +36,7 @@ def wrap(
     function:   `function(parameters, images)`, or `function(images)` where no parameters are given. A result that is
                 an array (n, classes) is the layer "logits", another array (n, ...) "output"; it may be anything else.
     size:       the side of the square images that it takes; channels: how many they have.
-    minimum:    the least side that it takes.
+    min_size:    the least side that it takes.
     labels:     the classes' names, in the order of the logits.
     mean, std:  what it was trained to have subtracted, and then divided by: a number, or one for each channel. Images
                 are in [0, 1]: a network that takes 0 .. 255 has std=1 / 255, one that takes -1 .. 1 mean=0.5 and
@@ -65,11 +65,11 @@ def wrap(
 
     names = _layers(name, prepared, parameters, (2, size, size, channels))
     network = partial(_network, prepared, names, channels_first)
-    return Model(name, network, parameters, tuple(labels), size, minimum, channels)
+    return Model(name, network, parameters, tuple(labels), size, min_size, channels)
 
 
-def together(models: Mapping[str, Model]) -> Model:
-    """Several networks, seen as one that looks at the same images: `together({"a": model, "b": other})`.
+def combine(models: Mapping[str, Model]) -> Model:
+    """Several networks, seen as one that looks at the same images: `combine({"a": model, "b": other})`.
 
     Layer "blocks.3" of the first is "a/blocks.3": `channel("a/blocks.3", 5) + logit("volcano", "b/logits")` is an
     objective in both. Its logits are the mean of theirs where all have the same labels.
@@ -99,7 +99,7 @@ def together(models: Mapping[str, Model]) -> Model:
         parameters={key: model.parameters for key, model in models.items()},
         labels=first.labels if same_labels else (),
         size=max(model.size for model in models.values()),
-        minimum=max(model.minimum for model in models.values()),
+        min_size=max(model.min_size for model in models.values()),
         channels=first.channels,
     )
 

@@ -78,7 +78,7 @@ def load(name, *, convolution="fast"):
         parameters=_parameters(name),
         labels=imagenet_labels(),
         size=network.size,
-        minimum=64,
+        min_size=64,
     )
 
 

@@ -8,6 +8,7 @@ from functools import cache
 import jax
 import jax.numpy as jnp
 
+from diffprog.images._filters import gaussian_blur
 from diffprog.visualize.objectives._base import PICTURE, of_term
 from diffprog.visualize.objectives._units import over_positions
 
@@ -61,7 +62,8 @@ def _fine_detail_of(deviation):
     def measure(values):
         image = values[PICTURE]
         # The blurred picture is what to move towards, not a way to make the difference small.
-        return over_positions((image - jax.lax.stop_gradient(_blurred(image, deviation))) ** 2)
+        smooth = jax.lax.stop_gradient(gaussian_blur(image, deviation, max(1, round(3 * deviation))))
+        return over_positions((image - smooth) ** 2)
 
     return measure
 
@@ -85,7 +87,7 @@ def _boundary_of(width, color, weight):
         rows, columns = jnp.arange(height)[:, None], jnp.arange(breadth)[None]
         inside = (rows >= width) & (rows < height - width) & (columns >= width) & (columns < breadth - width)
         border = 1 - inside[None, :, :, None]
-        each = (image - _blurred(image, 1.5)) ** 2 + weight * (image - color) ** 2
+        each = (image - gaussian_blur(image, 1.5, 4)) ** 2 + weight * (image - color) ** 2
         return jnp.sum(each * border, axis=(1, 2, 3)) / (jnp.sum(border) * image.shape[-1])
 
     return measure
@@ -104,18 +106,3 @@ def opacity():
 
 def _opacity(values):
     return over_positions(values[PICTURE][..., 3])
-
-
-def _blurred(images, deviation):
-    """(n, height, width, c) under a Gaussian of `deviation` pixels, cut off at three of them; the edge is repeated."""
-    reach = max(1, round(3 * deviation))
-    offsets = jnp.arange(-reach, reach + 1)
-    weights = jnp.exp(-(offsets**2) / (2 * deviation**2))
-    weights = weights / jnp.sum(weights)
-    for axis in (1, 2):
-        padding = [(reach, reach) if i == axis else (0, 0) for i in range(4)]
-        padded = jnp.pad(images, padding, mode="edge")
-        size = images.shape[axis]
-        shifted = (jax.lax.slice_in_dim(padded, i, i + size, axis=axis) for i in range(2 * reach + 1))
-        images = sum(weight * shift for weight, shift in zip(weights, shifted, strict=True))
-    return images

@@ -22,4 +22,4 @@ def model():
         "bias": BIAS,
         "last": random.normal(size=(4, 3)).astype(np.float32),
     }
-    return Model("small", network, parameters, ("zero", "one, unity", "two"), size=12, minimum=8)
+    return Model("small", network, parameters, ("zero", "one, unity", "two"), size=12, min_size=8)

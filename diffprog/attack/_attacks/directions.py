@@ -12,6 +12,7 @@ import numpy as np
 
 from diffprog.attack._engine.method import ExpectationOverTransformation
 from diffprog.attack._engine.queries import by_gradient, by_logits
+from diffprog.images._filters import gaussian_blur
 
 
 def composed(gradient_transforms):
@@ -101,25 +102,16 @@ def input_diversity(probability=0.5, min_scale=0.9):
 def translation_invariant(kernel_size=15, num_sigmas=3.0):
     """The gradient blurred by a Gaussian of `size` by `size` pixels, which end `sigmas` standard deviations from the
     middle (Dong et al. 2019, eq. 7): in effect, the mean gradient of shifted pictures."""
-    weights = np.exp(-0.5 * np.linspace(-num_sigmas, num_sigmas, kernel_size) ** 2).astype(np.float32)
-    weights /= weights.sum()
+    radius = kernel_size // 2
 
     def part(look):
         def smoothed_look(*question):
             view = look(*question)
-            return view._replace(gradient=jax.vmap(lambda gradient: blurred(gradient, weights))(view.gradient))
+            return view._replace(gradient=gaussian_blur(view.gradient, radius / num_sigmas, radius, edge="zero"))
 
         return smoothed_look
 
     return part
-
-
-def blurred(picture, weights):
-    """A picture [height, width, channels] blurred along both axes; around it are zeros."""
-    for axis in (0, 1):
-        along = lambda line: jnp.convolve(line, weights, mode="full")[len(weights) // 2 :][: line.shape[0]]
-        picture = jnp.apply_along_axis(along, axis, picture)
-    return picture
 
 
 def shrunk(key, picture, probability, min_scale):

@@ -9,13 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffprog._sampling import blurred
 from diffprog.attack._engine import border
 from diffprog.attack._engine.method import Method, smaller
 from diffprog.attack._engine.queries import by_logits
 from diffprog.attack._engine.result import AttackResult
 from diffprog.attack._engine.run import Options, search
 from diffprog.attack._norms import Norm, l2
+from diffprog.images._filters import gaussian_blur as blurred
 
 
 def blended(

@@ -9,13 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from diffprog._sampling import motion, sample
 from diffprog.attack._attacks.trials import trials, try_out
 from diffprog.attack._attacks.universal_training import checked_data, learn
 from diffprog.attack._engine import border
 from diffprog.attack._engine.result import AttackResult
 from diffprog.attack._engine.run import Options
 from diffprog.attack._losses import cross_entropy
+from diffprog.images._sampling import motion, sample
 
 
 class Placements(NamedTuple):

@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffprog._sampling import motion, sample
 from diffprog.attack._attacks.trials import trials, try_out
 from diffprog.attack._engine import border
 from diffprog.attack._engine.result import AttackResult
 from diffprog.attack._engine.run import Options
 from diffprog.attack._losses import margin, of_label
+from diffprog.images._sampling import motion, sample
 
 PADDINGS = ("zero", "edge")
 

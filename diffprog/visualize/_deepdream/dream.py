@@ -7,15 +7,18 @@ After Mordvintsev, Olah and Tyka 2015, "Inceptionism": gradient ascent on the ph
 """
 
 from functools import lru_cache
+from math import ceil
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from PIL import Image
 from tqdm import tqdm
 
+from diffprog.images import resize
+from diffprog.images._checks import check_array
+from diffprog.images._filters import gaussian_blur
 from diffprog.optimize import Descent
 from diffprog.visualize._deepdream.tiles import tiled
 from diffprog.visualize._rendering.batching import measure, plan
@@ -78,7 +81,8 @@ def dream(
     """
     photograph = model.check_image(photograph)
     sizes = octave_sizes(model, photograph.shape[:2], octaves, scale)
-    mask = _checked_mask(mask, photograph.shape[:2])
+    size = photograph.shape[:2]
+    mask = np.ones(size, np.float32) if mask is None else check_array(mask, (size,), "the mask")
     _check_ascent(steps, learning_rate, jitter, smooth, normalize)
     if keep_colors and model.channels != 3:
         raise ValueError(f"colors are of red, green and blue; {model.name} takes images of {model.channels} channels")
@@ -125,7 +129,7 @@ def _loop(model, layout, learning_rate, jitter, smooth, normalize, keep_colors, 
         return tiled(score, jnp.roll(_shown(picture, base, mask, keep_colors), shift, (0, 1)), tile, overlap)
 
     optimizer = optax.chain(
-        optax.stateless(lambda gradient, _: blurred(gradient, smooth)),
+        optax.stateless(lambda gradient, _: smoothed(gradient, smooth)),
         optax.stateless(lambda gradient, _: gradient / (STRENGTHS[normalize](gradient) + 1e-12)),
         optax.scale(-learning_rate),
     )
@@ -144,28 +148,17 @@ def _shown(picture, base, mask, keep_colors):
     return still(jnp.clip(base + mask[..., None] * change, 0, 1)) + (change - still(change))
 
 
-def blurred(image, deviation):
+def smoothed(image, deviation):
     """The mean of three Gaussian blurs, of half, once and twice the deviation in pixels; (h, w, c), zero outside."""
     if deviation == 0:
         return image
-    return sum(_gaussian(image, factor * deviation) for factor in (0.5, 1, 2)) / 3
-
-
-def _gaussian(image, deviation):
-    radius = int(np.ceil(3 * deviation))
-    kernel = np.exp(-0.5 * (np.arange(-radius, radius + 1, dtype=np.float32) / deviation) ** 2)
-    kernel /= kernel.sum()
-    along = lambda planes, shape: jax.lax.conv(planes, kernel.reshape(shape), (1, 1), "SAME")
-    planes = along(along(jnp.moveaxis(image, -1, 0)[:, None], (1, 1, -1, 1)), (1, 1, 1, -1))
-    return jnp.moveaxis(planes[:, 0], 0, -1)
+    deviations = (deviation / 2, deviation, 2 * deviation)
+    return sum(gaussian_blur(image, each, ceil(3 * each), edge="zero") for each in deviations) / 3
 
 
 def resized(image, size):
-    """A float image (h, w) or (h, w, c), of any range, at another size: bicubic, antialiased."""
-    if image.ndim == 3:
-        return np.stack([resized(plane, size) for plane in np.moveaxis(image, -1, 0)], axis=-1)
-    plane = Image.fromarray(np.ascontiguousarray(image, np.float32))
-    return np.asarray(plane.resize(size[::-1], Image.Resampling.BICUBIC))
+    """A float image (h, w) or (h, w, c), of any range, at another size."""
+    return resize(image, *size, to_8_bits=False)
 
 
 def octave_sizes(model, size, octaves, scale):
@@ -173,22 +166,12 @@ def octave_sizes(model, size, octaves, scale):
     if octaves < 1 or scale <= 1:
         raise ValueError(f"octaves must be at least 1 and scale above 1; found octaves={octaves}, scale={scale}")
     sizes = [tuple(round(side / scale**smaller) for side in size) for smaller in reversed(range(octaves))]
-    if min(sizes[0]) < model.minimum:
+    if min(sizes[0]) < model.min_size:
         raise ValueError(
-            f"{model.name} takes images of {model.minimum} pixels or more, but the smallest of {octaves} octaves of "
+            f"{model.name} takes images of {model.min_size} pixels or more, but the smallest of {octaves} octaves of "
             f"{size[0]} x {size[1]} is {sizes[0][0]} x {sizes[0][1]}: use fewer octaves or a larger photograph"
         )
     return sizes
-
-
-def _checked_mask(mask, size):
-    mask = np.ones(size, np.float32) if mask is None else np.asarray(mask, np.float32)
-    if mask.shape != size or not np.all((mask >= 0) & (mask <= 1)):
-        raise ValueError(
-            f"a mask for this photograph has shape {size} and values in [0, 1]; found shape {mask.shape}, "
-            f"{mask.min():.4g} .. {mask.max():.4g}"
-        )
-    return mask
 
 
 def _check_ascent(steps, learning_rate, jitter, smooth, normalize):
@@ -210,8 +193,8 @@ def _check_finite(objective, scores, size):
 
 
 def _check_tile(model, tile, overlap):
-    if overlap < 0 or tile < model.minimum or tile <= 2 * overlap:
+    if overlap < 0 or tile < model.min_size or tile <= 2 * overlap:
         raise ValueError(
-            f"a tile has {model.minimum} pixels or more for {model.name}, and more than twice the overlap; "
+            f"a tile has {model.min_size} pixels or more for {model.name}, and more than twice the overlap; "
             f"found tile={tile}, overlap={overlap}"
         )

@@ -67,7 +67,7 @@ def _default(model, objective, size):
 
 def _crop_side(model):
     """Two thirds of the network's size: what is lost in detail is won in draws."""
-    return max(2 * model.size // 3, model.minimum)
+    return max(2 * model.size // 3, model.min_size)
 
 
 def _lucid(model, objective, size):

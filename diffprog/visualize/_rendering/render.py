@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
+from diffprog.images._checks import check_array
 from diffprog.optimize import value_and_grad
 from diffprog.visualize import transforms
 from diffprog.visualize._rendering.batching import parts_by_picture, plan, term_names
@@ -258,9 +259,9 @@ def _layers(model, objectives):
 def _shapes(model, layers, parameterization, transform):
     """The layers' shapes for pictures as the network gets them."""
     height, width = transform.size(parameterization.height, parameterization.width)
-    if min(height, width) < model.minimum:
+    if min(height, width) < model.min_size:
         side = min(height, width)
-        raise ValueError(f"{model.name} takes images of {model.minimum} pixels or more; found {side} after transforms")
+        raise ValueError(f"{model.name} takes images of {model.min_size} pixels or more; found {side} after transforms")
     picture = jax.ShapeDtypeStruct(
         (parameterization.height, parameterization.width, parameterization.channels), jnp.float32
     )
@@ -298,14 +299,9 @@ def _image_ids(image_ids, n):
 def _encoded(parameterization, photographs, n):
     if parameterization.encode is None:
         raise ValueError("pictures that are written in this way cannot start from a photograph; use fourier or pixels")
-    photographs = np.asarray(photographs, np.float32)
-    photographs = photographs[None] if photographs.ndim == 3 else photographs
-    expected = (parameterization.height, parameterization.width, parameterization.channels)
-    if photographs.shape[1:] != expected or len(photographs) not in (1, n):
-        raise ValueError(f"start must be one picture {expected} or {n} of them; found shape {photographs.shape}")
-    if not ((photographs >= 0) & (photographs <= 1)).all():
-        raise ValueError(f"start must be in [0, 1]; found {photographs.min():.4g} .. {photographs.max():.4g}")
-    return parameterization.encode(jnp.broadcast_to(photographs, (n, *expected)))
+    shape = parameterization.shape
+    photographs = check_array(photographs, (shape, (1, *shape), (n, *shape)), "start")
+    return parameterization.encode(jnp.broadcast_to(photographs, (n, *shape)))
 
 
 def _positive(number, what):

@@ -25,6 +25,11 @@ class Parameterization:
     decode: Callable
     encode: Callable | None = None
 
+    @property
+    def shape(self):
+        """(height, width, channels) of a picture."""
+        return self.height, self.width, self.channels
+
 
 def each(height, width, channels, start, decode, encode=None):
     """A parameterization from functions of one picture."""

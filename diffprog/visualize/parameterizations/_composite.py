@@ -2,13 +2,13 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from diffprog._util.factory import factory
+from diffprog.images._checks import check_array
+from diffprog.images._filters import resize_linear
 from diffprog.visualize.parameterizations._base import Parameterization, normal
 from diffprog.visualize.parameterizations._colors import logits, matrix_of, mixed
 from diffprog.visualize.parameterizations._fourier import fourier
-from diffprog.visualize.parameterizations._pyramid import resized
 
 NEARLY = 1e-6  # how near to black and white a decoded picture is taken
 
@@ -41,7 +41,8 @@ def shared(parameterization, factors=(2, 4, 8), *, deviation=0.01):
         return {"own": parameterization.start(keys), "shared": parts(jax.random.fold_in(keys[0], 1))}
 
     def decode(parameters):
-        common = sum(resized(part[0], parameterization.height, parameterization.width) for part in parameters["shared"])
+        size = parameterization.channels, parameterization.height, parameterization.width
+        common = sum(resize_linear(part[0], size) for part in parameters["shared"])
         return jax.nn.sigmoid(logits(parameterization.decode(parameters["own"]), NEARLY) + mixed(common, matrix))
 
     def encode(images):
@@ -96,17 +97,10 @@ def masked(parameterization, mask, photograph):
     mask: (height, width) in [0, 1]. photograph: (height, width, channels) in [0, 1]. Encoding takes the picture that is
     to stand in the mask. Raises ValueError for other shapes or ranges.
     """
-    for name, value, shape in (
-        ("mask", mask, (parameterization.height, parameterization.width)),
-        ("photograph", photograph, (parameterization.height, parameterization.width, parameterization.channels)),
-    ):
-        if np.shape(value) != shape or not np.all((np.asarray(value) >= 0) & (np.asarray(value) <= 1)):
-            raise ValueError(
-                f"the {name} must have shape {shape} and values in [0, 1]; found shape {np.shape(value)}"
-                f" and values {np.min(value):.4g} .. {np.max(value):.4g}: resize or rescale it"
-            )
-    share = np.asarray(mask, np.float32)[..., None]
-    behind = (1 - share) * np.asarray(photograph, np.float32)
+    mask = check_array(mask, ((parameterization.height, parameterization.width),), "the mask")
+    photograph = check_array(photograph, (parameterization.shape,), "the photograph")
+    share = mask[..., None]
+    behind = (1 - share) * photograph
     decode = lambda parameters: share * parameterization.decode(parameters) + behind
     return Parameterization(
         parameterization.height,

@@ -5,6 +5,7 @@ from itertools import pairwise
 import jax
 
 from diffprog._util.factory import factory
+from diffprog.images._filters import resize_linear
 from diffprog.visualize.parameterizations._base import each, normal
 from diffprog.visualize.parameterizations._colors import from_image, matrix_of, to_image
 
@@ -28,19 +29,14 @@ def pyramid(height, width=None, *, channels=3, colors=True, levels=4, deviation=
     def decode(parameters):
         picture = parameters[-1]
         for detail in parameters[-2::-1]:
-            picture = detail + resized(picture, *detail.shape[1:])
+            picture = detail + resize_linear(picture, detail.shape)
         return to_image(picture, matrix)
 
     def encode(image):
         pictures = [from_image(image, matrix)]
         for size in sizes[1:]:
-            pictures.append(resized(pictures[-1], *size))
-        details = [fine - resized(coarse, *fine.shape[1:]) for fine, coarse in pairwise(pictures)]
+            pictures.append(resize_linear(pictures[-1], (channels, *size)))
+        details = [fine - resize_linear(coarse, fine.shape) for fine, coarse in pairwise(pictures)]
         return [*details, pictures[-1]]
 
     return each(height, width, channels, start, decode, encode)
-
-
-def resized(planes, height, width):
-    """(c, h, w) at another size, bilinearly; what is made smaller is averaged."""
-    return jax.image.resize(planes, (planes.shape[0], height, width), "linear", precision="highest")

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from diffprog._sampling import blurred
+from diffprog.images._filters import gaussian_blur, resize_linear
 from diffprog.visualize.parameterizations._colors import logits
 from diffprog.visualize.parameterizations._fourier import fourier
 
@@ -62,7 +62,7 @@ def resize(height, width=None):
     width = width or height
 
     def apply(_, image):
-        return jax.image.resize(image, (height, width, image.shape[-1]), "linear", precision="highest")
+        return resize_linear(image, (height, width, image.shape[-1]))
 
     return Filter(apply, lambda *_: (height, width))
 
@@ -73,7 +73,7 @@ def blur(low, high):
     radius = ceil(3 * high)
 
     def apply(key, image):
-        return blurred(image, jax.random.uniform(key, minval=low, maxval=high), radius)
+        return gaussian_blur(image, jax.random.uniform(key, minval=low, maxval=high), radius)
 
     return Filter(apply)
 

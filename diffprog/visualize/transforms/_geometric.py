@@ -13,7 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from diffprog._sampling import sample
+from diffprog.images._sampling import sample
 
 FILL = 0.5  # gray beyond the picture's edge
 

@@ -6,7 +6,7 @@ from jax import lax
 
 from diffprog.models import Model
 from diffprog.visualize import channel, layer, objective
-from diffprog.visualize._deepdream.dream import _loop, blurred, dream, octave_sizes, resized
+from diffprog.visualize._deepdream.dream import _loop, dream, octave_sizes, resized, smoothed
 from diffprog.visualize._deepdream.tiles import tiled, windows
 from diffprog.visualize.objectives import guide
 
@@ -28,7 +28,7 @@ def convolutional():
 
     parameters = {"first": RANDOM.normal(size=(3, 3, 3, 5)), "second": RANDOM.normal(size=(3, 3, 5, 4))}
     parameters = jax.tree.map(lambda value: value.astype(np.float32), parameters)
-    return Model("convolutional", network, parameters, ("a", "b", "c", "d"), size=16, minimum=8)
+    return Model("convolutional", network, parameters, ("a", "b", "c", "d"), size=16, min_size=8)
 
 
 MODEL = convolutional()
@@ -131,7 +131,7 @@ def test_a_photograph_has_the_channels_of_its_network():
     def network(parameters, images):
         yield "logits", images.mean((1, 2))
 
-    model = Model("gray", network, {}, ("gray",), size=16, minimum=8, channels=1)
+    model = Model("gray", network, {}, ("gray",), size=16, min_size=8, channels=1)
     found = dream(
         model, channel("logits", 0), PHOTOGRAPH[..., :1], key=KEY, octaves=2, steps=1, smooth=0, learning_rate=0.01
     )
@@ -152,7 +152,7 @@ def test_programs_are_found_again():
 def test_smoothing_is_three_gaussians():
     spot = np.zeros((41, 41, 2), np.float32)
     spot[20, 20] = 1, 2
-    found = np.asarray(blurred(spot, 2.0))
+    found = np.asarray(smoothed(spot, 2.0))
     squares = (np.arange(41) - 20) ** 2
     expected = np.zeros((41, 41))
     for deviation in (1, 2, 4):
@@ -180,7 +180,7 @@ def test_bad_arguments_are_refused_before_work():
         dreamt(photograph=255 * PHOTOGRAPH)
     with pytest.raises(ValueError, match=r"a photograph has shape \(height, width, 3\); found \(1, 20, 28, 3\)"):
         dreamt(photograph=PHOTOGRAPH[None])
-    with pytest.raises(ValueError, match=r"a mask for this photograph has shape \(20, 28\)"):
+    with pytest.raises(ValueError, match=r"the mask must have shape \(20, 28\)"):
         dreamt(mask=np.ones((28, 20)))
     with pytest.raises(ValueError, match="more than twice the overlap; found tile=16, overlap=8"):
         dreamt(tile=16, overlap=8)

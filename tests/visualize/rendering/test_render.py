@@ -168,7 +168,7 @@ def test_bad_arguments_are_refused_before_work():
         ({"num_transforms": 1.5}, "num_transforms must be a whole number of at least 1; found 1.5"),
         ({"stop_at": [1, 2]}, "stop_at must be a number, or one for each of 1 pictures"),
         ({"image_ids": [-1]}, "image_ids must be 1 whole numbers, not negative"),
-        ({"start": np.zeros((3, 3, 3))}, r"start must be one picture \(12, 12, 3\) or 1 of them; found shape"),
+        ({"start": np.zeros((3, 3, 3))}, r"start must have shape \(12, 12, 3\) or \(1, 12, 12, 3\); found"),
         ({"start": np.full((12, 12, 3), 2.0)}, r"start must be in \[0, 1\]; found 2 .. 2"),
         ({"parameterization": fourier(12, channels=1)}, "small takes images of 3 channels; found 1"),
         ({"num_images": 0}, "num_images must be a whole number of at least 1; found 0"),

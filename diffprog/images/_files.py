@@ -90,10 +90,14 @@ def save_png(path, image):
     return Path(path)
 
 
-def resize(image, height, width, resample=Image.Resampling.BICUBIC):
+def resize(image, height, width, resample=Image.Resampling.BICUBIC, *, to_8_bits=True):
     """The image at another size, by Pillow's antialiased filters; values are rounded to 8 bits on the way."""
-    resized = Image.fromarray(to_bytes(image)).resize((width, height), resample)
-    return np.asarray(resized, np.float32) / 255
+    if to_8_bits:
+        return np.asarray(Image.fromarray(to_bytes(image)).resize((width, height), resample), np.float32) / 255
+    if np.ndim(image) == 3:
+        planes = [resize(plane, height, width, resample, to_8_bits=False) for plane in np.moveaxis(image, -1, 0)]
+        return np.stack(planes, axis=-1)
+    return np.asarray(Image.fromarray(np.ascontiguousarray(image, np.float32)).resize((width, height), resample))
 
 
 def resize_short_side(image, size):

@@ -1,4 +1,4 @@
-"""An image seen through an affine map, with the gradient of that, and an image blurred.
+"""An image seen through an affine map, and the gradient of that.
 
 The gradient is a scatter: each position of the result adds to four pixels of the image. Scatters are slow on CPUs. But
 the map can be inverted: the positions of the result that read a pixel lie in a small square around one place, and are
@@ -13,35 +13,39 @@ import jax
 import jax.numpy as jnp
 
 
-def sample(image, matrix, height, width, reach, fill):
-    """Bilinear values of an image (h, w, c) at the positions `matrix` @ (row, column, 1), counted from the centers.
+def sample(image: jax.Array, matrix: jax.Array, height: int, width: int, reach: float, fill: float) -> jax.Array:
+    """Sample an image bilinearly through an affine map; differentiable in the image, not in the map.
 
-    Beyond the edge the image goes on as `fill`, faded in over one pixel. Differentiable in the image, not in the
-    matrix. reach: from how far, in pixels of the result, a pixel of the image is read at most: a bound on the sums of
-    sizes in the rows of the inverse of the matrix's 2 x 2 part. Were it too small, gradients would be wrong.
+    Args:
+      image: Array (h, w, c).
+      matrix: Array (3, 3), which maps (row, column, 1) of the result to a position in the image, both counted from the
+        centers.
+      height: Rows of the result.
+      width: Columns of the result.
+      reach: A bound on the distance, in pixels of the result, from which a pixel of the image is read: on the sums of
+        sizes in the rows of the inverse of the matrix's 2 x 2 part. Too small a bound makes gradients wrong.
+      fill: Value beyond the image's edge, faded in over one pixel.
+
+    Returns:
+      Array (height, width, c).
     """
     return fill + _sample(jnp.asarray(image) - fill, matrix, (height, width), image.shape[:2], reach)
 
 
-def motion(angle, shift, scale=1.0):
-    """The matrix with which `sample` turns an image counterclockwise by `angle` (radians) and enlarges it by `scale`,
-    about its center, and then moves it by `shift` (rows down, columns right)."""
+def motion(angle: jax.Array, shift: jax.Array, scale: float | jax.Array = 1.0) -> jax.Array:
+    """Make the matrix with which `sample` turns, enlarges and then moves an image.
+
+    Args:
+      angle: Counterclockwise, in radians, about the image's center.
+      shift: Array (2,), rows down and columns right, in pixels.
+      scale: Factor by which the image is enlarged, about its center.
+
+    Returns:
+      Array (3, 3).
+    """
     cosine, sine = jnp.cos(angle) / scale, jnp.sin(angle) / scale
     linear = jnp.stack([cosine, sine, -sine, cosine]).reshape(2, 2)
     return jnp.eye(3).at[:2, :2].set(linear).at[:2, 2].set(-linear @ shift)
-
-
-def blurred(image, deviation, radius):
-    """An image (h, w, c) under a Gaussian of `deviation` pixels, cut off at `radius`; at the edge the last pixels go
-    on. Weights are normalized, so that a constant stays itself."""
-    weights = jax.nn.softmax(-((jnp.arange(-radius, radius + 1) / jnp.maximum(deviation, 1e-3)) ** 2) / 2)
-    for axis in (0, 1):
-        size = image.shape[axis]
-        around = [(radius, radius) if axis == each else (0, 0) for each in range(3)]
-        longer = jnp.pad(image, around, mode="edge")
-        shifted = (jax.lax.slice_in_dim(longer, k, k + size, axis=axis) for k in range(2 * radius + 1))
-        image = sum(weight * part for weight, part in zip(weights, shifted, strict=True))
-    return image
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
