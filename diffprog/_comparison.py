@@ -1,11 +1,12 @@
 """Our gradient of a function beside JAX's: differences and times, in one run.
 
-Where JAX has no gradient, ours is held against central differences.
+Where JAX has no gradient, ours is compared with central differences.
 """
 
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,16 +14,15 @@ import numpy as np
 
 from diffprog._jax_internals import float0
 from diffprog._transforms import reverse
+from diffprog._util.tables import text_table
 
-_MEASURES = {
+_STAGES = {
     "eager": "a run without jit",
     "tracing": "under jit, caches empty",
     "compile": "lowering and compiling",
     "compiled": "a run of the compiled",
 }
-
-
-_DIRECTIONS = 3  # in which each leaf is moved for central differences
+_NUM_DIRECTIONS = 3  # in which each leaf is moved for central differences
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,12 @@ class Leaf:
     """The difference between our gradient of one input leaf and the reference.
 
     Attributes:
-      absolute: largest |ours - JAX's|; without JAX's gradient that of the derivatives in a few random directions.
-      relative: that, divided by the largest |reference| (0 if both are zero).
+      name: path of the leaf in the arguments.
+      shape: its shape.
+      dtype: its type.
+      absolute: largest |ours - JAX's|; where JAX has no gradient, the largest difference of a few directional
+        derivatives from central differences.
+      relative: `absolute` divided by the largest |reference|; 0 if both are zero.
     """
 
     name: str
@@ -43,24 +47,35 @@ class Leaf:
 
 @dataclass(frozen=True)
 class Timing:
-    """Median seconds of value and gradient together; `ratio` is ours / JAX's. None where JAX has no gradient."""
+    """Median seconds of value and gradient together.
 
-    what: str
+    Attributes:
+      stage: "eager", "tracing", "compile" or "compiled".
+      ours: seconds with diffprog's gradient.
+      jax: seconds with JAX's; None where JAX has no gradient.
+      num_runs: how often each was measured.
+    """
+
+    stage: str
     ours: float
     jax: float | None
-    runs: int
+    num_runs: int
 
     @property
     def ratio(self) -> float | None:
+        """Our time divided by JAX's; None where JAX has no gradient."""
         return None if self.jax is None else self.ours / self.jax
 
 
 @dataclass(frozen=True)
 class Report:
-    """What `compare` found; `print` shows it as a table.
+    """Differences and times, which `print` shows as tables.
 
     Attributes:
-      jax_error: what JAX raised instead of a gradient: the error's class and first line. None if it has one.
+      name: name of the function.
+      leaves: difference of each gradient.
+      timings: time of each stage.
+      jax_error: class and first line of the error that JAX raised in place of a gradient; None if there was none.
     """
 
     name: str
@@ -70,55 +85,56 @@ class Report:
 
     @property
     def largest_relative(self) -> float:
+        """The largest relative difference of all leaves."""
         return max((leaf.relative for leaf in self.leaves), default=0.0)
 
-    def as_dict(self) -> dict:
-        """The report as numbers and strings, for `json`."""
+    def as_dict(self) -> dict[str, Any]:
+        """Return the report as numbers and strings, for `json`."""
         return asdict(self) | {"timings": [asdict(t) | {"ratio": t.ratio} for t in self.timings]}
 
     def __str__(self) -> str:
-        width = max([len("gradient of"), *(len(leaf.name) for leaf in self.leaves)])
-        lines = [f"{self.name}"]
+        lines = []
         if self.jax_error:
-            lines += [f"  jax raises {self.jax_error}", f"  {_of_differences({leaf.dtype for leaf in self.leaves})}"]
-        lines.append(f"  {'gradient of':<{width}}  {'type':<22}{'largest difference':>20}{'relative':>12}")
+            lines = [f"jax raises {self.jax_error}", _about_differences({leaf.dtype for leaf in self.leaves})]
+        differences = [["gradient of", "type", "largest difference", "relative"]]
         for leaf in self.leaves:
             kind = f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"
-            lines.append(f"  {leaf.name:<{width}}  {kind:<22}{leaf.absolute:>20.2e}{leaf.relative:>12.2e}")
-        lines.append(f"  {'time of':<{width}}  {'':<24}{'diffprog ms':>12}{'jax ms':>14}{'ratio':>8}{'runs':>6}")
+            differences.append([leaf.name, kind, f"{leaf.absolute:.2e}", f"{leaf.relative:.2e}"])
+        times = [["time of", "", "diffprog ms", "jax ms", "ratio", "runs"]]
         for timing in self.timings:
             theirs = "-" if timing.jax is None else f"{timing.jax * 1e3:.3f}"
             ratio = "-" if timing.ratio is None else f"{timing.ratio:.2f}"
-            lines.append(
-                f"  {timing.what:<{width}}  {_MEASURES[timing.what]:<24}"
-                f"{timing.ours * 1e3:>12.3f}{theirs:>14}{ratio:>8}{timing.runs:>6}"
-            )
-        return "\n".join(lines)
+            ours = f"{timing.ours * 1e3:.3f}"
+            times.append([timing.stage, _STAGES[timing.stage], ours, theirs, ratio, str(timing.num_runs)])
+        lines += [*text_table(differences, "<<>"), *text_table(times, "<<>")]
+        return "\n".join([self.name, *(f"  {line}" for line in lines)])
 
 
-def _of_differences(dtypes) -> str:
-    """One line about central differences in these types: their steps, and how close they come."""
+def _about_differences(dtypes: set[str]) -> str:
+    """Say with which steps central differences are taken in these types, and how close they come."""
     steps = ", ".join(f"{_step(dtype):.0e} in {dtype}" for dtype in sorted(dtypes))
-    reach = max((_step(dtype) ** 2 for dtype in dtypes), default=0.0)
-    return f"so against central differences, step {steps}; errors of {reach:.0e} of the function's size are theirs"
+    error = max((_step(dtype) ** 2 for dtype in dtypes), default=0.0)
+    return f"so against central differences, step {steps}; their own error is about {error:.0e} of the function's size"
 
 
-def compare(fun: Callable, *args, seconds: float = 2.0, name: str | None = None) -> Report:
-    """Differentiate `fun` with diffprog and with JAX and report differences and times.
+def compare(fun: Callable, *args: Any, seconds: float = 2.0, name: str | None = None) -> Report:
+    """Differentiate a function with diffprog and with JAX, and report differences and times.
+
+    Ours and JAX's are measured in turn, so that both see the same machine. If JAX raises, its error and our times are
+    reported, and our gradient g is compared with central differences: g.u with (f(x + h u) - f(x - h u)) / 2h in random
+    directions u, with h the cube root of the precision times the largest |x|, at least 1. Their own error is about h^2
+    of the size of f: 4e-11 in float64 (`jax.enable_x64`), 2e-5 in float32. They are no derivative where f jumps between
+    the two points, as a loop that ends at a tolerance may.
 
     Args:
-      fun: function of arrays or pytrees. If its result isn't a scalar, both pull back the same random cotangent.
+      fun: function of arrays or pytrees. If its result isn't a scalar, both pull back one random cotangent.
       *args: where to evaluate it; every real or complex leaf gets a gradient.
-      seconds: about how long each of the four measurements may take.
-      name: what to call the function in the report.
+      seconds: about how long each of the four stages is measured.
+      name: name of the function in the report; its own unless given.
 
     Returns:
-      a `Report`: the largest absolute and relative difference per input leaf, and the median time of an eager run,
-      of tracing, of compiling and of a compiled run, each measured alternately so that both see the same machine.
-      If JAX raises, its error and our times are reported, and the differences are those from central differences,
-      (f(x + h u) - f(x - h u)) / 2h in random directions u, with h the cube root of the precision times the largest
-      |x|, at least 1. Their own error is about h^2 of the size of f: 4e-11 in float64 (`jax.enable_x64`), 2e-5 in
-      float32. They are no derivative where f jumps between the two points, as a loop that ends at a tolerance may.
+      The largest absolute and relative difference per input leaf, and the median time of an eager run, of tracing, of
+      compiling and of a compiled run.
     """
     cotangent = _cotangent(fun, args)
 
@@ -130,16 +146,16 @@ def compare(fun: Callable, *args, seconds: float = 2.0, name: str | None = None)
         return run
 
     ours, theirs, jax_error = gradient(reverse.vjp), gradient(jax.vjp), None
-    found = ours(*args)[1]
+    gradients = ours(*args)[1]
     try:
         jax.eval_shape(theirs, *args)  # some programs JAX differentiates as they run, but not under jit
-        leaves = _differences(args, found, theirs(*args)[1])
-    except Exception as error:  # whatever it is, the report tells
+        leaves = _differences(args, gradients, theirs(*args)[1])
+    except Exception as error:  # whatever it is, the report says it
         theirs, jax_error = None, f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
-        leaves = _from_central_differences(fun, args, cotangent, found)
+        leaves = _from_central_differences(fun, args, cotangent, gradients)
 
     timings = _timings(ours, theirs, args, seconds)
-    return Report(name or getattr(fun, "__name__", repr(fun)), tuple(leaves), tuple(timings), jax_error)
+    return Report(str(name or getattr(fun, "__name__", repr(fun))), tuple(leaves), tuple(timings), jax_error)
 
 
 def _cotangent(fun, args):
@@ -169,7 +185,7 @@ def _compare_leaf(name, x, ours, reference) -> Leaf:
 
 
 def _inputs(args):
-    """(name, value) of each leaf."""
+    """List (name, value) of each leaf."""
     return [("args" + jax.tree_util.keystr(path), x) for path, x in jax.tree_util.tree_leaves_with_path(args)]
 
 
@@ -181,7 +197,7 @@ def _wide(x):
 
 
 def _step(dtype) -> float:
-    """The step of a central difference whose error, of the order of its square, equals that of rounding."""
+    """Choose the step of a central difference whose error, of the order of its square, equals the rounding error."""
     return float(jnp.finfo(dtype).eps) ** (1 / 3)
 
 
@@ -190,7 +206,7 @@ def _from_central_differences(fun, args, cotangent, ours):
     rng = np.random.default_rng(0)
 
     def value(i, x):
-        """What the gradient is that of: the result times the cotangent, with the i-th leaf replaced."""
+        """Compute the differentiated scalar, the result times the cotangent, with the i-th leaf replaced."""
         results = fun(*jax.tree.unflatten(tree, [*leaves[:i], x, *leaves[i + 1 :]]))
         pairs = zip(jax.tree.leaves(results), jax.tree.leaves(cotangent), strict=True)
         return sum(np.sum(_wide(y) * _wide(g)).real for y, g in pairs if g.dtype != float0)
@@ -206,14 +222,14 @@ def _from_central_differences(fun, args, cotangent, ours):
         if g.dtype == float0:
             continue
         x = jnp.asarray(x)
-        directions = [_direction(rng, x) for _ in range(_DIRECTIONS)]
+        directions = [_direction(rng, x) for _ in range(_NUM_DIRECTIONS)]
         reference = np.array([slope(i, x, u) for u in directions])
         compared.append(_compare_leaf(name, x, np.array([np.sum(_wide(g) * u).real for u in directions]), reference))
     return compared
 
 
 def _direction(rng, x):
-    """Random; longer the more entries there are, or rounding would hide the little that each contributes."""
+    """Draw a direction; longer the more entries there are, or rounding would hide what each contributes."""
     u = rng.standard_normal(x.shape)
     if jnp.iscomplexobj(x):
         u = u + 1j * rng.standard_normal(x.shape)
@@ -264,10 +280,10 @@ def _compile(fun, args, programs):
     return measured
 
 
-def _alternate(what, ours, theirs, seconds) -> Timing:
-    """Medians of runs in turn, at least 3 of each and as many as fit, after one that isn't counted."""
+def _alternate(stage, ours, theirs, seconds) -> Timing:
+    """Time runs in turn, at least 3 of each and as many as fit, after one that isn't counted; take medians."""
     times: dict = {run: [] for run in (ours, theirs) if run is not None}
-    if what in ("eager", "compiled"):
+    if stage in ("eager", "compiled"):
         for run in times:
             run()
     started, turns = time.perf_counter(), list(times)
@@ -275,5 +291,5 @@ def _alternate(what, ours, theirs, seconds) -> Timing:
         for run in turns:
             times[run].append(run())
         turns.reverse()  # the one that goes first finds different caches
-    medians = {run: float(np.median(found)) for run, found in times.items()}
-    return Timing(what, medians[ours], medians.get(theirs), len(times[ours]))
+    medians = {run: float(np.median(durations)) for run, durations in times.items()}
+    return Timing(stage, medians[ours], medians.get(theirs), len(times[ours]))

@@ -19,9 +19,9 @@ def test_equal_gradients():
     )
     assert [(leaf.name, leaf.shape) for leaf in report.leaves] == [("args[0]['b']", ()), ("args[0]['w']", (2, 3))]
     assert report.largest_relative < 1e-6
-    assert [timing.what for timing in report.timings] == ["eager", "tracing", "compile", "compiled"]
+    assert [timing.stage for timing in report.timings] == ["eager", "tracing", "compile", "compiled"]
     for timing in report.timings:
-        assert timing.ours > 0 and timing.jax > 0 and timing.runs == 3
+        assert timing.ours > 0 and timing.jax > 0 and timing.num_runs == 3
         assert timing.ratio == timing.ours / timing.jax
 
 
@@ -50,7 +50,7 @@ def test_the_report_as_json():
     report = dp.compare(jnp.sin, 1.0, seconds=0)
     read = json.loads(json.dumps(report.as_dict()))
     assert read["leaves"][0]["name"] == "args[0]"
-    assert {timing["what"] for timing in read["timings"]} == {"eager", "tracing", "compile", "compiled"}
+    assert {timing["stage"] for timing in read["timings"]} == {"eager", "tracing", "compile", "compiled"}
     assert all(timing["ratio"] > 0 for timing in read["timings"])
 
 
