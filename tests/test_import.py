@@ -39,3 +39,6 @@ def test_lazy_names_are_public_names():
 
 def test_the_version_is_a_version():
     assert re.fullmatch(r"\d+\.\d+\.\d+", dp.__version__)
+    root = Path(__file__).parents[1]
+    assert f"\n## {dp.__version__}\n" in (root / "CHANGELOG.md").read_text()
+    assert f"\nversion: {dp.__version__}\n" in (root / "CITATION.cff").read_text()

@@ -223,3 +223,36 @@ def test_a_multiple_of_a_function_has_the_same_search():
     np.testing.assert_array_equal(found.points, found.points[[0] * 6])
     np.testing.assert_array_equal(found.num_evaluations, found.num_evaluations[0])
     np.testing.assert_array_equal(found.values, factors[:, 0] * found.values[0])
+
+
+def test_a_result_says_why_each_search_ended():
+    """A bowl whose minimum is in the box, one where it is not, one that is NaN, and one that never ends."""
+    centers, slopes = np.array([[0.5], [2.0], [np.nan], [0.0]]), np.array([[0.0], [0.0], [0.0], [-1.0]])
+    bowls = lambda points, centers, slopes: jnp.sum((1 + slopes) * (points - centers) ** 2 + slopes * points, axis=-1)
+    found = minimize(bowls, np.zeros((4, 3)), 0, [[1], [1], [1], [np.inf]], (centers, slopes), max_evaluations=9)
+    np.testing.assert_allclose(found.points[:2], [[0.5] * 3, [1.0] * 3], atol=1e-6)
+    np.testing.assert_array_equal(found.converged, [True, True, False, False])
+    assert found.messages[2:] == ["no lower value was found along the gradient", "the evaluations were used up"]
+    assert found.num_evaluations[3] == 9
+
+
+@pytest.mark.parametrize(
+    "options, sentence",
+    [
+        ({"history_size": 0}, "history_size and max_evaluations must be at least 1; found 0 and 1000"),
+        ({"max_evaluations": 0}, "history_size and max_evaluations must be at least 1; found 10 and 0"),
+        ({"lower": 2.0, "upper": 1.0}, "lie in a box with lower <= upper"),
+        ({"engine": "torch"}, "engine 'torch' is not known"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_sentence(options, sentence):
+    with pytest.raises(ValueError, match=sentence) as refused:
+        minimize(lambda points: points.sum(axis=1), np.zeros((2, 3)), **options)
+    assert "\n" not in str(refused.value)
+
+
+def test_the_example_of_the_docstring():
+    import doctest
+
+    failed, tried = doctest.testmod(lbfgsb, extraglobs={"jnp": jnp})
+    assert (failed, tried) == (0, 2)
