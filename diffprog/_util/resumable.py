@@ -146,8 +146,8 @@ class ResumableFolder:
                 )
             return False
         try:
-            old = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
+            old = dict(json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
             raise ValueError(
                 f"{path} must be a manifest in JSON; found none ({error}): give another directory"
             ) from None

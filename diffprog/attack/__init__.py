@@ -26,7 +26,7 @@ from diffprog.attack._attacks.universal import Universal, apply_universal, unive
 from diffprog.attack._distortions import DISTORTIONS, survives_distortions
 from diffprog.attack._engine.method import ExpectationOverTransformation
 from diffprog.attack._engine.result import AttackResult
-from diffprog.attack._evaluation import Caution, Evaluation, evaluate
+from diffprog.attack._evaluation import AttackRecord, Evaluation, RobustnessWarning, WorstCase, evaluate
 from diffprog.attack._losses import cross_entropy, dlr, margin
 from diffprog.attack._norms import NORMS, Norm, l0, l1, l2, linf
 from diffprog.attack._targets import least_likely, random_targets, second_likely
@@ -34,14 +34,16 @@ from diffprog.attack._targets import least_likely, random_targets, second_likely
 __all__ = [
     "DISTORTIONS",
     "NORMS",
+    "AttackRecord",
     "AttackResult",
-    "Caution",
     "Evaluation",
     "ExpectationOverTransformation",
     "Norm",
     "Patch",
     "Placements",
+    "RobustnessWarning",
     "Universal",
+    "WorstCase",
     "additive_noise",
     "adversarial_training",
     "apgd",

@@ -100,8 +100,8 @@ def test_an_evaluation_warns_of_a_budget_that_a_search_wastes():
         key=KEY,
         engine="jax",
     )
-    assert found.worst_case().tolist() == [0, 0]
-    assert "fgsm alone breaks 0.0% of the images at budget 0.2" in found.warnings[-1].sentence
+    assert found.robust_accuracy().tolist() == [0, 0]
+    assert "fgsm alone breaks 0.0% of the images at budget 0.2" in found.warnings[-1].message
 
 
 def test_a_finished_row_is_frozen_where_it_succeeded():

@@ -138,7 +138,7 @@ def test_an_evaluation_of_the_digits(tmp_path, capsys):
     arguments.remove("--steps"), arguments.remove("10")
     command.main(arguments)
     printed = capsys.readouterr().out
-    assert "98.3 % of 357 images are right" in printed and "worst case" in printed
+    assert "98.3 % of 357 images are classified correctly" in printed and "worst case" in printed
     assert (tmp_path / "report" / "report.html").is_file() and (tmp_path / "report" / "curves.png").is_file()
 
 

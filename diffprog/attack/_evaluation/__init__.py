@@ -5,8 +5,7 @@ evaluation = attack.evaluate(model, images, labels, attacks={"pgd": attack.pgd},
 print(evaluation)
 """
 
-from diffprog.attack._evaluation.caution import Caution
 from diffprog.attack._evaluation.evaluate import evaluate
-from diffprog.attack._evaluation.results import Evaluation
+from diffprog.attack._evaluation.results import AttackRecord, Evaluation, RobustnessWarning, WorstCase
 
-__all__ = ["Caution", "Evaluation", "evaluate"]
+__all__ = ["AttackRecord", "Evaluation", "RobustnessWarning", "WorstCase", "evaluate"]

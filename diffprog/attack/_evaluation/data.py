@@ -1,10 +1,11 @@
 """Images and labels, a batch at a time, from arrays, from a folder, or from any iterable of batches."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -13,81 +14,104 @@ from diffprog.images import network_crop, read_image
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 
 
-class Batch(NamedTuple):
-    """A part of the data set, which is read when it is asked for."""
+@dataclass(frozen=True)
+class Batch:
+    """A part of the data set, which is read when it is loaded."""
 
-    number: int
-    load: Callable  # () -> images, labels
+    index: int
+    load: Callable[[], tuple[np.ndarray, np.ndarray]]  # images and labels
 
 
-def batches(model, images, labels, size: int, names=None, prepare=None) -> Iterator[Batch]:
-    """The data set as batches of `size` images, of which the last may have fewer; see `evaluate`."""
+def batches(
+    model: Any,
+    images: Any,
+    labels: Any,
+    batch_size: int,
+    class_names: Sequence[str] | None = None,
+    preprocess: Callable[[np.ndarray], Any] | None = None,
+) -> Iterator[Batch]:
+    """Divide a data set into batches, of which the last may be shorter; see `evaluate` for the arguments."""
     if isinstance(images, str | Path):
-        files, classes = _listed(model, Path(images), names)
-        read = partial(_read, prepare or _default_preparation(model))
-        loads = (partial(read, files[at : at + size], classes[at : at + size]) for at in range(0, len(files), size))
+        files, classes = _listed(model, Path(images), class_names)
+        read = partial(_read, preprocess or _default_preprocess(model))
+        loads = (partial(read, files[part], classes[part]) for part in _slices(len(files), batch_size))
     elif labels is not None:
         if len(images) != len(labels):
             raise ValueError(
                 f"labels must be one class index per image; found {len(labels)} for {len(images)} images: "
                 "cut the longer"
             )
-        cut = lambda at: (images[at : at + size], labels[at : at + size])
-        loads = (partial(cut, at) for at in range(0, len(images), size))
+        loads = (partial(_cut, images, labels, part) for part in _slices(len(images), batch_size))
     elif hasattr(images, "shape"):
         raise ValueError("images in an array need labels; found none: give one class index per image")
     else:
-        loads = (lambda read=read: read for read in _regrouped(images, size))
-    return (Batch(number, load) for number, load in enumerate(loads))
+        loads = (partial(_cut, *pair, slice(None)) for pair in _regrouped(images, batch_size))
+    return (Batch(index, load) for index, load in enumerate(loads))
 
 
-def _listed(model, folder, names):
-    """The image files of FOLDER/CLASS/, and their classes, in the order of their paths."""
+def _slices(count: int, batch_size: int) -> list[slice]:
+    """Divide indices into batches."""
+    return [slice(start, start + batch_size) for start in range(0, count, batch_size)]
+
+
+def _cut(images: Any, labels: Any, part: slice) -> tuple[np.ndarray, np.ndarray]:
+    """Take a batch of arrays."""
+    return images[part], labels[part]
+
+
+def _listed(model: Any, folder: Path, class_names: Sequence[str] | None) -> tuple[list[Path], list[int]]:
+    """List the image files of FOLDER/CLASS/ and their classes, in the order of their paths."""
     if not folder.is_dir():
         raise ValueError(f"images must be a folder with a folder for each class; found no folder {folder}")
     files = [path for path in sorted(folder.glob("*/*")) if path.suffix.lower() in SUFFIXES]
     if not files:
         raise ValueError(f"images must be in {folder}/CLASS/, one folder for each class; found no image files there")
-    index = {name: _class_of(model, name, names) for name in dict.fromkeys(path.parent.name for path in files)}
-    return files, [index[path.parent.name] for path in files]
+    names = dict.fromkeys(path.parent.name for path in files)
+    class_of = {name: _class_index(model, name, class_names) for name in names}
+    return files, [class_of[path.parent.name] for path in files]
 
 
-def _class_of(model, name, names):
-    if names is not None and name in names:
-        return list(names).index(name)
+def _class_index(model: Any, name: str, class_names: Sequence[str] | None) -> int:
+    """Find the class that a folder is named after."""
+    if class_names is not None and name in class_names:
+        return list(class_names).index(name)
     if hasattr(model, "label_index"):
         return model.label_index(name)
     if name.isdigit():
         return int(name)
     raise ValueError(
         f"folder {name!r} must be the name or number of a class of the model; found a model without "
-        "names: give the names of its classes in order with names="
+        "names: give the names of its classes in order with class_names="
     )
 
 
-def _default_preparation(model):
+def _default_preprocess(model: Any) -> Callable[[np.ndarray], Any]:
+    """Crop to the square that a model with a `size` was trained for; leave images as they are otherwise."""
     side = getattr(model, "size", None)
     return partial(network_crop, size=side) if isinstance(side, int) else lambda image: image
 
 
-def _read(prepare, files, classes):
-    images = [np.asarray(prepare(read_image(path)), np.float32) for path in files]
+def _read(
+    preprocess: Callable[[np.ndarray], Any], files: Sequence[Path], classes: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Read a batch of image files."""
+    images = [np.asarray(preprocess(read_image(path)), np.float32) for path in files]
     for path, image in zip(files, images, strict=True):
         if image.shape != images[0].shape:
             raise ValueError(
                 f"images must be of one shape; found {images[0].shape} and, in {path}, {image.shape}: "
-                "crop or resize them with prepare="
+                "crop or resize them with preprocess="
             )
     return np.stack(images), np.array(classes)
 
 
-def _regrouped(pairs, size):
-    """Batches of any sizes as batches of one size, so that a result does not depend on how the data came."""
+def _regrouped(pairs: Iterable[tuple[Any, Any]], batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Regroup batches of any sizes into batches of one size, so that no result depends on how the data came."""
 
-    def singles():
+    def singles() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for images, labels in pairs:
             yield from zip(np.asarray(images), np.asarray(labels), strict=True)
 
     rest = singles()
-    while some := list(islice(rest, size)):
+    while some := list(islice(rest, batch_size)):
         yield np.stack([image for image, _ in some]), np.stack([label for _, label in some])

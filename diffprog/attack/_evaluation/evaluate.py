@@ -1,100 +1,213 @@
-"""`evaluate`: what comes in is checked, and handed to the work."""
+"""Evaluate the robustness of a model on a data set: every attack on every batch, kept as it goes."""
 
-from collections.abc import Callable
+import inspect
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from platform import python_version
 from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
 
 import jax
+import numpy as np
+from jax.typing import ArrayLike
+from tqdm import tqdm
 
+from diffprog._util.fingerprint import fingerprint
+from diffprog._util.resumable import describe
 from diffprog.attack._engine import border
-from diffprog.attack._engine.method import ExpectationOverTransformation
-from diffprog.attack._evaluation.data import batches
-from diffprog.attack._evaluation.entries import checked_attacks, checked_epsilons, plain
-from diffprog.attack._evaluation.results import Evaluation
-from diffprog.attack._evaluation.work import Work
+from diffprog.attack._engine.loop import Loop
+from diffprog.attack._engine.method import ExpectationOverTransformation, Oracle
+from diffprog.attack._evaluation.checks import ask_model, check_model, check_results
+from diffprog.attack._evaluation.data import Batch, batches
+from diffprog.attack._evaluation.results import (
+    WORST_CASE_FIELDS,
+    AttackRecord,
+    Evaluation,
+    RobustnessWarning,
+    batch_worst_cases,
+    gather_worst_cases,
+    join_records,
+    record_attack,
+)
+from diffprog.attack._evaluation.store import Store
+from diffprog.attack._evaluation.timing import timed
 from diffprog.attack._norms import NORMS, Norm, linf
+
+RESERVED = ("epsilon", "key", "batch_size", "image_ids", "bounds", "devices", "engine", "targeted", "criterion")
 
 
 def evaluate(
-    model: Callable | ExpectationOverTransformation,
-    images,
-    labels=None,
+    model: Callable[..., jax.Array] | ExpectationOverTransformation,
+    images: ArrayLike | str | Path | Iterable[tuple[ArrayLike, ArrayLike]],
+    labels: ArrayLike | None = None,
     *,
-    attacks: dict[str, Callable],
-    epsilons,
+    attacks: Mapping[str, Callable[..., Any]],
+    epsilons: ArrayLike,
     key: jax.Array,
     norm: Norm = linf,
     batch_size: int = 128,
-    directory=None,
-    bounds=(0.0, 1.0),
-    devices=None,
-    engine="diffprog",
-    keep_images=False,
-    most_hard: int = 12,
-    names=None,
-    prepare=None,
-    progress=None,
+    directory: str | Path | None = None,
+    bounds: tuple[float, float] = (0.0, 1.0),
+    devices: Sequence[jax.Device] | None = None,
+    engine: str = "diffprog",
+    keep_images: bool = False,
+    max_worst_cases: int = 12,
+    class_names: Sequence[str] | None = None,
+    preprocess: Callable[[np.ndarray], Any] | None = None,
+    progress: str | None = None,
 ) -> Evaluation:
-    """The accuracy of a model on a data set, clean and under attacks, at several budgets.
+    """Measure the accuracy of a model on a data set, clean and under attacks, at several budgets.
 
-    model:       images [n, ...] within `bounds` -> logits [n, classes], or `ExpectationOverTransformation`.
-    images:      an array [n, ...] with `labels`, int [n]; or a folder, whose files FOLDER/CLASS/* are read as images,
-                 where CLASS is one of `names`, or what `model.label_index` knows, or a number; or any iterable of
-                 (images, labels) batches. Never more than a batch is in memory.
-    attacks:     by name: attacks of this package, `functools.partial`s of them, or functions like them. One that takes
-                 `epsilon` searches within each budget; one that doesn't searches for the smallest perturbation, which
-                 tells its success at every budget.
-    epsilons:    budgets, increasing, in units of `norm`. A success counts at each budget that its perturbation,
-                 measured here, is not larger than.
-    key:         decides every random draw, together with an attack's name and an image's number.
-    batch_size:  images to read and to attack at once. Results are equal bit for bit wherever it is.
-    directory:   where the work is kept as it goes, and the report at the end. A run that was killed is taken up by
-                 the same call and has lost at most a batch of one attack; its result is equal bit for bit. Under
-                 `jax.distributed` each process does its share of the batches and returns the whole result, all in one
-                 directory that they share; process 0 writes the report.
-    devices:     of this process, over which the rows of a batch are divided, rounded up to a multiple of their number.
-    keep_images: keep each image's smallest success of each attack (or else what it was last turned into) in the
-                 attack's files, as "images".
-    most_hard:   how many of the images that the smallest perturbations break are kept in any case.
-    names:       of the classes, for the report; those of the model if it has `labels`.
-    prepare:     image of a file [height, width, 3] -> image; if left out, a model with a `size` gets central squares.
-    progress:    a caption, which switches on a progress bar.
+    With a directory, results are kept as they come. A run that was killed goes on with the same call: it has lost at
+    most a batch of one attack, and its result is equal bit for bit. Under `jax.distributed` each process does its share
+    of the batches and returns the whole result; all share one directory, and process 0 writes the report.
 
-    Raises ValueError on a directory that holds another evaluation: of other settings, versions, data or another model.
+    Args:
+        model: From images [n, ...] within `bounds` to logits [n, classes]; or an `ExpectationOverTransformation`.
+        images: An array [n, ...] with `labels`. Or a folder, whose files FOLDER/CLASS/* are read as images; CLASS is
+            one of `class_names`, or what `model.label_index` knows, or a class index. Or an iterable of batches
+            (images, labels) of any sizes. No more than a batch is in memory.
+        labels: Class indices, int [n]; None for a folder or an iterable.
+        attacks: From a name to an attack of this package, a `functools.partial` of one, or a function like them. An
+            attack that takes `epsilon` searches within each budget. One that does not searches for the smallest
+            perturbation, which tells its success at every budget.
+        epsilons: Budgets, increasing, in units of `norm`: a number or [K]. A success counts at each budget that its
+            perturbation, as measured here, does not exceed.
+        key: A random key. With an attack's name and an image's index in the data set, it decides every random draw.
+        norm: Of the budgets.
+        batch_size: Images to read and to attack at once. Results do not depend on it.
+        directory: Where results are kept, and the report at the end; None keeps nothing.
+        bounds: Smallest and largest value of a pixel.
+        devices: Devices of this process, over which the rows of a batch are divided, rounded up to a multiple of their
+            number; None for the default device.
+        engine: "diffprog" for gradients by this package's tracer, "jax" for JAX's.
+        keep_images: Whether to keep, in each attack's files as "images", each image's smallest success, or else what
+            it was last turned into.
+        max_worst_cases: Number of images, broken by the smallest perturbations, to keep for the report.
+        class_names: Names of the classes, for the report and for folders; `model.labels` if None.
+        preprocess: Applied to a file's image (height, width, 3) in [0, 1]. If None, a model with a `size` gets central
+            squares of that size.
+        progress: Caption of a progress bar; None for no bar.
+
+    Returns:
+        Accuracies, what each attack did to each image, the worst cases, and warnings.
+
+    Raises:
+        ValueError: For arguments that cannot be used, for a model that returns probabilities, and for a directory that
+            holds another evaluation: of other settings, versions, data or another model.
+
+    References:
+        Carlini et al. On Evaluating Adversarial Robustness. 2019, from which most warnings come.
     """
-    border.checked_counts(batch_size=batch_size, most_hard=most_hard)
+    border.checked_counts(batch_size=batch_size, max_worst_cases=max_worst_cases)
     norm, key = border.checked_norm(norm, tuple(NORMS.values())), border.checked_key(key)
-    epsilons = checked_epsilons(epsilons)
+    budgets, _ = border.checked_budgets(np.reshape(np.asarray(epsilons), (-1, 1)), 1)
+    budgets = budgets[:, 0].copy()
     common = {"key": key, "batch_size": batch_size, "bounds": bounds, "engine": engine}
     common |= {"devices": devices} if devices else {}
-    entries = checked_attacks(attacks, norm, epsilons, common)
+    specs = _checked_attacks(attacks, norm, budgets, common)
     if jax.process_count() > 1 and directory is None:
         raise ValueError(
             "an evaluation by several processes needs a directory that they share; found none: give one with directory="
         )
     settings = {
-        "attacks": {entry.name: entry.text for entry in entries},
+        "attacks": {spec.name: spec.description for spec in specs},
         "norm": norm.name,
-        "epsilons": epsilons.tolist(),
-        "bounds": plain(bounds),
-        "key": plain(key),
+        "epsilons": budgets.tolist(),
+        "bounds": describe(bounds),
+        "key": describe(key),
         "batch_size": batch_size,
         "engine": engine,
-        "most_hard": most_hard,
+        "max_worst_cases": max_worst_cases,
         "keep_images": bool(keep_images),
     }
-    names = tuple(names if names is not None else getattr(model, "labels", ()))
-    data = batches(model, images, labels, batch_size, names or None, prepare)
-    work = Work(_hashable(model), entries, epsilons, norm, settings, key, devices)
+    names = tuple(class_names if class_names is not None else getattr(model, "labels", ()))
+    data = batches(model, images, labels, batch_size, names or None, preprocess)
+    model = _hashable(model)
+    oracle = Oracle(model, False, None, engine)
+    # No method: only its logits are asked for.
+    loop = Loop(None, oracle, batch_size, devices, str(jax.random.key_impl(key)))  # type: ignore[arg-type]
+    run = _Run(model, specs, budgets, norm, key, settings, oracle, loop)
     with TemporaryDirectory() if directory is None else nullcontext(directory) as folder:
-        result = work.run(data, folder, names, progress)
+        evaluation = _evaluated(run, data, Path(folder), names, progress)
         if directory is not None and jax.process_index() == 0:
-            result.write(directory)
-    return result
+            evaluation.write(directory)
+    return evaluation
 
 
-def _hashable(model):
-    """A model by whose value compiled programs are found again from batch to batch."""
+# ---------------------------------------------------------------- the attacks
+
+
+class AttackSpec(NamedTuple):
+    """An attack with its name in the evaluation."""
+
+    name: str
+    attack: Callable[..., Any]
+    within_budgets: bool  # it searches within budgets that it is given; otherwise for the smallest perturbation
+    options: dict[str, Any]  # its arguments besides the model, images, labels and image ids
+    description: dict[str, Any]  # the function and every argument, for JSON
+    takes_image_ids: bool
+
+
+def _checked_attacks(
+    attacks: Mapping[str, Callable[..., Any]], norm: Norm, epsilons: np.ndarray, options: Mapping[str, Any]
+) -> list[AttackSpec]:
+    """Check the attacks. Each gets those of the `options` that it takes."""
+    if not isinstance(attacks, Mapping) or not attacks:
+        raise ValueError(
+            f'attacks must be a dict from names to attacks; found {attacks!s:.60}: try {{"pgd": diffprog.attack.pgd}}'
+        )
+    return [_spec(name, attack, norm, epsilons, options) for name, attack in attacks.items()]
+
+
+def _spec(
+    name: str, attack: Callable[..., Any], norm: Norm, epsilons: np.ndarray, options: Mapping[str, Any]
+) -> AttackSpec:
+    if not (isinstance(name, str) and re.fullmatch(r"[\w +-][\w .+-]*", name)) or name == "clean":
+        raise ValueError(
+            f"an attack's name must be of letters, digits, spaces and .+-_; found {name!r}: files are named after it"
+        )
+    parameters = inspect.signature(attack).parameters
+    bound = getattr(attack, "keywords", {})
+    for option in RESERVED:
+        if option in bound:
+            raise ValueError(
+                f"attack {name!r} must leave {option} to the evaluation; found {bound[option]!s:.40}: "
+                "leave it out of the partial"
+            )
+    open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    takes = lambda option: option in parameters or open_ended
+    arguments = {option: value for option, value in options.items() if takes(option)}
+    within_budgets = "epsilon" in parameters
+    if within_budgets:
+        arguments["epsilon"] = epsilons[:, None]
+    if "norm" in parameters and "norm" not in bound:
+        arguments["norm"] = norm
+    elif within_budgets and bound.get("norm", norm) != norm:
+        raise ValueError(
+            f"attack {name!r} has budgets in {bound['norm'].name}, and the evaluation in {norm.name}: "
+            "evaluate each norm by itself"
+        )
+    defaults = {option: p.default for option, p in parameters.items() if p.default is not p.empty}
+    hidden = {*RESERVED, "progress"} - {"engine"}
+    description = {
+        "function": describe(getattr(attack, "func", attack)),
+        "search": "within budgets" if within_budgets else "smallest perturbation",
+        "arguments": {
+            option: describe(value)
+            for option, value in sorted({**defaults, **bound, **arguments}.items())
+            if option not in hidden
+        },
+    }
+    return AttackSpec(name, attack, within_budgets, arguments, description, takes("image_ids"))
+
+
+def _hashable(model: Any) -> Any:
+    """Make a model hashable: compiled programs are found again by its value from batch to batch."""
     try:
         hash(model)
     except TypeError:
@@ -102,3 +215,160 @@ def _hashable(model):
             return model._replace(model=lambda images, key: model.model(images, key))
         return lambda images: model(images)
     return model
+
+
+# ---------------------------------------------------------------- batch by batch
+
+
+class _Run(NamedTuple):
+    """What holds for all batches."""
+
+    model: Any
+    specs: list[AttackSpec]
+    epsilons: np.ndarray
+    norm: Norm
+    key: jax.Array
+    settings: dict[str, Any]
+    oracle: Oracle
+    loop: Loop
+
+    def image_ids(self, batch: int, count: int) -> np.ndarray:
+        """Index the images of a batch in their data set."""
+        return batch * self.settings["batch_size"] + np.arange(count, dtype=np.uint32)
+
+    def key_bits(self, batch: int, count: int) -> np.ndarray:
+        """Draw the keys, as bits, of the first query to a network that draws; no attack asks it."""
+        return np.asarray(_folded(self.key, self.image_ids(batch, count)))
+
+
+@jax.jit
+def _folded(key: jax.Array, image_ids: jax.Array) -> jax.Array:
+    return jax.vmap(lambda image_id: jax.random.key_data(jax.random.fold_in(key, image_id)))(image_ids)
+
+
+def _evaluated(
+    run: _Run, data: Iterable[Batch], folder: Path, class_names: tuple[str, ...], progress: str | None
+) -> Evaluation:
+    """Do this process's share of the batches, and gather the result of all."""
+    store, num_batches, worst_sizes = None, 0, np.zeros(0)
+    model_warnings: list[RobustnessWarning] = []
+    with tqdm(desc=progress, disable=progress is None, unit="batch") as bar:
+        for batch in data:
+            num_batches += 1
+            is_ours = batch.index % jax.process_count() == jax.process_index()
+            if store is not None and not is_ours:
+                continue
+            images, labels = batch.load()
+            images = border.checked_images(images, run.settings["bounds"])
+            labels = border.checked_labels(labels, len(images))
+            if store is None:
+                store, model_warnings = _opened(run, folder, images, labels)
+            if is_ours:
+                worst_sizes = _attack_batch(run, store, batch.index, images, labels, worst_sizes)
+            bar.update()
+    if store is None:
+        raise ValueError("images must be at least one; found an empty iterable: was it read to its end before?")
+    store.wait(num_batches, ["clean", *(spec.name for spec in run.specs)])
+    evaluation = _gathered(run, store, num_batches, class_names)
+    return replace(evaluation, warnings=(*model_warnings, *check_results(evaluation)))
+
+
+def _opened(run: _Run, folder: Path, images: np.ndarray, labels: np.ndarray) -> tuple[Store, list[RobustnessWarning]]:
+    """Open the store of this evaluation, and check the model's answers to the first batch."""
+    bounds, key_bits = run.settings["bounds"], run.key_bits(0, len(images))
+    border.checked_reach(run.epsilons, run.norm, images, bounds)
+    border.checked_logits(run.loop.logits(images, key_bits), labels)
+    answers = ask_model(run.loop, run.oracle, images, labels, key_bits, str(jax.random.key_impl(run.key)), bounds)
+    largest = [float(value) if np.isfinite(value) else None for value in answers.logits.max(axis=1)]
+    manifest = {
+        "settings": run.settings,
+        "versions": _versions(),
+        "first_batch": {"images": fingerprint(images, labels), "logits": largest},
+    }
+    return Store(folder, manifest), check_model(answers)
+
+
+def _attack_batch(
+    run: _Run, store: Store, batch: int, images: np.ndarray, labels: np.ndarray, worst_sizes: np.ndarray
+) -> np.ndarray:
+    """Attack a batch with every attack, or read what is kept; return the sizes of the worst cases so far."""
+    content = fingerprint(images, labels)
+    if not store.has(batch, "clean"):
+        logits = run.loop.logits(images, run.key_bits(batch, len(images)))
+        predictions = np.where(np.isfinite(logits).all(axis=1), logits.argmax(axis=1), -1)
+        clean = {"labels": labels, "clean_predictions": predictions, "fingerprint": np.array(content)}
+        store.save(batch, "clean", clean)
+    clean = store.load(batch, "clean")
+    if str(clean["fingerprint"]) != content:
+        raise ValueError(
+            f"{store.folder} holds an evaluation of other images or labels (batch {batch}): give "
+            "another directory, or the same again"
+        )
+    sizes = np.full(len(images), np.inf)
+    for spec in run.specs:
+        if not store.has(batch, spec.name):
+            valid = clean["clean_predictions"] >= 0
+            store.save(batch, spec.name, _attacked(run, spec, batch, images, labels, valid, worst_sizes))
+        record = AttackRecord(**store.load(batch, spec.name, AttackRecord._fields))
+        sizes = np.minimum(sizes, record.minimum_norm)
+    broken = sizes[(sizes > 0) & np.isfinite(sizes)]
+    return np.sort([*worst_sizes, *broken])[: run.settings["max_worst_cases"]]
+
+
+def _attacked(
+    run: _Run,
+    spec: AttackSpec,
+    batch: int,
+    images: np.ndarray,
+    labels: np.ndarray,
+    valid: np.ndarray,
+    worst_sizes: np.ndarray,
+) -> dict[str, np.ndarray]:
+    """Run one attack on the images of a batch with finite logits (`valid`): the arrays of its file."""
+    image_ids, max_worst_cases = run.image_ids(batch, len(images)), run.settings["max_worst_cases"]
+    budgets = run.epsilons if spec.within_budgets else np.array([np.inf])
+    options = spec.options | ({"image_ids": image_ids[valid]} if spec.takes_image_ids else {})
+    result, seconds, compile_seconds = None, 0.0, 0.0
+    returned = np.repeat(images[None], len(budgets), axis=0)
+    if valid.any():
+        attack = lambda: spec.attack(run.model, images[valid], labels[valid], **options)
+        result, seconds, compile_seconds = timed(attack)
+        returned[:, valid] = np.reshape(result.images, (len(budgets), -1, *images.shape[1:]))
+    size = np.stack([run.norm.measure(search.astype(np.float64) - images) for search in returned])
+    record = record_attack(result, valid, size[:, valid], budgets, seconds, compile_seconds)
+    best = returned[record.best_search(), np.arange(len(images))]
+    limit = worst_sizes[-1] if len(worst_sizes) == max_worst_cases else np.inf
+    arrays = record._asdict() | batch_worst_cases(record, image_ids, labels, images, best, limit, max_worst_cases)
+    return arrays | ({"images": best} if run.settings["keep_images"] else {})
+
+
+def _gathered(run: _Run, store: Store, num_batches: int, class_names: tuple[str, ...]) -> Evaluation:
+    """Read the files of all batches."""
+    clean = [store.load(batch, "clean", {"labels", "clean_predictions"}) for batch in range(num_batches)]
+    fields = {*AttackRecord._fields, *WORST_CASE_FIELDS}
+    kept = {spec.name: [store.load(batch, spec.name, fields) for batch in range(num_batches)] for spec in run.specs}
+    record = lambda arrays: AttackRecord(**{name: arrays[name] for name in AttackRecord._fields})
+    return Evaluation(
+        norm=run.norm.name,
+        epsilons=run.epsilons,
+        labels=np.concatenate([arrays["labels"] for arrays in clean]),
+        clean_predictions=np.concatenate([arrays["clean_predictions"] for arrays in clean]),
+        records={name: join_records(map(record, parts)) for name, parts in kept.items()},
+        worst_cases=gather_worst_cases(
+            [(name, arrays) for name, parts in kept.items() for arrays in parts], run.settings["max_worst_cases"]
+        ),
+        warnings=(),
+        settings=run.settings,
+        versions=_versions(),
+        bounds=tuple(run.settings["bounds"]),
+        class_names=class_names,
+    )
+
+
+def _versions() -> dict[str, str]:
+    """Name the versions that the numbers were made with."""
+    try:
+        own_version = version("diffprog")
+    except PackageNotFoundError:
+        own_version = "not installed"
+    return {"diffprog": own_version, "jax": jax.__version__, "python": python_version()}

@@ -1,97 +1,349 @@
-"""What an evaluation found, and the numbers that follow from it."""
+"""What attacks did to the images of a data set, and the numbers that follow."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from diffprog.attack._evaluation.caution import Caution
-from diffprog.attack._evaluation.hardest import Hard
-from diffprog.attack._evaluation.outcome import Outcome
+from diffprog.attack._engine.result import AttackResult
+
+GROUPS = ("misclassified", "success", "nonfinite", "failure")
+
+
+class AttackRecord(NamedTuple):
+    """What one attack did to n images, in NumPy arrays with the images on the last axis.
+
+    S is the number of searches: of the budgets, or 1 of a search for the smallest perturbation. Each image is in
+    exactly one of `GROUPS`, at each budget.
+    """
+
+    success: np.ndarray  # bool [S, n], as the attack reported it; within its budget, measured by the evaluation
+    success_8bit: np.ndarray  # bool [S, n], still a success after rounding to 256 levels
+    exceeded: np.ndarray  # bool [S, n], a success that is larger than its budget, and so does not count
+    from_smaller_budget: np.ndarray  # bool [S, n], the search failed, and the success is that of a smaller budget
+    size: np.ndarray  # float64 [S, n], of the perturbation, in the evaluation's norm
+    predictions: np.ndarray  # int64 [S, n], class of what was returned; -1 where its logits are not finite
+    nonfinite: np.ndarray  # bool [S, n], logits of the image, or of what was returned, that are not finite
+    initially_wrong: np.ndarray  # bool [n], misclassified before the attack
+    first_success: np.ndarray  # int64 [S, n], steps until the first success; -1 without one
+    steps: np.ndarray  # int64 [S, n]
+    queries: np.ndarray  # int64 [S, n], forward passes
+    backward_passes: np.ndarray  # int64 [S, n]
+    seconds: np.ndarray  # float64 [batches], without compilation
+    compile_seconds: np.ndarray  # float64 [batches]
+
+    @property
+    def minimum_norm(self) -> np.ndarray:
+        """Size of each image's smallest successful perturbation, float64 [n].
+
+        0 where the image was misclassified from the start, infinite without a success. An image is broken at every
+        budget from here on.
+        """
+        return np.where(self.initially_wrong, 0.0, np.min(np.where(self.success, self.size, np.inf), axis=0))
+
+    def in_8bit(self) -> "AttackRecord":
+        """Judge the attack by the successes that a file of 8-bit images keeps."""
+        return self._replace(success=self.success_8bit)
+
+    def groups(self, epsilons: Sequence[float] | np.ndarray) -> dict[str, np.ndarray]:
+        """Sort the images into groups at any budgets.
+
+        An image for which a search met logits that are not finite is a failure at none of its budgets.
+
+        Args:
+            epsilons: Budgets [K].
+
+        Returns:
+            bool [K, n] by name of `GROUPS`.
+        """
+        budgets = np.asarray(epsilons)[:, None]
+        success = (self.minimum_norm <= budgets) & ~self.initially_wrong
+        nonfinite = self.nonfinite.any(axis=0) & ~success & ~self.initially_wrong
+        misclassified = np.broadcast_to(self.initially_wrong, success.shape)
+        failure = ~(misclassified | success | nonfinite)
+        return dict(zip(GROUPS, (misclassified, success, nonfinite, failure), strict=True))
+
+    def best_search(self) -> np.ndarray:
+        """Find the search with each image's smallest success; the last one without a success. int [n]."""
+        size = np.where(self.success, self.size, np.inf)
+        return np.where(self.success.any(axis=0), np.argmin(size, axis=0), len(size) - 1)
+
+
+def record_attack(
+    result: AttackResult | None,
+    valid: np.ndarray,
+    size: np.ndarray,
+    epsilons: np.ndarray,
+    seconds: float,
+    compile_seconds: float,
+) -> AttackRecord:
+    """Record what an attack did to a batch, of whose images the `valid` ones were attacked.
+
+    Args:
+        result: Of the valid images; None if there are none.
+        valid: bool [n].
+        size: Sizes of the perturbations as the evaluation measured them, float64 [S, number of valid images].
+        epsilons: Budgets of the searches [S]; infinite for the smallest perturbation.
+        seconds: Time of the attack without compilation.
+        compile_seconds: Time of compilation.
+    """
+    searches, within = len(epsilons), size <= np.asarray(epsilons)[:, None]
+
+    def reported(name: str, otherwise: Any = 0) -> np.ndarray:
+        values = np.asarray(getattr(result, name, otherwise))
+        shape = (searches, within.shape[1])
+        return np.broadcast_to(values, shape) if values.size == 1 else np.reshape(values, shape)
+
+    def whole(values: np.ndarray, otherwise: Any) -> np.ndarray:
+        every = np.full((searches, len(valid)), otherwise)
+        every[:, valid] = values
+        return every
+
+    success = reported("success", False)
+    return AttackRecord(
+        success=whole(success & within, False),
+        success_8bit=whole(reported("success_8bit", False) & within, False),
+        exceeded=whole(success & ~within, False),
+        from_smaller_budget=whole(reported("from_smaller_budget", False), False),
+        size=whole(size, 0.0),
+        predictions=whole(reported("predictions", -1), -1),
+        nonfinite=whole(reported("nonfinite", False), False) | ~valid,
+        initially_wrong=whole(reported("initially_wrong", False), False)[0],
+        first_success=whole(reported("first_success", -1), -1),
+        steps=whole(reported("steps"), 0),
+        queries=whole(reported("queries"), 0),
+        backward_passes=whole(reported("backward_passes"), 0),
+        seconds=np.array([seconds]),
+        compile_seconds=np.array([compile_seconds]),
+    )
+
+
+def join_records(records: Iterable[AttackRecord]) -> AttackRecord:
+    """Join the records of several batches."""
+    return AttackRecord(*(np.concatenate(parts, axis=-1) for parts in zip(*records, strict=True)))
+
+
+class WorstCase(NamedTuple):
+    """An image that the model classifies rightly, and the smallest perturbation that broke it."""
+
+    image_id: int
+    attack: str
+    label: int
+    prediction: int  # predicted class of the perturbed image
+    size: float  # of the perturbation, in the evaluation's norm
+    original: np.ndarray  # float32
+    adversarial: np.ndarray
+
+
+WORST_CASE_FIELDS = tuple(f"worst_{name}" for name in WorstCase._fields if name != "attack")
+
+
+def batch_worst_cases(
+    record: AttackRecord,
+    image_ids: np.ndarray,
+    labels: np.ndarray,
+    originals: np.ndarray,
+    adversarials: np.ndarray,
+    limit: float,
+    max_worst_cases: int,
+) -> dict[str, np.ndarray]:
+    """Choose a batch's images that were broken by the smallest perturbations, as arrays for its file.
+
+    Args:
+        record: Of an attack on the batch.
+        image_ids: Of its images [n].
+        labels: [n].
+        originals: [n, ...].
+        adversarials: [n, ...], of `best_search`.
+        limit: Only perturbations below this size are chosen: the largest among the worst cases of the batches before,
+            which come first where sizes are equal; infinite as long as these are too few.
+        max_worst_cases: How many to choose at most.
+    """
+    size = record.minimum_norm
+    order = np.lexsort((image_ids, size))
+    chosen = order[(size[order] > 0) & (size[order] < limit)][:max_worst_cases]
+    predictions = record.predictions[record.best_search(), np.arange(len(size))]
+    values = (image_ids, labels, predictions, size, originals, adversarials)
+    return {name: value[chosen] for name, value in zip(WORST_CASE_FIELDS, values, strict=True)}
+
+
+def gather_worst_cases(
+    batches: Iterable[tuple[str, dict[str, np.ndarray]]], max_worst_cases: int
+) -> tuple[WorstCase, ...]:
+    """Choose the worst cases of all (attack, arrays of a batch), each image with the attack that came closest."""
+    smallest: dict[int, WorstCase] = {}
+    for attack, arrays in batches:
+        for image_id, label, prediction, size, original, adversarial in zip(
+            *(arrays[name] for name in WORST_CASE_FIELDS), strict=True
+        ):
+            if image_id not in smallest or size < smallest[image_id].size:
+                smallest[image_id] = WorstCase(
+                    int(image_id), attack, int(label), int(prediction), float(size), original, adversarial
+                )
+    return tuple(sorted(smallest.values(), key=lambda case: (case.size, case.image_id))[:max_worst_cases])
+
+
+class RobustnessWarning(NamedTuple):
+    """A sign that robustness is only apparent, which a reader of the numbers should know.
+
+    Attributes:
+        code: A short name of the kind of warning.
+        message: What was seen, why it matters and what to do.
+    """
+
+    code: str
+    message: str
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
     """Clean and robust accuracy of a model on n images, at K budgets.
 
-    An image is broken at a budget if any success that was found is of at most that size: so accuracy never rises with
-    the budget, and a search for the smallest perturbation counts at every budget.
+    An image is broken at a budget if some attack found a success of at most that size. So accuracy never rises with the
+    budget, and a search for the smallest perturbation counts at every budget.
+
+    Attributes:
+        norm: Name of the norm.
+        epsilons: Budgets, float64 [K], increasing.
+        labels: Classes, int [n].
+        clean_predictions: Predicted classes, int [n]; -1 where the logits are not finite.
+        records: What each attack did, by its name.
+        worst_cases: The images that the smallest perturbations broke, these first.
+        warnings: Signs that the numbers are not what they seem.
+        settings: Of the attacks, the key, the norm and the budgets, as JSON has them.
+        versions: Of diffprog, JAX and Python.
+        bounds: Smallest and largest value of a pixel.
+        class_names: Names of the classes; empty if unknown.
     """
 
     norm: str
-    epsilons: np.ndarray  # float64 [K], increasing
-    labels: np.ndarray  # int [n]
-    clean_predictions: np.ndarray  # int [n], predicted class; -1 where the logits are not finite
-    outcomes: dict[str, Outcome]  # by the attack's name
-    hardest: tuple[Hard, ...]  # broken by the smallest perturbations; these first
-    warnings: tuple[Caution, ...]
-    settings: dict[str, Any]  # of every attack, the key, the norm and the budgets, as JSON has them
+    epsilons: np.ndarray
+    labels: np.ndarray
+    clean_predictions: np.ndarray
+    records: dict[str, AttackRecord]
+    worst_cases: tuple[WorstCase, ...]
+    warnings: tuple[RobustnessWarning, ...]
+    settings: dict[str, Any]
     versions: dict[str, str]
     bounds: tuple[float, float] = (0.0, 1.0)
-    names: tuple[str, ...] = field(default=(), repr=False)  # of the classes; empty if not known
+    class_names: tuple[str, ...] = field(default=(), repr=False)
 
     @property
-    def right(self) -> np.ndarray:
-        """bool [n]: classified as labeled before any attack."""
+    def initially_correct(self) -> np.ndarray:
+        """Whether each image is classified as labeled before any attack, bool [n]."""
         return self.clean_predictions == self.labels
 
     @property
     def clean_accuracy(self) -> float:
-        return float(self.right.mean())
+        """Part of the images that are classified as labeled before any attack."""
+        return float(self.initially_correct.mean())
 
     def withstood(self, attack: str) -> np.ndarray:
-        """bool [K, n]: right before the attack and after it."""
-        return self.outcomes[attack].groups(self.epsilons)["failure"]
+        """Tell which images are classified as labeled before and after an attack.
+
+        Args:
+            attack: Name of the attack.
+
+        Returns:
+            bool [K, n].
+        """
+        return self.records[attack].groups(self.epsilons)["failure"]
 
     def accuracy(self, attack: str) -> np.ndarray:
-        """float64 [K]: the part of all images that withstood the attack at each budget."""
+        """Compute the accuracy under one attack.
+
+        Args:
+            attack: Name of the attack.
+
+        Returns:
+            Part of all images that withstood it at each budget, float64 [K].
+        """
         return self.withstood(attack).mean(axis=1)
 
     def accuracy_8bit(self, attack: str) -> np.ndarray:
-        """float64 [K]: the same if the perturbed images go through files of 8 bits."""
-        outcome = self.outcomes[attack]._replace(success=self.outcomes[attack].success_8bit)
-        return outcome.groups(self.epsilons)["failure"].mean(axis=1)
+        """Compute the accuracy under one attack whose images go through files of 8 bits.
 
-    def worst_case(self, attacks=None) -> np.ndarray:
-        """float64 [K]: the part of all images that withstood every attack, or all those named."""
-        standing = np.stack([self.withstood(attack) for attack in (attacks or self.outcomes)])
-        return (self.right & standing.all(axis=0)).mean(axis=1)
+        Args:
+            attack: Name of the attack.
+
+        Returns:
+            Part of all images that withstood it at each budget, float64 [K].
+        """
+        return self.records[attack].in_8bit().groups(self.epsilons)["failure"].mean(axis=1)
+
+    def robust_accuracy(self, attacks: Iterable[str] | None = None) -> np.ndarray:
+        """Compute the accuracy in the worst case over attacks.
+
+        Args:
+            attacks: Names of attacks; None for all.
+
+        Returns:
+            Part of all images that withstood each of them at each budget, float64 [K].
+        """
+        standing = np.stack([self.withstood(attack) for attack in (attacks or self.records)])
+        return (self.initially_correct & standing.all(axis=0)).mean(axis=1)
 
     @property
-    def smallest(self) -> np.ndarray:
-        """float64 [n]: the size of the smallest perturbation that broke each image; 0 where it was wrong as it came,
-        infinite where nothing broke it."""
-        found = np.min([outcome.smallest for outcome in self.outcomes.values()], axis=0)
-        return np.where(self.right, found, 0.0)
+    def minimum_norm(self) -> np.ndarray:
+        """Size of the smallest perturbation that broke each image, float64 [n].
+
+        0 where the image was misclassified from the start, infinite where nothing broke it.
+        """
+        smallest = np.min([record.minimum_norm for record in self.records.values()], axis=0)
+        return np.where(self.initially_correct, smallest, 0.0)
 
     @property
     def broken_by(self) -> list[str | None]:
-        """The attack that found it; None where the image was wrong as it came, or nothing broke it."""
-        names, sizes = list(self.outcomes), [outcome.smallest for outcome in self.outcomes.values()]
-        which, broken = np.argmin(sizes, axis=0), self.right & np.isfinite(self.smallest)
-        return [names[at] if yes else None for at, yes in zip(which, broken, strict=True)]
+        """The attack that found each image's smallest perturbation.
+
+        None where the image was misclassified from the start, or where nothing broke it.
+        """
+        names, sizes = list(self.records), [record.minimum_norm for record in self.records.values()]
+        broken = self.initially_correct & np.isfinite(self.minimum_norm)
+        return [names[best] if yes else None for best, yes in zip(np.argmin(sizes, axis=0), broken, strict=True)]
 
     def counts(self, attack: str) -> dict[str, list[int]]:
-        """Numbers of images at each budget in the four groups, which sum to n."""
-        groups = self.outcomes[attack].groups(self.epsilons)
+        """Count the images in each group, at each budget.
+
+        Args:
+            attack: Name of the attack.
+
+        Returns:
+            For "misclassified" (before the attack), "success", "nonfinite" and "failure" a count per budget. The four
+            sum to n.
+        """
+        groups = self.records[attack].groups(self.epsilons)
         return {name: group.sum(axis=1).tolist() for name, group in groups.items()}
 
     def class_name(self, label: int) -> str:
-        """The name of a class, or its number."""
+        """Name a class.
+
+        Args:
+            label: Its index; -1 for logits that are not finite.
+
+        Returns:
+            Its name, up to the first comma; its index where there is none.
+        """
         if label < 0:
             return "not finite"
-        return self.names[label].split(",")[0] if label < len(self.names) else str(label)
+        return self.class_names[label].split(",")[0] if label < len(self.class_names) else str(label)
 
     def __str__(self) -> str:
-        from diffprog.attack._evaluation.report.table import text_table
+        from diffprog.attack._evaluation.report.table import evaluation_text
 
-        return text_table(self)
+        return evaluation_text(self)
 
     def __repr__(self) -> str:
-        return f"<Evaluation of {len(self.labels)} images by {', '.join(self.outcomes)} in {self.norm}>"
+        return f"<Evaluation of {len(self.labels)} images by {', '.join(self.records)} in {self.norm}>"
 
-    def write(self, directory) -> None:
-        """Write `report.json`, `report.txt`, `report.html` and, where matplotlib is installed, `curves.png`."""
+    def write(self, directory: str | Path) -> None:
+        """Write `report.json`, `report.txt`, `report.html` and, where matplotlib is installed, `curves.png`.
+
+        Args:
+            directory: Where they go; it is made if it is missing.
+        """
         from diffprog.attack._evaluation.report.write import write_report
 
         write_report(self, directory)

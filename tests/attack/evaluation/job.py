@@ -76,7 +76,7 @@ def job(directory=None, **options):
         "epsilons": EPSILONS,
         "key": jax.random.key(3),
         "batch_size": BATCH,
-        "most_hard": 4,
+        "max_worst_cases": 4,
         "keep_images": True,
         "engine": "jax",
         **options,
@@ -90,7 +90,7 @@ if __name__ == "__main__":
         jax.distributed.initialize(f"localhost:{how[2]}", num_processes=2, process_id=int(how[1]))
         assert jax.process_count() == 2
         found = job(directory)
-        np.savez(f"{directory}/process{how[1]}.npz", smallest=found.smallest, accuracy=found.worst_case())
+        np.savez(f"{directory}/process{how[1]}.npz", smallest=found.minimum_norm, accuracy=found.robust_accuracy())
     elif how[:1] == ["devices"]:
         assert len(jax.devices()) == int(how[1])
         job(directory, devices=jax.devices(), attacks={"pgd": ATTACKS["pgd"]})

@@ -40,7 +40,7 @@ def test_arrays_folders_and_iterables_are_the_same_data(folder):
     assert_the_set(batches(None, IMAGES, LABELS, 4))
     uneven = [(IMAGES[at:to], LABELS[at:to]) for at, to in ((0, 1), (1, 7), (7, 7), (7, 11))]
     assert_the_set(batches(None, iter(uneven), None, 4))
-    assert_the_set(batches(None, folder, None, 4, names=NAMES))
+    assert_the_set(batches(None, folder, None, 4, class_names=NAMES))
     assert_the_set(batches(SimpleNamespace(label_index=NAMES.index), str(folder), None, 4))
     for number, name in enumerate(NAMES):
         (folder / name).rename(folder / str(number))
@@ -48,7 +48,7 @@ def test_arrays_folders_and_iterables_are_the_same_data(folder):
 
 
 def test_files_are_prepared(folder):
-    _, images, _ = read(batches(None, folder, None, 4, names=NAMES, prepare=lambda image: image.mean(axis=-1)))
+    _, images, _ = read(batches(None, folder, None, 4, class_names=NAMES, preprocess=lambda image: image.mean(axis=-1)))
     np.testing.assert_allclose(images, IMAGES.mean(axis=-1), atol=1e-6)
     model = SimpleNamespace(size=4, label_index=NAMES.index)
     assert read(batches(model, folder, None, 4))[1].shape == (11, 4, 4, 3)
@@ -89,5 +89,5 @@ def test_folders_that_cannot_be_used(folder, change, sentence):
 
 def test_images_of_several_sizes_need_to_be_prepared(folder):
     save_png(folder / "ant" / "000.png", np.zeros((5, 6)))
-    with pytest.raises(ValueError, match=r"images must be of one shape; found \(5, 6, 3\) and, in .*with prepare="):
-        read(batches(None, folder, None, 4, names=NAMES))
+    with pytest.raises(ValueError, match=r"images must be of one shape; found \(5, 6, 3\) and, in .*with preprocess="):
+        read(batches(None, folder, None, 4, class_names=NAMES))

@@ -7,12 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from diffprog.attack._evaluation.caution import Caution
-from diffprog.attack._evaluation.hardest import Hard
 from diffprog.attack._evaluation.report.curves import points, ticks
-from diffprog.attack._evaluation.report.page import page
-from diffprog.attack._evaluation.report.pictures import as_picture
-from diffprog.attack._evaluation.report.table import budgets
+from diffprog.attack._evaluation.report.table import budget_texts
+from diffprog.attack._evaluation.report.webpage import as_picture, report_page
+from diffprog.attack._evaluation.results import RobustnessWarning, WorstCase
 from diffprog.images import read_image
 from tests import browser
 
@@ -25,31 +23,31 @@ def photographs():
     for number, shape in enumerate([(40, 56, 3), (1, 28, 28), (64,), (7,)]):
         image = rng.uniform(0.2, 0.8, size=shape).astype(np.float32)
         change = rng.choice([-0.02, 0.02], size=shape).astype(np.float32)
-        yield Hard(number, "pgd", number % 5, (number + 1) % 5, 0.02, image, image + change)
+        yield WorstCase(number, "pgd", number % 5, (number + 1) % 5, 0.02, image, image + change)
 
 
 @pytest.fixture
 def shown(whole):
-    cautions = (Caution("black-box", "Something <i>long</i>: " + "x" * 120 + "."),)
-    return replace(whole[1], hardest=tuple(photographs()), names=NAMES, warnings=cautions)
+    warnings = (RobustnessWarning("black-box", "Something <i>long</i>: " + "x" * 120 + "."),)
+    return replace(whole[1], worst_cases=tuple(photographs()), class_names=NAMES, warnings=warnings)
 
 
 @pytest.mark.skipif(browser.why_not() is not None, reason=str(browser.why_not()))
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
 def test_the_page(visit, shown, tmp_path, width, scheme):
     path = tmp_path / "report.html"
-    path.write_text(page(shown), encoding="utf-8")
+    path.write_text(report_page(shown), encoding="utf-8")
     opened = visit(path.as_uri(), width, 844, color_scheme=scheme)
     assert opened.evaluate("document.documentElement.scrollWidth") == width  # nothing juts out
     background = opened.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (sum(map(int, re.findall(r"\d+", background)[:3])) > 600) is (scheme == "light")
     assert opened.locator(".figures strong").all_inner_texts() == [
-        f"{100 * value:.1f}%" for value in (shown.clean_accuracy, *shown.worst_case())
+        f"{100 * value:.1f}%" for value in (shown.clean_accuracy, *shown.robust_accuracy())
     ]
     row = opened.locator("tbody tr", has_text="walk").locator("td.accuracy")
     assert row.all_inner_texts() == [f"{100 * value:.1f}" for value in shown.accuracy("walk")]
-    assert opened.locator(".cautions p").inner_text() == shown.warnings[0].sentence
-    cards = opened.locator(".hardest li")
+    assert opened.locator(".warnings p").inner_text() == shown.warnings[0].message
+    cards = opened.locator(".worst-cases li")
     assert cards.count() == 4
     assert cards.nth(0).locator(".verdict").inner_text() == "<b>ant</b> becomes bee & co"
     sizes = opened.evaluate("[...document.images].map((image) => [image.naturalWidth, image.naturalHeight])")
@@ -67,7 +65,7 @@ def test_the_page(visit, shown, tmp_path, width, scheme):
 
 
 def test_an_evaluation_of_nothing_remarkable(whole):
-    text = page(replace(whole[1], hardest=(), warnings=()))
+    text = report_page(replace(whole[1], worst_cases=(), warnings=()))
     assert "No check found anything to warn of." in text and "No image was broken." in text
 
 
@@ -77,19 +75,19 @@ def test_curves_are_the_accuracies_and_exact_for_smallest_perturbations(whole):
     np.testing.assert_array_equal(places, [0, *found.epsilons])
     np.testing.assert_array_equal(right, [found.clean_accuracy, *found.accuracy("pgd")])
     places, right = points(found, "walk")
-    smallest = found.outcomes["walk"].smallest
+    smallest = found.records["walk"].minimum_norm
     np.testing.assert_array_equal(right, [np.mean(smallest > budget) for budget in places])
     assert set(found.epsilons) <= set(places) and len(places) > 100
-    np.testing.assert_array_equal(points(found)[1], [np.mean(found.smallest > budget) for budget in places])
-    only = replace(found, outcomes={"pgd": found.outcomes["pgd"]})
+    np.testing.assert_array_equal(points(found)[1], [np.mean(found.minimum_norm > budget) for budget in places])
+    only = replace(found, records={"pgd": found.records["pgd"]})
     np.testing.assert_array_equal(points(only)[1], [found.clean_accuracy, *found.accuracy("pgd")])
 
 
 def test_budgets_are_levels_where_all_of_them_are(whole):
     _, found = whole
-    assert budgets(found) == ["4/255", "12/255", "30/255"]
-    assert budgets(replace(found, epsilons=np.array([0.1, 0.2]))) == ["0.1", "0.2"]
-    assert budgets(replace(found, norm="l2")) == ["0.01569", "0.04706", "0.1176"]
+    assert budget_texts(found) == ["4/255", "12/255", "30/255"]
+    assert budget_texts(replace(found, epsilons=np.array([0.1, 0.2]))) == ["0.1", "0.2"]
+    assert budget_texts(replace(found, norm="l2")) == ["0.01569", "0.04706", "0.1176"]
 
 
 def test_ticks_keep_apart(whole):

@@ -40,7 +40,7 @@ def test_devices_and_processes_come_to_the_same_verdicts(whole, tmp_path):
                     np.testing.assert_array_equal(one["size"], other["size"])
     for which in range(2):  # each process returns the whole
         with np.load(tmp_path / f"processes/process{which}.npz") as found:
-            np.testing.assert_array_equal(found["smallest"], expected.smallest)
-            np.testing.assert_array_equal(found["accuracy"], expected.worst_case())
+            np.testing.assert_array_equal(found["smallest"], expected.minimum_norm)
+            np.testing.assert_array_equal(found["accuracy"], expected.robust_accuracy())
     assert (tmp_path / "processes" / "report.html").is_file()
     assert job.BATCH % 8 == 0

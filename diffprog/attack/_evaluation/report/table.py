@@ -1,10 +1,25 @@
 """An evaluation in numbers: rows of text that the table, the page and the JSON file share."""
 
+from typing import NamedTuple
+
 import numpy as np
 
+from diffprog._util.tables import text_table
+from diffprog.attack._evaluation.results import Evaluation
 
-def budget_text(evaluation, epsilon) -> str:
-    """A budget as people write it: 8/255 where all are such levels of L-infinity, else 0.5."""
+MEASURES = ("8-bit", "median", "gradients", "queries", "seconds", "compiling")
+
+
+class Row(NamedTuple):
+    """What the table says of an attack, or of the worst case over attacks."""
+
+    name: str
+    accuracies: list[str]  # at each budget
+    measures: list[str]  # of MEASURES; "" where there is none
+
+
+def budget_text(evaluation: Evaluation, epsilon: float) -> str:
+    """Write a budget as people do: 8/255 where all are such levels of L-infinity, else 0.5."""
     levels = evaluation.epsilons * 255
     pixels = evaluation.norm == "linf" and tuple(evaluation.bounds) == (0.0, 1.0)
     if pixels and np.all(np.abs(levels - levels.round()) < 1e-6):
@@ -12,95 +27,82 @@ def budget_text(evaluation, epsilon) -> str:
     return f"{epsilon:.4g}"
 
 
-def norm_text(norm) -> str:
+def norm_text(norm: str) -> str:
+    """Write a norm's name as people do."""
     return {"linf": "L∞"}.get(norm, norm.upper())
 
 
-def budgets(evaluation) -> list[str]:
+def budget_texts(evaluation: Evaluation) -> list[str]:
+    """Write all budgets."""
     return [budget_text(evaluation, epsilon) for epsilon in evaluation.epsilons]
 
 
-def rows(evaluation) -> list[tuple[str, list[str], list[str]]]:
-    """(name, accuracy at each budget, the rest) of each attack and of the worst case."""
-    found = []
-    for name, outcome in evaluation.outcomes.items():
-        images = max(len(evaluation.labels), 1)
-        found.append(
-            (
-                name,
-                [percent(value) for value in evaluation.accuracy(name)],
-                [
-                    percent(evaluation.accuracy_8bit(name)[-1]),
-                    size_text(median(outcome.smallest[evaluation.right])),
-                    f"{outcome.backward_passes.sum() / images:.0f}",
-                    f"{outcome.queries.sum() / images:.0f}",
-                    f"{outcome.seconds.sum():.1f}",
-                    f"{outcome.compile_seconds.sum():.1f}",
-                ],
-            )
+def rows(evaluation: Evaluation) -> list[Row]:
+    """Tell of each attack, and of the worst case last."""
+    images = max(len(evaluation.labels), 1)
+    correct = evaluation.initially_correct
+    attacks = [
+        Row(
+            name,
+            [percent(value) for value in evaluation.accuracy(name)],
+            [
+                percent(evaluation.accuracy_8bit(name)[-1]),
+                size_text(median(record.minimum_norm[correct])),
+                f"{record.backward_passes.sum() / images:.0f}",
+                f"{record.queries.sum() / images:.0f}",
+                f"{record.seconds.sum():.1f}",
+                f"{record.compile_seconds.sum():.1f}",
+            ],
         )
-    worst = [percent(value) for value in evaluation.worst_case()]
-    rest = ["", size_text(median(evaluation.smallest[evaluation.right])), "", "", "", ""]
-    return [*found, ("worst case", worst, rest)]
-
-
-REST = ("8-bit", "median", "gradients", "queries", "seconds", "compiling")
-
-
-def headline(evaluation) -> str:
-    return (
-        f"{percent(evaluation.clean_accuracy)} % of {len(evaluation.labels)} images are right before an attack; "
-        f"budgets in {norm_text(evaluation.norm)}"
-    )
-
-
-def notes(evaluation) -> str:
-    """What the columns mean."""
-    return (
-        f"Accuracy in % under each attack and budget. 8-bit: at {budgets(evaluation)[-1]}, if what the attack "
-        f"returned goes through 8-bit files. median: size of the smallest perturbation that breaks an image, among "
-        "those that are right before it. gradients, queries: passes per image, backward and forward. seconds: of "
-        "the attack, compiling apart."
-    )
-
-
-def text_table(evaluation) -> str:
-    """The whole as lines of text."""
-    table = [["attack", *budgets(evaluation), *REST]]
-    table += [[name, *accuracies, *rest] for name, accuracies, rest in rows(evaluation)]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = [
-        "  ".join(
-            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-        ).rstrip()
-        for row in table
+        for name, record in evaluation.records.items()
     ]
-    rule = "-" * max(map(len, lines))
-    said = [f"{caution.code}: {caution.sentence}" for caution in evaluation.warnings]
-    return "\n".join(
-        [
-            headline(evaluation),
-            "",
-            lines[0],
-            rule,
-            *lines[1:-1],
-            rule,
-            lines[-1],
-            "",
-            notes(evaluation),
-            *(["", *said] if said else []),
-        ]
+    worst = [percent(value) for value in evaluation.robust_accuracy()]
+    return [*attacks, Row("worst case", worst, ["", size_text(median(evaluation.minimum_norm[correct])), *[""] * 4])]
+
+
+def headline(evaluation: Evaluation) -> str:
+    """Say the clean accuracy, and in which norm the budgets are."""
+    return (
+        f"{percent(evaluation.clean_accuracy)} % of {len(evaluation.labels)} images are classified correctly without "
+        f"an attack. Budgets are in {norm_text(evaluation.norm)}."
     )
 
 
-def percent(part) -> str:
+def notes(evaluation: Evaluation) -> str:
+    """Explain the columns."""
+    return (
+        "Accuracy in % under each attack and budget; worst case: under all of them together. 8-bit: at "
+        f"{budget_texts(evaluation)[-1]}, when the perturbed images are saved with 8 bits. median: size of the "
+        "smallest perturbation that breaks an image, among those classified correctly without an attack. gradients, "
+        "queries: backward and forward passes per image. seconds: of the attack, without compiling."
+    )
+
+
+def evaluation_text(evaluation: Evaluation) -> str:
+    """Write the whole evaluation as lines of text."""
+    table = text_table(
+        [
+            ["attack", *budget_texts(evaluation), *MEASURES],
+            *([row.name, *row.accuracies, *row.measures] for row in rows(evaluation)),
+        ],
+        align="<>",
+    )
+    rule = "-" * max(map(len, table))
+    warnings = [f"{warning.code}: {warning.message}" for warning in evaluation.warnings]
+    lines = [headline(evaluation), "", table[0], rule, *table[1:-1], rule, table[-1], "", notes(evaluation)]
+    return "\n".join([*lines, *(["", *warnings] if warnings else [])])
+
+
+def percent(part: float) -> str:
+    """Write a part as a percentage with one decimal, without the sign."""
     return f"{100 * part:.1f}"
 
 
-def median(sizes) -> float:
-    """Of sizes that may be infinite; nan of none."""
+def median(sizes: np.ndarray) -> float:
+    """Take the median of sizes that may be infinite; nan of none."""
     return float(np.quantile(sizes, 0.5, method="lower")) if len(sizes) else np.nan
 
 
-def size_text(size) -> str:
+def size_text(size: float) -> str:
+    """Write a size; a dash where nothing was broken."""
     return "\N{EN DASH}" if not np.isfinite(size) else f"{size:.3g}"

@@ -44,8 +44,8 @@ def test_every_number_is_what_numpy_makes_of_the_returned_images(whole, results)
     assert found.clean_accuracy == np.mean(classes_of(IMAGES) == LABELS) == (COUNT - 2) / COUNT
     for name, result in results.items():
         smallest, smallest_8bit = recomputed(result)
-        np.testing.assert_array_equal(found.outcomes[name].smallest, smallest)
-        np.testing.assert_array_equal(found.outcomes[name].smallest_8bit, smallest_8bit)
+        np.testing.assert_array_equal(found.records[name].minimum_norm, smallest)
+        np.testing.assert_array_equal(found.records[name].in_8bit().minimum_norm, smallest_8bit)
         for at, epsilon in enumerate(EPSILONS):
             assert found.accuracy(name)[at] == np.mean(smallest > epsilon)
             assert found.accuracy_8bit(name)[at] == np.mean(smallest_8bit > epsilon)
@@ -53,27 +53,29 @@ def test_every_number_is_what_numpy_makes_of_the_returned_images(whole, results)
             broken = int(np.sum((smallest > 0) & (smallest <= epsilon)))
             assert counts == {"misclassified": 2, "success": broken, "nonfinite": 0, "failure": COUNT - 2 - broken}
             standing[at] &= smallest > epsilon
-        assert found.outcomes[name].queries.sum() == result.queries.sum() > 0
-        assert found.outcomes[name].backward_passes.sum() == result.backward_passes.sum() > 0
+        assert found.records[name].queries.sum() == result.queries.sum() > 0
+        assert found.records[name].backward_passes.sum() == result.backward_passes.sum() > 0
         sizes.append(smallest)
-    np.testing.assert_array_equal(found.worst_case(), standing.mean(axis=1))
-    assert np.all(np.diff(found.worst_case()) < 0) and found.worst_case()[-1] > 0  # neither hopeless nor trivial
-    np.testing.assert_array_equal(found.smallest, np.min(sizes, axis=0))
+    np.testing.assert_array_equal(found.robust_accuracy(), standing.mean(axis=1))
+    assert (
+        np.all(np.diff(found.robust_accuracy()) < 0) and found.robust_accuracy()[-1] > 0
+    )  # neither hopeless nor trivial
+    np.testing.assert_array_equal(found.minimum_norm, np.min(sizes, axis=0))
     for image, name in enumerate(found.broken_by):
-        unbroken = not 0 < found.smallest[image] < np.inf
-        assert unbroken if name is None else found.outcomes[name].smallest[image] == found.smallest[image]
+        unbroken = not 0 < found.minimum_norm[image] < np.inf
+        assert unbroken if name is None else found.records[name].minimum_norm[image] == found.minimum_norm[image]
 
 
 def test_the_hardest_images_are_the_smallest_successes_of_all(whole):
     _, found = whole
-    sizes = found.smallest
+    sizes = found.minimum_norm
     broken = np.flatnonzero((sizes > 0) & np.isfinite(sizes))
     expected = broken[np.lexsort((broken, sizes[broken]))][:4]
-    assert [hard.number for hard in found.hardest] == expected.tolist()
-    for hard in found.hardest:
-        np.testing.assert_array_equal(hard.original, IMAGES[hard.number])
-        assert np.abs(hard.adversarial.astype(np.float64) - hard.original).max() == hard.size == sizes[hard.number]
-        assert classes_of(hard.adversarial) == hard.prediction != hard.label == LABELS[hard.number]
+    assert [case.image_id for case in found.worst_cases] == expected.tolist()
+    for case in found.worst_cases:
+        np.testing.assert_array_equal(case.original, IMAGES[case.image_id])
+        assert np.abs(case.adversarial.astype(np.float64) - case.original).max() == case.size == sizes[case.image_id]
+        assert classes_of(case.adversarial) == case.prediction != case.label == LABELS[case.image_id]
 
 
 def test_images_are_kept_on_request(whole, results):
@@ -81,16 +83,19 @@ def test_images_are_kept_on_request(whole, results):
     kept = np.concatenate([np.load(folder / f"{batch:06d}.walk.npz")["images"] for batch in range(3)])
     np.testing.assert_array_equal(kept, results["walk"].images)
     size = np.abs(np.load(folder / "000000.pgd.npz")["images"].astype(np.float64) - IMAGES[:8]).max(axis=1)
-    broken = np.isfinite(found.outcomes["pgd"].smallest[:8])
-    np.testing.assert_array_equal(size[broken], found.outcomes["pgd"].smallest[:8][broken])
+    broken = np.isfinite(found.records["pgd"].minimum_norm[:8])
+    np.testing.assert_array_equal(size[broken], found.records["pgd"].minimum_norm[:8][broken])
 
 
 def test_the_report_in_json_and_in_text(whole):
     folder, found = whole
     report = json.loads((folder / "report.json").read_text())
-    assert report["worst_case"] == found.worst_case().tolist() and report["clean_accuracy"] == found.clean_accuracy
+    assert (
+        report["robust_accuracy"] == found.robust_accuracy().tolist()
+        and report["clean_accuracy"] == found.clean_accuracy
+    )
     assert report["attacks"]["walk"]["accuracy"] == found.accuracy("walk").tolist()
-    assert report["smallest"] == [None if np.isinf(size) else size for size in found.smallest]
+    assert report["minimum_norm"] == [None if np.isinf(size) else size for size in found.minimum_norm]
     assert report["settings"]["key"] == [0, 3] and report["versions"]["jax"] == jax.__version__
     assert report["settings"]["attacks"]["pgd"] == {
         "function": "pgd",
@@ -122,17 +127,17 @@ def test_images_without_finite_logits_are_neither_robust_nor_broken():
         key=jax.random.key(0),
         engine="jax",
     )
-    broken = int(np.sum(np.isfinite(found.smallest) & ~lost))
+    broken = int(np.sum(np.isfinite(found.minimum_norm) & ~lost))
     assert found.counts("fgsm") == {
         "misclassified": [0],
         "success": [broken],
         "nonfinite": [8],
         "failure": [14 - broken],
     }
-    assert found.clean_accuracy == 14 / 22 and found.worst_case() == [(14 - broken) / 22]
-    assert np.isinf(found.outcomes["fgsm"].smallest[lost]).all()
-    assert [caution.code for caution in found.warnings] == ["not-finite"]
-    assert "for 8 images as they are" in found.warnings[0].sentence
+    assert found.clean_accuracy == 14 / 22 and found.robust_accuracy() == [(14 - broken) / 22]
+    assert np.isinf(found.records["fgsm"].minimum_norm[lost]).all()
+    assert [warning.code for warning in found.warnings] == ["not-finite"]
+    assert "for 8 images as they are" in found.warnings[0].message
 
 
 def test_compilation_is_timed_apart():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from diffprog import attack
-from diffprog.attack._evaluation.outcome import Outcome
+from diffprog.attack._evaluation.results import AttackRecord
 from tests.attack.evaluation import job
 
 BATCHES, TIMES = 3, ("seconds", "compile_seconds")
@@ -17,12 +17,12 @@ BATCHES, TIMES = 3, ("seconds", "compile_seconds")
 
 def assert_same(found, expected):
     np.testing.assert_array_equal(found.clean_predictions, expected.clean_predictions)
-    for name, outcome in expected.outcomes.items():
-        for field in set(Outcome._fields) - set(TIMES):
-            np.testing.assert_array_equal(getattr(found.outcomes[name], field), getattr(outcome, field))
-    for hard, other in zip(found.hardest, expected.hardest, strict=True):
-        assert hard[:5] == other[:5]
-        np.testing.assert_array_equal(hard.adversarial, other.adversarial)
+    for name, record in expected.records.items():
+        for field in set(AttackRecord._fields) - set(TIMES):
+            np.testing.assert_array_equal(getattr(found.records[name], field), getattr(record, field))
+    for case, other in zip(found.worst_cases, expected.worst_cases, strict=True):
+        assert case[:5] == other[:5]
+        np.testing.assert_array_equal(case.adversarial, other.adversarial)
     assert found.warnings == expected.warnings
 
 
@@ -54,7 +54,7 @@ def test_a_finished_evaluation_is_only_read(whole):
     found = job.job(folder)
     assert {path: path.stat().st_mtime_ns for path in folder.glob("*.npz")} == before
     assert_same(found, expected)
-    np.testing.assert_array_equal(found.outcomes["pgd"].seconds, expected.outcomes["pgd"].seconds)
+    np.testing.assert_array_equal(found.records["pgd"].seconds, expected.records["pgd"].seconds)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_a_directory_of_another_evaluation_is_refused(whole, change, sentence):
         "epsilons": job.EPSILONS,
         "key": jax.random.key(3),
         "batch_size": job.BATCH,
-        "most_hard": 4,
+        "max_worst_cases": 4,
         "keep_images": True,
         "engine": "jax",
         **change,
@@ -102,6 +102,18 @@ def test_a_manifest_of_something_else_is_refused(tmp_path):
         job.job(tmp_path)
     (tmp_path / "manifest.json").unlink()
     np.savez(tmp_path / "mine.npz", 1)
-    with pytest.raises(ValueError, match=r"found .npz files without a manifest: give another"):
+    with pytest.raises(ValueError, match=r"found .npz files without manifest.json: give another"):
         job.job(tmp_path)
     assert sorted(os.listdir(tmp_path)) == ["mine.npz"]
+
+
+def test_a_damaged_file_is_named(whole, tmp_path):
+    folder, _ = whole
+    for path in folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    damaged = tmp_path / "000001.walk.npz"
+    damaged.write_bytes(damaged.read_bytes()[:-30])
+    with pytest.raises(ValueError, match=r"000001.walk.npz is damaged \(.*\): remove it, and it is made anew"):
+        job.job(tmp_path)
+    damaged.unlink()
+    np.testing.assert_array_equal(job.job(tmp_path).minimum_norm, whole[1].minimum_norm)
