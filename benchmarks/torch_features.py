@@ -108,9 +108,20 @@ def our_block(model, unit, batch, bare=False):
     layers = tuple(objective.layers)
     shapes = {name: model.layers_at(*shown)[name] for name in layers} | {"image": (image.height, image.width, 3)}
     planned = plan([objective] * batch, model, shapes)
-    setting = Setting(model, planned.layout, layers, batch, image, transform, 1, adam(0.05), False, "diffprog")
-    descent = program(setting, revive=False)
-    data = Data(model.parameters, planned.numbers, np.arange(batch, dtype=np.uint32), None)
+    setting = Setting(
+        model=model,
+        layout=planned.layout,
+        layers=layers,
+        num_images=batch,
+        parameterization=image,
+        transform=transform,
+        num_transforms=1,
+        optimizer=adam(0.05),
+        has_stop=False,
+        engine="diffprog",
+    )
+    descent = program(setting)
+    data = Data(model.parameters, planned.arguments, np.arange(batch, dtype=np.uint32), None)
     start = descent.init(image.start(jax.random.split(jax.random.key(0), batch)), key=jax.random.key(1))
     block = lambda: descent.run(start, BLOCK, data=data, block_size=BLOCK)
     began = time.perf_counter()

@@ -96,7 +96,7 @@ def dream(
             base, shown = resized(photograph, size).clip(0, 1), resized(mask, size).clip(0, 1)
             start = (base + resized(detail, size)).clip(0, 1)
             state = loop.init(start, key=jax.random.fold_in(key, number))
-            data = model.parameters, plans[number].numbers, base, shown
+            data = model.parameters, plans[number].arguments, base, shown
             state, history = loop.run(state, steps, data=data, block_size=10, progress=bar)
             _check_finite(objective, history.value, size)
             detail = np.asarray(state.parameters) - base
@@ -116,7 +116,7 @@ def _plan(model, objective, size, tile):
 @lru_cache(maxsize=16)  # found again for the next photograph, and for each frame of a film
 def _loop(model, layout, learning_rate, jitter, smooth, normalize, keep_colors, tile, overlap, engine):
     """Ascent by steps of equal strength; its data are (network's parameters, objective's numbers, photograph, mask)."""
-    names = tuple(sorted({name for group in layout for _, layers, _ in group.terms for name in layers} - {PICTURE}))
+    names = tuple(sorted({name for group in layout for kind in group.terms for name in kind.layers} - {PICTURE}))
 
     def ascend(picture, step):
         parameters, numbers, base, mask = step.data

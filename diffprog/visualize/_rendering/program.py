@@ -1,5 +1,7 @@
 """The program of a rendering: gradient ascent on the parameters of a batch of pictures, through one descent loop."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -7,100 +9,140 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from diffprog._util.trees import tree_where
+from diffprog.models import Model
 from diffprog.optimize import Descent
-from diffprog.visualize._rendering.batching import measure
-from diffprog.visualize._rendering.dead_units import reviving
+from diffprog.visualize._rendering.batching import Group, measure
+from diffprog.visualize._rendering.dead_units import redirect_rectifiers
 from diffprog.visualize.objectives._base import PICTURE
+from diffprog.visualize.parameterizations._base import Parameterization
+from diffprog.visualize.transforms._compose import Transform
 
-PROGRAMS = 32  # that are kept
+NUM_PROGRAMS = 32  # programs that are kept
 
 
-class Setting(NamedTuple):
-    """What a program is compiled for. Everything in it is compared by value or is the same object."""
+@dataclass(frozen=True)
+class Setting:
+    """What a program is compiled for. Settings are equal if their fields are equal, functions if they are identical."""
 
-    model: Any
-    layout: tuple
+    model: Model
+    layout: tuple[Group, ...]
     layers: tuple[str, ...]
-    count: int
-    parameterization: Any
-    transform: Any
+    num_images: int
+    parameterization: Parameterization
+    transform: Transform
     num_transforms: int
-    optimizer: Any
-    stops: bool
+    optimizer: optax.GradientTransformation
+    has_stop: bool
     engine: str
 
 
 class Data(NamedTuple):
-    """What it takes each time."""
+    """What a program takes in each step.
 
-    parameters: Any  # the network's
-    terms: Any  # a plan's numbers
-    image_ids: jax.Array  # of the pictures, for the random draws
-    levels: jax.Array | None
-
-
-class Kept(NamedTuple):
-    """The pictures that came to their level, as they were then."""
+    Attributes:
+      parameters: The network's.
+      arguments: A plan's arguments.
+      image_ids: uint32 (n,), on which the random draws depend.
+      stop_at: Scores (n,) at which pictures are kept; None if they never are.
+    """
 
     parameters: Any
-    reached: jax.Array
+    arguments: Any
+    image_ids: jax.Array
+    stop_at: jax.Array | None
+
+
+class Measures(NamedTuple):
+    """What a step tells beside its value.
+
+    Attributes:
+      scores: (n,), averaged over the transformed copies.
+      terms: For each group of the layout, (pictures, terms).
+      has_reached: bool (n,), whether the score is at the level to stop at; None if there is none.
+    """
+
+    scores: Any
+    terms: list
+    has_reached: Any = None
+
+
+class Reached(NamedTuple):
+    """The pictures that have reached the score to stop at, as they were when they did.
+
+    Attributes:
+      parameters: Parameters of all pictures; those of the others have no meaning.
+      step: int32 (n,), the step at which a picture reached its score, -1 if it has not.
+      num_steps: int32, steps so far.
+    """
+
+    parameters: Any
     step: jax.Array
+    num_steps: jax.Array
 
 
-@lru_cache
-def adam(learning_rate):
+@lru_cache  # equal arguments give the same object, for which programs are compiled once
+def adam(learning_rate: float) -> optax.GradientTransformation:
+    """Make Adam, the same object for the same learning rate."""
     return optax.adam(learning_rate)
 
 
-@lru_cache(maxsize=PROGRAMS)
-def program(setting: Setting, revive: bool) -> Descent:
-    """The loop for one setting. `revive`: whether gradients get through rectifiers that are off everywhere."""
-    model, layout, layers, count, parameterization, transform, num_transforms, optimizer, stops, engine = setting
-    collect = reviving(model.collect) if revive else model.collect
+@lru_cache(maxsize=NUM_PROGRAMS)
+def program(setting: Setting, redirect: bool = False) -> Descent:
+    """Make the loop for a setting.
+
+    Args:
+      setting: What is compiled.
+      redirect: Whether gradients get through rectifiers that are off everywhere.
+    """
+    n, num_transforms = setting.num_images, setting.num_transforms
+    collect = redirect_rectifiers(setting.model.collect) if redirect else setting.model.collect
 
     def ascend(parameters, step):
-        pictures = parameterization.decode(parameters)
-        transformed = copies(pictures, transform, step.key, step.data.image_ids, num_transforms)
-        values = (
-            collect(step.data.parameters, transformed.reshape(-1, *transformed.shape[2:]), layers) if layers else {}
-        )
-        by_draw = {name: value.reshape(count, num_transforms, *value.shape[1:]) for name, value in values.items()}
-        by_draw[PICTURE] = jnp.broadcast_to(pictures[:, None], (count, num_transforms, *pictures.shape[1:]))
-        scores, terms = jax.vmap(lambda own: measure(layout, step.data.terms, own, count), in_axes=1)(by_draw)
-        scores, terms = jax.tree.map(lambda each: jnp.mean(each, axis=0), (scores, terms))
-        hit = scores >= step.data.levels if stops else None
-        return jnp.sum(scores), (scores, terms, hit)
+        pictures = setting.parameterization.decode(parameters)
+        copies = transformed(pictures, setting.transform, step.key, step.data.image_ids, num_transforms)
+        images = copies.reshape(-1, *copies.shape[2:])
+        values = collect(step.data.parameters, images, setting.layers) if setting.layers else {}
+        by_copy = {name: value.reshape(n, num_transforms, *value.shape[1:]) for name, value in values.items()}
+        by_copy[PICTURE] = jnp.broadcast_to(pictures[:, None], (n, num_transforms, *pictures.shape[1:]))
+        score = lambda values: measure(setting.layout, step.data.arguments, values, n)
+        scores, terms = jax.tree.map(lambda each: jnp.mean(each, axis=0), jax.vmap(score, in_axes=1)(by_copy))
+        has_reached = scores >= step.data.stop_at if setting.has_stop else None
+        return jnp.sum(scores), Measures(scores, terms, has_reached)
 
-    return Descent(ascend, optimizer, maximize=True, has_aux=True, engine=engine, track=_keep if stops else None)
-
-
-def copies(pictures, transform, key, image_ids, num_transforms):
-    """`num_transforms` random copies of each picture: (n, h, w, c) -> (n, num_transforms, h', w', c')."""
-
-    def of_picture(number, picture):
-        own = jax.random.fold_in(key, number)
-        return jax.vmap(lambda draw: transform(jax.random.fold_in(own, draw), picture))(jnp.arange(num_transforms))
-
-    return jax.vmap(of_picture)(image_ids, pictures)
+    track = _track if setting.has_stop else None
+    return Descent(ascend, setting.optimizer, maximize=True, has_aux=True, engine=setting.engine, track=track)
 
 
-def _keep(kept, parameters, value, aux):
-    first = aux[2] & (kept.reached < 0)
-    return Kept(choose(first, parameters, kept.parameters), jnp.where(first, kept.step, kept.reached), kept.step + 1)
+def transformed(
+    pictures: jax.Array, transform: Transform, key: jax.Array, image_ids: jax.Array, num_transforms: int
+) -> jax.Array:
+    """Transform each picture several times: (n, h, w, c) -> (n, num_transforms, h', w', c')."""
+
+    def copies(image_id, picture):
+        picture_key = jax.random.fold_in(key, image_id)
+        copy = lambda index: transform(jax.random.fold_in(picture_key, index), picture)
+        return jax.vmap(copy)(jnp.arange(num_transforms))
+
+    return jax.vmap(copies)(image_ids, pictures)
 
 
-def choose(pictures, yes, no):
-    """Leaf by leaf the rows of one or of the other tree, for leaves that have a row per picture; else `no`'s."""
-
-    def one(a, b):
-        if jnp.ndim(b) == 0 or b.shape[0] != len(pictures):
-            return b
-        return jnp.where(jnp.reshape(pictures, (-1,) + (1,) * (b.ndim - 1)), a, b)
-
-    return jax.tree.map(one, yes, no)
+def _track(reached, parameters, value, measures):
+    first = measures.has_reached & (reached.step < 0)
+    return Reached(
+        choose_pictures(first, parameters, reached.parameters),
+        jnp.where(first, reached.num_steps, reached.step),
+        reached.num_steps + 1,
+    )
 
 
-@lru_cache(maxsize=PROGRAMS)
-def decoder(parameterization):
-    """`parameterization.decode`, compiled."""
+def choose_pictures(chosen: jax.Array, yes: Any, no: Any) -> Any:
+    """Choose rows of `yes` where `chosen` holds, else of `no`; leaves without a row per picture are those of `no`."""
+    has_rows = lambda leaf: jnp.ndim(leaf) > 0 and leaf.shape[0] == len(chosen)
+    return jax.tree.map(lambda y, n: tree_where(chosen, y, n) if has_rows(n) else n, yes, no)
+
+
+@lru_cache(maxsize=NUM_PROGRAMS)
+def decoder(parameterization: Parameterization) -> Callable:
+    """Compile `parameterization.decode`."""
     return jax.jit(parameterization.decode)

@@ -1,26 +1,42 @@
 """Draw what units respond to: pictures that excite an objective, a batch of units in one compiled program.
 
-How often is compiled: once for each network, layout of objectives (which layers are read how, not which units: `plan`),
-number of pictures and of transformed copies, parameterization, transform, optimizer and engine; once to decode; and
-once more if a unit of such a batch was ever dead at the start. The last 32 programs are kept.
+A program is compiled once for each network, layout of objectives (which layers are read how, not which units), number
+of pictures and of transformed copies, parameterization, transform, optimizer and engine; once to decode; and once more
+if a unit of such a batch was dead at the start. The latest 32 programs are kept.
 """
 
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
+from jax.typing import ArrayLike
 from tqdm import tqdm
 
 from diffprog.images._checks import check_array
-from diffprog.optimize import value_and_grad
+from diffprog.models import Model
+from diffprog.optimize import History, State, value_and_grad
 from diffprog.visualize import transforms
-from diffprog.visualize._rendering.batching import parts_by_picture, plan, term_names
-from diffprog.visualize._rendering.program import Data, Kept, Setting, adam, choose, decoder, program
+from diffprog.visualize._rendering.batching import plan, term_histories
+from diffprog.visualize._rendering.program import (
+    Data,
+    Measures,
+    Reached,
+    Setting,
+    adam,
+    choose_pictures,
+    decoder,
+    program,
+)
 from diffprog.visualize._rendering.sharding import spread
 from diffprog.visualize.objectives._base import PICTURE, Objective
-from diffprog.visualize.parameterizations import fourier
+from diffprog.visualize.parameterizations import Parameterization, fourier
+from diffprog.visualize.transforms import Transform
 
 WARM_UP = 16  # steps in which units that are dead at the start may get a gradient, as in Lucid
 BLOCK = 16  # steps between two looks at the scores
@@ -28,14 +44,15 @@ BLOCK = 16  # steps between two looks at the scores
 
 @dataclass(frozen=True)
 class Rendering:
-    """Pictures and how they came about. All arrays are NumPy's.
+    """Pictures and how they came about; all arrays are NumPy's.
 
-    images:    (n, height, width, channels) in [0, 1].
-    scores:    (steps, n), each picture's objective before each step, measured under that step's random transforms.
-    term_histories: for each picture a dict from a term of its objective to that term's history (steps,), unweighted.
-    snapshots: from a number of steps to the pictures (n, height, width, channels) after so many.
-    reached:   (n,) the step at which a picture came to its level `stop_at`, as which it is given; -1 if it did not.
-    was_dead:  (n,) whether a picture got its first gradients through rectifiers that were off.
+    Attributes:
+      images: (n, height, width, channels) in [0, 1].
+      scores: (steps, n), each picture's objective before each step, measured under that step's random transforms.
+      term_histories: For each picture a dict from a term of its objective to the term's unweighted history (steps,).
+      snapshots: From a number of steps to the pictures (n, height, width, channels) after as many.
+      reached: (n,), the step at which a picture reached its score `stop_at` and was kept; -1 if it did not.
+      was_dead: (n,), whether a picture got its first gradients through rectifiers that were off.
     """
 
     images: np.ndarray
@@ -47,24 +64,24 @@ class Rendering:
 
 
 def render(
-    model,
-    objective,
+    model: Model,
+    objective: Objective | Sequence[Objective],
     *,
-    key,
-    parameterization=None,
-    transform=transforms.lucid,
-    num_transforms=1,
-    steps=256,
-    learning_rate=0.05,
-    optimizer=None,
-    num_images=None,
-    start=None,
-    stop_at=None,
-    snapshots=(),
-    image_ids=None,
-    engine="diffprog",
-    progress=None,
-):
+    key: jax.Array,
+    parameterization: Parameterization | None = None,
+    transform: Transform = transforms.lucid,
+    num_transforms: int = 1,
+    steps: int = 256,
+    learning_rate: float = 0.05,
+    optimizer: optax.GradientTransformation | None = None,
+    num_images: int | None = None,
+    start: np.ndarray | None = None,
+    stop_at: ArrayLike | None = None,
+    snapshots: Iterable[int] = (),
+    image_ids: ArrayLike | None = None,
+    engine: str = "diffprog",
+    progress: str | tqdm | None = None,
+) -> Rendering:
     """Draw pictures that excite an objective, by gradient ascent under random transforms.
 
     The ascent is Adam's in a preconditioned space (Olah et al. 2017, "Feature Visualization").
@@ -103,145 +120,161 @@ def render(
       ValueError: For an unknown layer, channel, class or engine, for pictures that are too small, or for an objective
         that is not finite.
     """
-    value_and_grad(engine)
-    objectives = _objectives(objective, num_images)
+    value_and_grad(engine)  # refuse an unknown engine first
+    objectives = _as_list(objective, num_images)
     n = len(objectives)
     parameterization = parameterization or fourier(model.size, channels=model.channels)
-    layers = _layers(model, objectives)
-    planned = plan(objectives, model, _shapes(model, layers, parameterization, transform))
+    layers = model.check_layers(sorted(set().union(*(each.layers for each in objectives)) - {PICTURE}))
+    layout, arguments = plan(objectives, model, _layer_shapes(model, layers, parameterization, transform))
     setting = Setting(
-        model,
-        planned.layout,
-        layers,
-        n,
-        parameterization,
-        transform,
-        _positive(num_transforms, "num_transforms"),
-        optimizer or adam(learning_rate),
-        stop_at is not None,
-        engine,
+        model=model,
+        layout=layout,
+        layers=layers,
+        num_images=n,
+        parameterization=parameterization,
+        transform=transform,
+        num_transforms=_check_positive(num_transforms, "num_transforms"),
+        optimizer=optimizer or adam(learning_rate),
+        has_stop=stop_at is not None,
+        engine=engine,
     )
-    data = Data(model.parameters, planned.numbers, _image_ids(image_ids, n), _levels(stop_at, n))
-    ascent = _Ascent(objectives, setting, data, _positive(steps, "steps"), snapshots)
-    with _bar(progress, steps) as bar:
-        return ascent.run(key, start, bar)
+    data = Data(model.parameters, arguments, _check_image_ids(image_ids, n), _check_stop_at(stop_at, n))
+    data = spread(data, n)
+    max_steps = _check_positive(steps, "steps")
+    shown = {int(step) for step in snapshots if 0 <= step <= max_steps}
+    with nullcontext(progress) if isinstance(progress, tqdm) else _bar(progress, max_steps) as bar:
+        state = _init(setting, data, key, start)
+        segments, was_dead = _ascend(setting, data, objectives, state, shown, max_steps, bar)
+    return _rendering(setting, objectives, [Segment(state, None), *segments], shown, was_dead)
 
 
-class _Ascent:
-    """One call of `render`, its arguments checked."""
+# ---------------------------------------------------------------- ascent
 
-    def __init__(self, objectives, setting, data, steps, snapshots):
-        self.objectives, self.setting, self.steps = objectives, setting, steps
-        self.data = spread(data, setting.count)
-        self.snapshots = {int(at) for at in snapshots if 0 <= at <= steps}
 
-    def run(self, key, photographs, bar):
-        beginning, loop = jax.random.split(key)
-        first = min(WARM_UP, self.steps)
-        stops = sorted({*self.snapshots, first, self.steps} - {0})
-        early, late = [at for at in stops if at <= first], [at for at in stops if at > first]
-        start = self.start(beginning, loop, photographs)
-        found = self.through(program(self.setting, revive=False), start, early, bar)
-        dead = self.dead(first, self.parts([history for _, history in found]))
-        if dead.any():
-            lively = self.through(program(self.setting, revive=True), start, early, None)
-            found = [self.merged(dead, yes, no) for yes, no in zip(lively, found, strict=True)]
-        if not self.finished(found[-1][0]):
-            found += self.through(program(self.setting, revive=False), found[-1][0], late, bar)
-        return self.rendering(start, found, dead)
+class Segment(NamedTuple):
+    """A stretch of the ascent that ends at a snapshot or another stop: the loop's state there, and the steps to it."""
 
-    def start(self, key, loop, photographs):
-        setting = self.setting
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, self.data.image_ids)
-        parameters = setting.parameterization.start(keys)
-        if photographs is not None:
-            parameters = _encoded(setting.parameterization, photographs, setting.count)
-        kept = Kept(parameters, jnp.full(setting.count, -1), jnp.int32(0)) if setting.stops else None
-        state = program(setting, revive=False).init(parameters, key=loop, tracked=kept)
-        return spread(state, setting.count)
+    state: State
+    history: History | None
 
-    def through(self, descent, state, stops, bar):
-        """(state, history) at each stop, up to the one at which all pictures have come to their levels."""
-        found = []
-        for at in stops:
-            before = int(state.num_steps)
-            state, history = descent.run(
-                state, at - before, data=self.data, block_size=BLOCK, progress=bar, callback=self.look
-            )
-            found.append((state, history))
-            if self.finished(state):
-                break
-        return found
 
-    def finished(self, state):
-        """Whether all have come to their levels. Not in the first steps: a picture may yet begin anew."""
-        return (
-            self.setting.stops
-            and int(state.num_steps) >= WARM_UP
-            and bool(np.all(np.asarray(state.tracked.reached) >= 0))
+def _init(setting, data, key, photographs):
+    """Make the state of the loop before its first step."""
+    start_key, loop_key = jax.random.split(key)
+    n, parameterization = setting.num_images, setting.parameterization
+    if photographs is None:
+        parameters = parameterization.start(jax.vmap(jax.random.fold_in, (None, 0))(start_key, data.image_ids))
+    elif parameterization.encode is None:
+        raise ValueError("pictures that are written in this way cannot start from a photograph; use fourier or pixels")
+    else:
+        shape = parameterization.shape
+        photographs = check_array(photographs, (shape, (1, *shape), (n, *shape)), "start")
+        parameters = parameterization.encode(jnp.broadcast_to(photographs, (n, *shape)))
+    reached = Reached(parameters, jnp.full(n, -1), jnp.int32(0)) if setting.has_stop else None
+    return spread(program(setting).init(parameters, key=loop_key, tracked=reached), n)
+
+
+def _ascend(setting, data, objectives, state, snapshots, max_steps, bar):
+    """Take all steps: their segments, and which pictures were dead at the start and began anew."""
+    warm_up = min(WARM_UP, max_steps)
+    stops = sorted({*snapshots, warm_up, max_steps} - {0})
+    early, late = [stop for stop in stops if stop <= warm_up], [stop for stop in stops if stop > warm_up]
+    run = partial(_run, setting, data, objectives)
+    segments = run(program(setting), state, early, bar)
+    was_dead = _were_dead(setting, segments)
+    if was_dead.any():
+        redirected = run(program(setting, redirect=True), state, early, None)
+        segments = [_merge(setting, was_dead, *pair) for pair in zip(redirected, segments, strict=True)]
+    if not _is_finished(setting, segments[-1].state):
+        segments += run(program(setting), segments[-1].state, late, bar)
+    return segments, was_dead
+
+
+def _run(setting, data, objectives, descent, state, stops, bar):
+    """Run a loop to each of the stops, or until all pictures have reached their scores."""
+
+    def check_block(state, history):
+        _check_finite(objectives, state, history.aux.scores)
+        return _is_finished(setting, state)
+
+    segments = []
+    for stop in stops:
+        num_steps = stop - int(state.num_steps)
+        state, history = descent.run(state, num_steps, data=data, block_size=BLOCK, progress=bar, callback=check_block)
+        segments.append(Segment(state, history))
+        if _is_finished(setting, state):
+            break
+    return segments
+
+
+def _is_finished(setting, state):
+    """Tell if all have reached their scores. Never in the first steps: a picture may yet begin anew."""
+    warm = setting.has_stop and int(state.num_steps) >= WARM_UP
+    return warm and bool(np.all(np.asarray(state.tracked.step) >= 0))
+
+
+def _check_finite(objectives, state, scores):
+    if not np.isfinite(scores).all():
+        row, picture = np.argwhere(~np.isfinite(scores))[0]
+        step = int(state.num_steps) - len(scores) + int(row)
+        raise ValueError(
+            f"{objectives[picture].name} is {scores[row, picture]} at step {step}; expected a finite number: "
+            "a smaller learning_rate may help, or the network's own values are not finite for such pictures"
         )
 
-    def look(self, state, history):
-        """After a block: refuse what is not finite; say whether it is the last."""
-        scores = history.aux[0]
-        if not np.isfinite(scores).all():
-            row, picture = np.argwhere(~np.isfinite(scores))[0]
-            step = int(state.num_steps) - len(scores) + int(row)
-            raise ValueError(
-                f"{self.objectives[picture].name} is {scores[row, picture]} at step {step}; expected a finite number: "
-                "a smaller learning_rate may help, or the network's own values are not finite for such pictures"
-            )
-        return self.finished(state)
 
-    def parts(self, histories):
-        rows = [np.concatenate(each) for each in zip(*(history.aux[1] for history in histories), strict=True)]
-        return parts_by_picture(self.objectives, self.setting.layout, rows)
+def _were_dead(setting, segments):
+    """Find the pictures for which the layers that their objectives read stayed constant, bool (n,)."""
+    were_dead = np.zeros(setting.num_images, bool)
+    for group, terms in zip(setting.layout, _joined_terms(segments), strict=True):
+        reads_layers = [not kind.joint and set(kind.layers) != {PICTURE} for kind in group.terms]
+        if any(reads_layers) and len(terms) > 1:
+            were_dead[list(group.pictures)] = (np.ptp(terms[..., reads_layers], axis=0) == 0).all(axis=1)
+    return were_dead
 
-    def dead(self, steps, parts):
-        """Of which pictures the network's layers said the very same in each of the first steps."""
 
-        def same(objective, histories):
-            named = zip(term_names(objective), objective.weights, strict=True)
-            read = [name for name, term in named if not term.joint and set(term.layers) != {PICTURE}]
-            return bool(read) and all(np.ptp(histories[name]) == 0 for name in read)
+def _joined_terms(segments):
+    """Join the terms of all segments: for each group (steps, pictures, terms)."""
+    parts = [segment.history.aux.terms for segment in segments]
+    return [np.concatenate(group_parts) for group_parts in zip(*parts, strict=True)]
 
-        return np.array([same(*each) for each in zip(self.objectives, parts, strict=True)]) & (steps > 1)
 
-    def merged(self, pictures, yes, no):
-        """(state, history) with the marked pictures from one ascent and the others from the other."""
-        (state, history), (other_state, other) = yes, no
-        rows = [np.array(group.pictures) for group in self.setting.layout]
-        terms = [
-            np.where(pictures[chosen][:, None], a, b)
-            for chosen, a, b in zip(rows, history.aux[1], other.aux[1], strict=True)
-        ]
-        scores = np.where(pictures, history.aux[0], other.aux[0])
-        return choose(jnp.asarray(pictures), state, other_state), other._replace(aux=(scores, terms, None))
+def _merge(setting, chosen, yes, no):
+    """Take the chosen pictures from one segment and the others from another."""
+    yes_aux, no_aux = yes.history.aux, no.history.aux
+    terms = [
+        np.where(chosen[list(group.pictures)][:, None], a, b)
+        for group, a, b in zip(setting.layout, yes_aux.terms, no_aux.terms, strict=True)
+    ]
+    aux = Measures(np.where(chosen, yes_aux.scores, no_aux.scores), terms)
+    return Segment(choose_pictures(jnp.asarray(chosen), yes.state, no.state), no.history._replace(aux=aux))
 
-    def rendering(self, start, found, dead):
-        decode = decoder(self.setting.parameterization)
-        state = found[-1][0]
-        parameters, reached = state.parameters, np.full(self.setting.count, -1)
-        if self.setting.stops:
-            reached = np.asarray(state.tracked.reached)
-            parameters = choose(state.tracked.reached >= 0, state.tracked.parameters, parameters)
-        states = {0: start, **{int(each.num_steps): each for each, _ in found}}
-        return Rendering(
-            images=np.asarray(decode(parameters)),
-            scores=np.concatenate([history.aux[0] for _, history in found]),
-            term_histories=self.parts([history for _, history in found]),
-            snapshots={at: np.asarray(decode(states[at].parameters)) for at in sorted(self.snapshots & set(states))},
-            reached=reached,
-            was_dead=dead,
-        )
+
+def _rendering(setting, objectives, segments, snapshots, was_dead):
+    """Collect the results; the first segment is the start, without steps."""
+    decode = decoder(setting.parameterization)
+    state, histories = segments[-1].state, segments[1:]
+    parameters, reached = state.parameters, np.full(setting.num_images, -1)
+    if setting.has_stop:
+        reached = np.asarray(state.tracked.step)
+        parameters = choose_pictures(state.tracked.step >= 0, state.tracked.parameters, parameters)
+    states = {int(segment.state.num_steps): segment.state for segment in segments}
+    return Rendering(
+        images=np.asarray(decode(parameters)),
+        scores=np.concatenate([segment.history.aux.scores for segment in histories]),
+        term_histories=term_histories(objectives, setting.layout, _joined_terms(histories)),
+        snapshots={step: np.asarray(decode(states[step].parameters)) for step in sorted(snapshots & set(states))},
+        reached=reached,
+        was_dead=was_dead,
+    )
 
 
 # ---------------------------------------------------------------- arguments
 
 
-def _objectives(objective, num_images):
+def _as_list(objective, num_images):
     if isinstance(objective, Objective):
-        return [objective] * _positive(1 if num_images is None else num_images, "num_images")
+        return [objective] * _check_positive(1 if num_images is None else num_images, "num_images")
     objectives = list(objective)
     if not objectives or not all(isinstance(each, Objective) for each in objectives) or num_images is not None:
         raise ValueError(
@@ -251,20 +284,13 @@ def _objectives(objective, num_images):
     return objectives
 
 
-def _layers(model, objectives):
-    names = sorted(set().union(*(each.layers for each in objectives)) - {PICTURE})
-    return model.check_layers(names)
-
-
-def _shapes(model, layers, parameterization, transform):
-    """The layers' shapes for pictures as the network gets them."""
+def _layer_shapes(model, layers, parameterization, transform):
+    """Find the layers' shapes for pictures as the network gets them, and that of the picture itself."""
     height, width = transform.size(parameterization.height, parameterization.width)
     if min(height, width) < model.min_size:
         side = min(height, width)
         raise ValueError(f"{model.name} takes images of {model.min_size} pixels or more; found {side} after transforms")
-    picture = jax.ShapeDtypeStruct(
-        (parameterization.height, parameterization.width, parameterization.channels), jnp.float32
-    )
+    picture = jax.ShapeDtypeStruct(parameterization.shape, jnp.float32)
     transformed = jax.eval_shape(lambda key, image: transform(key, image), jax.random.key(0), picture)
     if transformed.shape[-1] != model.channels:
         raise ValueError(f"{model.name} takes images of {model.channels} channels; found {transformed.shape[-1]}")
@@ -273,44 +299,34 @@ def _shapes(model, layers, parameterization, transform):
     except Exception as error:  # whatever a network of the user's raises
         reason = " ".join(str(error).split())[:300]
         raise ValueError(f"{model.name} cannot take images of {height} x {width} pixels: {reason}") from error
-    found = {name: shapes[model.layer_name(name)] for name in layers}
-    for name, shape in found.items():
+    read = {name: shapes[model.layer_name(name)] for name in layers}
+    for name, shape in read.items():
         if 0 in shape:
             raise ValueError(f"{name} is empty for images of {height} x {width} pixels; draw larger pictures")
-    return found | {PICTURE: (parameterization.height, parameterization.width, parameterization.channels)}
+    return read | {PICTURE: parameterization.shape}
 
 
-def _levels(stop_at, n):
+def _check_stop_at(stop_at, n):
     if stop_at is None:
         return None
-    levels = np.broadcast_to(np.asarray(stop_at, np.float32), (n,)) if np.ndim(stop_at) == 0 else np.asarray(stop_at)
-    if levels.shape != (n,) or np.isnan(levels).any():
+    scores = np.broadcast_to(np.asarray(stop_at, np.float32), (n,)) if np.ndim(stop_at) == 0 else np.asarray(stop_at)
+    if scores.shape != (n,) or np.isnan(scores).any():
         raise ValueError(f"stop_at must be a number, or one for each of {n} pictures; found {stop_at!r}")
-    return jnp.asarray(levels, jnp.float32)
+    return jnp.asarray(scores, jnp.float32)
 
 
-def _image_ids(image_ids, n):
+def _check_image_ids(image_ids, n):
     image_ids = np.arange(n) if image_ids is None else np.asarray(image_ids)
     if image_ids.shape != (n,) or image_ids.dtype.kind not in "iu" or (image_ids < 0).any():
         raise ValueError(f"image_ids must be {n} whole numbers, not negative; found {image_ids!r}")
     return jnp.asarray(image_ids, jnp.uint32)
 
 
-def _encoded(parameterization, photographs, n):
-    if parameterization.encode is None:
-        raise ValueError("pictures that are written in this way cannot start from a photograph; use fourier or pixels")
-    shape = parameterization.shape
-    photographs = check_array(photographs, (shape, (1, *shape), (n, *shape)), "start")
-    return parameterization.encode(jnp.broadcast_to(photographs, (n, *shape)))
-
-
-def _positive(number, what):
+def _check_positive(number, name):
     if not isinstance(number, int) or number < 1:
-        raise ValueError(f"{what} must be a whole number of at least 1; found {number!r}")
+        raise ValueError(f"{name} must be a whole number of at least 1; found {number!r}")
     return number
 
 
-def _bar(progress, steps):
-    if isinstance(progress, tqdm):
-        return nullcontext(progress)
-    return tqdm(total=steps, desc=progress, disable=progress is None)
+def _bar(caption, steps):
+    return tqdm(total=steps, desc=caption, disable=caption is None)

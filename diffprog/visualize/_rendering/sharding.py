@@ -1,14 +1,16 @@
 """A batch of pictures over the devices of a machine."""
 
+from typing import Any
+
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 
-def spread(tree, count):
-    """`tree` with leaves of `count` rows divided among devices, as many as divide `count`; the rest on each of them."""
+def spread(tree: Any, num_rows: int) -> Any:
+    """Divide leaves of `num_rows` rows among as many devices as divide `num_rows`; put the rest on each of them."""
     devices = jax.local_devices()
-    devices = devices[: max(d for d in range(1, min(count, len(devices)) + 1) if count % d == 0)]
+    devices = devices[: max(d for d in range(1, min(num_rows, len(devices)) + 1) if num_rows % d == 0)]
     if len(devices) == 1:
         return tree
     mesh = Mesh(np.array(devices), ("pictures",))
@@ -16,7 +18,7 @@ def spread(tree, count):
     def place(leaf):
         if not isinstance(leaf, (jax.Array, np.ndarray)):
             return leaf
-        rows = leaf.ndim and leaf.shape[0] == count and not jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        rows = leaf.ndim and leaf.shape[0] == num_rows and not jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
         return jax.device_put(leaf, NamedSharding(mesh, PartitionSpec("pictures") if rows else PartitionSpec()))
 
     return jax.tree.map(place, tree)

@@ -1,17 +1,20 @@
-"""What a picture is scored by, and how such scores are added.
+"""Objectives: what a picture is scored by, and how scores are added.
 
 An objective is a linear combination of terms. It gives each picture of a batch a score, which is *maximized*, and it
 keeps its terms: `a + b`, `a - b`, `-a`, `2 * a`, `a / 2` and `sum([a, b])` are exact arithmetic on their weights, and a
 rendering reports each term's history beside the sum's.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 from numbers import Real
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+
+from diffprog.models import Model
 
 PICTURE = "image"  # the pseudo-layer that is the picture itself, before it is transformed
 
@@ -20,65 +23,101 @@ PICTURE = "image"  # the pseudo-layer that is the picture itself, before it is t
 class Term:
     """One measurement of a picture. Terms of equal `name`, `layers`, `measure` and `key` are the same.
 
-    layers:  the names of the layers that it reads, or "image".
-    measure: `measure(values, *numbers) -> (n,)`, where `values` maps each of those names to its batch of n values. Two
-        terms of one measure, such as two channels of one layer, share a compiled program.
-    numbers: `numbers(model, shapes)` -> a tuple of arrays that `measure` takes, say the channel's index; `shapes` are
-        the layers' without the batch. Raises ValueError for what the model lacks.
-    key:     what the numbers are made of, to tell terms apart.
-    joint:   whether it looks at all pictures of a batch together; such a term takes no numbers.
+    Attributes:
+      name: For captions.
+      layers: Names of the layers that it reads; "image" is the picture.
+      measure: `measure(values, *arguments) -> (n,)`, where `values` maps each layer's name to its n values. Terms of
+        one measure, such as two channels of one layer, share a compiled program.
+      arguments: `arguments(model, shapes)` makes the arrays that `measure` takes, such as a channel's index. `shapes`
+        are the layers', without the batch. Raises ValueError for what the model lacks.
+      key: What the arguments are made of, to tell terms apart.
+      joint: Whether it compares the pictures of a batch; such a term takes no arguments.
     """
 
     name: str
     layers: tuple[str, ...]
     measure: Callable = field(repr=False)
-    numbers: Callable = field(default=lambda model, shapes: (), compare=False, repr=False)
+    arguments: Callable[..., tuple] = field(default=lambda model, shapes: (), compare=False, repr=False)
     key: tuple = field(default=(), repr=False)
     joint: bool = False
 
 
 @dataclass(frozen=True)
 class Objective:
-    """A linear combination of terms: `weights` maps each to its factor; `constant` is added."""
+    """A linear combination of terms, which is maximized.
+
+    Attributes:
+      weights: Maps each term to its factor.
+      constant: A number that is added.
+    """
 
     weights: dict[Term, float]
     constant: float = 0.0
 
     @property
-    def name(self):
-        """For captions."""
+    def name(self) -> str:
+        """A formula, for captions."""
         parts = [term.name if weight == 1 else f"{weight:g} ({term.name})" for term, weight in self.weights.items()]
         return " + ".join(parts + [f"{self.constant:g}"] * (self.constant != 0 or not parts))
 
     @property
-    def layers(self):
+    def layers(self) -> frozenset[str]:
         """The names of the layers that it reads."""
         return frozenset(name for term in self.weights for name in term.layers)
 
-    def check(self, model):
-        """Itself; ValueError if `model` lacks a layer, a channel or a class that it names. Nothing is computed."""
+    def check(self, model: Model) -> "Objective":
+        """Check that a model has what the objective names; nothing is computed.
+
+        Args:
+          model: The network.
+
+        Returns:
+          The objective itself.
+
+        Raises:
+          ValueError: The model lacks a layer, a channel or a class.
+        """
         names = model.check_layers(sorted(self.layers - {PICTURE}))
         shapes = {name: model.layers[model.layer_name(name)] for name in names}
-        self.measured(model, shapes | {PICTURE: (model.size, model.size, model.channels)})
+        self.term_arguments(model, shapes | {PICTURE: (model.size, model.size, model.channels)})
         return self
 
-    def measured(self, model, shapes):
-        """The numbers of each term, for layers of these shapes; ValueError where a term does not fit them."""
-        numbers = [term.numbers(model, shapes) for term in self.weights]
-        for term, given in zip(self.weights, numbers, strict=True):
-            values = {name: jax.ShapeDtypeStruct((2, *shapes[name]), jnp.float32) for name in term.layers}
-            found = jax.eval_shape(term.measure, values, *given)
-            if getattr(found, "shape", None) != (2,):
-                shape = getattr(found, "shape", type(found).__name__)
-                raise ValueError(f"{term.name} must give one score per picture, (2,) for two; found {shape}")
-        return numbers
+    def term_arguments(self, model: Model, shapes: Mapping[str, tuple[int, ...]]) -> list[tuple]:
+        """Make the arguments of each term's measure.
 
-    def score(self, model, values):
-        """(n,) scores of n pictures, from the values (n, ...) of the layers that it reads."""
+        Args:
+          model: The network.
+          shapes: Maps each layer that the objective reads to the shape of one value.
+
+        Returns:
+          A tuple of arrays for each term, in the order of `weights`.
+
+        Raises:
+          ValueError: A term does not fit the model or the shapes.
+        """
+        arguments = [term.arguments(model, shapes) for term in self.weights]
+        for term, term_arguments in zip(self.weights, arguments, strict=True):
+            values = {name: jax.ShapeDtypeStruct((2, *shapes[name]), jnp.float32) for name in term.layers}
+            scores = jax.eval_shape(term.measure, values, *term_arguments)
+            if getattr(scores, "shape", None) != (2,):
+                shape = getattr(scores, "shape", type(scores).__name__)
+                raise ValueError(f"{term.name} must give one score per picture, (2,) for two; found {shape}")
+        return arguments
+
+    def score(self, model: Model, values: Mapping[str, jax.Array]) -> jax.Array:
+        """Score pictures by what the layers say.
+
+        Args:
+          model: The network.
+          values: Maps each layer that the objective reads to its values (n, ...).
+
+        Returns:
+          Scores (n,).
+        """
         shapes = {name: value.shape[1:] for name, value in values.items()}
         scores = jnp.full(len(next(iter(values.values()))), self.constant, jnp.float32)
         for term, weight in self.weights.items():
-            scores = scores + weight * term.measure(values, *term.numbers(model, shapes))
+            scores = scores + weight * term.measure(values, *term.arguments(model, shapes))
         return scores
 
     def __repr__(self):
@@ -121,23 +160,30 @@ class Objective:
 
 
 def _objective(other):
-    """An objective, or a number as the objective that scores every picture so; None for anything else."""
+    """Turn a number into the objective that scores every picture so; give None for what is no objective."""
     if isinstance(other, Objective):
         return other
     return Objective({}, float(other)) if isinstance(other, Real) else None
 
 
-def of_term(*arguments, **how):
-    """The objective of one term."""
-    return Objective({Term(*arguments, **how): 1.0})
+def of_term(*arguments: Any, **options: Any) -> Objective:
+    """Make the objective of one term; the arguments are those of `Term`."""
+    return Objective({Term(*arguments, **options): 1.0})
 
 
-def objective(function, layers, name=None):
-    """An objective of your own.
+def objective(
+    function: Callable[[Mapping[str, jax.Array]], jax.Array], layers: str | Sequence[str], name: str | None = None
+) -> Objective:
+    """Make an objective of your own.
 
-    function: `function(values) -> (n,)`, differentiable, where `values` maps each of the `layers` to its batch of n
-        values (n, ...), and "image" to the pictures (n, height, width, channels).
-    layers:   the names that it reads, in a list.
+    Args:
+      function: `function(values) -> (n,)`, differentiable. `values` maps each of the `layers` to its n values (n, ...),
+        and "image" to the pictures (n, height, width, channels).
+      layers: Names of the layers that the function reads; "image" is the picture.
+      name: For captions; the function's name by default.
+
+    Returns:
+      An `Objective`.
     """
     names = (layers,) if isinstance(layers, str) else tuple(layers)
     if not names:

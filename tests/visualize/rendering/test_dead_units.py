@@ -5,7 +5,7 @@ import pytest
 
 from diffprog.optimize import ENGINES, value_and_grad
 from diffprog.visualize import channel, pixels, render
-from diffprog.visualize._rendering.dead_units import reviving
+from diffprog.visualize._rendering.dead_units import redirect_rectifiers
 from diffprog.visualize.penalties import l2
 from diffprog.visualize.transforms import still
 from tests.visualize import small
@@ -47,7 +47,7 @@ def test_where_nothing_gets_through_what_points_inside_does(name, engine):
     on[0, 0, 0] = 1
     saturated = off + 10
     images, weights = np.stack([off, on, saturated]), np.array([1.0, -2.0, 3.0], np.float32)
-    total = lambda images: jnp.sum(reviving(collect)(weights, images, ["units"])["units"])
+    total = lambda images: jnp.sum(redirect_rectifiers(collect)(weights, images, ["units"])["units"])
     value, gradient = jax.jit(value_and_grad(engine)(total))(images)
     np.testing.assert_allclose(value, np.sum(np.clip(images, 0, high) * weights))
     expected = np.zeros_like(images)

@@ -11,7 +11,7 @@ from diffprog import models
 from diffprog.optimize import ENGINES, value_and_grad
 from diffprog.visualize import channel, fourier, layer, logit, objective, pixels, recipe, render
 from diffprog.visualize._rendering import render as rendering
-from diffprog.visualize._rendering.dead_units import reviving
+from diffprog.visualize._rendering.dead_units import redirect_rectifiers
 from diffprog.visualize._rendering.program import program
 from diffprog.visualize.objectives import difference, direction
 from diffprog.visualize.penalties import total_variation
@@ -78,7 +78,9 @@ def test_negation_descends():
 
 def test_all_channels_of_a_layer_share_one_program(monkeypatch):
     used = []
-    monkeypatch.setattr(rendering, "program", lambda *how, **revive: used.append(program(*how, **revive)) or used[-1])
+    monkeypatch.setattr(
+        rendering, "program", lambda *how, **redirect: used.append(program(*how, **redirect)) or used[-1]
+    )
     for first in (0, 2):
         draw([channel("units.pre", first), 2 * channel("units.pre", first + 1)], image_ids=[first, first + 1])
     assert len(set(map(id, used))) == 1
@@ -215,7 +217,7 @@ def test_gradient_of_a_step_agrees_between_engines(network):
 
     def objective(parameters):
         transformed = lucid(KEY, image.decode(parameters)[0])[None]
-        values = reviving(network.collect)(network.parameters, transformed, ["blocks.3"])
+        values = redirect_rectifiers(network.collect)(network.parameters, transformed, ["blocks.3"])
         return channel("blocks.3", 11).score(network, values)[0]
 
     steps = [jax.jit(value_and_grad(engine)(objective)) for engine in ENGINES]
