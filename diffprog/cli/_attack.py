@@ -11,10 +11,12 @@ survived saving. With --evaluate the network is attacked on a data set, and a re
 
 import argparse
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -24,12 +26,13 @@ from diffprog.attack._registry import ATTACKS, table
 from diffprog.cli._command_line import add_engine, command_parser, launch, positive, short
 from diffprog.fit import load_digits
 from diffprog.images import network_crop, read_image, save_png
+from diffprog.models import Model
 
 CAT = Path(__file__).resolve().parent / "data" / "chelsea.png"
 NAMES = {"linf": "L-infinity", "l2": "L2", "l1": "L1", "l0": "L0"}
 BUDGETS = {"linf": "4/255", "l2": "1", "l1": "100", "l0": "2000"}
 ON_PHOTOGRAPHS = [
-    name for name, each in ATTACKS.items() if each.goal in ("budget", "minimum_norm") and name != "blended"
+    name for name, entry in ATTACKS.items() if entry.goal in ("budget", "minimum_norm") and name != "blended"
 ]
 
 
@@ -103,7 +106,8 @@ def make_parser(prog: str) -> argparse.ArgumentParser:
     return parser
 
 
-def attack_names(text):
+def attack_names(text: str) -> list[str]:
+    """Read names of attacks with commas between."""
     names = text.split(",")
     for name in names:
         if name not in ON_PHOTOGRAPHS:
@@ -112,7 +116,8 @@ def attack_names(text):
     return names
 
 
-def budget(text):
+def budget(text: str) -> str:
+    """Check that a text is a positive number or fraction, and keep it as it is written."""
     try:
         size = Fraction(text)
     except (ValueError, ZeroDivisionError):
@@ -122,7 +127,8 @@ def budget(text):
     return text
 
 
-def run(options):
+def run(options: argparse.Namespace) -> None:
+    """List the attacks, evaluate a network or attack a photograph."""
     if options.list_attacks:
         print(table())
     elif options.evaluate:
@@ -136,7 +142,19 @@ def run(options):
 # ---------------------------------------------------------------- one photograph
 
 
-def attack_photograph(options):
+class Task(NamedTuple):
+    """What an attack on a photograph is to do."""
+
+    model: Model
+    photograph: np.ndarray  # (height, width, 3)
+    label: int  # the class to reach, or to leave
+    targeted: bool
+    norm: attack.Norm
+    epsilon: str | None  # the budget as it was written; None for the smallest perturbation
+
+
+def attack_photograph(options: argparse.Namespace) -> None:
+    """Attack a photograph, save it, and print what the network sees in the saved file."""
     from diffprog.cli import _pictures as pictures  # Matplotlib, which an evaluation does without
 
     options.out.parent.mkdir(parents=True, exist_ok=True)  # before the work: a bad place is refused at once
@@ -147,104 +165,118 @@ def attack_photograph(options):
     targeted = target.lower() != "none"
     if targeted and not ATTACKS[name].targeted:
         raise ValueError(f"{name} takes no target; found {target!r}: leave out --target or say none")
+    if options.curve and ATTACKS[name].goal != "budget":
+        raise ValueError(f"--curve needs an attack within a budget; found {name}: leave it out")
     label = model.label_index(target) if targeted else model.top(photograph[None], 1)[0][0][1]
-    norm = norm_of(options, name)
-    epsilon = options.epsilon or BUDGETS[norm.name]
-    find = configured(options, name, norm, targeted)
-    within = {"epsilon": float(Fraction(epsilon))} if ATTACKS[name].goal == "budget" else {}
+    norm = choose_norm(options, name)
+    epsilon = (options.epsilon or BUDGETS[norm.name]) if ATTACKS[name].goal == "budget" else None
+    task = Task(model, photograph, label, targeted, norm, epsilon)
+    find = configure(options, name, norm, key=jax.random.key(options.seed), engine=options.engine)
+    if targeted:
+        find = partial(find, targeted=True)
 
+    within = {"epsilon": float(Fraction(epsilon))} if epsilon else {}
     result = find(model, photograph[None], [label], progress="attacking", **within)
     if targeted and result.initially_wrong[0]:
         raise ValueError(f"{options.image} is classified as {target} already: choose another --target")
-    report(options, pictures, model, norm, photograph, result, label, targeted, epsilon if within else None)
+    report(task, result, options.out, pictures)
     if options.survive:
-        for what, held in attack.survives_distortions(model, result.images, [label], targeted=targeted).items():
-            print(f"{what:<24}{'the attack survives' if held[0] and result.success[0] else 'the attack is gone'}")
+        survivals = attack.survives_distortions(model, result.images, [label], targeted=targeted)
+        for distortion, survives in survivals.items():
+            fate = "the attack survives" if survives[0] and result.success[0] else "the attack is gone"
+            print(f"{distortion:<24}{fate}")
     if options.curve:
-        curve(options, pictures, model, norm, photograph, find, label, targeted, epsilon)
+        curve(task, find, options.out, pictures)
 
 
-def report(options, pictures, model, norm, photograph, result, label, targeted, epsilon):
-    adversarial, name = result.images[0], norm.name
-    saved = save_png(options.out.with_name(f"{options.out.stem}_image.png"), adversarial)
+def report(task: Task, result: attack.AttackResult, out: Path, pictures: ModuleType) -> None:
+    """Save and read again the perturbed image; print and draw what the network sees."""
+    adversarial, norm = result.images[0], task.norm
+    saved = save_png(out.with_name(f"{out.stem}_image.png"), adversarial)
     reread = read_image(saved)
-    noise, gain = pictures.magnified(adversarial - photograph)
-    tops = model.top(np.stack([photograph, noise, adversarial, reread]), 3)
-    survives = (tops[3][0][1] == label) == targeted
-    allowed = f", at most {epsilon} allowed" if epsilon else ""
-    size_reread = norm.measure((reread - photograph)[None])[0]
+    noise, gain = pictures.magnified(adversarial - task.photograph)
+    tops = task.model.top(np.stack([task.photograph, noise, adversarial, reread]), 3)
     passes = f"{result.queries[0]} forward and {result.backward_passes[0]} backward passes"
+    if result.success[0]:
+        outcome = f"first success after {result.first_success[0]} of {result.steps[0]} steps, {passes}"
+        survives = (tops[3][0][1] == task.label) == task.targeted
+        fate = f"the attack {'survives' if survives else 'does not survive'} saving"
+    else:
+        outcome = f"no success in {result.steps[0]} steps: allow more with --epsilon or --max-steps"
+        fate = "nothing to survive"
 
-    print(f"photograph    {describe(tops[0])}")
-    print(f"perturbed     {describe(tops[2])}")
-    print(
-        f"perturbation  {NAMES[name]} {measure(name, result.distances[name][0])}{allowed}; "
-        + (
-            f"first success after {result.first_success[0]} of {result.steps[0]} steps, {passes}"
-            if result.success[0]
-            else f"no success in {result.steps[0]} steps: allow more with --epsilon or --max-steps"
-        )
-    )
-    print(
-        f"saved as PNG  {describe(tops[3])}, {NAMES[name]} {measure(name, size_reread)}: "
-        + (
-            f"the attack {'survives' if survives else 'does not survive'} saving"
-            if result.success[0]
-            else "nothing to survive"
-        )
-    )
+    size = describe_size(norm, result.distances[norm.name][0])
+    size_reread = describe_size(norm, norm.measure((reread - task.photograph)[None])[0])
+    print(f"photograph    {describe_class(tops[0])}")
+    print(f"perturbed     {describe_class(tops[2])}")
+    print(f"perturbation  {size}{f', at most {task.epsilon} allowed' if task.epsilon else ''}; {outcome}")
+    print(f"saved as PNG  {describe_class(tops[3])}, {size_reread}: {fate}")
     captions = "photograph", f"perturbation, magnified {gain:.0f} times", "photograph + perturbation"
-    bound = f"at most {epsilon} in {NAMES[name]} norm" if epsilon else f"as small as possible in {NAMES[name]} norm"
-    note = f"What {model.name} sees. The perturbation, {bound}, was found by {result.attack}."
-    panels = list(zip(captions, (photograph, noise, adversarial), tops, strict=False))
-    picture = save_png(options.out, pictures.attack_panels(panels, note))
+    bound = f"at most {task.epsilon}" if task.epsilon else "as small as possible"
+    note = (
+        f"What {task.model.name} sees. The perturbation, {bound} in {NAMES[norm.name]} norm, was found by "
+        f"{result.attack}."
+    )
+    panels = list(zip(captions, (task.photograph, noise, adversarial), tops, strict=False))
+    picture = save_png(out, pictures.attack_panels(panels, note))
     print(f"picture in {picture}, perturbed image in {saved}")
 
 
-def curve(options, pictures, model, norm, photograph, find, label, targeted, epsilon):
-    """The photograph's own class and the attack's at eight budgets, as a table and as a picture."""
-    own = model.top(photograph[None], 1)[0][0]
-    if ATTACKS[options.attack[0]].goal != "budget":
-        raise ValueError(f"--curve needs an attack within a budget; found {options.attack[0]}: leave it out")
-    budgets = float(Fraction(epsilon)) * np.arange(1, 9) / 8
-    result = find(model, photograph[None], [label], progress="curve", epsilon=budgets[:, None])
-    probabilities = np.asarray(jax.nn.softmax(model(result.images[:, 0])))
-    reached = label if targeted else int(probabilities[-1].argmax())
-    series = {
-        own[0]: [own[2], *probabilities[:, own[1]]],
-        model.labels[reached]: [float(jax.nn.softmax(model(photograph[None]))[0, reached]), *probabilities[:, reached]],
-    }
-    sizes = ["0", *(measure(norm.name, size) for size in budgets)]
-    print(f"{NAMES[norm.name]:<14}" + "".join(f"{short(name)[:20]:>22}" for name in series))
+def curve(task: Task, find: Callable, out: Path, pictures: ModuleType) -> None:
+    """Print and draw the probabilities of the photograph's class and of the attack's at eight budgets."""
+    model, photograph = task.model, task.photograph[None]
+    budgets = float(Fraction(task.epsilon or 0)) * np.arange(1, 9) / 8
+    result = find(model, photograph, [task.label], progress="curve", epsilon=budgets[:, None])
+    images = np.concatenate([photograph, result.images[:, 0]])
+    probabilities = np.asarray(jax.nn.softmax(model(images)))
+    classes = [model.top(photograph, 1)[0][0][1], task.label if task.targeted else int(probabilities[-1].argmax())]
+    series = {model.labels[label]: probabilities[:, label] for label in classes}
+    sizes = ["0", *(format_size(task.norm, size) for size in budgets)]
+    print(f"{NAMES[task.norm.name]:<14}" + "".join(f"{short(name)[:20]:>22}" for name in series))
     for row, size in enumerate(sizes):
         print(f"{size:<14}" + "".join(f"{values[row]:>22.1%}" for values in series.values()))
-    place = options.out.with_name(f"{options.out.stem}_curve.png")
-    print(f"curve in {save_png(place, pictures.attack_curve(sizes, series, f'budget in {NAMES[norm.name]}'))}")
+    picture = pictures.attack_curve(sizes, series, f"budget in {NAMES[task.norm.name]}")
+    print(f"curve in {save_png(out.with_name(f'{out.stem}_curve.png'), picture)}")
+
+
+def describe_class(top: Sequence[tuple[str, int, float]]) -> str:
+    """Say the first class and its probability."""
+    name, _, probability = top[0]
+    return f"{short(name)} {probability:.1%}"
+
+
+def describe_size(norm: attack.Norm, size: float) -> str:
+    """Say the size of a perturbation and its norm."""
+    return f"{NAMES[norm.name]} {format_size(norm, size)}"
+
+
+def format_size(norm: attack.Norm, size: float) -> str:
+    """Write the size of a perturbation in the units in which its norm is usually given."""
+    return {"linf": f"{size * 255:.2f}/255", "l0": f"{size:.0f}"}.get(norm.name, f"{size:.3f}")
 
 
 # ---------------------------------------------------------------- a data set
 
 
-def evaluate(options):
+def evaluate(options: argparse.Namespace) -> None:
+    """Evaluate a network on a data set, and write the report."""
     model = models.load(options.network or ("digits" if options.evaluate == "digits" else "efficientnet_lite0"))
-    norm = norm_of(options, options.attack[0])
+    norm = choose_norm(options, options.attack[0])
     largest = float(Fraction(options.epsilon or BUDGETS[norm.name]))
     budgets = largest * np.arange(1, 9) / 8 if options.curve else [largest]
     images, labels = options.evaluate, None
     if options.evaluate == "digits":
         _, digits = load_digits()
         images, labels = digits.inputs.reshape(-1, 8, 8, 1), digits.labels
-    attacks = {}
     for name in options.attack:
         if norm not in ATTACKS[name].norms:
             raise ValueError(f"{name} does not search in {norm.name}: evaluate each norm by itself, with --norm")
-        attacks[name] = configured(options, name, norm, None)
     folder = options.out.with_suffix("")
-    found = attack.evaluate(
+    evaluation = attack.evaluate(
         model,
         images,
         labels,
-        attacks=attacks,
+        attacks={name: configure(options, name, norm) for name in options.attack},
         epsilons=budgets,
         norm=norm,
         batch_size=options.batch_size,
@@ -253,41 +285,30 @@ def evaluate(options):
         directory=folder,
         progress="evaluating",
     )
-    print(found)
+    print(evaluation)
     print(f"report in {folder / 'report.html'}")
 
 
 # ---------------------------------------------------------------- both
 
 
-def norm_of(options, name):
+def choose_norm(options: argparse.Namespace, name: str) -> attack.Norm:
+    """Take the norm of the command line, or the attack's first."""
     norm = attack.NORMS[options.norm] if options.norm else ATTACKS[name].norms[0]
     if norm not in ATTACKS[name].norms:
-        known = ", ".join(each.name for each in ATTACKS[name].norms)
+        known = ", ".join(known.name for known in ATTACKS[name].norms)
         raise ValueError(f"{name} measures perturbations in {known}; found --norm {norm.name}: choose another")
     return norm
 
 
-def configured(options, name, norm, targeted):
-    """The attack with what the command line says of it; in an evaluation (`targeted` None) the rest is not ours."""
+def configure(options: argparse.Namespace, name: str, norm: attack.Norm, **settings: Any) -> Callable:
+    """Bind the command line's norm and number of steps, and further settings, to an attack."""
     find = getattr(attack, name)
-    takes = inspect.signature(find).parameters
-    given = {"norm": norm} if "norm" in takes else {}
+    parameters = inspect.signature(find).parameters
+    if "norm" in parameters:
+        settings["norm"] = norm
     if options.max_steps:
-        if "max_steps" not in takes:
+        if "max_steps" not in parameters:
             raise ValueError(f"{name} takes no --max-steps; found {options.max_steps}: leave it out")
-        given["max_steps"] = options.max_steps
-    if targeted is None:
-        return partial(find, **given) if given else find
-    if targeted:
-        given["targeted"] = True
-    return partial(find, key=jax.random.key(options.seed), engine=options.engine, **given)
-
-
-def describe(top):
-    name, _, probability = top[0]
-    return f"{short(name)} {probability:.1%}"
-
-
-def measure(norm, size):
-    return {"linf": f"{size * 255:.2f}/255", "l0": f"{size:.0f}"}.get(norm, f"{size:.3f}")
+        settings["max_steps"] = options.max_steps
+    return partial(find, **settings) if settings else find
