@@ -15,6 +15,7 @@ from typing import NamedTuple
 import jax
 import optax
 
+from diffprog._util.tables import text_table
 from diffprog.cli._command_line import add_engine, command_parser, launch, positive
 from diffprog.fit import Fit, fit, load_digits, mlp
 from diffprog.images import save_png
@@ -94,13 +95,11 @@ def run(options: argparse.Namespace) -> None:
 
 
 def table(fits: list[Fit]) -> str:
-    """One row per variant: what was done and what came of it."""
-    head = ("batch", 6), ("rate", 8), ("momentum", 10), ("steps", 8), ("train loss", 12), ("test acc.", 11)
-    lines = [f"{'gradient descent':26}" + "".join(f"{title:>{width}}" for title, width in head)]
+    """Write a row for each variant: its settings, and the loss and accuracy it reached."""
+    rows = [["gradient descent", "batch size", "learning rate", "momentum", "steps", "train loss", "test acc."]]
     for (name, batch_size, learning_rate, momentum), fitted in zip(VARIANTS, fits, strict=True):
         steps = round(fitted.epochs[-1] * VARIANTS[0].batch_size / batch_size)
-        lines.append(
-            f"{name:26}{batch_size:6}{learning_rate:8}{momentum or '-':>10}{steps:8}"
-            f"{fitted.train_loss[-1]:12.4f}{fitted.test_accuracy[-1]:11.1%}"
-        )
-    return "\n".join(lines)
+        settings = [batch_size, learning_rate, momentum or "-", steps]
+        results = [f"{fitted.train_loss[-1]:.4f}", f"{fitted.test_accuracy[-1]:.1%}"]
+        rows.append([name, *map(str, settings), *results])
+    return "\n".join(text_table(rows, "<>"))

@@ -6,9 +6,14 @@
 
 The program is recorded while it runs, with the gradient of its output at every node. The tree is printed; graph.svg,
 graph.dot and graph.html are written. Open graph.html in a browser, click, and press the space bar.
+
+A function of yours takes no argument and returns (function, arguments): the function to record, which returns a scalar,
+and the tuple of arrays or pytrees at which to do so.
 """
 
+import argparse
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -18,18 +23,17 @@ from jax import lax
 
 import diffprog as dp
 from diffprog._util.files import write_text
-from diffprog.cli._command_line import command_parser, launch
+from diffprog.cli._command_line import command_parser, launch, load_function
 from diffprog.graph._recording.source_lines import count_as_user_code
 from diffprog.images import network_crop, read_image
 
 count_as_user_code(__file__)  # a recording names these lines, also where diffprog is an installed package
 
-PHOTOGRAPH = Path(__file__).resolve().parent / "data" / "chelsea.png"
+CAT = Path(__file__).resolve().parent / "data" / "chelsea.png"
 
 
-def mlp(options):
+def mlp(rng):
     """A network of three layers and the loss of four examples."""
-    rng = np.random.default_rng(options.seed)
     sizes = {"first": (2, 8), "second": (8, 8), "last": (8, 3)}
     parameters = {
         name: {"w": np.float32(rng.normal(size=size) / size[0] ** 0.5), "b": np.zeros(size[1], np.float32)}
@@ -45,12 +49,11 @@ def mlp(options):
             return -jnp.mean(jnp.sum(jax.nn.log_softmax(x) * labels, axis=1))
 
     labels = np.eye(3, dtype=np.float32)[[0, 1, 2, 0]]
-    return dp.record(loss)(parameters, np.float32(rng.normal(size=(4, 2))), labels)
+    return loss, (parameters, np.float32(rng.normal(size=(4, 2))), labels)
 
 
-def rnn(options):
+def rnn(rng):
     """A recurrent network over ten steps, which `lax.scan` runs."""
-    rng = np.random.default_rng(options.seed)
     w, u, xs = (np.float32(rng.normal(size=size) / 2) for size in ((4, 4), (4, 2), (10, 2)))
 
     def energy(w, u, xs):
@@ -62,10 +65,10 @@ def rnn(options):
             _, hs = lax.scan(step, jnp.zeros(4), xs)
         return jnp.sum(hs**2)
 
-    return dp.record(energy)(w, u, xs)
+    return energy, (w, u, xs)
 
 
-def nan(options):
+def nan(rng):
     """Distances, of which one is zero: its square root makes the gradient NaN, although `where` leaves it out."""
 
     def total(points):
@@ -73,42 +76,53 @@ def nan(options):
         distances = jnp.where(squares > 0, jnp.sqrt(squares), 0.0)
         return jnp.sum(distances)
 
-    return dp.record(total)(np.float32([[0, 0], [3, 4], [1, 0]]))
+    return total, (np.float32([[0, 0], [3, 4], [1, 0]]),)
 
 
-def efficientnet(options):
+def efficientnet(rng):
     """The log-probability of a class of a pretrained network, on a photograph; arrays are kept as summaries."""
     model = dp.models.load("efficientnet_lite0")
-    images = jnp.asarray(network_crop(read_image(PHOTOGRAPH), model.size))[None]
+    images = jnp.asarray(network_crop(read_image(CAT), model.size))[None]
     label = model.label_index("tabby")
 
     def score(parameters, images):
         return jax.nn.log_softmax(model.apply(parameters, images))[0, label]
 
-    return dp.record(score, keep="summaries")(model.parameters, images)
+    return score, (model.parameters, images)
 
 
 EXAMPLES = {"mlp": mlp, "rnn": rnn, "nan": nan, "efficientnet": efficientnet}
-UPDATED = {"mlp": "parameters*", "rnn": ["w", "u"], "nan": "*", "efficientnet": "parameters*"}
-
-
-def run(options):
-    recording = EXAMPLES[options.example](options).backward()
-    print(recording.text(open=options.open))
-    out = Path(options.out)
-    write_text(out / "graph.svg", recording.svg(open=options.open))
-    write_text(out / "graph.dot", recording.dot())
-    recording.html(out / "graph.html", open=options.open, step_size=options.step_size, update=UPDATED[options.example])
-    print(f"\nwritten: {', '.join(str(out / name) for name in ('graph.svg', 'graph.dot', 'graph.html'))}")
+UPDATED: dict[str, str | list[str]] = {"mlp": "parameters*", "rnn": ["w", "u"], "efficientnet": "parameters*"}
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "diffprog record") -> None:
     """Run the command."""
     parser = command_parser(prog, __doc__)
     examples = "; ".join(f"{name}: {(make.__doc__ or name).rstrip('.').lower()}" for name, make in EXAMPLES.items())
-    parser.add_argument("--example", choices=EXAMPLES, default="mlp", help=f"{examples} (default: %(default)s)")
+    parser.add_argument("--example", choices=EXAMPLES, help=f"{examples} (default: mlp)")
+    parser.add_argument("--function", metavar="MODULE:NAME", help="record this function instead")
     parser.add_argument("--out", default="out/graph", help="folder for the files (default: %(default)s)")
     parser.add_argument("--open", metavar="GLOB", help="groups to draw open, 'blocks/*'; '*' for all")
     parser.add_argument("--step-size", type=float, default=0.1, help="step along the gradient (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the random numbers (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of random numbers (default: %(default)s)")
     launch(parser, run, arguments)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Record, print the tree and write the drawings."""
+    if options.function and options.example:
+        raise ValueError("give either --example or --function, not both")
+    example = options.example or ("" if options.function else "mlp")
+    updated = UPDATED.get(example, "*")
+    if options.function:
+        fun, args = load_function(options.function)
+    else:
+        fun, args = EXAMPLES[example](np.random.default_rng(options.seed))
+    record = partial(dp.record, keep="summaries") if example == "efficientnet" else dp.record  # arrays take too much
+    recording = record(fun)(*args).backward()
+    print(recording.text(open=options.open))
+    out = Path(options.out)
+    write_text(out / "graph.svg", recording.svg(open=options.open))
+    write_text(out / "graph.dot", recording.dot())
+    recording.html(out / "graph.html", open=options.open, step_size=options.step_size, update=updated)
+    print(f"\nwritten: {', '.join(str(out / name) for name in ('graph.svg', 'graph.dot', 'graph.html'))}")

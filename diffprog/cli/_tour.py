@@ -5,7 +5,7 @@
 
 Each stop is a few lines of Python that run, and each is held against diffprog's tracer before the next begins. The
 order is the lecture's: a chain of scalars, a chain of vectors, a value that is used twice, a graph recorded while a
-program runs. `NB` marks what the real tracer (`diffprog/_tracer/`, about 500 lines) does beyond the stop.
+program runs. `NB` marks what the real tracer (`diffprog/_tracer/`, about 600 lines) does beyond the stop.
 """
 
 import argparse
@@ -23,13 +23,13 @@ from diffprog.graph._recording.source_lines import count_as_user_code
 count_as_user_code(__file__)  # a recording names these lines, also where diffprog is an installed package
 
 
-def agree(what, ours, theirs):
+def agree(name, ours, theirs):
     """Print both; stop the tour if they differ."""
     ours, theirs = np.asarray(ours, np.float32), np.asarray(theirs, np.float32)
     if ours.shape != theirs.shape or not np.allclose(ours, theirs, rtol=1e-5, atol=1e-6):
-        raise AssertionError(f"{what}: by hand {ours}, by the tracer {theirs}")
+        raise AssertionError(f"{name}: by hand {ours}, by the tracer {theirs}")
     show = lambda x: np.array2string(x, precision=6, separator=", ").replace("\n", "")
-    print(f"  {what:<10} by hand {show(ours)}   by the tracer {show(theirs)}")
+    print(f"  {name:<10} by hand {show(ours)}   by the tracer {show(theirs)}")
 
 
 # ---------------------------------------------------------------- 1
@@ -123,9 +123,9 @@ class Value:
 
 
 def backward(result):
-    """Every value after all that use it (depth first), each sending its whole gradient to its sources.
+    """Visit every value after all that use it (depth first), and send its whole gradient to its sources.
 
-    Returns how many values that were.
+    Returns the number of values.
 
     NB: the tracer numbers its nodes as they are made and sorts by number; it is not recursive.
     """
@@ -189,8 +189,8 @@ def the_order_matters():
     print(f"  in closed form 1.1^{stages} = {1.1**stages:.6f}; {2**stages:,} paths, {visited} values visited once")
 
 
-def _stages(x, count):
-    for _ in range(count):
+def _stages(x, num_stages):
+    for _ in range(num_stages):
         x = x + x * 0.1
     return x
 

@@ -44,22 +44,20 @@ def run(options: argparse.Namespace) -> None:
     """Train both networks, write their weights and print their accuracies."""
     train, test = load_digits()
     key = jax.random.key(options.seed)
-    rate = optax.cosine_decay_schedule(2e-3, options.epochs * len(train.labels) // BATCH_SIZE)
+    learning_rate = optax.cosine_decay_schedule(2e-3, options.epochs * len(train.labels) // BATCH_SIZE)
+    perturb = attack.adversarial_training(epsilon=EPSILON, engine=options.engine)
     networks = {}
     for name, caption in NAMES.items():
-        perturb = (
-            attack.adversarial_training(epsilon=EPSILON, engine=options.engine) if name == "digits_robust" else None
-        )
         fitted = fit(
             mlp.apply,
             mlp.initialize(jax.random.fold_in(key, 0), digits.SIZES),
             train,
             test,
-            optax.adamw(rate, weight_decay=1e-3),
+            optax.adamw(learning_rate, weight_decay=1e-3),
             batch_size=BATCH_SIZE,
             epochs=options.epochs,
             key=jax.random.fold_in(key, 1),
-            perturb=perturb,
+            perturb=perturb if name == "digits_robust" else None,
             engine=options.engine,
             progress=caption,
         )
@@ -67,7 +65,7 @@ def run(options: argparse.Namespace) -> None:
     digits.save(networks, options.out)
     for name in NAMES:
         model = digits.model(name, networks[name])
-        found = attack.pgd(
+        result = attack.pgd(
             model,
             test.inputs.reshape(-1, 8, 8, 1),
             test.labels,
@@ -77,7 +75,7 @@ def run(options: argparse.Namespace) -> None:
             engine=options.engine,
         )
         print(
-            f"{NAMES[name]:12} {found.clean_accuracy:.1%} right on {len(test.labels)} new digits, "
-            f"{found.robust_accuracy:.1%} after an attack of {EPSILON}"
+            f"{NAMES[name]:12} {result.clean_accuracy:.1%} right on {len(test.labels)} new digits, "
+            f"{result.robust_accuracy:.1%} after an attack of {EPSILON}"
         )
     print(f"weights in {options.out}")

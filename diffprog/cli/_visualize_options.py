@@ -36,27 +36,27 @@ HELP = {
 UNITS = "a class, layer:channel, layer:channel@row,column, a layer, or a sum of these with +"
 
 
-def _common(own, out, units="*"):
+def _common(parser, out, units="*"):
     if units:
-        own.add_argument("units", nargs=units, metavar="UNIT", help=UNITS)
-    _drawing(own, out)
-    own.add_argument("--recipe", choices=list(RECIPES), default="default", help="settings by name (%(default)s)")
+        parser.add_argument("units", nargs=units, metavar="UNIT", help=UNITS)
+    _drawing(parser, out)
+    parser.add_argument("--recipe", choices=list(RECIPES), default="default", help="settings by name (%(default)s)")
 
 
-def _drawing(own, out, size="side of each picture in pixels (by the recipe)"):
-    own.add_argument("--size", type=positive, help=size)
-    own.add_argument(
+def _drawing(parser, out, size="side of each picture in pixels (by the recipe)"):
+    parser.add_argument("--size", type=positive, help=size)
+    parser.add_argument(
         "--max-steps", "--steps", type=positive, metavar="N", help="steps of gradient ascent (by the recipe)"
     )
-    own.add_argument("--seed", type=int, default=0, help="the same seed gives the same pictures, bit for bit (0)")
+    parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same pictures, bit for bit (0)")
     if out:
-        own.add_argument("--out", default=out, metavar="PATH", help="where the result goes (%(default)s)")
-    add_engine(own)
+        parser.add_argument("--out", default=out, metavar="PATH", help="where the result goes (%(default)s)")
+    add_engine(parser)
 
 
-def _render(own):
-    _common(own, "out/feature_visualization.png")
-    own.add_argument(
+def _render(parser):
+    _common(parser, "out/feature_visualization.png")
+    parser.add_argument(
         "--num-images",
         "--count",
         type=positive,
@@ -64,9 +64,11 @@ def _render(own):
         metavar="N",
         help="pictures of each unit, made to differ (1)",
     )
-    own.add_argument("--diversity", type=float, default=2.0, help="weight of their difference (%(default)s)")
-    own.add_argument("--diversity-layer", default="blocks.5", metavar="LAYER", help="where they differ (%(default)s)")
-    own.add_argument(
+    parser.add_argument("--diversity", type=float, default=2.0, help="weight of their difference (%(default)s)")
+    parser.add_argument(
+        "--diversity-layer", default="blocks.5", metavar="LAYER", help="where they differ (%(default)s)"
+    )
+    parser.add_argument(
         "--snapshots",
         type=_numbers,
         default=(),
@@ -75,37 +77,39 @@ def _render(own):
     )
 
 
-def _class(own):
-    _render(own)
+def _class(parser):
+    _render(parser)
 
 
-def _layer(own):
-    own.add_argument("layer", metavar="LAYER", help="list-layers shows them")
-    own.add_argument("--channels", type=_range, metavar="FIRST-LAST", help="only these, as 0-31 (all)")
-    _pages(own, "out/LAYER", units=None)
+def _layer(parser):
+    parser.add_argument("layer", metavar="LAYER", help="list-layers shows them")
+    parser.add_argument("--channels", type=_range, metavar="FIRST-LAST", help="only these, as 0-31 (all)")
+    _pages(parser, "out/LAYER", units=None)
 
 
-def _gallery(own):
-    _pages(own, "out/gallery", units="+")
+def _gallery(parser):
+    _pages(parser, "out/gallery", units="+")
 
 
-def _pages(own, out, units):
-    _common(own, out, units)
-    own.add_argument("--batch-size", type=positive, default=8, metavar="N", help="pictures drawn at once (%(default)s)")
-    own.add_argument("--images", metavar="FOLDER", help="your images, for natural examples and scores (none)")
+def _pages(parser, out, units):
+    _common(parser, out, units)
+    parser.add_argument(
+        "--batch-size", type=positive, default=8, metavar="N", help="pictures drawn at once (%(default)s)"
+    )
+    parser.add_argument("--images", metavar="FOLDER", help="your images, for natural examples and scores (none)")
 
 
-def _photograph(own, out, size="the photograph's short side in pixels (as it is)"):
-    own.add_argument("photograph", metavar="PHOTOGRAPH", help="an image file")
-    _drawing(own, out, size)
+def _photograph(parser, out, size="the photograph's short side in pixels (as it is)"):
+    parser.add_argument("photograph", metavar="PHOTOGRAPH", help="an image file")
+    _drawing(parser, out, size)
 
 
-def _dream(own):
-    _photograph(own, "out/dream.png")
-    own.add_argument("--unit", default="blocks.9", metavar="UNIT", help="what to see more of (%(default)s)")
-    own.add_argument("--octaves", type=positive, default=4, help="sizes, from small to large (%(default)s)")
-    own.add_argument("--scale", type=float, default=1.4, help="of one size to the next (%(default)s)")
-    own.add_argument(
+def _dream(parser):
+    _photograph(parser, "out/dream.png")
+    parser.add_argument("--unit", default="blocks.9", metavar="UNIT", help="what to see more of (%(default)s)")
+    parser.add_argument("--octaves", type=positive, default=4, help="sizes, from small to large (%(default)s)")
+    parser.add_argument("--scale", type=float, default=1.4, help="of one size to the next (%(default)s)")
+    parser.add_argument(
         "--learning-rate",
         "--rate",
         metavar="RATE",
@@ -113,18 +117,18 @@ def _dream(own):
         default=0.008,
         help="length of a step, of the range 0 .. 1 (%(default)s)",
     )
-    own.add_argument("--guide", metavar="IMAGE", help="see what this image has, in the layer --unit")
-    own.add_argument("--mask", metavar="IMAGE", help="change only where this image is white")
-    own.add_argument("--keep-colors", action="store_true", help="change brightness only")
-    own.add_argument(
+    parser.add_argument("--guide", metavar="IMAGE", help="see what this image has, in the layer --unit")
+    parser.add_argument("--mask", metavar="IMAGE", help="change only where this image is white")
+    parser.add_argument("--keep-colors", action="store_true", help="change brightness only")
+    parser.add_argument(
         "--video", "--film", metavar="FILE", help="a video that zooms in, .gif or .webp; goes on where it was stopped"
     )
-    own.add_argument("--frames", type=positive, default=60, help="frames of the video (%(default)s)")
+    parser.add_argument("--frames", type=positive, default=60, help="frames of the video (%(default)s)")
 
 
-def _caricature(own):
-    _photograph(own, "out/caricature.png", "side of the pictures in pixels (the network's)")
-    own.add_argument(
+def _caricature(parser):
+    _photograph(parser, "out/caricature.png", "side of the pictures in pixels (the network's)")
+    parser.add_argument(
         "--layers",
         nargs="+",
         default=("blocks.2", "blocks.4", "blocks.7", "blocks.10", "blocks.14"),
@@ -133,36 +137,36 @@ def _caricature(own):
     )
 
 
-def _accentuate(own):
-    own.add_argument("photograph", metavar="PHOTOGRAPH", help="an image file")
-    own.add_argument("units", nargs="+", metavar="UNIT", help=UNITS)
-    _drawing(own, "out/accentuate.png", "side of the pictures in pixels (the network's)")
-    own.add_argument("--hold", default="blocks.4", metavar="LAYER", help="where it stays near (%(default)s)")
-    own.add_argument("--strength", type=float, default=1.0, help="of the hold (%(default)s)")
+def _accentuate(parser):
+    parser.add_argument("photograph", metavar="PHOTOGRAPH", help="an image file")
+    parser.add_argument("units", nargs="+", metavar="UNIT", help=UNITS)
+    _drawing(parser, "out/accentuate.png", "side of the pictures in pixels (the network's)")
+    parser.add_argument("--hold", default="blocks.4", metavar="LAYER", help="where it stays near (%(default)s)")
+    parser.add_argument("--strength", type=float, default=1.0, help="of the hold (%(default)s)")
 
 
-def _grid(own):
-    _photograph(own, "out/grid.png", "side of the photograph in pixels (the network's)")
-    own.add_argument("--layer", default="blocks.12", metavar="LAYER", help="(%(default)s)")
-    own.add_argument("--cells", type=_cells, metavar="ROWSxCOLUMNS", help="coarser than the layer, as 7x7")
-    own.add_argument("--sized", action="store_true", help="weaker responses are shown smaller")
+def _grid(parser):
+    _photograph(parser, "out/grid.png", "side of the photograph in pixels (the network's)")
+    parser.add_argument("--layer", default="blocks.12", metavar="LAYER", help="(%(default)s)")
+    parser.add_argument("--cells", type=_cells, metavar="ROWSxCOLUMNS", help="coarser than the layer, as 7x7")
+    parser.add_argument("--sized", action="store_true", help="weaker responses are shown smaller")
 
 
-def _atlas(own):
-    own.add_argument("folder", metavar="FOLDER", help="images, also in its folders")
-    _drawing(own, "out/atlas.png", "side of the crops in pixels (the network's)")
-    own.add_argument("--layer", default="blocks.12", metavar="LAYER", help="(%(default)s)")
-    own.add_argument("--cells", type=_cells, default=(8, 8), metavar="ROWSxCOLUMNS", help="of the atlas (8x8)")
-    own.add_argument("--per-image", type=positive, default=4, help="places taken from each crop (%(default)s)")
+def _atlas(parser):
+    parser.add_argument("folder", metavar="FOLDER", help="images, also in its folders")
+    _drawing(parser, "out/atlas.png", "side of the crops in pixels (the network's)")
+    parser.add_argument("--layer", default="blocks.12", metavar="LAYER", help="(%(default)s)")
+    parser.add_argument("--cells", type=_cells, default=(8, 8), metavar="ROWSxCOLUMNS", help="of the atlas (8x8)")
+    parser.add_argument("--per-image", type=positive, default=4, help="places taken from each crop (%(default)s)")
 
 
-def _score(own):
-    _common(own, None, "+")
-    own.add_argument("--images", required=True, metavar="FOLDER", help="natural images to compare with")
+def _score(parser):
+    _common(parser, None, "+")
+    parser.add_argument("--images", required=True, metavar="FOLDER", help="natural images to compare with")
 
 
-def _list_layers(own):
-    own.add_argument("--size", type=positive, help="side of the images in pixels (the network's)")
+def _list_layers(parser):
+    parser.add_argument("--size", type=positive, help="side of the images in pixels (the network's)")
 
 
 OPTIONS = {
