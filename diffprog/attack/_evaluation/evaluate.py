@@ -336,7 +336,7 @@ def _attacked(
         returned[:, valid] = np.reshape(result.images, (len(budgets), -1, *images.shape[1:]))
     size = np.stack([run.norm.measure(search.astype(np.float64) - images) for search in returned])
     record = record_attack(result, valid, size[:, valid], budgets, seconds, compile_seconds)
-    best = returned[record.best_search(), np.arange(len(images))]
+    best = returned[record.best_search, np.arange(len(images))]
     limit = worst_sizes[-1] if len(worst_sizes) == max_worst_cases else np.inf
     arrays = record._asdict() | batch_worst_cases(record, image_ids, labels, images, best, limit, max_worst_cases)
     return arrays | ({"images": best} if run.settings["keep_images"] else {})

@@ -43,8 +43,9 @@ class AttackRecord(NamedTuple):
         """
         return np.where(self.initially_wrong, 0.0, np.min(np.where(self.success, self.size, np.inf), axis=0))
 
+    @property
     def in_8bit(self) -> "AttackRecord":
-        """Judge the attack by the successes that a file of 8-bit images keeps."""
+        """The record of the successes that files of 8-bit images keep."""
         return self._replace(success=self.success_8bit)
 
     def groups(self, epsilons: Sequence[float] | np.ndarray) -> dict[str, np.ndarray]:
@@ -65,8 +66,9 @@ class AttackRecord(NamedTuple):
         failure = ~(misclassified | success | nonfinite)
         return dict(zip(GROUPS, (misclassified, success, nonfinite, failure), strict=True))
 
+    @property
     def best_search(self) -> np.ndarray:
-        """Find the search with each image's smallest success; the last one without a success. int [n]."""
+        """The search with each image's smallest success, or the last one without a success, int [n]."""
         size = np.where(self.success, self.size, np.inf)
         return np.where(self.success.any(axis=0), np.argmin(size, axis=0), len(size) - 1)
 
@@ -164,7 +166,7 @@ def batch_worst_cases(
     size = record.minimum_norm
     order = np.lexsort((image_ids, size))
     chosen = order[(size[order] > 0) & (size[order] < limit)][:max_worst_cases]
-    predictions = record.predictions[record.best_search(), np.arange(len(size))]
+    predictions = record.predictions[record.best_search, np.arange(len(size))]
     values = (image_ids, labels, predictions, size, originals, adversarials)
     return {name: value[chosen] for name, value in zip(WORST_CASE_FIELDS, values, strict=True)}
 
@@ -271,7 +273,7 @@ class Evaluation:
         Returns:
             Part of all images that withstood it at each budget, float64 [K].
         """
-        return self.records[attack].in_8bit().groups(self.epsilons)["failure"].mean(axis=1)
+        return self.records[attack].in_8bit.groups(self.epsilons)["failure"].mean(axis=1)
 
     def robust_accuracy(self, attacks: Iterable[str] | None = None) -> np.ndarray:
         """Compute the accuracy in the worst case over attacks.

@@ -45,7 +45,7 @@ def test_every_number_is_what_numpy_makes_of_the_returned_images(whole, results)
     for name, result in results.items():
         smallest, smallest_8bit = recomputed(result)
         np.testing.assert_array_equal(found.records[name].minimum_norm, smallest)
-        np.testing.assert_array_equal(found.records[name].in_8bit().minimum_norm, smallest_8bit)
+        np.testing.assert_array_equal(found.records[name].in_8bit.minimum_norm, smallest_8bit)
         for at, epsilon in enumerate(EPSILONS):
             assert found.accuracy(name)[at] == np.mean(smallest > epsilon)
             assert found.accuracy_8bit(name)[at] == np.mean(smallest_8bit > epsilon)

@@ -20,7 +20,7 @@ from diffprog.attack._evaluation.results import Evaluation, WorstCase
 
 PACKAGE = "diffprog.attack._evaluation.report"
 OUTCOMES = {
-    "misclassified": "wrong before the attack",
+    "misclassified": "wrong before",
     "success": "broken",
     "nonfinite": "not finite",
     "failure": "withstood",
