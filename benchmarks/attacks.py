@@ -159,7 +159,9 @@ def speed_on_photographs(seconds):
 def row(name, ours, others, seconds):
     """Times side by side, printed as ratios to each of the others."""
     first = clock(ours)()
-    times = alternate({"ours": clock(ours), **{other: clock(run) for other, run in others.items()}}, seconds, least=3)
+    times = alternate(
+        {"ours": clock(ours), **{other: clock(run) for other, run in others.items()}}, seconds, min_rounds=3
+    )
     print(f"{name}: {1e3 * times['ours']:.1f} ms, compiling {first - times['ours']:.1f} s", flush=True)
     for other in others:
         print(

@@ -121,7 +121,7 @@ def measure(name, seconds):
     scale = np.abs(results[0]).max()
     if not scale or np.abs(results[0] - results[1]).max() > 1e-4 * scale:
         raise AssertionError(f"the two gradients of {name} differ")
-    times = alternate({way: run for way, (_, run, _) in found.items()}, seconds, least=15)
+    times = alternate({way: run for way, (_, run, _) in found.items()}, seconds, min_rounds=15)
     return [
         {
             "network": name,

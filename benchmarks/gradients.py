@@ -29,7 +29,7 @@ GROWTH_TARGET, IMPORT_TARGET = 12.0, 0.15
 
 
 def traced(transform, fun, args):
-    """A run that traces and lowers with empty caches, as the first call of a program does."""
+    """Make a run that traces and lowers with empty caches, as the first call of a program does."""
 
     def run():
         jax.clear_caches()
@@ -41,16 +41,16 @@ def traced(transform, fun, args):
 
 
 def build(transform, fun, args):
-    """(seconds to compile, compiled program)."""
+    """Compile; return the seconds and the program."""
     lowered = jax.jit(lambda *args: transform(fun)(*args)).lower(*args)
     start = time.perf_counter()
     program = lowered.compile()
     return time.perf_counter() - start, program
 
 
-def ratio(runs: dict, seconds: float, **how) -> tuple[float, float]:
-    """(ours / JAX's, our milliseconds)."""
-    times = alternate(runs, seconds, **how)
+def ratio(runs: dict, seconds: float, **options) -> tuple[float, float]:
+    """Time both engines; return the ratio ours / JAX's and our milliseconds."""
+    times = alternate(runs, seconds, **options)
     return times["diffprog"] / times["jax"], 1000 * times["diffprog"]
 
 
@@ -59,25 +59,27 @@ def temporary_bytes(program) -> int:
 
 
 def measure(name, make, seconds) -> dict:
-    """One row: the ratios of a workload."""
+    """Measure the ratios of a workload."""
     fun, args = make(np.random.default_rng(0))
     row: dict = {"workload": name}
     eager = {engine: clock(transform(fun), *args) for engine, transform in ENGINES.items()}
-    row["eager"], row["eager_ms"] = ratio(eager, seconds, least=3)
+    row["eager"], row["eager_ms"] = ratio(eager, seconds, min_rounds=3)
     compiled = {engine: build(transform, fun, args) for engine, transform in ENGINES.items()}
     row["compiling"] = compiled["diffprog"][0] / compiled["jax"][0]
     programs = {engine: program for engine, (_, program) in compiled.items()}
-    row["compiled"], row["compiled_ms"] = ratio({e: clock(p, *args) for e, p in programs.items()}, seconds, least=10)
+    row["compiled"], row["compiled_ms"] = ratio(
+        {e: clock(p, *args) for e, p in programs.items()}, seconds, min_rounds=10
+    )
     ours, theirs = map(temporary_bytes, programs.values())
     row["memory"] = ours / theirs if theirs else (1.0 if not ours else math.inf)
     row["memory_bytes"] = ours
     tracing = {engine: traced(transform, fun, args) for engine, transform in ENGINES.items()}
-    row["tracing"], row["tracing_ms"] = ratio(tracing, seconds, least=3)
+    row["tracing"], row["tracing_ms"] = ratio(tracing, seconds, min_rounds=3)
     return row
 
 
-def growth(make, what, seconds) -> dict:
-    """How much longer ten times the work takes."""
+def growth(make, stages, seconds) -> dict:
+    """Measure how many times longer ten times the work takes, by stage."""
     transform = ENGINES["diffprog"]
     cases = {str(work): make(np.random.default_rng(0), work) for work in (1, 10)}
     runs = {
@@ -85,15 +87,15 @@ def growth(make, what, seconds) -> dict:
         "tracing": lambda fun, args: traced(transform, fun, args),
         "compiled": lambda fun, args: clock(build(transform, fun, args)[1], *args),
     }
-    found = {}
-    for kind in what:
-        times = alternate({work: runs[kind](*case) for work, case in cases.items()}, seconds, least=3)
-        found[kind] = times["10"] / times["1"]
-    return found
+    ratios = {}
+    for stage in stages:
+        times = alternate({work: runs[stage](*case) for work, case in cases.items()}, seconds, min_rounds=3)
+        ratios[stage] = times["10"] / times["1"]
+    return ratios
 
 
 def import_seconds(rounds: int) -> float:
-    """Seconds that `import diffprog` takes on top of `import jax`, in fresh processes."""
+    """Measure the seconds that `import diffprog` takes on top of `import jax`, in fresh processes."""
 
     def seconds(module):
         code = f"import time; t = time.perf_counter(); import {module}; print(time.perf_counter() - t)"
@@ -154,10 +156,10 @@ def main():
 
     if not options.no_growth:
         print("\ntime of ten times the work, over that of one")
-        for name, (make, what) in GROWTH.items():
-            found = growth(make, what, options.seconds)
-            rows.append({"growth": name, **found})
-            print(f"  {name:<14}" + "".join(f"  {kind} {mark(x, GROWTH_TARGET, 1)}" for kind, x in found.items()))
+        for name, (make, stages) in GROWTH.items():
+            ratios = growth(make, stages, options.seconds)
+            rows.append({"growth": name, **ratios})
+            print(f"  {name:<14}" + "".join(f"  {kind} {mark(x, GROWTH_TARGET, 1)}" for kind, x in ratios.items()))
         extra = import_seconds(5)
         rows.append({"import_seconds": extra})
         print(f"\nimport diffprog takes {mark(extra, IMPORT_TARGET)}s longer than import jax")

@@ -38,7 +38,7 @@ def compiled_step(convolution, engine, size):
 def measure(size, rounds):
     """One row per contender: compile seconds, milliseconds per step, ratio to the native network's."""
     compiled = {name: compiled_step(*how, size) for name, how in CONTENDERS.items()}
-    seconds = alternate({name: clock(step) for name, (_, step) in compiled.items()}, 0, least=rounds)
+    seconds = alternate({name: clock(step) for name, (_, step) in compiled.items()}, 0, min_rounds=rounds)
     return [
         {
             "size": size,

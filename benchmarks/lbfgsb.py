@@ -54,23 +54,23 @@ def measure(activation, seconds):
 
     def ours():
         started = time.perf_counter()
-        ours.found = minimize(objective, images, 0.0, 1.0, (images, targets))
+        ours.result = minimize(objective, images, 0.0, 1.0, (images, targets))
         return time.perf_counter() - started
 
     def one_by_one():
         started = time.perf_counter()
-        one_by_one.found = [scipys(single, image, target) for image, target in zip(images, targets, strict=True)]
+        one_by_one.results = [scipys(single, image, target) for image, target in zip(images, targets, strict=True)]
         return time.perf_counter() - started
 
-    times = alternate({"ours": ours, "SciPy": one_by_one}, seconds, least=3)
-    theirs = np.array([each.fun for each in one_by_one.found])
-    excess = ours.found.values / theirs - 1
+    times = alternate({"ours": ours, "SciPy": one_by_one}, seconds, min_rounds=3)
+    theirs = np.array([result.fun for result in one_by_one.results])
+    excess = ours.result.values / theirs - 1
     return {
         "activation": activation,
         **times,
         "ratio": times["SciPy"] / times["ours"],
-        "our evaluations": float(ours.found.num_evaluations.mean()),
-        "SciPy's evaluations": float(np.mean([each.nfev for each in one_by_one.found])),
+        "our evaluations": float(ours.result.num_evaluations.mean()),
+        "SciPy's evaluations": float(np.mean([result.nfev for result in one_by_one.results])),
         "largest excess": float(excess.max()),
         "mean excess": float(excess.mean()),
         "above 1 %": int((excess > 0.01).sum()),

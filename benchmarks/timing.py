@@ -12,15 +12,22 @@ from statistics import median
 
 import jax
 
+from diffprog._util.files import write_text
 
-def alternate(runs: dict[str, Callable[[], float]], seconds: float, least: int = 5, most: int = 200) -> dict:
-    """Median of what each run returns (its seconds), after one round that isn't counted.
 
-    As in `timeit`, Python's garbage collector is off while the clock runs; before, it has cleared what the others left.
+def alternate(runs: dict[str, Callable[[], float]], seconds: float, min_rounds: int = 5, max_rounds: int = 200) -> dict:
+    """Time runs in turn, after one round that isn't counted.
+
+    As in `timeit`, Python's garbage collector is off while the clock runs; it runs before each measurement.
 
     Args:
+      runs: functions by name; each returns its seconds.
       seconds: about how long all rounds together may take.
-      least, most: bounds on the number of rounds.
+      min_rounds: smallest number of rounds.
+      max_rounds: largest number of rounds.
+
+    Returns:
+      The median seconds of each.
     """
     times: dict[str, list[float]] = {name: [] for name in runs}
     names = list(runs)
@@ -28,7 +35,7 @@ def alternate(runs: dict[str, Callable[[], float]], seconds: float, least: int =
         run()
     with _collector_off():
         started, rounds = time.perf_counter(), 0
-        while rounds < least or (rounds < most and time.perf_counter() - started < seconds):
+        while rounds < min_rounds or (rounds < max_rounds and time.perf_counter() - started < seconds):
             # Whichever goes first finds other caches: they take turns.
             for name in names if rounds % 2 else reversed(names):
                 gc.collect()
@@ -40,7 +47,7 @@ def alternate(runs: dict[str, Callable[[], float]], seconds: float, least: int =
 @contextmanager
 def _collector_off():
     gc.collect()
-    gc.freeze()  # what is there already need not be looked at again each time
+    gc.freeze()  # older objects need not be visited each time
     gc.disable()
     try:
         yield
@@ -50,7 +57,7 @@ def _collector_off():
 
 
 def clock(function: Callable, *args) -> Callable[[], float]:
-    """A run that returns the seconds until `function(*args)` and its results are there."""
+    """Make a run that returns the seconds until `function(*args)` has its results."""
 
     def run():
         start = time.perf_counter()
@@ -61,13 +68,11 @@ def clock(function: Callable, *args) -> Callable[[], float]:
 
 
 def write_json(path: Path, rows: list[dict]):
-    """The rows with what they were measured on, written whole or not at all."""
+    """Write the rows and the machine that they were measured on, whole or not at all."""
     machine = {
         "jax": jax.__version__,
         "python": platform.python_version(),
         "cores": os.cpu_count(),
         "device": jax.devices()[0].device_kind,
     }
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps({**machine, "rows": rows}, indent=2) + "\n")
-    partial.replace(path)
+    write_text(path, json.dumps({**machine, "rows": rows}, indent=2) + "\n")

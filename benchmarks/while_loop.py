@@ -43,28 +43,28 @@ def by_scan(body, n):
 
 
 def build(gradient, *args):
-    """(compiled program, seconds to trace and compile)."""
+    """Trace and compile; return the program and the seconds."""
     start = time.perf_counter()
     program = jax.jit(gradient).lower(*args).compile()
     return program, time.perf_counter() - start
 
 
-def counted(body, ran):
+def counted(body, calls):
     def run(w, x):
-        jax.debug.callback(lambda: ran.append(None))
+        jax.debug.callback(lambda: calls.append(None))
         return body(w, x)
 
     return run
 
 
 def evaluations(n, checkpoints) -> float:
-    """How often the body runs, per iteration."""
-    ran: list = []
+    """Count how often the body runs, per iteration."""
+    calls: list = []
     with dp.while_loop_memory(checkpoints=checkpoints):
-        program, _ = build(dp.grad(by_while(counted(BODIES["8 numbers"][1], ran))), *operands(8), n)
+        program, _ = build(dp.grad(by_while(counted(BODIES["8 numbers"][1], calls))), *operands(8), n)
     jax.block_until_ready(program(*operands(8), n))
     jax.effects_barrier()
-    return len(ran) / n
+    return len(calls) / n
 
 
 def measure(name, n, all_checkpoints, seconds):
