@@ -27,14 +27,15 @@ def factory(make: Callable[P, R]) -> Callable[P, R]:
     signature = inspect.signature(make)
 
     @lru_cache(maxsize=256)
-    def made(arguments):
-        return make(**{name: _thawed(value) for name, value in arguments})
+    def made(arguments, options):
+        return make(*map(_thawed, arguments), **{name: _thawed(value) for name, value in options})
 
     @wraps(make)
     def find(*arguments, **options):
         bound = signature.bind(*arguments, **options)
         bound.apply_defaults()
-        return made(tuple((name, _frozen(value)) for name, value in bound.arguments.items()))
+        frozen_options = tuple((name, _frozen(value)) for name, value in bound.kwargs.items())
+        return made(tuple(map(_frozen, bound.args)), frozen_options)
 
     return find
 

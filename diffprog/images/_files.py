@@ -1,6 +1,7 @@
-"""Image files to float32 arrays and back: RGB in [0, 1], height x width x 3, and sheets of captioned pictures."""
+"""Image files to float32 arrays and back: RGB in [0, 1], (height, width, 3), and sheets of captioned pictures."""
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +16,21 @@ class ImageError(ValueError):
     """An image file or array that cannot be used; the message says why in one sentence."""
 
 
-def read_image(path):
-    """The image in any file that Pillow can read, as float32 RGB of shape (height, width, 3) in [0, 1].
+def read_image(path: str | Path) -> np.ndarray:
+    """Read an image from any file that Pillow can read.
 
-    Orientation stored in EXIF is applied, transparent pixels are composited on white, 16-bit gray keeps its
-    precision, and of an animation the first frame is taken. Raises ImageError for a file that is missing, not an
-    image, truncated, or larger than `LARGEST` pixels (checked before anything is decoded).
+    Orientation stored in EXIF is applied, transparent pixels are composited on white, 16-bit gray keeps its precision,
+    and of an animation the first frame is taken.
+
+    Args:
+      path: The file.
+
+    Returns:
+      float32 RGB (height, width, 3) in [0, 1].
+
+    Raises:
+      ImageError: The file is missing, not an image, truncated, or larger than `LARGEST` pixels, which is checked before
+        anything is decoded.
     """
     path = Path(path)
     try:
@@ -57,7 +67,7 @@ def _rgb(image):
 
 
 def _deep_gray(values):
-    """16-bit integers or floats, one channel: Pillow's own conversion to 8 bits would clip them."""
+    """Convert 16-bit integers or floats of one channel, which Pillow's own conversion to 8 bits would clip."""
     whole = np.issubdtype(values.dtype, np.integer)
     values = values.astype(np.float32) / (65535 if whole else 1)
     if not _inside_unit_range(values):
@@ -70,8 +80,18 @@ def _inside_unit_range(values):
     return bool(np.all((values >= 0) & (values <= 1)))  # written so that a NaN is outside
 
 
-def to_bytes(image):
-    """The image rounded to 8 bits: uint8, same shape. Raises ImageError outside [0, 1]."""
+def to_bytes(image: np.ndarray) -> np.ndarray:
+    """Round an image to 8 bits.
+
+    Args:
+      image: Floats in [0, 1], of any shape.
+
+    Returns:
+      uint8 array of that shape.
+
+    Raises:
+      ImageError: A value is outside [0, 1].
+    """
     image = np.asarray(image)
     if not _inside_unit_range(image):
         found = f"{image.min():.4g} .. {image.max():.4g}"
@@ -79,10 +99,18 @@ def to_bytes(image):
     return np.round(image * 255).astype(np.uint8)
 
 
-def save_png(path, image):
-    """Write (height, width, 3) or (height, width) in [0, 1] as an 8-bit PNG, rounded to nearest; returns the path.
+def save_png(path: str | Path, image: np.ndarray) -> Path:
+    """Write an image as an 8-bit PNG; the file appears whole or not at all.
 
-    The file appears whole or not at all.
+    Args:
+      path: The file.
+      image: Array (height, width, 3) or (height, width) in [0, 1], which is rounded to nearest.
+
+    Returns:
+      The path.
+
+    Raises:
+      ImageError: A value is outside [0, 1].
     """
     picture = Image.fromarray(to_bytes(image))
     with replacing(path) as file:
@@ -90,8 +118,27 @@ def save_png(path, image):
     return Path(path)
 
 
-def resize(image, height, width, resample=Image.Resampling.BICUBIC, *, to_8_bits=True):
-    """The image at another size, by Pillow's antialiased filters; values are rounded to 8 bits on the way."""
+def resize(
+    image: np.ndarray,
+    height: int,
+    width: int,
+    resample: Image.Resampling = Image.Resampling.BICUBIC,
+    *,
+    to_8_bits: bool = True,
+) -> np.ndarray:
+    """Resize an image by Pillow's antialiased filters.
+
+    Args:
+      image: Array (h, w, channels) or (h, w).
+      height: The new height in pixels.
+      width: The new width in pixels.
+      resample: Pillow's filter.
+      to_8_bits: Round to 8 bits on the way, as image editors do. False takes values of any range and any number of
+        channels, and does not clip what a bicubic filter overshoots.
+
+    Returns:
+      float32 array (height, width, channels) or (height, width).
+    """
     if to_8_bits:
         return np.asarray(Image.fromarray(to_bytes(image)).resize((width, height), resample), np.float32) / 255
     if np.ndim(image) == 3:
@@ -100,15 +147,34 @@ def resize(image, height, width, resample=Image.Resampling.BICUBIC, *, to_8_bits
     return np.asarray(Image.fromarray(np.ascontiguousarray(image, np.float32)).resize((width, height), resample))
 
 
-def resize_short_side(image, size):
-    """The image scaled so that its shorter side is `size` pixels (bicubic)."""
+def resize_short_side(image: np.ndarray, size: int) -> np.ndarray:
+    """Scale an image so that its shorter side has a given length (bicubic).
+
+    Args:
+      image: Array (height, width, 3) in [0, 1].
+      size: The shorter side in pixels.
+
+    Returns:
+      The scaled image.
+    """
     height, width = np.shape(image)[:2]
     short = min(height, width)
     return resize(image, round(size * height / short), round(size * width / short))
 
 
-def center_crop(image, size):
-    """The central square of `size` pixels. Raises ImageError if the image is smaller."""
+def center_crop(image: np.ndarray, size: int) -> np.ndarray:
+    """Crop the central square of an image.
+
+    Args:
+      image: Array (height, width, channels).
+      size: Side of the square in pixels.
+
+    Returns:
+      The square.
+
+    Raises:
+      ImageError: The image is smaller.
+    """
     height, width = np.shape(image)[:2]
     if min(height, width) < size:
         raise ImageError(f"a crop of {size} pixels needs a larger image; found {height} x {width}")
@@ -116,16 +182,38 @@ def center_crop(image, size):
     return image[top : top + size, left : left + size]
 
 
-def network_crop(image, size=224):
-    """What ImageNet networks are tested on: short side to 8/7 of `size` (256 for 224), then the central square."""
+def network_crop(image: np.ndarray, size: int = 224) -> np.ndarray:
+    """Crop an image as ImageNet networks are tested: short side to 8/7 of the size, then the central square.
+
+    Args:
+      image: Array (height, width, 3) in [0, 1].
+      size: Side of the square in pixels.
+
+    Returns:
+      The square (size, size, 3).
+    """
     return center_crop(resize_short_side(image, round(size * 8 / 7)), size)
 
 
-def contact_sheet(pictures, captions, *, columns=None, cell=224, title=None):
-    """A grid of captioned pictures on white: float32 (height, width, 3) in [0, 1].
+def contact_sheet(
+    pictures: Sequence[np.ndarray],
+    captions: Sequence[str],
+    *,
+    columns: int | None = None,
+    cell: int = 224,
+    title: str | None = None,
+) -> np.ndarray:
+    """Set captioned pictures on a white sheet.
 
-    pictures: arrays (height, width, 3) in [0, 1] of any sizes, each fitted into a square of `cell` pixels.
-    captions: one text for each; lines break at newlines, and a line too long for its cell is set smaller.
+    Args:
+      pictures: Arrays (height, width, 3) in [0, 1] of any sizes.
+      captions: One text for each picture. Lines break at newlines; a line too long for its cell is set smaller.
+      columns: Pictures in a row; the sheet is about square by default.
+      cell: Side in pixels of the square into which each picture is fitted.
+      title: A line above the pictures.
+
+    Returns:
+      float32 array (height, width, 3) in [0, 1].
     """
     if len(pictures) != len(captions) or not pictures:
         raise ImageError(f"a sheet needs one caption per picture; found {len(pictures)} and {len(captions)}")
@@ -144,8 +232,8 @@ def contact_sheet(pictures, captions, *, columns=None, cell=224, title=None):
         left, top = gap + column * (cell + gap), header + gap + row * (cell + band)
         fitted = ImageOps.contain(Image.fromarray(to_bytes(picture)), (cell, cell), Image.Resampling.LANCZOS)
         sheet.paste(fitted, (left + (cell - fitted.width) // 2, top + (cell - fitted.height) // 2))
-        for number, text in enumerate(caption.split("\n")):
-            _centered(draw, text, left + cell / 2, top + cell + line * (number + 0.6), size, cell)
+        for line_index, text in enumerate(caption.split("\n")):
+            _centered(draw, text, left + cell / 2, top + cell + line * (line_index + 0.6), size, cell)
     return np.asarray(sheet, np.float32) / 255
 
 

@@ -77,7 +77,7 @@ _sample.defvjp(_forward, _backward)
 
 
 def _mapped(linear, shift, size, shape):
-    """Where an affine map takes the places of a grid of `size` in one of `shape`: two arrays, rows and columns."""
+    """Map the positions of a grid of `size` into one of `shape`: two arrays, rows and columns."""
     rows = jnp.arange(size[0], dtype=jnp.float32)[:, None] - (size[0] - 1) / 2
     columns = jnp.arange(size[1], dtype=jnp.float32)[None] - (size[1] - 1) / 2
     return tuple(
@@ -89,8 +89,8 @@ def _hat(distance):
     return jnp.maximum(1 - jnp.abs(distance), 0)
 
 
-def _weighted(image, top, left, count, weight):
-    """The sum of weight(row, column) * image over `count` rows from `top` and columns from `left`; zero outside."""
+def _weighted(image, top, left, size, weight):
+    """Sum weight(row, column) * image over `size` rows from `top` and columns from `left`; zero outside."""
     height, width, channels = image.shape
     flat = jnp.reshape(image, (-1, channels))
 
@@ -100,5 +100,5 @@ def _weighted(image, top, left, count, weight):
         return jnp.where(inside, weight(row, column), 0)[..., None] * flat.at[index].get(mode="promise_in_bounds")
 
     # A loop, because XLA would otherwise compute the image anew for every share, and the shares for every use of them
-    row = lambda down, total: total + sum(share(top + down, left + right) for right in range(count))
-    return jax.lax.fori_loop(0, count, row, jnp.zeros((*top.shape, channels), image.dtype))
+    row = lambda down, total: total + sum(share(top + down, left + right) for right in range(size))
+    return jax.lax.fori_loop(0, size, row, jnp.zeros((*top.shape, channels), image.dtype))

@@ -113,7 +113,7 @@ def term_histories(
 
 
 def _term_names(objective):
-    """The names of an objective's terms; of several with one name, two directions say, the second is "name #2"."""
+    """Name an objective's terms; of several with one name, two directions say, the second is "name #2"."""
     names = [term.name for term in objective.weights]
     earlier = [names[:place].count(name) for place, name in enumerate(names)]
     return [f"{name} #{count + 1}" if count else name for name, count in zip(names, earlier, strict=True)]

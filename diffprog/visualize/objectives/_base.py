@@ -19,6 +19,10 @@ from diffprog.models import Model
 PICTURE = "image"  # the pseudo-layer that is the picture itself, before it is transformed
 
 
+def _no_arguments(model, shapes):
+    return ()
+
+
 @dataclass(frozen=True)
 class Term:
     """One measurement of a picture. Terms of equal `name`, `layers`, `measure` and `key` are the same.
@@ -37,7 +41,7 @@ class Term:
     name: str
     layers: tuple[str, ...]
     measure: Callable = field(repr=False)
-    arguments: Callable[..., tuple] = field(default=lambda model, shapes: (), compare=False, repr=False)
+    arguments: Callable[..., tuple] = field(default_factory=lambda: _no_arguments, compare=False, repr=False)
     key: tuple = field(default=(), repr=False)
     joint: bool = False
 

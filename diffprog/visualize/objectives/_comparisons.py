@@ -1,26 +1,40 @@
-"""Objectives that compare: a picture with given activations, pictures with each other, units with units."""
+"""Objectives that compare a picture with given activations, or pictures with each other."""
 
 from functools import cache
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from diffprog._util.fingerprint import fingerprint
+from diffprog.models import Model
 from diffprog.visualize.objectives._base import Objective, of_term
 from diffprog.visualize.objectives._units import along, check_power, over_positions
 
 # ---------------------------------------------------------------- with given activations
 
 
-def tensor_direction(layer, tensor, cosine_power=0):
-    """`direction` with a vector of its own at each position: the mean of dot * max(0.1, cosine) ** cosine_power.
+def tensor_direction(layer: str, tensor: ArrayLike, cosine_power: float = 0) -> Objective:
+    """Excite a direction at each position: the mean of dot * max(0.1, cosine) ** cosine_power.
 
-    tensor: (height, width, channels), say a photograph's activations, which makes a caricature: what the layer sees in
-    it, exaggerated (Olah et al. 2018, "The Building Blocks of Interpretability", and Lucid's recipe of that name).
-    Where the layer is larger or smaller than the tensor, center meets center, and the rest does not count.
+    A photograph's activations make a caricature: what the layer sees in it, exaggerated. Where layer and tensor differ
+    in size, their centers meet, and the rest does not count.
+
+    Args:
+      layer: Name of a layer.
+      tensor: Array (height, width, channels), a vector for each position.
+      cosine_power: The power of the cosine, 0 or more.
+
+    Returns:
+      An `Objective`.
+
+    References:
+      Olah et al. 2018, "The Building Blocks of Interpretability"; Lucid's recipe "caricature".
     """
-    return _given(f"tensor direction in {layer}", layer, tensor, _tensor_direction_of(layer, check_power(cosine_power)))
+    return _to_target(
+        f"tensor direction in {layer}", layer, tensor, _tensor_direction_of(layer, check_power(cosine_power))
+    )
 
 
 @cache
@@ -32,13 +46,23 @@ def _tensor_direction_of(layer, power):
     return measure
 
 
-def caricature(model, photograph, layer, cosine_power=1):
-    """`tensor_direction` towards the activations of a photograph (height, width, 3) in [0, 1]."""
+def caricature(model: Model, photograph: ArrayLike, layer: str, cosine_power: float = 1) -> Objective:
+    """Exaggerate what a layer sees in a photograph: `tensor_direction` towards the photograph's activations.
+
+    Args:
+      model: The network.
+      photograph: Array (height, width, channels) in [0, 1].
+      layer: Name of a layer.
+      cosine_power: The power of the cosine, 0 or more.
+
+    Returns:
+      An `Objective`.
+    """
     return tensor_direction(layer, model.activations(np.asarray(photograph)[None], layer)[layer][0], cosine_power)
 
 
-def guide(model, layer, image):
-    """Move towards another image: the mean over positions of the largest dot product with any of its positions' values.
+def guide(model: Model, layer: str, image: ArrayLike) -> Objective:
+    """Move towards another image: the mean over positions of the largest dot product with any of the image's values.
 
     This is the guided dream of Mordvintsev et al. 2015.
 
@@ -52,8 +76,8 @@ def guide(model, layer, image):
     """
     values = np.asarray(model.activations(model.check_image(image)[None], layer)[layer])
     examples = values.reshape(-1, values.shape[-1])
-    numbers = lambda model, shapes: (examples,)
-    return of_term(f"guided in {layer}", (layer,), _guided_in(layer), numbers, key=(fingerprint(examples),))
+    arguments = lambda model, shapes: (examples,)
+    return of_term(f"guided in {layer}", (layer,), _guided_in(layer), arguments, key=(fingerprint(examples),))
 
 
 @cache
@@ -65,13 +89,20 @@ def _guided_in(layer):
     return best_matches
 
 
-def difference(layer, target):
-    """The mean square difference from `target` (the shape of one value of the layer; of "image": of a picture).
+def difference(layer: str, target: ArrayLike) -> Objective:
+    """Measure the mean square difference of a layer from a target; subtract it to make them alike.
 
-    Subtract it: `-difference(layer, activations)` inverts activations, `unit - 2 * difference("image", photograph)`
-    keeps a picture close to a photograph.
+    `-difference(layer, activations)` inverts activations, and `unit - 2 * difference("image", photograph)` keeps a
+    picture close to a photograph.
+
+    Args:
+      layer: Name of a layer, or "image" for the picture.
+      target: Array of the shape of one value of the layer. Numbers of positions may differ: the centers meet.
+
+    Returns:
+      An `Objective`.
     """
-    return _given(f"difference in {layer}", layer, target, _difference_of(layer))
+    return _to_target(f"difference in {layer}", layer, target, _difference_of(layer))
 
 
 @cache
@@ -83,22 +114,32 @@ def _difference_of(layer):
     return measure
 
 
-def style_difference(layer, target):
-    """The mean square difference between Gram matrices: of the layer, and of `target`, activations of that layer.
+def style_difference(layer: str, target: ArrayLike) -> Objective:
+    """Measure the mean square difference between the Gram matrices of a layer and of a target; subtract it.
 
-    A Gram matrix holds the mean over positions of each product of two channels (Gatys et al. 2016). Subtract it.
+    A Gram matrix holds the mean over positions of each product of two channels.
+
+    Args:
+      layer: Name of a layer.
+      target: Activations (..., channels) of that layer, with any number of positions.
+
+    Returns:
+      An `Objective`.
+
+    References:
+      Gatys et al. 2016, "Image style transfer using convolutional neural networks".
     """
     target = np.asarray(target, np.float32)
     matrix = np.tensordot(target, target, (range(target.ndim - 1),) * 2) / max(target[..., 0].size, 1)
 
-    def numbers(model, shapes):
+    def arguments(model, shapes):
         if target.ndim < 2 or target.shape[-1] != shapes[layer][-1]:
             raise ValueError(
                 f"a style of {layer} has positions of {shapes[layer][-1]} channels; found shape {target.shape}"
             )
         return (matrix.astype(np.float32),)
 
-    return of_term(f"style of {layer}", (layer,), _style_of(layer), numbers, key=(fingerprint(target),))
+    return of_term(f"style of {layer}", (layer,), _style_of(layer), arguments, key=(fingerprint(target),))
 
 
 @cache
@@ -109,11 +150,20 @@ def _style_of(layer):
 # ---------------------------------------------------------------- pictures with each other
 
 
-def diversity(layer):
-    """Minus the mean cosine of each picture's Gram matrix with the other pictures': -1 .. 1, alike .. different.
+def diversity(layer: str) -> Objective:
+    """Tell pictures of a batch apart: minus the mean cosine of a picture's Gram matrix with the others', -1 .. 1.
 
-    Add it to draw several sides of one unit (Olah et al. 2017, section "Diversity"): `channel(...) + 2 * diversity(
-    layer)`, drawn with `num_images=4`. Alone, a picture has nothing to differ from and scores 0.
+    Add it to draw several sides of one unit: `channel(...) + 2 * diversity(layer)`, drawn with `num_images=4`. A single
+    picture scores 0.
+
+    Args:
+      layer: Name of a layer.
+
+    Returns:
+      An `Objective`.
+
+    References:
+      Olah et al. 2017, "Feature Visualization", section "Diversity".
     """
     return of_term(f"diversity of {layer}", (layer,), _diversity_of(layer), joint=True)
 
@@ -129,11 +179,18 @@ def _diversity_of(layer):
     return measure
 
 
-def alignment(layer="image", reach=4, decay=2.0):
-    """The weighted mean square difference from the pictures next in the batch, which should be subtracted.
+def alignment(layer: str = "image", reach: int = 4, decay: float = 2.0) -> Objective:
+    """Measure the weighted mean square difference from the neighboring pictures of a batch; subtract it.
 
-    The k-th neighbor to each side, up to `reach`, counts 1 / decay ** k: so that pictures of an interpolation (see
-    `interpolate`) show the same thing in the same place, and can be compared (Lucid's objective of that name).
+    Pictures of an interpolation then show one thing in one place and can be compared (Lucid's objective of that name).
+
+    Args:
+      layer: Name of a layer, or "image" for the pictures.
+      reach: Number of neighbors to each side.
+      decay: The k-th neighbor counts 1 / decay ** k.
+
+    Returns:
+      An `Objective`.
     """
     if not (isinstance(reach, int) and reach >= 1 and decay > 0):
         raise ValueError(f"alignment reaches 1 or more pictures, with a decay above 0; found {reach} and {decay}")
@@ -146,8 +203,8 @@ def _alignment_of(layer, reach, decay):
         values = values[layer]
         total, weights = jnp.zeros(len(values)), np.zeros(len(values))
         for k in range(1, min(reach, len(values) - 1) + 1):
-            apart = over_positions((values[k:] - values[:-k]) ** 2) / decay**k
-            total = total.at[k:].add(apart).at[:-k].add(apart)
+            distance = over_positions((values[k:] - values[:-k]) ** 2) / decay**k
+            total = total.at[k:].add(distance).at[:-k].add(distance)
             weights[k:] += decay**-k
             weights[:-k] += decay**-k
         return total / np.maximum(weights, 1e-12)
@@ -155,8 +212,17 @@ def _alignment_of(layer, reach, decay):
     return measure
 
 
-def interpolate(first, last, num_objectives):
-    """A list of `num_objectives` objectives from one to another: (1 - t) * first + t * last at evenly spaced t."""
+def interpolate(first: Objective, last: Objective, num_objectives: int) -> list[Objective]:
+    """Interpolate between two objectives: (1 - t) * first + t * last at evenly spaced t.
+
+    Args:
+      first: The objective at t = 0.
+      last: The objective at t = 1.
+      num_objectives: Number of objectives, both ends included; 2 or more.
+
+    Returns:
+      A list of objectives.
+    """
     if not isinstance(first, Objective) or not isinstance(last, Objective) or num_objectives < 2:
         raise ValueError(
             f"interpolate takes two objectives and num_objectives of 2 or more; found {first}, {last}, {num_objectives}"
@@ -167,28 +233,28 @@ def interpolate(first, last, num_objectives):
 # ---------------------------------------------------------------- arithmetic
 
 
-def gram(values):
-    """(n, ..., channels) -> (n, channels, channels): the mean over positions of the products of channels."""
+def gram(values: jax.Array) -> jax.Array:
+    """Average the products of channels over positions: (n, ..., channels) -> (n, channels, channels)."""
     flat = values.reshape(values.shape[0], -1, values.shape[-1])
     return jnp.einsum("npc,npd->ncd", flat, flat) / flat.shape[1]
 
 
-def _given(name, layer, target, measure):
+def _to_target(name, layer, target, measure):
     target = np.asarray(target, np.float32)
     if not target.ndim or not np.isfinite(target).all():
         raise ValueError(f"{name} needs an array of finite numbers; found {target.shape} with others")
 
-    def numbers(model, shapes):
+    def arguments(model, shapes):
         if target.ndim != len(shapes[layer]) or target.shape[-1] != shapes[layer][-1]:
-            wanted = " x ".join(map(str, shapes[layer]))
-            raise ValueError(f"a target in {layer} is {wanted} (positions may differ); found shape {target.shape}")
+            shape = " x ".join(map(str, shapes[layer]))
+            raise ValueError(f"a target in {layer} is {shape} (positions may differ); found shape {target.shape}")
         return (target,)
 
-    return of_term(name, (layer,), measure, numbers, key=(fingerprint(target),))
+    return of_term(name, (layer,), measure, arguments, key=(fingerprint(target),))
 
 
 def _common_center(values, target):
-    """Both cropped to what they have in common when their centers meet."""
+    """Crop both to what they have in common when their centers meet."""
     for axis in range(target.ndim - 1):
         size = min(values.shape[axis + 1], target.shape[axis])
         values = _center(values, axis + 1, size)

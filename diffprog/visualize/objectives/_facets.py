@@ -1,7 +1,9 @@
 """Facets: the different things that one unit responds to, drawn one at a time.
 
-    side = facet(model, "blocks.8", photographs_of_faces, other_photographs)
-    render(model, channel("blocks.14", 18) + 10 * side, key=key)
+```python
+face = facet(model, "blocks.8", photographs_of_faces, other_photographs)
+render(model, channel("blocks.14", 18) + 10 * face, key=key)
+```
 
 A weight with which the facet gets to about a third of the unit's own score shows both.
 
@@ -10,12 +12,15 @@ score a linear probe of a lower layer, each of its activations weighted with the
 looks at the activations as they are: the picture is pulled towards the facet, whether or not the unit sees it there.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from diffprog._util.batches import by_shape
+from diffprog.models import Model
 from diffprog.visualize.objectives._base import PICTURE, Objective
 from diffprog.visualize.objectives._units import direction
 
@@ -24,61 +29,92 @@ SHRINKAGE = 0.2  # of the covariance towards a multiple of the identity: there a
 
 
 class Facet(NamedTuple):
-    """objective: +1 on the mean of its images and -1 on that of the others. members: the numbers of its images."""
+    """One of the things that a unit responds to.
+
+    Attributes:
+      objective: Scores +1 on the mean of the facet's images and -1 on that of the others.
+      members: Indices of the facet's images.
+    """
 
     objective: Objective
     members: np.ndarray
 
 
-def facet(model, layer, positives, negatives):
-    """An objective that tells images like `positives` from images like `negatives` by the values of a layer.
+def facet(model: Model, layer: str, positives: Sequence[np.ndarray], negatives: Sequence[np.ndarray]) -> Objective:
+    """Make an objective that tells two sets of images apart by the values of a layer.
 
-    It is a linear probe of the mean over positions (Fisher's discriminant with shrinkage), which gives +1 to the mean
-    of the positives and -1 to that of the negatives. Images are arrays (height, width, 3) in [0, 1], of any sizes.
+    It is Fisher's linear discriminant with shrinkage, a linear probe of the mean over positions. It scores +1 on the
+    mean of the positives and -1 on the mean of the negatives.
+
+    Args:
+      model: The network.
+      layer: Name of a layer.
+      positives: Arrays (height, width, channels) in [0, 1], of any sizes.
+      negatives: Arrays like the positives.
+
+    Returns:
+      An `Objective`.
     """
     (layer,) = model.check_layers([layer])
     weights, bias = probe(pooled(model, positives, layer), pooled(model, negatives, layer))
     return direction(layer, weights) + bias
 
 
-def facets(model, objective, images, layer, num_facets, *, key, top=None):
-    """The facets of a unit, found in images that excite it: a list of `num_facets`, the largest first.
+def facets(
+    model: Model,
+    objective: Objective,
+    images: Sequence[np.ndarray],
+    layer: str,
+    num_facets: int,
+    *,
+    key: jax.Array,
+    top: int | None = None,
+) -> list[Facet]:
+    """Find the facets of a unit in images that excite it.
 
-    objective: the unit. images: arrays (height, width, 3) in [0, 1]. Those with the `top` highest scores (all, unless
-    given) are clustered by their values in a lower `layer`, averaged over positions and of length one (k-means), and
-    each cluster is told from the others by a `facet`.
+    The images with the highest scores are clustered (k-means) by their values in a lower layer, averaged over positions
+    and scaled to length one. Each cluster is told from the others by a `facet`.
+
+    Args:
+      model: The network.
+      objective: The unit.
+      images: Arrays (height, width, channels) in [0, 1], of any sizes.
+      layer: Name of the lower layer.
+      num_facets: Number of facets, 2 or more.
+      key: A JAX random key.
+      top: Number of images with the highest scores that are clustered; all by default.
+
+    Returns:
+      The facets, the largest first.
     """
     (layer,) = model.check_layers([layer])
     objective = objective.check(model)
     best = np.argsort(-scores(model, objective, images), kind="stable")[:top]
     if not 2 <= num_facets <= len(best):
-        raise ValueError(f"a number of facets is from 2 to the number of images, here {len(best)}; found {num_facets}")
-    values = pooled(model, [images[number] for number in best], layer)
+        raise ValueError(f"num_facets is from 2 to the number of images, here {len(best)}; found {num_facets}")
+    values = pooled(model, [images[index] for index in best], layer)
     cluster = k_means(values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12), num_facets, key)
     sizes = np.bincount(cluster, minlength=num_facets)
     if not sizes.all():
         raise ValueError(
             f"{layer} has the same values for so many images that {num_facets} facets cannot be told apart"
         )
-    found = []
-    for number in np.argsort(-sizes, kind="stable"):
-        weights, bias = probe(values[cluster == number], values[cluster != number])
-        found.append(Facet(direction(layer, weights) + bias, best[cluster == number]))
-    return found
+    result = []
+    for index in np.argsort(-sizes, kind="stable"):
+        weights, bias = probe(values[cluster == index], values[cluster != index])
+        result.append(Facet(direction(layer, weights) + bias, best[cluster == index]))
+    return result
 
 
-def scores(model, objective, images):
-    """What `objective` gives to each image, (n,)."""
-    found = np.zeros(len(images))
+def scores(model: Model, objective: Objective, images: Sequence[np.ndarray]) -> np.ndarray:
+    """Score each image by an objective, (n,)."""
     names = sorted(objective.layers - {PICTURE})
-    for number, image in enumerate(images):
-        image = model.check_image(image)[None]
-        values = model.activations(image, names) | {PICTURE: image}
-        found[number] = float(objective.score(model, values)[0])
-    return found
+    batches = (model.check_image(image)[None] for image in images)
+    values = (model.activations(batch, names) | {PICTURE: jnp.asarray(batch)} for batch in batches)
+    return np.array([float(objective.score(model, each)[0]) for each in values])
 
 
-def pooled(model, images, layer):
+def pooled(model: Model, images: Sequence[np.ndarray], layer: str) -> np.ndarray:
     """Average a layer's values over positions, (n, channels)."""
     if not len(images):
         raise ValueError("a facet needs images on both sides; found none on one")
@@ -88,8 +124,8 @@ def pooled(model, images, layer):
     return np.stack([means[index] for index in range(len(images))])
 
 
-def probe(positives, negatives):
-    """(weights, bias) of Fisher's linear discriminant, scaled to +1 and -1 at the two means.
+def probe(positives: np.ndarray, negatives: np.ndarray) -> tuple[np.ndarray, float]:
+    """Fit (weights, bias) of Fisher's linear discriminant, scaled to +1 and -1 at the two means.
 
     The covariance within the classes is shrunk towards the identity times its mean variance.
     """
@@ -108,21 +144,22 @@ def probe(positives, negatives):
     return weights.astype(np.float32), float(-weights @ (means[0] + means[1]) / 2)
 
 
-def k_means(points, count, key, tries=8, turns=30):
-    """The cluster, 0 .. count - 1, of each of n points: Lloyd's algorithm from k-means++ (Arthur and Vassilvitskii
-    2007), the best of several tries."""
+def k_means(
+    points: np.ndarray, num_clusters: int, key: jax.Array, num_tries: int = 8, num_turns: int = 30
+) -> np.ndarray:
+    """Cluster points by Lloyd's algorithm from k-means++ (Arthur and Vassilvitskii 2007), the best of several tries."""
     random = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     squares = lambda centers: ((points[:, None] - centers) ** 2).sum(axis=2)
-    found = []
-    for _ in range(tries):
+    results = []
+    for _ in range(num_tries):
         centers = points[[random.integers(len(points))]]
-        while len(centers) < count:
+        while len(centers) < num_clusters:
             far = squares(centers).min(axis=1) + 1e-12  # so that equal points can be chosen too
             centers = np.concatenate([centers, points[[random.choice(len(points), p=far / far.sum())]]])
-        for _ in range(turns):
+        for _ in range(num_turns):
             cluster = squares(centers).argmin(axis=1)
-            members = [points[cluster == number] for number in range(count)]
+            members = [points[cluster == index] for index in range(num_clusters)]
             pairs = zip(members, centers, strict=True)
-            centers = np.stack([own.mean(axis=0) if len(own) else center for own, center in pairs])
-        found.append((squares(centers).min(axis=1).sum(), cluster))
-    return min(found, key=lambda each: each[0])[1]
+            centers = np.stack([some.mean(axis=0) if len(some) else center for some, center in pairs])
+        results.append((squares(centers).min(axis=1).sum(), cluster))
+    return min(results, key=lambda result: result[0])[1]

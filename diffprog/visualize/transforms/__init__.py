@@ -1,7 +1,7 @@
-"""Small random changes of the picture, so that what is found does not hang on single pixels (Olah et al. 2017).
+"""Transforms: small random changes of a picture, so that a result does not depend on individual pixels.
 
-A transform is called as `transform(key, image)`, image (height, width, c), and is drawn anew for every key; its `size`
-tells what becomes of a height and a width. `chain` puts transforms one after the other.
+A transform is called as `transform(key, image)`, image (height, width, c), and is drawn anew for every key. Its `size`
+tells what becomes of a height and a width. `chain` puts transforms one after the other (Olah et al. 2017).
 """
 
 from diffprog.visualize.transforms._compose import Chain, Transform, chain, lucid, still

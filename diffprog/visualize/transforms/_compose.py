@@ -1,41 +1,59 @@
 """Transforms one after the other."""
 
-from functools import lru_cache
 from itertools import groupby
 from typing import NamedTuple
 
 import jax
 
+from diffprog._util.factory import factory
 from diffprog.visualize.transforms._filters import Filter
 from diffprog.visualize.transforms._geometric import Affine, combined, jitter, pad, rotate, scale
 
 
 class Chain(NamedTuple):
-    """Transforms that cannot be made one."""
+    """Transforms one after the other.
+
+    Attributes:
+      steps: The transforms.
+    """
 
     steps: tuple
 
-    def size(self, height, width):
-        """The height and width of the results, for images of such a size."""
+    def size(self, height: int, width: int) -> tuple[int, int]:
+        """Compute the height and width of results.
+
+        Args:
+          height: Height of an image.
+          width: Width of an image.
+
+        Returns:
+          Height and width of its results.
+        """
         for step in self.steps:
             height, width = step.size(height, width)
         return height, width
 
-    def __call__(self, key, image):
-        """One random result, differentiable; each step has a key of its own."""
-        for number, step in enumerate(self.steps):
-            image = step(jax.random.fold_in(key, number), image)
+    def __call__(self, key: jax.Array, image: jax.Array) -> jax.Array:
+        """Draw one random result, differentiable; each step has a key of its own."""
+        for index, step in enumerate(self.steps):
+            image = step(jax.random.fold_in(key, index), image)
         return image
 
 
 Transform = Affine | Filter | Chain
 
 
-@lru_cache  # equal arguments give the same object, for which programs are compiled once
-def chain(*transforms):
-    """The transforms one after the other, each drawn independently, as one transform.
+@factory
+def chain(*transforms: Transform) -> Transform:
+    """Put transforms one after the other.
 
-    Motions (`Affine`) that follow each other become one, which samples the image once.
+    Each is drawn independently. Motions (`Affine`) that follow each other become one, which samples the image once.
+
+    Args:
+      *transforms: Transforms, the first one applied first.
+
+    Returns:
+      One transform.
     """
     flat = [step for each in transforms for step in (each.steps if isinstance(each, Chain) else [each])]
     steps = []

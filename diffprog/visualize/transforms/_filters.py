@@ -1,40 +1,55 @@
-"""Changes of the picture that are no motion: resampling, blur, noise, colors, backgrounds.
+"""Filters: resampling, blur, noise, colors, backgrounds; transforms that are no motion.
 
 Nothing here keeps a picture in [0, 1] by clipping, which would stop the gradient.
 """
 
 from collections.abc import Callable
-from functools import lru_cache
 from math import ceil
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from diffprog._util.factory import factory
 from diffprog.images._filters import gaussian_blur, resize_linear
 from diffprog.visualize.parameterizations._colors import logits
 from diffprog.visualize.parameterizations._fourier import fourier
 
 
 class Filter(NamedTuple):
-    """apply: `apply(key, image)`, drawn anew for every key.
-    size: `size(height, width)` of the results, for images of such a size."""
+    """A transform that is no motion.
 
-    apply: Callable
-    size: Callable = lambda height, width: (height, width)
+    Attributes:
+      apply: `apply(key, image)`, drawn anew for every key.
+      size: `size(height, width)` of the results, for images of such a size.
+    """
 
-    def __call__(self, key, image):
-        """One random result, differentiable."""
+    apply: Callable[[jax.Array, jax.Array], jax.Array]
+    size: Callable[[int, int], tuple[int, int]] = lambda height, width: (height, width)
+
+    def __call__(self, key: jax.Array, image: jax.Array) -> jax.Array:
+        """Draw one random result, differentiable."""
         return self.apply(key, image)
 
 
-@lru_cache  # equal arguments give the same object, for which programs are compiled once
-def crop(size, low=0.05, high=0.5, spread=0.15):
-    """A random square of the picture, seen at `size` x `size` pixels (as MACO does, Fel et al. 2023).
+@factory
+def crop(size: int, low: float = 0.05, high: float = 0.5, spread: float = 0.15) -> Filter:
+    """Show a random square of the picture at a fixed size, as MACO does.
 
-    Its side is a share of the picture's shorter side, normal with deviation 0.05 about a mean that is itself uniform in
-    [low, high], at least 0.05 and at most 1. Its center is normal about the picture's, with deviation `spread` times
-    height and width; a square that would reach over the edge is moved inside.
+    The square's side is a share of the picture's shorter side, normal with deviation 0.05 about a mean that is itself
+    uniform in [low, high], and clipped to [0.05, 1]. A square that would reach over the edge is moved inside.
+
+    Args:
+      size: Side of the results in pixels.
+      low: The smallest mean share.
+      high: The largest mean share.
+      spread: Deviation of the square's center about the picture's, as a share of height and width.
+
+    Returns:
+      A transform.
+
+    References:
+      Fel et al. 2023, "Unlocking feature visualization for deeper networks".
     """
 
     def apply(key, image):
@@ -48,17 +63,31 @@ def crop(size, low=0.05, high=0.5, spread=0.15):
     return Filter(apply, lambda height, width: (size, size))
 
 
-def window(image, corner, side, size):
-    """The square of an image (h, w, c) with such a top left corner and side, in pixels, at size x size: bilinear, and
-    averaged where it is made smaller."""
+def window(image: jax.Array, corner: jax.Array, side: float | jax.Array, size: int) -> jax.Array:
+    """Show a square of an image at size x size pixels: bilinear, and averaged where it is made smaller.
+
+    Args:
+      image: Array (h, w, c).
+      corner: The square's top left corner in pixels.
+      side: The square's side in pixels.
+      size: Side of the result in pixels.
+    """
     scale = jnp.broadcast_to(size / side, 2)
     shape = (size, size, image.shape[-1])
     return jax.image.scale_and_translate(image, shape, (0, 1), scale, -corner * scale, "linear", precision="highest")
 
 
-@lru_cache
-def resize(height, width=None):
-    """The picture at another size: bilinear, and averaged where it is made smaller."""
+@factory
+def resize(height: int, width: int | None = None) -> Filter:
+    """Resize the picture: bilinear, and averaged where it is made smaller.
+
+    Args:
+      height: Height of the results in pixels.
+      width: Width of the results; the height by default.
+
+    Returns:
+      A transform.
+    """
     width = width or height
 
     def apply(_, image):
@@ -67,9 +96,17 @@ def resize(height, width=None):
     return Filter(apply, lambda *_: (height, width))
 
 
-@lru_cache
-def blur(low, high):
-    """Gaussian blur, of a deviation drawn uniformly from [low, high] pixels; at the edge the last pixels go on."""
+@factory
+def blur(low: float, high: float) -> Filter:
+    """Blur by a Gaussian; beyond the edge the last pixels go on.
+
+    Args:
+      low: The smallest standard deviation in pixels.
+      high: The largest; deviations are drawn uniformly.
+
+    Returns:
+      A transform.
+    """
     radius = ceil(3 * high)
 
     def apply(key, image):
@@ -78,9 +115,17 @@ def blur(low, high):
     return Filter(apply)
 
 
-@lru_cache
-def noise(deviation=0.0, span=0.0):
-    """Normal noise of such a deviation, plus noise that is uniform in [-span, span], for every value alone."""
+@factory
+def noise(deviation: float = 0.0, span: float = 0.0) -> Filter:
+    """Add noise, drawn for every value alone.
+
+    Args:
+      deviation: Standard deviation of normal noise.
+      span: Uniform noise in [-span, span] is added to it.
+
+    Returns:
+      A transform.
+    """
 
     def apply(key, image):
         normal, uniform = jax.random.split(key)
@@ -90,11 +135,23 @@ def noise(deviation=0.0, span=0.0):
     return Filter(apply)
 
 
-@lru_cache
-def color_shift(shift=1.0, spread=1.0):
-    """Another brightness and contrast for each channel: x -> (x - m) / exp(s), with m uniform in [-shift, shift] and s
-    in [-spread, spread] (Ghiasi et al. 2022, "What do vision transformers learn?", there of normalized colors; here of
-    logits, so that the result is in (0, 1)). Values nearer than 0.001 to 0 or 1 count as that."""
+@factory
+def color_shift(shift: float = 1.0, spread: float = 1.0) -> Filter:
+    """Change the brightness and contrast of each channel.
+
+    The logits x of the colors become (x - m) / exp(s), so that results are in (0, 1). Values nearer than 0.001 to 0 or
+    1 count as that.
+
+    Args:
+      shift: m is uniform in [-shift, shift].
+      spread: s is uniform in [-spread, spread].
+
+    Returns:
+      A transform.
+
+    References:
+      Ghiasi et al. 2022, "What do vision transformers learn?", there of normalized colors.
+    """
 
     def apply(key, image):
         m, s = jax.random.uniform(key, (2, image.shape[-1]), minval=-1, maxval=1)
@@ -103,17 +160,21 @@ def color_shift(shift=1.0, spread=1.0):
     return Filter(apply)
 
 
-@lru_cache
-def blend(deviation=0.5):
-    """A picture whose last channel is its opacity, before a smooth random background: (h, w, c + 1) -> (h, w, c).
+@factory
+def blend(deviation: float = 0.5) -> Filter:
+    """Put a picture whose last channel is its opacity before a smooth random background: (h, w, c + 1) -> (h, w, c).
 
-    The background is a start of `fourier` of that deviation, a new one for every key (as in Lucid).
+    Args:
+      deviation: Deviation of the background, a start of `fourier`, new for every key (as in Lucid).
+
+    Returns:
+      A transform, for pictures in `parameterizations.alpha`.
     """
 
     def apply(key, image):
         height, width, channels = image.shape
-        behind = fourier(height, width, channels=channels - 1, deviation=deviation)
+        background = fourier(height, width, channels=channels - 1, deviation=deviation)
         opacity = image[..., -1:]
-        return opacity * image[..., :-1] + (1 - opacity) * behind.decode(behind.start(key[None]))[0]
+        return opacity * image[..., :-1] + (1 - opacity) * background.decode(background.start(key[None]))[0]
 
     return Filter(apply)

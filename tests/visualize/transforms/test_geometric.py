@@ -70,7 +70,7 @@ def test_a_chain_multiplies_maps_of_independent_draws():
     first, second = rotate(10).matrix(numbers[:1]), scale(0.5, 2).matrix(numbers[1:])
     both = chain(rotate(10), pad(2), scale(0.5, 2))
     np.testing.assert_allclose(both.matrix(numbers), first @ second, atol=1e-6)
-    assert (both.growth, both.count) == (4, 2)
+    assert (both.growth, both.num_draws) == (4, 2)
     assert chain(pad(5), jitter(3)).growth == 7
     gentle = chain(pad(6), jitter(8), scale(0.95, 1.05), rotate(5), jitter(4))
     assert (lucid.growth, gentle.growth, WIDE.growth) == (12, 0, 0)
