@@ -14,7 +14,7 @@ from diffprog.diagnosis._finding import Diagnosis, Finding
 from diffprog.graph import Recording, record
 
 
-def diagnose(fun: Callable, *, memory: int = 2**30, max_nodes: int = 100_000) -> Callable[..., Diagnosis]:
+def diagnose(fun: Callable, *, max_bytes: int = 2**30, max_nodes: int = 100_000) -> Callable[..., Diagnosis]:
     """Say what is wrong with the gradient of a function, and on which line it was born.
 
     `print(dp.diagnose(loss)(parameters, batch))` runs the function once, with every value and every gradient kept, and
@@ -24,7 +24,7 @@ def diagnose(fun: Callable, *, memory: int = 2**30, max_nodes: int = 100_000) ->
     Args:
       fun: function of pytrees to a scalar; for any other result, the gradient of the sum of all elements is looked
         at. It may be under `jit`, have loops, Flax or Equinox modules, or be itself a gradient.
-      memory: bytes of arrays that the recording keeps whole; it keeps later ones as summaries.
+      max_bytes: bytes of arrays that the recording keeps whole; it keeps later ones as summaries.
       max_nodes: number of operations above which the recording keeps a loop as one node.
 
     Returns:
@@ -32,7 +32,7 @@ def diagnose(fun: Callable, *, memory: int = 2**30, max_nodes: int = 100_000) ->
     """
 
     def diagnosed(*args, **kwargs) -> Diagnosis:
-        recording = record(fun, memory=memory, max_nodes=max_nodes)(*args, **kwargs)
+        recording = record(fun, max_bytes=max_bytes, max_nodes=max_nodes)(*args, **kwargs)
         notes = []
         if not isinstance(recording.output, jax.Array) or recording.output.shape != ():
             notes.append("the function does not return a scalar: this is the gradient of the sum of its results")

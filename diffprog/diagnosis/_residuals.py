@@ -80,10 +80,10 @@ def residuals(recording: Recording) -> Residuals:
     recorder = recording._recorder
     keepers: dict[int, list[Node]] = {}
     arrays: dict[int, jax.Array] = {}
-    tape = {id(written) for written in recorder.tape_nodes}
-    for node, written in zip(recorder.nodes, recorder.tape_nodes, strict=True):
-        if written is not None and written.backward is not None:
-            for x in _held(written.backward, tape):
+    tape = {id(node.taped) for node in recorder.nodes}
+    for node in recorder.nodes:
+        if node.taped is not None and node.taped.backward is not None:
+            for x in _held(node.taped.backward, tape):
                 arrays[id(x)] = x
                 keepers.setdefault(id(x), []).append(node)
     made = {id(x): node for node in recorder.nodes for x in node.values if isinstance(x, jax.Array)}

@@ -127,7 +127,7 @@ def test_a_checkpoint_around_a_scope_saves_what_is_made_and_kept_in_it():
 
 
 def test_memory_that_is_bounded_still_tells_of_nan():
-    diagnosis = dp.diagnose(distance, memory=0)(jnp.array([4.0, 0.0, 1.0]))
+    diagnosis = dp.diagnose(distance, max_bytes=0)(jnp.array([4.0, 0.0, 1.0]))
     assert diagnosis.findings[0].node.primitive == "sqrt" and any("summaries" in note for note in diagnosis.notes)
 
 

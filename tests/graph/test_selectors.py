@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from diffprog.graph._recording.nodes import Source
-from diffprog.graph._selection.selectors import select, select_one, selector
+from diffprog.graph._selection.selectors import parse, select, select_one
 from diffprog.graph._selection.tap import Leaf, ModuleOutput
 
 
@@ -87,9 +87,9 @@ def test_a_star_alone_is_every_operation_and_tap_but_no_module():
 
 @pytest.mark.parametrize("text", ["layers[0]", "a.c", "x+", "(y)", "scan[3]"])
 def test_only_the_star_and_the_question_mark_are_special(text):
-    assert selector(text).matches(Site("name", "", text))
+    assert parse(text).matches(Site("name", "", text))
     for other in ("layers0", "abc", "xx", "y", "scan3"):
-        assert not selector(text).matches(Site("name", "", other))
+        assert not parse(text).matches(Site("name", "", other))
 
 
 @pytest.mark.parametrize(
@@ -125,6 +125,6 @@ def test_one_is_asked_for():
 
 def test_no_selector():
     with pytest.raises(TypeError, match="found 3"):
-        selector(3)
+        parse(3)
     with pytest.raises(ValueError, match="a selector is empty"):
-        selector(" ")
+        parse(" ")

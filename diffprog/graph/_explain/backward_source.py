@@ -20,7 +20,7 @@ from diffprog._jax_internals.sources import is_backward
 from diffprog._tracer.backward import backward
 from diffprog.graph._explain.jaxpr_to_python import Writer
 from diffprog.graph._recording.nodes import Source
-from diffprog.graph._recording.record import is_array, named_leaves
+from diffprog.graph._recording.record import function_of_arrays, is_array, named_leaves
 from diffprog.graph._recording.recorder import NotingTape
 from diffprog.graph._recording.source_lines import keeping_sources, source_of_equation
 from diffprog.graph._recording.variable_names import assigned_variable
@@ -63,18 +63,10 @@ def backward_source(fun: Callable) -> Callable[..., BackwardSource]:
 
     def source(*args, **kwargs) -> BackwardSource:
         names, leaves, tree = named_leaves(fun, args, kwargs)
-        arrays = [i for i, x in enumerate(leaves) if is_array(x)]
-        values = [canonical(leaves[i]) for i in arrays]
-
-        def call(*given):
-            filled = list(leaves)
-            for i, x in zip(arrays, given, strict=True):
-                filled[i] = x
-            args, kwargs = jax.tree.unflatten(tree, filled)
-            return fun(*args, **kwargs)
-
-        traced = _Traced(call, values)
-        return _write(traced, [names[i] for i in arrays], getattr(fun, "__name__", "the function"))
+        call, arrays = function_of_arrays(fun, leaves, tree)
+        traced = _Traced(call, [canonical(x) for x in arrays])
+        array_names = [name for name, x in zip(names, leaves, strict=True) if is_array(x)]
+        return _write(traced, array_names, getattr(fun, "__name__", "the function"))
 
     return source
 

@@ -1,41 +1,43 @@
-"""Backpropagation written out: every step forward, and every gradient back, with its rule and its numbers."""
+"""Write out backpropagation: every step forward, and every gradient back, with its rule and its numbers."""
 
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from diffprog._util.tables import text_table
 from diffprog.graph._explain.formulas import formula
 from diffprog.graph._recording.nodes import Edge, Node, Place
 from diffprog.graph._recording.summaries import Summary, summarize
-from diffprog.graph._recording.variable_names import names
+from diffprog.graph._recording.variable_names import name_nodes
 
 if TYPE_CHECKING:
     from diffprog.graph._recording.recording import Recording
 
 
-def explain(recording: "Recording", digits: int = 4, most: int = 12) -> str:
-    """The derivation of a recording's gradient, in order.
+def explain(recording: "Recording", digits: int = 4, max_elements: int = 12) -> str:
+    """Write out the derivation of a recording's gradient, in order.
 
     Args:
-      digits: significant ones.
-      most: arrays of more elements than that are summarized.
+      recording: before or after `backward`.
+      digits: number of significant digits.
+      max_elements: number of elements above which an array is summarized.
     """
-    called = names(recording)
-    show = lambda x: _numbers(x, digits, most)
+    called = name_nodes(recording)
+    show = lambda x: _numbers(x, digits, max_elements)
     nodes = [node for node in recording.nodes if node.status == "live" and node.primitive != "input"]
-    given = [node for node in recording.nodes if node.primitive in ("input", "constant") and _is_used(node)]
+    inputs = [node for node in recording.nodes if node.primitive in ("input", "constant") and _is_used(node)]
     title = f"{recording.function}, step by step"
     lines = [title, "=" * len(title), "", "Given"]
-    lines += _columns([(f"  {called[node]}", f"= {show(node.value)}") for node in given])
+    lines += text_table([(f"  {called[node]}", f"= {show(node.value)}") for node in inputs], max_width=60)
     lines += ["", "Forward"]
-    lines += _columns([_forward(node, called, show) for node in nodes])
+    lines += text_table([_forward(node, called, show) for node in nodes], max_width=60)
     if recording.differentiated:
         output = _output_name(recording, called)
         lines += ["", f"Backward: the gradient of {output} with respect to every value, from the last to the first"]
         rows = []
         for node in reversed([n for n in recording.nodes if any(g is not None for g in n.gradients)]):
             rows += _backward(node, output, called, show)
-        lines += _columns(rows)
+        lines += text_table(rows, max_width=60)
     return "\n".join(line.rstrip() for line in lines)
 
 
@@ -49,18 +51,18 @@ def _output_name(recording, called) -> str:
 
 
 def _operands(node: Node, called, show) -> list[str]:
-    """What a node's arguments are called: a number stands for itself."""
-    found = []
+    """Name a node's arguments; a number stands for itself."""
+    operands = []
     for x in node.arguments:
         if isinstance(x, Place):
             constant = x.node.status == "constant" and not x.node.avals[x.output].shape and x.node.values[0] is not None
             if constant and x.node.primitive != "input":
-                found.append(show(x.node.values[x.output]))
+                operands.append(show(x.node.values[x.output]))
             else:
-                found.append(called[x.node] + (f".{x.output}" if not x.node.single else ""))
+                operands.append(called[x.node] + (f".{x.output}" if not x.node.single else ""))
         else:
-            found.append(show(x))
-    return found
+            operands.append(show(x))
+    return operands
 
 
 def _forward(node: Node, called, show):
@@ -71,7 +73,7 @@ def _forward(node: Node, called, show):
 
 
 def _backward(node: Node, output: str, called, show):
-    """The rows of one node: a single part is the gradient, several are listed and summed."""
+    """Write the rows of one node: a single part is the gradient, several are listed and summed."""
     name = f"  d{output}/d{called[node]}"
     parts = [edge for edge in node.outgoing if edge.gradient is not None]
     total = show(node.gradients[0])
@@ -100,11 +102,12 @@ def _part(edge: Edge, output, called, show) -> str:
     return written.backward[live.index(edge.argument)]
 
 
-def _numbers(x, digits, most) -> str:
+def _numbers(x, digits: int, max_elements: int) -> str:
+    """Write an array's numbers, or its summary."""
     summary = summarize(x)
     if x is None or summary is None:
         return "(not kept)" if x is None else str(x)
-    if isinstance(x, Summary) or summary.size > most:
+    if isinstance(x, Summary) or summary.size > max_elements:
         return f"{summary} ({'x'.join(map(str, summary.shape))})"
     array = np.asarray(x)
     if array.dtype.kind in "iub":
@@ -112,14 +115,3 @@ def _numbers(x, digits, most) -> str:
     return " ".join(
         np.array2string(array, formatter={"float_kind": lambda v: f"{v:.{digits}g}"}, separator=", ").split()
     )
-
-
-def _columns(rows: list[tuple[str, ...]]) -> list[str]:
-    """Rows with their columns aligned."""
-    widths: list[int] = []
-    for row in rows:
-        widths += [0] * (len(row) - len(widths))
-        widths = [
-            max(w, min(len(cell), 60)) for w, cell in zip(widths, [*row, *[""] * (len(widths) - len(row))], strict=True)
-        ]
-    return ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=False)) for row in rows]

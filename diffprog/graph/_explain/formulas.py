@@ -1,4 +1,4 @@
-"""What an operation computes and what its rule does, as a line of mathematics."""
+"""Write what an operation computes and what its rule does, as a line of mathematics."""
 
 from typing import NamedTuple
 
@@ -18,18 +18,20 @@ class Formula(NamedTuple):
 
 
 def formula(node: Node, operands: list[str] | None = None, result: str = "z", gradient: str = "g") -> Formula | None:
-    """The formula of a node's operation, None for an input, a constant, and for an operation without one.
+    """Write the formula of a node's operation; None for an input, a constant, and an operation without one.
 
     Args:
+      node: the operation.
       operands: what to call its arguments; x, y, w by default.
-      result, gradient: what to call its result and the gradient at it.
+      result: what to call its result.
+      gradient: what to call the gradient at the result.
     """
     found = _of_label.get(node.label) if node.primitive.startswith("custom_") else None
     found = found or _table.get(node.primitive)
     if found is None:
         return None
     forward, *backward = found
-    x, y, w, *_ = [*(operands or ("x", "y", "w")), "?", "?", "?"]
+    x, y, w, *_ = [*(operands or ["x", "y", "w"]), "?", "?", "?"]
     words = {"x": x, "y": y, "w": w, "z": result, "g": gradient, **_parameters(node)}
     if node.primitive in ("concatenate", "stack"):  # of any number of operands, all alike
         words["x"] = ", ".join(operands or ["x", "y", "..."][: len(node.arguments)])

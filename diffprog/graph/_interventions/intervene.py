@@ -1,9 +1,9 @@
-"""Acting on selected values of a function while it runs, as if its source had been edited.
+"""Act on selected values of a function while it runs, as if its source had been edited: `intervene` and `hook`.
 
-`Probe` intercepts the operations of a function where they are called and acts on those that are selected: the common
-part of `intervene`, `hook`, `activations` and `grad_at`. Because it acts where the source is, in whatever `vmap`,
-gradient or `jit` that may be, the four compose with each other and with JAX's and our transformations in any nesting.
-Of several around one function the innermost acts first.
+`Intervention` is what they share with `activations` and `grad_at`. It intercepts the operations of a function where
+they are called, and acts on those that are selected. Because it acts where the source is, in whatever `vmap`, gradient
+or `jit` that may be, the four compose with each other and with JAX's and our transformations in any nesting. Of several
+around one function the innermost acts first.
 """
 
 import contextlib
@@ -19,11 +19,11 @@ from diffprog._jax_internals.tagging import Tag
 from diffprog._transforms.arguments import check_callable, wraps
 from diffprog.graph._recording.nodes import Frame
 from diffprog.graph._selection.module_paths import named_modules
-from diffprog.graph._selection.selectors import Names, Selector, selector
+from diffprog.graph._selection.selectors import Names, ParsedSelector, Selector, parse
 
 
 class RunningSite:
-    """An operation that has just run, as selectors look at it."""
+    """An operation that has just run, as a `Site` for selectors."""
 
     def __init__(self, operation: Operation):
         self._operation = operation
@@ -36,54 +36,65 @@ class RunningSite:
 
     @property
     def source(self) -> Frame | None:
+        """The line of the user that called it."""
         line = self._operation.user_line
         return line and Frame(*line)
 
     @property
     def shape(self):
+        """Shape of its result, or the list of its results' shapes."""
         return self._one("shape")
 
     @property
     def dtype(self):
+        """Type of its result, or the list of its results' types."""
         return self._one("dtype")
 
     def _one(self, name):
-        found = [getattr(typeof(x), name, None) for x in self.values]
-        return found[0] if self.single else found
+        attributes = [getattr(typeof(x), name, None) for x in self.values]
+        return attributes[0] if self.single else attributes
 
 
-class Probe:
-    """Watches a function and acts on its selected values.
+class Intervention:
+    """An action on the selected values of a function.
 
     Attributes:
-      selectors: as they were read, in the order in which they were given.
+      selectors: the selectors, parsed, in the order in which they were given.
     """
 
     def __init__(self, name: str, selectors: Iterable, act: Callable[[Any, tuple[int, ...], str], Any], floats: bool):
-        """
+        """Parse the selectors.
+
         Args:
-          name: of the public function, for messages.
+          name: the public function, for messages.
+          selectors: which values to act on.
           act: value, positions of the selectors that mean it, what to call it in a message -> what takes its place.
           floats: whether only values that can have a gradient are meant.
         """
-        self.selectors: list[Selector] = [selector(given) for given in selectors]
+        self.selectors: list[ParsedSelector] = [parse(selector) for selector in selectors]
         self._name, self._act, self._floats = name, act, floats
         by_path, by_line = (any(getattr(s, by) for s in self.selectors) for by in ("by_path", "by_line"))
         self._interceptor = Interceptor(self._see, by_path, by_line)
         # Kept from run to run: a function that was compiled in an earlier one is not seen again.
-        self._seen, self._used, self._names = set(), set(), Names(with_lines=by_line)
+        self._seen: set[int] = set()
+        self._used: set[int] = set()
+        self._names = Names(with_lines=by_line)
 
     @contextlib.contextmanager
     def intercepting(self):
-        """Acts meanwhile. Raises ValueError at the end for a selector that meant nothing."""
+        """Act meanwhile.
+
+        Raises:
+          ValueError: a selector meant nothing, at the end.
+        """
         with named_modules(), intercepting(self._interceptor):
             yield
-        for i, chosen in enumerate(self.selectors):
+        for i, selector in enumerate(self.selectors):
             if i not in self._seen:
-                raise ValueError(self._names.nothing_for(chosen.given))
+                raise ValueError(self._names.nothing_for(selector.given))
             if i not in self._used:
                 raise ValueError(
-                    f"{self._name} takes values that can have a gradient; all that {chosen.given!r} selects are "
+                    f"{self._name} takes values that can have a gradient; all that {selector.given!r} selects are "
                     "integers: select a float"
                 )
 
@@ -92,7 +103,7 @@ class Probe:
             return operation.results
         site = RunningSite(operation)
         self._names.add(site)
-        chosen = tuple(i for i, each in enumerate(self.selectors) if each.matches(site))
+        chosen = tuple(i for i, selector in enumerate(self.selectors) if selector.matches(site))
         if not chosen:
             return operation.results
         self._seen.update(chosen)
@@ -109,111 +120,117 @@ class Probe:
 # ---------------------------------------------------------------- intervene, hook
 
 
-def intervene(fun: Callable, interventions: Mapping) -> Callable:
-    """`fun`, with each selected value replaced going forward.
+def intervene(fun: Callable, interventions: Mapping[Selector, Callable]) -> Callable:
+    """Replace selected values of a function going forward.
 
-    The result is what `fun` would return, and its gradient what that would be, if its source said `h = f(h)` in that
-    place. Where a `vmap`, `scan` or `jit` is inside `fun`, `f` is mapped, repeated and staged with the rest.
+    Result and gradient are what they would be if the source of `fun` said `h = f(h)` in that place. Where a `vmap`,
+    `scan` or `jit` is inside `fun`, `f` is mapped, repeated and staged with the rest.
 
     Args:
       fun: any function.
-      interventions: selector (see `dp.graph`) -> function of the value to its replacement, of the same
-        shape and dtype. A selector that means several values has each replaced.
+      interventions: selector (see `dp.graph`) -> function of the value to its replacement, of equal shape and
+        dtype. If a selector means several values, each is replaced.
 
-    Raises, when called:
-      ValueError: a selector means nothing; the message has the nearest names.
-      TypeError: a replacement has another shape or dtype.
+    Returns:
+      A function of the same arguments. When it is called, a selector that means nothing is a ValueError with the
+      nearest names, and a replacement of another shape or dtype a TypeError.
+
+    Raises:
+      TypeError: `fun` is no function, or `interventions` no dict of functions.
     """
     functions = _functions("intervene", fun, interventions)
 
     def act(value, chosen, place):
         for i in chosen:
-            value = _replaced(functions[i], value, probe.selectors[i].given, place)
+            value = _replaced(functions[i], value, intervention.selectors[i].given, place)
         return value
 
-    probe = Probe("intervene", interventions, act, floats=False)
-    return _intercepted_function(fun, probe, "function with interventions")
+    intervention = Intervention("intervene", interventions, act, floats=False)
+    return _intercepted_function(fun, intervention, "function with interventions")
 
 
-def hook(fun: Callable, hooks: Mapping) -> Callable:
-    """`fun`, with each selected value's gradient shown or replaced on the way back, whoever differentiates it.
+def hook(fun: Callable, hooks: Mapping[Selector, Callable]) -> Callable:
+    """Show or replace the gradients of a function's selected values on the way back, whoever differentiates it.
 
     Args:
       fun: any function.
-      hooks: selector (see `dp.graph`) -> function of the gradient with respect to the value. What it
-        returns, of the same shape and dtype, goes on instead; None lets the gradient pass (to log it, for example with
+      hooks: selector (see `dp.graph`) -> function of the gradient with respect to the value. What it returns,
+        of equal shape and dtype, goes on instead; None lets the gradient pass (to log it, for example with
         `jax.debug.print`). Compiled functions are staged once: there it sees tracers.
 
-    Raises, when called or differentiated:
-      ValueError: a selector means nothing; the message has the nearest names.
-      TypeError: a replacement has another shape or dtype; or `fun` is differentiated in forward mode (`jax.jvp`), which
-        has no way back.
+    Returns:
+      A function of the same arguments. When it is called, a selector that means nothing is a ValueError with the
+      nearest names. When it is differentiated, a replacement of another shape or dtype is a TypeError, and so is
+      forward mode (`jax.jvp`), which has no way back.
+
+    Raises:
+      TypeError: `fun` is no function, or `hooks` no dict of functions.
     """
     functions = _functions("hook", fun, hooks)
 
     def act(value, chosen, place):
         for i in chosen:
-            value = _hooked(value, functions[i], probe.selectors[i].given, place)
+            value = _hooked(value, functions[i], intervention.selectors[i].given, place)
         return value
 
-    probe = Probe("hook", hooks, act, floats=True)
-    return _intercepted_function(fun, probe, "function with hooks")
+    intervention = Intervention("hook", hooks, act, floats=True)
+    return _intercepted_function(fun, intervention, "function with hooks")
 
 
-def _functions(name, fun, given):
+def _functions(name, fun, by_selector):
     check_callable(fun)
-    if not isinstance(given, Mapping) or not given:
-        raise TypeError(f"{name} takes a dict of selectors and functions; found {given!r}")
-    for chosen, function in given.items():
+    if not isinstance(by_selector, Mapping) or not by_selector:
+        raise TypeError(f"{name} takes a dict of selectors and functions; found {by_selector!r}")
+    for selector, function in by_selector.items():
         if not callable(function):
-            raise TypeError(f"{name} takes a function for each selector; found {function!r} for {chosen!r}")
-    return list(given.values())
+            raise TypeError(f"{name} takes a function for each selector; found {function!r} for {selector!r}")
+    return list(by_selector.values())
 
 
-def _intercepted_function(fun, probe, what):
+def _intercepted_function(fun, intervention, what):
     @wraps(fun, what)
     def intercepted_fun(*args, **kwargs):
-        with probe.intercepting():
+        with intervention.intercepting():
             return fun(*args, **kwargs)
 
     return intercepted_fun
 
 
-def _replaced(function, value, given, place, what="value"):
+def _replaced(function, value, selector, place, what="value"):
     result, expected = function(value), typeof(value)
     try:
         found = typeof(result)
         result = result if same_type(found, expected) else _as_dtype(result, found, expected)
     except TypeError:
-        message = f"the function for {given!r} returned {result!r}; expected an array like its argument"
+        message = f"the function for {selector!r} returned {result!r}; expected an array like its argument"
         raise TypeError(message) from None
     if result is None:
         raise TypeError(
-            f"the function for {given!r} takes a {what} of type {expected.str_short()} ({place}) and returned "
+            f"the function for {selector!r} takes a {what} of type {expected.str_short()} ({place}) and returned "
             f"{found.str_short()}; it must keep shape and dtype"
         )
     return result
 
 
 def _as_dtype(result, found, expected):
-    """A Python number's worth of the type that is expected, None for what is of another type."""
+    """Convert a Python number to the expected type; return None for anything of another type."""
     if not found.weak_type or found.shape != expected.shape:
         return None
     return jax.numpy.asarray(result, expected.dtype)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
-def _hooked(value, function, given, place):
+def _hooked(value, function, selector, place):
     return value
 
 
-def _hooked_forward(value, function, given, place):
+def _hooked_forward(value, function, selector, place):
     return value, None
 
 
-def _hooked_backward(function, given, place, _, gradient):
-    observed = lambda g: g if (found := function(g)) is None else found
-    return (_replaced(observed, gradient, given, place, "gradient"),)
+def _hooked_backward(function, selector, place, _, gradient):
+    observed = lambda g: g if (replacement := function(g)) is None else replacement
+    return (_replaced(observed, gradient, selector, place, "gradient"),)
 
 
 _hooked.defvjp(_hooked_forward, _hooked_backward)

@@ -2,6 +2,7 @@
 
 import linecache
 import pathlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -41,7 +42,11 @@ class Source(Frame):
     callers: tuple[Frame, ...] = ()
 
     def context(self, around: int = 2) -> list[tuple[int, str]]:
-        """(line number, text) of the line and its neighbors; empty if the file can't be read."""
+        """Read the line and its neighbors: (line number, text) of each; empty if the file can't be read.
+
+        Args:
+          around: number of lines before and after it.
+        """
         lines = linecache.getlines(self.file)
         first, last = max(1, self.line - around), min(len(lines), self.line + around)
         return [(n, lines[n - 1].rstrip("\n")) for n in range(first, last + 1)] if lines else []
@@ -80,6 +85,8 @@ class Node:
       status: "live" if a gradient can pass through it; "blocked" if it uses something live and none of its results has
         a gradient (an integer, a comparison, `stop_gradient`); else "constant".
       incoming, outgoing: its edges.
+      taped: its operation on the tape, through which gradients go back; None if it has no gradient.
+      compute: values of its arguments -> the list of its results; None for inputs, constants and what runs only once.
     """
 
     index: int
@@ -100,6 +107,8 @@ class Node:
     gradients: list = field(default_factory=list)
     incoming: list["Edge"] = field(default_factory=list)
     outgoing: list["Edge"] = field(default_factory=list)
+    taped: Any = None
+    compute: Callable[..., list] | None = None
 
     def _one(self, items):
         return (items[0] if items else None) if self.single else list(items)
@@ -116,10 +125,12 @@ class Node:
 
     @property
     def shape(self):
+        """Shape of its result, or the list of its results' shapes."""
         return self._one([getattr(aval, "shape", None) for aval in self.avals])
 
     @property
     def dtype(self):
+        """Type of its result, or the list of its results' types."""
         return self._one([getattr(aval, "dtype", None) for aval in self.avals])
 
     @property
@@ -134,18 +145,16 @@ class Node:
 
     @cached_property
     def summary(self) -> Summary | None:
-        """Of its first result."""
+        """Summary of its first result."""
         return summarize(self.values[0]) if self.values else None
 
     @property
-    def gradient_summary(self) -> Summary | None:
-        """Of the gradient of its first result."""
-        return summarize(self.gradients[0]) if self.gradients else None
-
-    @property
     def mark(self) -> str:
-        """What a reader should notice first: "nan" (value or gradient is not finite somewhere), "blocked", "zero" (the
-        gradient is zero everywhere), "unused" (no gradient arrived), or ""."""
+        """What a reader should notice first.
+
+        "nan" (value or gradient is not finite somewhere), "blocked", "zero" (the gradient is zero everywhere), "unused"
+        (no gradient arrived), or "".
+        """
         written_down = self.status == "constant" and not self.incoming  # an infinity, as the start of a maximum
         summaries = [summarize(x) for x in (*(() if written_down else self.values), *self.gradients)]
         if any(s is not None and s.nonfinite > 0 for s in summaries):
@@ -156,7 +165,8 @@ class Node:
             return ""
         if all(g is None for g in self.gradients):
             return "unused"
-        return "zero" if all(g is None or summarize(g).zeros == 1 for g in self.gradients) else ""
+        gradients = [summary for summary in map(summarize, self.gradients) if summary is not None]
+        return "zero" if all(summary.zeros == 1 for summary in gradients) else ""
 
     def __repr__(self):
         where = f" {self.source}" if self.source else ""

@@ -1,12 +1,11 @@
-"""The tape that keeps everything: what has a gradient, what blocks one, and the constants in between.
+"""A tape that keeps every operation: those with a gradient, those that block one, and constants.
 
 An array that depends on the inputs is a `Traced` value, as on any tape, so that a recorded program runs exactly as one
-that is differentiated. Of the other arrays (integers, comparisons, constants) the tape sees only their use. So the
-recorder remembers which operation made which array, as long as the array lives.
+that is differentiated. Other arrays (integers, comparisons, constants) stay plain, and the tape sees only that they are
+used. The recorder therefore remembers which operation made which array, as long as the array lives.
 """
 
 import weakref
-from collections.abc import Callable
 from contextlib import contextmanager
 
 import jax
@@ -15,6 +14,7 @@ import numpy as np
 from diffprog._jax_internals import Tracer, bind_unchanged, jaxpr_as_fun, set_current_trace, trace_to_jaxpr, typeof
 from diffprog._jax_internals.sources import as_path, scopes
 from diffprog._tracer import references
+from diffprog._tracer.tape import Node as Taped
 from diffprog._tracer.tape import Tape, Traced
 from diffprog.graph._recording.nodes import Edge, Node, Place
 from diffprog.graph._recording.source_lines import current_source
@@ -23,42 +23,43 @@ from diffprog.graph._recording.unroll import written_out
 from diffprog.graph._selection.tap import ModuleOutput
 
 
-class Keeping:
-    """How much of each array is kept, and of how many nodes.
+class Retention:
+    """How much a recording retains of each array, and how many nodes.
 
     Args:
       keep: "values" (whole arrays), "summaries" or "nothing".
-      memory: bytes of whole arrays, values and gradients together; what comes after that is summarized.
-      max_nodes: a loop that would exceed it is kept as one node.
+      max_bytes: bytes of whole arrays, values and gradients together; later arrays are summarized.
+      max_nodes: number of nodes above which a loop is kept as one.
     """
 
     CHOICES = ("values", "summaries", "nothing")
 
-    def __init__(self, keep: str, memory: int, max_nodes: int):
+    def __init__(self, keep: str, max_bytes: int, max_nodes: int):
         if keep not in self.CHOICES:
             raise ValueError(f"keep must be one of {', '.join(map(repr, self.CHOICES))}; found {keep!r}")
-        self.keep, self.memory, self.max_nodes = keep, memory, max_nodes
+        self.keep, self.max_bytes, self.max_nodes = keep, max_bytes, max_nodes
         self.used = 0
         self.notes: list[str] = []
 
-    def __call__(self, array):
-        """What is kept of an array: itself, a `Summary`, or None."""
+    def retain(self, array):
+        """Return what is kept of an array: itself, a `Summary`, or None."""
         if array is None or self.keep == "nothing":
             return None
         if self.keep == "values":
-            if self.used + nbytes(array) <= self.memory:
+            if self.used + nbytes(array) <= self.max_bytes:
                 self.used += nbytes(array)
                 return array
-            self.note(f"values after the first {self.memory / 2**20:.0f} MiB are summaries (see memory=)")
+            self.note(f"values after the first {self.max_bytes / 2**20:.0f} MiB are summaries (see max_bytes=)")
         return summarize(array)
 
     def note(self, text: str):
+        """Tell the reader, once, what was not kept."""
         if text not in self.notes:
             self.notes.append(text)
 
 
 def nbytes(array) -> int:
-    """Bytes of an array, 0 for what isn't one."""
+    """Return the bytes of an array, 0 for anything else."""
     return getattr(array, "nbytes", 0) if not isinstance(array, Tracer) else 0
 
 
@@ -67,22 +68,19 @@ class Recorder(Tape):
 
     Attributes:
       nodes: in the order in which they ran.
-      of_tape: for each node of the tape the one that is kept.
-      replays: per node how to compute the list of its results anew from its arguments, None for inputs and constants.
-      keeping: what is kept of arrays.
+      node_of: for each operation on the tape its `Node`.
+      retention: what is kept of arrays.
     """
 
     transparent = frozenset()
 
-    def __init__(self, parent, keeping: Keeping):
+    def __init__(self, parent, retention: Retention):
         super().__init__(parent)
-        self.keeping = keeping
+        self.retention = retention
         self.nodes: list[Node] = []
-        self.of_tape: dict = {}
-        self.tape_nodes: list = []
-        self.replays: list[Callable | None] = []
+        self.node_of: dict[Taped, Node] = {}
         self._makers: dict[int, tuple[weakref.ref, Place]] = {}
-        self._written: list = []
+        self._last_written: Taped | None = None
         self._call_site = None
         self._iteration: tuple[int, ...] = ()
 
@@ -90,9 +88,8 @@ class Recorder(Tape):
         return Tape(self.parent)
 
     def write(self, name, sources, results, backward, single):
-        node = super().write(name, sources, results, backward, single)
-        self._written.append(node)
-        return node
+        self._last_written = super().write(name, sources, results, backward, single)
+        return self._last_written
 
     # ------------------------------------------------------------ operations
 
@@ -107,10 +104,10 @@ class Recorder(Tape):
             results = write_out(self, args, params)
             if results is not None:
                 return results
-        return self.keep_one(primitive, args, params)
+        return self.record_primitive(primitive, args, params)
 
     def _pass(self, primitive, x, params):
-        """An identity of which no node is made: the result has the place of the argument."""
+        """Apply an identity without a node: the result has the place of the argument."""
         value, source = self.untraced(x)
         result = bind_unchanged(primitive, self.parent, (value,), params)
         if source is not None:
@@ -120,26 +117,26 @@ class Recorder(Tape):
             self._made(result, place)
         return result
 
-    def keep_one(self, primitive, args, params):
-        """Record an operation as one node."""
+    def record_primitive(self, primitive, args, params):
+        """Apply a primitive, as one node."""
         run = lambda: super(Recorder, self).process_primitive(primitive, args, params)
         bind = lambda *values: primitive.bind(*values, **params)
-        again = bind if primitive.multiple_results else lambda *values: [bind(*values)]
-        return self.keep(primitive.name, args, params, run, again, primitive.multiple_results)
+        compute = bind if primitive.multiple_results else lambda *values: [bind(*values)]
+        return self.record_op(primitive.name, args, params, run, compute, primitive.multiple_results)
 
     def process_custom_jvp_call(self, primitive, fun, jvp, args, /, *, symbolic_zeros):
         run = lambda: super(Recorder, self).process_custom_jvp_call(
             primitive, fun, jvp, args, symbolic_zeros=symbolic_zeros
         )
-        return self._keep_custom(primitive, fun, args, run)
+        return self._record_custom(primitive, fun, args, run)
 
     def process_custom_vjp_call(self, primitive, fun, fwd, bwd, args, /, *, out_trees, symbolic_zeros):
         run = lambda: super(Recorder, self).process_custom_vjp_call(
             primitive, fun, fwd, bwd, args, out_trees=out_trees, symbolic_zeros=symbolic_zeros
         )
-        return self._keep_custom(primitive, fun, args, run)
+        return self._record_custom(primitive, fun, args, run)
 
-    def _keep_custom(self, primitive, fun, args, run):
+    def _record_custom(self, primitive, fun, args, run):
         values, sources = zip(*map(self.untraced, args), strict=True) if args else ((), ())
         program = None
 
@@ -159,45 +156,44 @@ class Recorder(Tape):
         params = {"function": name}
         if all(source is None for source in sources):
             run = constant
-        return self.keep(primitive.name, args, params, run, plain, True, label=name)
+        return self.record_op(primitive.name, args, params, run, plain, True, label=name)
 
     def process_shard_map(self, primitive, fun, args, /, **how):
         run = lambda: super(Recorder, self).process_shard_map(primitive, fun, args, **how)
-        return self.keep(primitive.name, args, {}, run, None, True)
+        return self.record_op(primitive.name, args, {}, run, None, True)
 
     def process_call(self, primitive, fun, args, params, /):
         with self.called():
             return super().process_call(primitive, fun, args, params)
 
-    def keep(self, name, args, params, run, again, several, label=None):
+    def record_op(self, name, args, params, run, compute, multiple_results, label=None):
         """Run an operation, and make a node of it.
 
         Args:
+          name: the primitive's name.
+          args: what it is applied to.
+          params: the primitive's parameters.
           run: () -> its results, on this tape.
-          again: (values of its arguments) -> the list of its results, to replay it; None if it cannot be.
-          several: whether it has a list of results.
+          compute: (values of its arguments) -> the list of its results, to replay it; None if it cannot be.
+          multiple_results: whether it has a list of results.
+          label: what to call it, if not by the primitive's name.
         """
         arguments = tuple(self.place(x) for x in args)
         live = any(self._is_traced(x) for x in args)
-        self._written = []
+        self._last_written = None
         outcome = run()
-        written = self._written[-1] if self._written else None
-        results = list(outcome) if several else [outcome]
+        written = self._last_written
+        results = list(outcome) if multiple_results else [outcome]
         status = "live" if written is not None else "blocked" if live else "constant"
         tap = params.get("name") if name == "name" else None
         title = tap.rpartition("/")[2] if isinstance(tap, ModuleOutput) else tap
-        self.add(name, title or label or name, params, arguments, results, status, again, tap=tap)
-        self._link(written)
+        self.add(name, title or label or name, params, arguments, results, status, written, compute, tap)
         return outcome
-
-    def _link(self, written):
-        self.tape_nodes[-1] = written
-        if written is not None:
-            self.of_tape[written] = self.nodes[-1]
 
     # ------------------------------------------------------------ nodes
 
-    def add(self, primitive, label, params, arguments, results, status, again=None, tap=None) -> Node:
+    def add(self, primitive, label, params, arguments, results, status, taped=None, compute=None, tap=None) -> Node:
+        """Append a node, with edges from those that it uses."""
         values = [x.value if self._is_traced(x) else x for x in results]
         made = primitive in ("input", "constant")
         node = Node(
@@ -212,9 +208,11 @@ class Recorder(Tape):
             tap=tap,
             single=len(results) == 1,
             avals=[typeof(x) for x in values],
-            values=values if made else list(map(self.keeping, values)),
+            values=values if made else list(map(self.retention.retain, values)),
             differentiable=list(map(self._is_traced, results)) if primitive != "input" else [status == "live"],
             status=status,
+            taped=taped,
+            compute=compute,
         )
         for argument, place in enumerate(arguments):
             if isinstance(place, Place):
@@ -225,22 +223,24 @@ class Recorder(Tape):
         for i, value in enumerate(values):
             self._made(value, Place(node, i))
         self.nodes.append(node)
-        self.tape_nodes.append(None)
-        self.replays.append(again)
+        if taped is not None:
+            self.node_of[taped] = node
         return node
 
     def input(self, value, label: str, differentiable: bool):
-        """An input of the program, as it is to be passed to it."""
-        written = self.watch(value) if differentiable else value
-        self.add("input", label, {}, (), [value], "live" if differentiable else "constant")
-        self._link(written.node if differentiable else None)
-        return written
+        """Add an input of the program; returns it as the program has to see it."""
+        if not differentiable:
+            self.add("input", label, {}, (), [value], "constant")
+            return value
+        traced = self.watch(value)
+        self.add("input", label, {}, (), [value], "live", traced.node)
+        return traced
 
     def place(self, x):
-        """What an argument is: the place that made it, or a number or array that is known to no node."""
+        """Find the place that made an argument; a number or array that no node made is returned as it is."""
         if self._is_traced(x):
-            node, output = x.place
-            return Place(self.of_tape[node], output) if node in self.of_tape else x.value
+            taped, output = x.place
+            return Place(self.node_of[taped], output) if taped in self.node_of else x.value
         known = self.place_of(x)
         if known is not None:
             return known
@@ -250,7 +250,7 @@ class Recorder(Tape):
         return x
 
     def place_of(self, array) -> Place | None:
-        """The place that made an array, if one did."""
+        """Find the place that made an array; None if no node did."""
         known = self._makers.get(id(array))
         return known[1] if known is not None and known[0]() is array else None
 
@@ -273,7 +273,7 @@ class Recorder(Tape):
 
     @contextmanager
     def called(self):
-        """While the body of a function under `jit` or of a loop is written out: where it was called."""
+        """Remember where a function under `jit`, or a loop, is called while its body is written out."""
         before = self._call_site
         self._call_site = current_source(before)
         try:
@@ -283,6 +283,7 @@ class Recorder(Tape):
 
     @contextmanager
     def iteration(self, loop: str, i: int):
+        """Count nodes to an iteration of a loop meanwhile."""
         before = self._iteration
         self._iteration = (*before, i)
         try:
@@ -291,13 +292,14 @@ class Recorder(Tape):
         finally:
             self._iteration = before
 
-    def run(self, jaxpr, args) -> list:
-        """Write out a closed jaxpr."""
+    def write_out(self, jaxpr, args) -> list:
+        """Run a closed jaxpr operation by operation."""
         with set_current_trace(self):
             return jaxpr_as_fun(jaxpr)(*args)
 
     def has_room_for(self, operations: int) -> bool:
-        return len(self.nodes) + operations <= self.keeping.max_nodes
+        """Whether this many operations stay below `max_nodes`."""
+        return len(self.nodes) + operations <= self.retention.max_nodes
 
 
 def _converts_nothing(x, params) -> bool:
@@ -308,7 +310,7 @@ def _converts_nothing(x, params) -> bool:
 
 
 class NotingTape(Tape):
-    """A tape that notes the results of each of its nodes, and no more: for programs that are being traced."""
+    """A tape that notes the results of each of its nodes, and nothing else: for programs that are being traced."""
 
     def __init__(self, parent):
         super().__init__(parent)

@@ -1,11 +1,13 @@
-"""One run of a program as a graph: every value, and after `backward` every gradient, to look up, to change, to draw."""
+"""`Recording`: one run of a program as a graph, with every value, and after `backward` every gradient."""
 
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.typing import ArrayLike
 
 from diffprog._jax_internals import instantiate
 from diffprog._tracer import cotangents
@@ -14,43 +16,49 @@ from diffprog.graph._recording.nodes import Edge, Node, Place
 from diffprog.graph._recording.recorder import Recorder
 from diffprog.graph._recording.summaries import Summary
 from diffprog.graph._selection import selectors
+from diffprog.graph._selection.selectors import Selector
 
 
 class Recording:
     """One run of a function.
 
     Attributes:
-      function: its name.
-      output: what it returned: an array or a pytree of them.
-      nodes: its inputs, constants and operations, in the order in which they ran.
+      function: the function's name.
+      output: what it returned, an array or a pytree of arrays.
+      nodes: inputs, constants and operations, in the order in which they ran.
       outputs: per array of `output` the `Place` that made it; None for one that is no result of any node.
       differentiated: whether `backward` was run.
       notes: what was not kept, and why.
     """
 
-    def __init__(self, function: str, output, outputs: list[Place | None], recorder: Recorder):
+    def __init__(self, function: str, output: Any, outputs: list[Place | None], recorder: Recorder):
         self.function, self.output, self.outputs = function, output, outputs
         self.nodes: list[Node] = recorder.nodes
         self.differentiated = False
-        self.notes = recorder.keeping.notes
+        self.notes = recorder.retention.notes
         self._recorder = recorder
 
     @property
     def inputs(self) -> list[Node]:
+        """The nodes of the inputs, in order."""
         return [node for node in self.nodes if node.primitive == "input"]
 
     @property
     def edges(self) -> list[Edge]:
+        """All edges, in the order of the nodes that they lead to."""
         return [edge for node in self.nodes for edge in node.incoming]
 
     # ------------------------------------------------------------ gradients
 
-    def backward(self, cotangent=None) -> "Recording":
-        """Fill in the gradient at every node and every edge, in one reverse pass; returns itself.
+    def backward(self, cotangent: Any = None) -> "Recording":
+        """Fill in the gradient at every node and every edge, in one reverse pass.
 
         Args:
           cotangent: what to send back from the output, a pytree like it. By default the output has to be a real
-            scalar, and gradients are those of it.
+            scalar, and the gradients are those of this scalar.
+
+        Returns:
+          The recording itself.
 
         Raises:
           ValueError: the output is not a scalar and there is no cotangent, or one of another structure or shape.
@@ -60,30 +68,35 @@ class Recording:
             node.gradients = [None] * len(node.avals)
             for edge in node.incoming:
                 edge.gradient = None
-        keep = self._recorder.keeping
+        retain, node_of = self._recorder.retention.retain, self._recorder.node_of
 
-        def note(written, arrived, sent):
-            node = self._recorder.of_tape.get(written)
+        def note(taped, arrived, sent):
+            node = node_of.get(taped)
             if node is None:
                 return
-            node.gradients = list(map(keep, arrived))
+            node.gradients = list(map(retain, arrived))
             for edge in node.incoming if sent else ():
-                edge.gradient = keep(cotangents.materialize(sent[edge.argument]))
+                edge.gradient = retain(cotangents.materialize(sent[edge.argument]))
 
         backward(seeds, [], visit=note)
         self.differentiated = True
         return self
 
-    def gradient_of(self, node, *, wrt, cotangent=None):
-        """The gradient of one node's value with respect to another's.
+    def gradient_of(
+        self, node: Node | Place | Selector, *, wrt: Node | Place | Selector, cotangent: ArrayLike | None = None
+    ) -> jax.Array:
+        """Compute the gradient of one node's value with respect to another's.
 
         Args:
-          node: a `Node`, a `Place` (one of several results) or what selects a single node.
-          wrt: the same.
-          cotangent: what to send back from `node`, an array like its value; by default that has to be a scalar.
+          node: what is differentiated: a `Node`, a `Place` (one of several results), or a selector of a single node.
+          wrt: the node, place or selector with respect to which it is differentiated.
+          cotangent: what to send back from `node`, an array like its value; by default the value has to be a scalar.
 
         Returns:
-          an array like the value of `wrt`, zero where `node` does not depend on it.
+          An array like the value of `wrt`, zero where `node` does not depend on it.
+
+        Raises:
+          ValueError: a selector means no node or several, or the cotangent is missing or has another shape.
         """
         start, end = self._place(node), self._place(wrt)
         aval, target = start.node.avals[start.output], end.node.avals[end.output]
@@ -96,24 +109,26 @@ class Recording:
             cotangent = jnp.ones(aval.shape, aval.dtype)
         elif jnp.shape(cotangent) != aval.shape:
             raise ValueError(f"the cotangent has shape {jnp.shape(cotangent)}; the node's value has {aval.shape}")
-        found = [None]
+        gradient = None
         source, goal = self._on_tape(start), self._on_tape(end)
         if source is not None and goal is not None:
 
-            def note(written, arrived, _):
-                if written is goal[0]:
-                    found[0] = arrived[goal[1]]
+            def note(taped, arrived, _):
+                nonlocal gradient
+                if taped is goal[0]:
+                    gradient = arrived[goal[1]]
 
             backward([(source, jnp.asarray(cotangent, aval.dtype))], [], visit=note)
-        return instantiate(target) if found[0] is None else found[0]
+        return instantiate(target) if gradient is None else gradient
 
     def _seeds(self, cotangent) -> list:
-        """((node of the tape, output), cotangent) of each result that has a gradient."""
+        """Pair each result that has a gradient with its cotangent: ((operation on the tape, output), cotangent)."""
         cotangents = zip(self.outputs, self._cotangents(cotangent), strict=True)
         places = ((self._on_tape(place), g) for place, g in cotangents if place is not None)
         return [(place, g) for place, g in places if place is not None]
 
     def _cotangents(self, cotangent) -> list:
+        tree: Any
         leaves, tree = jax.tree.flatten(self.output)
         if cotangent is None:
             if len(leaves) != 1 or np.shape(leaves[0]) != ():
@@ -123,95 +138,150 @@ class Recording:
                     "pass a cotangent like the output, or record a function that returns a scalar"
                 )
             return [lax.full_like(leaves[0], 1)]
-        given, given_tree = jax.tree.flatten(cotangent)
-        if given_tree != tree or any(np.shape(g) != np.shape(x) for g, x in zip(given, leaves, strict=True)):
-            like, found = jax.tree.map(np.shape, self.output), jax.tree.map(np.shape, cotangent)
-            raise ValueError(f"the cotangent must be like the output, of shapes {like}; found {found}")
-        return [jnp.asarray(g, getattr(x, "dtype", None)) for g, x in zip(given, leaves, strict=True)]
+        cotangents, cotangent_tree = jax.tree.flatten(cotangent)
+        if cotangent_tree != tree or list(map(np.shape, cotangents)) != list(map(np.shape, leaves)):
+            expected, found = jax.tree.map(np.shape, self.output), jax.tree.map(np.shape, cotangent)
+            raise ValueError(f"the cotangent must be like the output, of shapes {expected}; found {found}")
+        return [jnp.asarray(g, getattr(x, "dtype", None)) for g, x in zip(cotangents, leaves, strict=True)]
 
     def _on_tape(self, place: Place):
-        """(node of the tape, output) of a place, None if it has no gradient."""
-        written = self._recorder.tape_nodes[place.node.index]
-        return None if written is None else (written, place.output)
+        """Find a place on the tape: (operation, output); None if it has no gradient."""
+        return None if place.node.taped is None else (place.node.taped, place.output)
 
     # ------------------------------------------------------------ looking up
 
-    def select(self, selector) -> list[Node]:
-        """The nodes that a selector means, in order: a tap's name, a primitive, a path ("*/Dense_1/*"), a module
-        ("MLP/Dense_1"), a line ("model.py:31") or a function of a node; see `diffprog.graph._selection.selectors`.
+    def select(self, selector: Node | Selector) -> list[Node]:
+        """List the nodes that a selector means, in order.
+
+        Args:
+          selector: a tap's name, a primitive, a path ("*/Dense_1/*"), a module ("MLP/Dense_1"), a line ("model.py:31"),
+            or a function of a node; see `dp.graph`.
 
         Raises:
-          ValueError: there is none; the message has the nearest names.
+          ValueError: it means none; the message has the nearest names.
         """
         return [selector] if isinstance(selector, Node) else selectors.select(selector, self.nodes)
 
-    def __getitem__(self, selector) -> Node:
-        """The only node that a selector means; a number is a node's index.
+    def __getitem__(self, selector: int | Selector) -> Node:
+        """Return the only node that a selector means; a number is a node's index.
 
         Raises:
           ValueError: there is none, or more than one.
         """
         return self.nodes[selector] if isinstance(selector, int) else selectors.select_one(selector, self.nodes)
 
-    def _place(self, chosen) -> Place:
+    def _place(self, chosen: Node | Place | Selector) -> Place:
         if isinstance(chosen, Place):
             return chosen
         return Place(chosen if isinstance(chosen, Node) else self[chosen], 0)
 
-    def values(self, selector) -> Any:
-        """The values of the nodes that a selector means, stacked, as of the iterations of a loop: index first.
+    def values(self, selector: Node | Selector) -> jax.Array:
+        """Stack the values of the nodes that a selector means, such as those of a loop's iterations.
+
+        Args:
+          selector: as in `select`.
+
+        Returns:
+          An array whose first axis counts the nodes.
 
         Raises:
-          ValueError: they were not kept whole, or differ in shape.
+          ValueError: the selector means no node, values were not kept whole, or they differ in shape.
         """
         return _stacked(selector, [node.value for node in self.select(selector)])
 
-    def gradients(self, selector) -> Any:
-        """The gradients with respect to `values(selector)`, stacked in the same way; zero where none arrived.
-
-        Raises:
-          ValueError: `backward` was not run, or as for `values`.
-        """
-        if not self.differentiated or self._recorder.keeping.keep == "nothing":
-            raise ValueError("there are no gradients yet: run backward() first, of a recording that keeps them")
-        found = [instantiate(n.avals[0]) if n.gradient is None else n.gradient for n in self.select(selector)]
-        return _stacked(selector, found)
-
-    # ------------------------------------------------------------ to read (loaded when something is drawn or explained)
-
-    def explain(self, digits: int = 4, most: int = 12) -> str:
-        """The derivation in order: every step forward, every gradient back, with the rule's formula and the numbers.
+    def gradients(self, selector: Node | Selector) -> jax.Array:
+        """Stack the gradients with respect to `values(selector)`; where none arrived, they are zero.
 
         Args:
-          digits: significant ones.
-          most: arrays of more elements than that are summarized.
+          selector: as in `select`.
+
+        Returns:
+          An array like `values(selector)`.
+
+        Raises:
+          ValueError: `backward` was not run, the selector means no node, or gradients were not kept whole.
+        """
+        if not self.differentiated or self._recorder.retention.keep == "nothing":
+            raise ValueError("there are no gradients yet: run backward() first, of a recording that keeps them")
+        nodes = self.select(selector)
+        return _stacked(selector, [instantiate(n.avals[0]) if n.gradient is None else n.gradient for n in nodes])
+
+    # ------------------------------------------------------------ to read: what draws and explains is loaded on use
+
+    def explain(self, digits: int = 4, max_elements: int = 12) -> str:
+        """Write out the derivation: every step forward, every gradient back, with the rule's formula and the numbers.
+
+        Args:
+          digits: number of significant digits.
+          max_elements: number of elements above which an array is summarized.
         """
         from diffprog.graph._explain.derivation import explain
 
-        return explain(self, digits, most)
+        return explain(self, digits, max_elements)
 
-    def text(self, **options) -> str:
-        """The graph as a tree for a terminal; options as of `diffprog.graph._draw.text`."""
+    def text(
+        self,
+        open: int | str | list[str] | None = None,
+        budget: int = 200,
+        everything: bool = False,
+        width: int | None = None,
+        color: bool = False,
+    ) -> str:
+        """Draw the graph as a tree for a terminal.
+
+        Args:
+          open: which groups are spelled out: None for as many as leave about `budget` lines, a depth, a glob for paths
+            ("MLP/*", "*" for all), or several globs.
+          budget: about how many lines to write if `open` is None.
+          everything: whether to show plain numbers that the program used, and operations whose results go nowhere.
+          width: width of the lines, in characters; by default the terminal's.
+          color: whether to color marks, by ANSI codes.
+
+        Raises:
+          ValueError: a glob matches no group.
+        """
         from diffprog.graph._draw import text
 
-        return text(self, **options)
+        return text(self, open, budget, everything, width, color)
 
-    def svg(self, **options) -> str:
-        """The graph as SVG text, for which no program has to be installed; options as of `diffprog.graph._draw.svg`."""
+    def svg(self, open: int | str | list[str] | None = None, budget: int = 40, everything: bool = False) -> str:
+        """Draw the graph as SVG text, for which no program has to be installed.
+
+        Args:
+          open: which groups are drawn open, as in `text`.
+          budget: about how many boxes to draw if `open` is None.
+          everything: whether to draw plain numbers that the program used, and operations whose results go nowhere.
+
+        Raises:
+          ValueError: a glob matches no group.
+        """
         from diffprog.graph._draw import svg
 
-        return svg(self, **options)
+        return svg(self, open, budget, everything)
 
-    def dot(self, **options) -> str:
-        """The graph as Graphviz text; options as of `diffprog.graph._draw.dot`."""
+    def dot(self, everything: bool = False) -> str:
+        """Draw the graph as Graphviz text.
+
+        Args:
+          everything: whether to draw plain numbers that the program used, and operations whose results go nowhere.
+        """
         from diffprog.graph._draw import dot
 
-        return dot(self, **options)
+        return dot(self, everything)
 
-    def html(self, path=None, **options):
-        """A page to walk through the graph, one file without a network: written to `path`, or its text if that is None.
+    def html(self, path: str | Path | None = None, **options: Any) -> str | Path:
+        """Write a page to walk through the graph, one file that needs no network.
 
-        Options as of `diffprog.graph._draw.html`: with step_size=0.1 the walk ends with the update of the inputs.
+        Args:
+          path: the file to write; None returns the text instead.
+          **options: `open`, `budget` and `everything` as in `svg`; `step_size` ends the walk with an update of the
+            inputs, value - step_size * gradient; `update` says which inputs: a glob for their labels, or several.
+
+        Returns:
+          The path that was written, or the page's text.
+
+        Raises:
+          ValueError: a glob matches no group, or no input.
         """
         from diffprog.graph._draw import html
 
@@ -228,20 +298,26 @@ class Recording:
 
     # ------------------------------------------------------------ running it again
 
-    def replay(self, replace: dict | None = None):
-        """Run the graph again from its own nodes, and return its output.
+    def replay(self, replace: dict | None = None) -> Any:
+        """Run the graph again from its own nodes.
 
         Args:
           replace: values, or functions of values, for nodes: {selector: array or function}. What depends on them is
             computed anew; which branches and how many iterations run stays as recorded.
+
+        Returns:
+          The output, a pytree like the recorded one.
+
+        Raises:
+          ValueError: a selector means no node or several, or a replacement has another shape.
         """
         changes = {self._place(chosen): change for chosen, change in (replace or {}).items()}
-        found: dict[Place, Any] = {}
-        for node, again in zip(self.nodes, self._recorder.replays, strict=True):
+        computed: dict[Place, Any] = {}
+        for node in self.nodes:
             results = node.values
-            if again is not None and node.avals:  # what has no result was done for its effect, once
-                values = [found[x] if isinstance(x, Place) else x for x in node.arguments]
-                results = again(*values)
+            if node.compute is not None and node.avals:  # what has no result was done for its effect, once
+                values = [computed[x] if isinstance(x, Place) else x for x in node.arguments]
+                results = node.compute(*values)
             for i, result in enumerate(results):
                 place = Place(node, i)
                 if place in changes:
@@ -252,9 +328,11 @@ class Recording:
                             f"node {node.index} ({node.label}) has shape {node.avals[i].shape}; found a replacement of "
                             f"shape {result.shape}"
                         )
-                found[place] = result
+                computed[place] = result
+        tree: Any
         leaves, tree = jax.tree.flatten(self.output)
-        return tree.unflatten([x if at is None else found[at] for x, at in zip(leaves, self.outputs, strict=True)])
+        places = zip(leaves, self.outputs, strict=True)
+        return tree.unflatten([x if place is None else computed[place] for x, place in places])
 
     def check(self) -> "Recording":
         """Replay the graph and confirm that it gives the recorded output; returns itself.
@@ -271,7 +349,9 @@ class Recording:
 
 def _stacked(selector, arrays):
     if any(x is None or isinstance(x, Summary) for x in arrays):
-        raise ValueError(f"what {selector!r} means was not kept whole: record it with keep='values', or more memory=")
+        raise ValueError(
+            f"what {selector!r} means was not kept whole: record it with keep='values', or a larger max_bytes="
+        )
     shapes = sorted({np.shape(x) for x in arrays})
     if len(shapes) > 1:
         raise ValueError(f"what {selector!r} means has several shapes, {shapes}: select fewer, or use select()")

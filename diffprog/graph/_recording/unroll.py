@@ -1,4 +1,4 @@
-"""Programs within programs, written out for a `Recorder`: `jit`, `checkpoint`, loops, branches."""
+"""Write out programs within programs for a `Recorder`: `jit`, `checkpoint`, loops, branches."""
 
 from collections.abc import Callable
 
@@ -27,18 +27,18 @@ def _writes_out(*names):
 def _call(recorder, args, params):
     jaxpr = next(params[name] for name in ("jaxpr", "call_jaxpr", "call", "fwd_jaxpr") if name in params)
     with recorder.called():
-        return recorder.run(closed(jaxpr), args)
+        return recorder.write_out(closed(jaxpr), args)
 
 
 @_writes_out("cond")
 def _cond(recorder, args, params):
-    """The branch that is taken."""
+    """Write out the branch that is taken."""
     index, *operands = args
     if params.get("branches_platforms") is not None:  # one program, written for each kind of device
         return None
     chosen = min(max(int(concrete(index)), 0), len(params["branches"]) - 1)
     with recorder.called(), jax.named_scope(f"cond[{chosen}]"):
-        return recorder.run(params["branches"][chosen], operands)
+        return recorder.write_out(params["branches"][chosen], operands)
 
 
 @_writes_out("scan")
@@ -56,7 +56,7 @@ def _scan(recorder, args, params):
         ys: list = [None] * length
         for i in reversed(range(length)) if params["reverse"] else range(length):
             with recorder.iteration("scan", i):
-                results = recorder.run(jaxpr, [*consts, *carry, *(row[i] for row in rows)])
+                results = recorder.write_out(jaxpr, [*consts, *carry, *(row[i] for row in rows)])
             carry, ys[i] = results[:num_carry], results[num_carry:]
         with set_current_trace(recorder):
             return [*carry, *map(jnp.stack, zip(*ys, strict=True))]
@@ -64,7 +64,7 @@ def _scan(recorder, args, params):
 
 @_writes_out("while")
 def _while(recorder, args, params):
-    """Iteration by iteration, as long as there is room; the rest of them is one node."""
+    """Write out iterations as long as there is room; the rest of them is one node."""
     cond_consts, body_consts, carry = split_list(args, [params["cond_nconsts"], params["body_nconsts"]])
     cond, body = params["cond_jaxpr"], params["body_jaxpr"]
     size, i = count_operations(cond) + count_operations(body), 0
@@ -74,26 +74,26 @@ def _while(recorder, args, params):
     with recorder.called():
         while True:
             with recorder.iteration("while", i):
-                (going,) = recorder.run(cond, [*cond_consts, *carry])
+                (going,) = recorder.write_out(cond, [*cond_consts, *carry])
                 if not bool(jnp.any(going)):
                     return list(carry)
-                after = recorder.run(body, [*body_consts, *carry])
+                after = recorder.write_out(body, [*body_consts, *carry])
                 carry = after if going.ndim == 0 else _where(recorder, going, after, carry)
             i += 1
             if not recorder.has_room_for(size):
                 _too_long(recorder, "while", None)
                 rest = [*cond_consts, *body_consts, *carry]
-                return recorder.keep_one(lax.while_p, rest, params)
+                return recorder.record_primitive(lax.while_p, rest, params)
 
 
 def _where(recorder, going, after, before) -> list:
-    """Of loops that run side by side (`vmap`), those that have ended keep what they carry."""
+    """Let loops that run side by side (`vmap`) keep what they carry once they have ended."""
     with set_current_trace(recorder):
         wide = [lax.broadcast_in_dim(going, x.shape, range(going.ndim)) for x in after]
         return list(map(lax.select, wide, after, before))
 
 
 def _too_long(recorder, loop, length):
-    of = f" of {length} iterations" if length else ""
-    note = f"a {loop}{of} is one node, or its last iterations are: there was no room in max_nodes="
-    recorder.keeping.note(f"{note}{recorder.keeping.max_nodes}")
+    iterations = f" of {length} iterations" if length else ""
+    note = f"a {loop}{iterations} is one node, or its last iterations are: there was no room in max_nodes="
+    recorder.retention.note(f"{note}{recorder.retention.max_nodes}")

@@ -1,4 +1,4 @@
-"""What to call the values of a recording: as the program does, where it gives them a name."""
+"""Name the values of a recording as the program does."""
 
 import ast
 import linecache
@@ -22,8 +22,8 @@ def note_variables(nodes: list[Node]):
         node.variable = assigned_variable(file, line)
 
 
-def names(recording: "Recording") -> dict[Node, str]:
-    """A name for each node: an input's own, a tap's, the variable that its line assigns, else v and its index.
+def name_nodes(recording: "Recording") -> dict[Node, str]:
+    """Name each node: as its input, its tap or the variable that its line assigns, else by v and its index.
 
     The output is called as the function is. Values that share a name are numbered: h#1, h#2.
     """
@@ -38,19 +38,19 @@ def names(recording: "Recording") -> dict[Node, str]:
         wanted.setdefault(places[0].node, recording.function if recording.function.isidentifier() else "L")
     shared = Counter(wanted.values())
     seen: Counter = Counter()
-    found = {}
+    names = {}
     for node in recording.nodes:
         name = wanted.get(node, f"v{node.index}")
         if shared[name] > 1:
             seen[name] += 1
             name = f"{name}#{seen[name]}"
-        found[node] = name
-    return found
+        names[node] = name
+    return names
 
 
 @cache
 def assigned_variable(file: str, line: int) -> str | None:
-    """The variable that a line assigns, if it assigns one."""
+    """Find the variable that a line assigns, if it assigns one."""
     text = linecache.getline(file, line).strip()
     try:
         (statement,) = ast.parse(text).body

@@ -1,4 +1,4 @@
-"""Layers of Flax and Equinox models, by path: nobody taps them.
+"""Name the layers of Flax and Equinox models by their paths.
 
 While `named_modules()` is active, what a module returns is tapped under the module's path, and what it computes has
 that path. Flax Linen has scopes of its own and a hook for calls, and both are used. Equinox and Flax NNX have neither:
@@ -9,6 +9,7 @@ import contextlib
 import functools
 import sys
 import threading
+from collections.abc import Callable
 
 import jax
 
@@ -19,7 +20,7 @@ _in_key = jax.make_user_context(False)
 
 
 class _Active(threading.local):
-    """Of this thread: how often `named_modules` was entered, and the modules that are being called."""
+    """The state of a thread: how often it has entered `named_modules`, and the modules that it is calling."""
 
     def __init__(self):
         self.depth = 0
@@ -27,14 +28,14 @@ class _Active(threading.local):
 
 
 _active = _Active()
-_wrapped = {}  # class -> its own __call__
+_wrapped: dict[type, Callable] = {}  # class -> its own __call__
 _users = 0  # threads that are inside
 _lock = threading.Lock()
 
 
 @contextlib.contextmanager
 def named_modules():
-    """Make the modules that are called meanwhile reachable by path: "MLP/Dense_1", "MLP/layers[0]".
+    """Make modules that are called meanwhile reachable by path: "MLP/Dense_1", "MLP/layers[0]".
 
     The root is named after its class, a module below by its attributes. What a module returns is tapped as a
     `ModuleOutput`, under the module's path. Jitted functions are staged anew, once.

@@ -1,29 +1,11 @@
-"""Which values are meant: one small language for recordings and for compiled uses.
-
-A selector is one of these.
-
-    "hidden"          a name without "/": what `dp.tap` gave this name, the output of modules called so ("Dense_1"),
-                      and operations: the primitive ("dot_general") or the custom function ("relu")
-    "*/Dense_1/*"     a path with "/": operations by the modules and scopes around them, followed by the primitive,
-                      and taps, followed by the tap's name
-    "MLP/Dense_1"     the same path without a primitive: the module itself, that is, what it returns
-    "model.py:31"     a line of a file: every operation of that line ("nets/model.py:31" if there are two such files)
-    predicate         a function of one operation (with `.primitive`, `.path`, `.tap`, `.source`, `.shape`, `.dtype`,
-                      `.params`) that says yes or no
-
-In names and paths `*` stands for any characters, "/" included, and `?` for one; brackets are meant literally, for paths
-contain "layers[0]" and "scan[3]". A path whose last part is `*` alone means operations and taps, not modules.
-
-A tap of a pytree is selected whole by its name and leaf by leaf with the place, "hidden['mean']". A name that is both a
-tap's and a primitive's selects both: "tap:tanh" and "primitive:tanh" say which. "path:..." and "line:..." exist too.
-"""
+"""Read selectors, and find what they mean; the language is described in `diffprog.graph`."""
 
 import difflib
 import pathlib
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from diffprog.graph._selection.tap import Leaf, ModuleOutput
 
@@ -35,39 +17,56 @@ class Site(Protocol):
     label: str
     path: str
     tap: str | None
-    source: Any
-    shape: Any
-    dtype: Any
     params: dict
+
+    @property
+    def source(self) -> Any:
+        """The user's line, with `file` and `line`, or None."""
+
+    @property
+    def shape(self) -> Any:
+        """Shape of the result, or list of the results' shapes."""
+
+    @property
+    def dtype(self) -> Any:
+        """Type of the result, or list of the results' types."""
+
+
+Selector = str | Callable[[Any], bool]
+"""Which values are meant: text, or a function of one operation; `diffprog.graph` describes the language."""
+
+
+AnySite = TypeVar("AnySite", bound=Site)
 
 
 @dataclass(frozen=True)
-class Selector:
+class ParsedSelector:
     """A selector that was read.
 
     Attributes:
-      given: as the user wrote it.
+      given: the selector as the user wrote it.
       matches: whether it means a site.
-      by_line, by_path: whether that depends on the line, and on the path, and not on the operation alone.
+      by_line: whether that depends on the source line.
+      by_path: whether that depends on the path.
     """
 
-    given: str | Callable
+    given: Selector
     matches: Callable[[Site], bool]
     by_line: bool = False
     by_path: bool = False
 
 
-def selector(given: str | Callable) -> Selector:
+def parse(given: "Selector | ParsedSelector") -> ParsedSelector:
     """Read a selector.
 
     Raises:
       TypeError: it is neither text nor a function.
       ValueError: it is empty.
     """
-    if isinstance(given, Selector):
+    if isinstance(given, ParsedSelector):
         return given
     if callable(given):
-        return Selector(given, lambda site: bool(given(site)), by_line=True, by_path=True)
+        return ParsedSelector(given, lambda site: bool(given(site)), by_line=True, by_path=True)
     if not isinstance(given, str):
         raise TypeError(
             "a selector is a tap's name, a primitive, a path, a line (file.py:31) or a function of an operation; "
@@ -83,33 +82,33 @@ def selector(given: str | Callable) -> Selector:
     return _path(given, given) if "/" in given else _name(given, given)
 
 
-def select(given: str | Callable, sites: Iterable[Site]) -> list[Site]:
-    """The sites that a selector means, in order.
+def select(given: "Selector | ParsedSelector", sites: Iterable[AnySite]) -> list[AnySite]:
+    """List the sites that a selector means, in order.
 
     Raises:
       ValueError: there is none; the message has the nearest names.
     """
-    chosen, sites = selector(given), list(sites)
-    found = [site for site in sites if chosen.matches(site)]
-    if not found:
+    parsed, sites = parse(given), list(sites)
+    selected = [site for site in sites if parsed.matches(site)]
+    if not selected:
         names = Names()
         for site in sites:
             names.add(site)
         raise ValueError(names.nothing_for(given))
-    return found
+    return selected
 
 
-def select_one(given: str | Callable, sites: Iterable[Site]) -> Site:
-    """The only site that a selector means.
+def select_one(given: "Selector | ParsedSelector", sites: Iterable[AnySite]) -> AnySite:
+    """Return the only site that a selector means.
 
     Raises:
       ValueError: there is none, or more than one.
     """
-    found = select(given, sites)
-    if len(found) > 1:
-        places = ", ".join(dict.fromkeys(full_name(site) for site in found[:4]))
-        raise ValueError(f"{given!r} means {len(found)} values ({places}, ...): name one of them, by a tap for example")
-    return found[0]
+    selected = select(given, sites)
+    if len(selected) > 1:
+        places = ", ".join(dict.fromkeys(full_name(site) for site in selected[:4]))
+        raise ValueError(f"{given!r} means {len(selected)} values ({places}, ...): name one, by a tap for example")
+    return selected[0]
 
 
 # ---------------------------------------------------------------- kinds of selectors
@@ -125,18 +124,18 @@ def _name(given, text):
             return _fits_tap(fits, site.tap)
         return fits(site.primitive) or fits(site.label)
 
-    return Selector(given, matches)
+    return ParsedSelector(given, matches)
 
 
 def _tap(given, text):
     fits = pattern(text)
     is_tap = lambda site: site.tap is not None and not isinstance(site.tap, ModuleOutput)
-    return Selector(given, lambda site: is_tap(site) and _fits_tap(fits, site.tap))
+    return ParsedSelector(given, lambda site: is_tap(site) and _fits_tap(fits, site.tap))
 
 
 def _primitive(given, text):
     fits = pattern(text)
-    return Selector(given, lambda site: site.tap is None and (fits(site.primitive) or fits(site.label)))
+    return ParsedSelector(given, lambda site: site.tap is None and (fits(site.primitive) or fits(site.label)))
 
 
 def _path(given, text):
@@ -149,7 +148,7 @@ def _path(given, text):
             return fits(_join(site.path, site.tap))
         return fits(_join(site.path, site.primitive))
 
-    return Selector(given, matches, by_path=True)
+    return ParsedSelector(given, matches, by_path=True)
 
 
 def _line(given, text):
@@ -162,18 +161,18 @@ def _line(given, text):
             return False
         return pathlib.PurePath(site.source.file).parts[::-1][: len(wanted)] == wanted
 
-    return Selector(given, matches, by_line=True)
+    return ParsedSelector(given, matches, by_line=True)
 
 
 _KINDS = {"tap": _tap, "primitive": _primitive, "path": _path, "line": _line}
 
 
 def pattern(text) -> Callable[[str], bool]:
-    """Whether all of a name or path fits `*` and `?`."""
+    """Compile a text with `*` and `?` to a test whether all of a name or path fits it."""
     parts = re.split(r"(\*+|\?)", text)
     regular = "".join(".*" if p.startswith("*") else "." if p == "?" else re.escape(p) for p in parts)
     compiled = re.compile(regular, re.DOTALL)
-    return lambda found: compiled.fullmatch(found) is not None
+    return lambda name: compiled.fullmatch(name) is not None
 
 
 def _fits_tap(fits, tap):
@@ -193,7 +192,7 @@ def _join(path, name):
 
 
 def full_name(site: Site) -> str:
-    """The path of a site with its tap's or primitive's name, by which a path selects it."""
+    """Join the path of a site with its tap's or primitive's name, by which a path selects it."""
     return site.path if isinstance(site.tap, ModuleOutput) else _join(site.path, site.tap or site.primitive)
 
 
@@ -201,11 +200,20 @@ class Names:
     """What could have been selected in a run, for the message about a selector that means nothing."""
 
     def __init__(self, with_lines: bool = True):
-        """Args: with_lines: whether to keep the lines too, which take time to find out."""
+        """Start without names.
+
+        Args:
+          with_lines: whether to keep source lines too, which take time to find out.
+        """
         self._with_lines = with_lines
-        self._taps, self._modules, self._primitives, self._paths, self._lines = ({} for _ in range(5))
+        self._taps: dict[str, None] = {}  # a dict keeps the order
+        self._modules: dict[str, None] = {}
+        self._primitives: dict[str, None] = {}
+        self._paths: dict[str, None] = {}
+        self._lines: dict[str, None] = {}
 
     def add(self, site: Site):
+        """Note the names of a site."""
         if isinstance(site.tap, ModuleOutput):
             self._modules[site.path] = None
         elif site.tap is not None:
@@ -217,7 +225,7 @@ class Names:
                 self._lines[str(site.source)] = None
 
     def nothing_for(self, given) -> str:
-        """One sentence for a selector that no site fits, with the nearest names."""
+        """Say in one sentence that no site fits a selector, with the nearest names."""
         if callable(given):
             return f"the selector {getattr(given, '__name__', given)!r} says no to every operation of this run"
         return f"no value is selected by {given!r}: {self._nearest(given)}"

@@ -1,4 +1,4 @@
-"""Names for values: `dp.tap`."""
+"""`dp.tap`: give a value a name."""
 
 from typing import Any
 
@@ -22,6 +22,8 @@ class Leaf(str):
       whole: the name that was given to the pytree.
     """
 
+    whole: str
+
     def __new__(cls, whole: str, place: str):
         leaf = super().__new__(cls, whole + place)
         leaf.whole = whole
@@ -29,7 +31,7 @@ class Leaf(str):
 
 
 def tap(x: Any, name: str) -> Any:
-    """`x`, under a name by which its value and its gradient can be found.
+    """Name a value, so that it and its gradient can be found.
 
     It changes nothing else: it is JAX's own named identity (`jax.ad_checkpoint.checkpoint_name`, whose names are found
     in the same way), for which every transformation has a rule and which compiles to nothing.
@@ -37,6 +39,9 @@ def tap(x: Any, name: str) -> Any:
     Args:
       x: an array, or a pytree of arrays, whose leaves are named `name` followed by their place: "hidden['mean']".
       name: any text, not empty.
+
+    Returns:
+      `x` under its name.
 
     Raises:
       TypeError: `name` is no text, or is empty, or a leaf of `x` is no array.
@@ -50,7 +55,7 @@ def tap(x: Any, name: str) -> Any:
 
 
 def named(x, name: str):
-    """`x` with its leaves that are arrays named; others are left as they are."""
+    """Name the leaves of `x` that are arrays; others are left as they are."""
 
     def one(place, leaf):
         if not is_array_type(leaf):
