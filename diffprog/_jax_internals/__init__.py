@@ -8,7 +8,7 @@ module needs is named here; what belongs to one subject is imported from its mod
 
 from jax import typeof
 from jax._src.util import weakref_lru_cache
-from jax.extend.core import jaxpr_as_fun, set_current_trace, take_current_trace
+from jax.extend.core import Primitive, jaxpr_as_fun, set_current_trace, take_current_trace
 
 from diffprog._jax_internals.avals import (
     SymbolicZero,
@@ -49,6 +49,7 @@ from diffprog._jax_internals.jaxprs import (
 from diffprog._jax_internals.tracebacks import user_line
 
 __all__ = [
+    "Primitive",
     "SymbolicZero",
     "Trace",
     "Tracer",

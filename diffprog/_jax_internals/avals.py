@@ -15,7 +15,11 @@ float0 = jax.dtypes.float0
 
 
 def canonical(value):
-    """`value` as JAX sees it: Python scalars and NumPy arrays in JAX's dtypes. TypeError if it isn't an array."""
+    """Turn `value` into what JAX sees: Python scalars and NumPy arrays in JAX's dtypes.
+
+    Raises:
+      TypeError: it is not an array.
+    """
     return value if isinstance(value, Tracer) else dtypes.canonicalize_value(value)
 
 
@@ -37,7 +41,7 @@ def is_differentiable(value) -> bool:
 
 
 def has_gradient(aval) -> bool:
-    """The same of a type."""
+    """Whether derivatives with respect to values of this type exist; see `is_differentiable`."""
     if not isinstance(aval, ShapedArray):
         return isinstance(aval, HiType)
     if isinstance(aval.dtype, np.dtype):
@@ -51,7 +55,7 @@ def is_reference(value) -> bool:
 
 
 def cotangent_dtype(aval):
-    """The dtype of the gradient of a value of this type: float0 for integers, None for a user's own type."""
+    """Get the dtype of the gradient of a value of this type: float0 for integers, None for a user's own type."""
     return getattr(aval.to_tangent_aval(), "dtype", None)
 
 
@@ -63,23 +67,23 @@ def same_type(found, expected) -> bool:
 
 
 def add(x, y):
-    """The sum of two cotangents of one value."""
+    """Add two cotangents of one value."""
     aval = typeof(x)
     return aval.vspace_add(x, y) if isinstance(aval, HiType) else lax.add(x, y)
 
 
 def concrete(value):
-    """The array behind `value`, also through tracers, or None where there is none yet (under `jit` or `vmap`)."""
+    """Get the array behind `value`, also through tracers; None where there is none yet, under `jit` or `vmap`."""
     return core.to_concrete_value(value)
 
 
 def instantiate(aval):
-    """A zero cotangent of a primal value of this type, as an array."""
+    """Make a zero cotangent of a primal value of this type, as an array."""
     return ad_util.instantiate(ad_util.Zero(aval.to_ct_aval()))
 
 
 def zero_tangent(aval):
-    """A zero tangent of a primal value of this type, as an array."""
+    """Make a zero tangent of a primal value of this type, as an array."""
     return ad_util.instantiate(ad_util.Zero(aval.to_tangent_aval()))
 
 
@@ -88,5 +92,5 @@ def is_symbolic_zero(value) -> bool:
 
 
 def stacked(aval, length: int):
-    """The type of `length` values of this type."""
+    """Get the type of `length` values of this type, stacked."""
     return core.unmapped_aval(length, 0, aval)

@@ -13,7 +13,7 @@ from jax.extend.core.primitives import cond_p, jit_p, scan_p
 
 _scan_counts = jax.__version_info__ < (0, 11)
 if not _scan_counts:
-    from jax._src import flattree
+    from jax._src import flattree  # type: ignore[attr-defined]  # the installed JAX may be older
 
 
 interceptors_key = jax.make_user_context(None)._obj
@@ -38,11 +38,15 @@ def asks_for_layout(params) -> bool:
 
 
 def bind_jit(jaxpr, args, params, inputs: Sequence[int | None], outputs: Sequence[int | None]):
-    """Call `jaxpr` compiled, as the `jit` with these `params` would.
+    """Call a closed jaxpr compiled, as the `jit` with these parameters would.
 
     Args:
+      jaxpr: what to call.
+      args: its arguments.
+      params: parameters of the original `jit`.
       inputs: per argument its position in the original call, None for one that the original did not have.
-      outputs: the same for the results. Shardings and layouts are kept for those that have a position.
+      outputs: per result its position among the original's results. Shardings and layouts are kept for arguments and
+        results that have a position.
     """
     plain = not asks_for_layout(params)
 
@@ -68,7 +72,7 @@ def bind_jit(jaxpr, args, params, inputs: Sequence[int | None], outputs: Sequenc
 
 
 def scan_sizes(params) -> tuple[int, int]:
-    """The numbers of constants and of carried values of a `scan`."""
+    """Get the numbers of constants and of carried values of a `scan`."""
     if "num_consts" in params:
         return params["num_consts"], params["num_carry"]
     constants, carry, _ = params["ft_in"].unpack()  # since JAX 0.11

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from jax._src import ad_checkpoint
 from jax._src.interpreters import partial_eval
@@ -18,15 +19,19 @@ def bind_checkpoint(jaxpr, args, *, prevent_cse, policy, differentiated: bool):
     """Run a closed jaxpr without constants as the body of a `jax.checkpoint`: who differentiates it recomputes.
 
     Args:
+      jaxpr: the body.
+      args: its arguments.
       prevent_cse: one flag, or one per argument: whether the compiler is kept from merging this run with another one
-        on the same values. It matters for a run in the backward pass, which has `differentiated` set.
+        on equal values. It matters for a run in the backward pass.
+      policy: which values to keep, as for `jax.checkpoint`.
+      differentiated: whether this is a run in the backward pass.
     """
     return ad_checkpoint.remat_p.bind(
         *args, jaxpr=jaxpr.jaxpr, prevent_cse=prevent_cse, policy=policy, differentiated=differentiated
     )
 
 
-def cut(jaxpr, num_results: int, policy: Callable):
+def cut(jaxpr, num_results: int, policy: Callable) -> tuple[Any, list[int], Any]:
     """Divide a closed jaxpr without constants, arguments -> results + others, at the values that the policy keeps.
 
     Returns:
@@ -53,7 +58,7 @@ def cut(jaxpr, num_results: int, policy: Callable):
 
 
 def _ask(policy, primitive, *avals, **params):
-    """The policy's answer. It knows one primitive for `checkpoint_name`, whose name under jax_remat3 is another."""
+    """Ask the policy. It knows one primitive for `checkpoint_name`, which has another name under jax_remat3."""
     inner = params.get("_prim")
     if type(inner).__name__ in ("CheckpointName", "CheckpointNameFwd"):
         return policy(ad_checkpoint.name_p, *avals, name=inner.name)
@@ -61,7 +66,7 @@ def _ask(policy, primitive, *avals, **params):
 
 
 def _first_of_equal_outputs(jaxpr) -> list[int]:
-    """For each output the first one that is the same value: a checkpoint inside may return a value twice."""
+    """Find for each output the first one of equal value: a checkpoint inside may return a value twice."""
     original: dict = {}
     for eqn in jaxpr.eqns:
         if eqn.primitive is ad_checkpoint.remat_p:
@@ -73,6 +78,6 @@ def _first_of_equal_outputs(jaxpr) -> list[int]:
 
 
 def drop_unused_inputs(jaxpr) -> tuple:
-    """A closed jaxpr without the inputs that its outputs do not need; and for each input whether it stayed."""
+    """Drop the inputs of a closed jaxpr that its outputs do not need; tell of each input whether it stayed."""
     kept, used = partial_eval.dce_jaxpr(jaxpr.jaxpr, True)
     return closed(kept), tuple(used)

@@ -18,19 +18,23 @@ _from_linearization = getattr(hijax, "_vjp_fwd_from_lin", None)
 _linearization_from_jvp = getattr(hijax, "_lin_from_jvp", None)
 
 
-def run_forward(primitive, wanted, args):
-    """The primitive's own forward rule: (results, which of them have a gradient, what its backward rule needs)."""
-    args, wanted = (jax.tree.unflatten(primitive.in_tree, x) for x in (args, wanted))
-    results, residuals, *rest = primitive.vjp_fwd(wanted, *args)
-    live = rest[0] if rest else True
+def run_forward(primitive, needs_grad, args):
+    """Run the primitive's own forward rule.
+
+    Returns:
+      Its results, which of them have a gradient, and what its backward rule needs.
+    """
+    args, needs_grad = (jax.tree.unflatten(primitive.in_tree, x) for x in (args, needs_grad))
+    results, residuals, *rest = primitive.vjp_fwd(needs_grad, *args)
+    active = rest[0] if rest else True
     saved = (residuals, *rest[1:])  # since JAX 0.12 with those residuals whose structure is known
-    live = jax.tree.leaves(jax.tree.broadcast(live, results))
-    return primitive.out_tree.flatten_up_to(results), live, saved
+    active = jax.tree.leaves(jax.tree.broadcast(active, results))
+    return primitive.out_tree.flatten_up_to(results), active, saved
 
 
-def run_backward(primitive, wanted, saved, cotangents) -> list:
-    """The primitive's own backward rule: cotangents of its results, None for zero, to those of its arguments."""
-    sums = _sums(primitive, wanted)
+def run_backward(primitive, needs_grad, saved, cotangents) -> list:
+    """Run the primitive's own backward rule: cotangents of its results, None for zero, to those of its arguments."""
+    sums = _sums(primitive, needs_grad)
     primitive.vjp_bwd(*saved, _cotangents(primitive, cotangents), *jax.tree.unflatten(primitive.in_tree, sums))
     return _totals(sums)
 
@@ -39,22 +43,22 @@ def has_transpose(primitive) -> bool:
     return isinstance(primitive, _HiPrimitive) and type(primitive).transpose is not _HiPrimitive.transpose
 
 
-def run_transpose(primitive, wanted, args, cotangents) -> list:
-    """The primitive's own transpose, where it is linear in the wanted arguments."""
-    sums = _sums(primitive, wanted)
-    mixed = [total if want else x for total, x, want in zip(sums, args, wanted, strict=True)]
+def run_transpose(primitive, needs_grad, args, cotangents) -> list:
+    """Run the primitive's own transpose, where it is linear in the arguments in `needs_grad`."""
+    sums = _sums(primitive, needs_grad)
+    mixed = [total if want else x for total, x, want in zip(sums, args, needs_grad, strict=True)]
     primitive.transpose(_cotangents(primitive, cotangents), *jax.tree.unflatten(primitive.in_tree, mixed))
     return _totals(sums)
 
 
-def _sums(primitive, wanted):
-    kinds = (ad.ValAccum if want else ad.NullAccum for want in wanted)
+def _sums(primitive, needs_grad):
+    kinds = (ad.ValAccum if want else ad.NullAccum for want in needs_grad)
     return [kind(aval.to_ct_aval()) for kind, aval in zip(kinds, primitive.in_avals_flat, strict=True)]
 
 
 def _totals(sums):
-    found = [total.freeze() if isinstance(total, ad.ValAccum) else None for total in sums]
-    return [None if g is None or is_symbolic_zero(g) else g for g in found]
+    totals = [total.freeze() if isinstance(total, ad.ValAccum) else None for total in sums]
+    return [None if g is None or is_symbolic_zero(g) else g for g in totals]
 
 
 def _cotangents(primitive, cotangents):
@@ -68,24 +72,24 @@ def is_given_by_tangents(primitive) -> bool:
     return type(primitive).vjp_fwd in (_from_jvp, _from_linearization)
 
 
-def tangent_map(primitive, wanted, args) -> Callable:
-    """tangents of the wanted arguments -> results, their tangents (None for zero)."""
+def tangent_map(primitive, needs_grad, args) -> Callable:
+    """Make the function: tangents of the arguments in `needs_grad` -> results, their tangents (None for zero)."""
     args = jax.tree.unflatten(primitive.in_tree, args)
 
     def run(*tangents):
         tangents = iter(tangents)
         full = [
             next(tangents) if want else ad_util.Zero(aval.to_tangent_aval())
-            for want, aval in zip(wanted, primitive.in_avals_flat, strict=True)
+            for want, aval in zip(needs_grad, primitive.in_avals_flat, strict=True)
         ]
         full = jax.tree.unflatten(primitive.in_tree, full)
         kind = type(primitive)
         if kind.vjp_fwd is _from_jvp or kind.lin is _linearization_from_jvp:
-            results, found = primitive.jvp(args, full)
+            results, dots = primitive.jvp(args, full)
         else:
-            results, residuals, *rest = primitive.lin(jax.tree.unflatten(primitive.in_tree, wanted), *args)
-            found = primitive.linearized(residuals, *rest[1:], *full)
-        found = primitive.out_tree.flatten_up_to(found)
-        return primitive.out_tree.flatten_up_to(results), [None if is_symbolic_zero(t) else t for t in found]
+            results, residuals, *rest = primitive.lin(jax.tree.unflatten(primitive.in_tree, needs_grad), *args)
+            dots = primitive.linearized(residuals, *rest[1:], *full)
+        dots = primitive.out_tree.flatten_up_to(dots)
+        return primitive.out_tree.flatten_up_to(results), [None if is_symbolic_zero(t) else t for t in dots]
 
     return run

@@ -63,7 +63,7 @@ class Operation:
     @cached_property
     def user_line(self) -> tuple[str, int, str] | None:
         """(file, line, function) of the user's code that called it, None if there is none."""
-        frame = self.caller
+        frame: FrameType | None = self.caller
         while frame is not None and not source_info_util.is_user_filename(frame.f_code.co_filename):
             frame = frame.f_back
         return frame and (frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
@@ -85,7 +85,7 @@ class Interceptor:
 
 
 class _State(threading.local):
-    """Of this thread: who intercepts, the outermost first; the scopes; the number of jitted calls."""
+    """What belongs to this thread: its interceptors, the outermost first; the scopes; the number of jitted calls."""
 
     def __init__(self):
         self.interceptors: tuple[Interceptor, ...] = ()
@@ -122,7 +122,7 @@ def intercepting(interceptor: Interceptor):
     global _users
     with _lock:
         _users += 1
-        core.Primitive.bind, _Scope.__enter__, _Scope.__exit__ = _intercepted_bind, _noted_enter, _noted_exit
+        _replace(_intercepted_bind, _noted_enter, _noted_exit)
     before, scopes = _state.interceptors, _state.scopes
     if not before:
         stack = source_info_util.current_name_stack().stack
@@ -136,12 +136,12 @@ def intercepting(interceptor: Interceptor):
         with _lock:
             _users -= 1
             if not _users:
-                core.Primitive.bind, _Scope.__enter__, _Scope.__exit__ = _bind, _enter, _exit
+                _replace(_bind, _enter, _exit)
 
 
 @contextlib.contextmanager
 def not_intercepting():
-    """Nobody sees the operations that are called meanwhile."""
+    """Hide the operations that are called meanwhile from every interceptor."""
     before = _state.interceptors
     if not before:
         yield
@@ -154,6 +154,10 @@ def not_intercepting():
 
 
 binding.not_intercepting = not_intercepting
+
+
+def _replace(bind, enter, leave):
+    core.Primitive.bind, _Scope.__enter__, _Scope.__exit__ = bind, enter, leave
 
 
 def _intercepted_bind(primitive, *args, **params):
@@ -177,8 +181,10 @@ def _intercepted_bind(primitive, *args, **params):
 
 
 def _is_replayed() -> bool:
-    """Whether JAX is running a staged program, or one backward, in Python: its operations were seen when they were
-    staged. Then, and only then, it says where the operation to come was called."""
+    """Whether JAX is running a staged program, or one backward, in Python: its operations were seen already.
+
+    Then, and only then, it says where the operation to come was called.
+    """
     return source_info_util._source_info_context.context.traceback is not None
 
 

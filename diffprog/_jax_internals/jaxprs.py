@@ -1,7 +1,7 @@
 """Staged programs: to trace them, and what is asked of them."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jax import lax
 from jax._src import core, debugging, linear_util
@@ -27,7 +27,7 @@ def trace_to_jaxpr(fun: Callable, avals: Sequence, name: str):
 
 
 def closed(jaxpr):
-    """A jaxpr without constants as a closed one, the same one each time (since JAX 0.11 every jaxpr is closed)."""
+    """Close a jaxpr without constants; equal jaxprs give the same object (since JAX 0.11 every jaxpr is closed)."""
     return partial_eval.close_jaxpr(jaxpr) if isinstance(jaxpr, core.Jaxpr) else jaxpr
 
 
@@ -55,7 +55,7 @@ class SingleOperation(NamedTuple):
       converted: per operand the dtype to which the argument has to be converted first, or None.
     """
 
-    primitive: object
+    primitive: Any
     params: dict
     operands: tuple
     converted: tuple
@@ -63,7 +63,7 @@ class SingleOperation(NamedTuple):
 
 @weakref_lru_cache
 def single_operation(jaxpr) -> SingleOperation | None:
-    """A closed jaxpr as a single operation with one result that uses no argument twice, or None if it isn't one."""
+    """Read a closed jaxpr as one operation with one result that uses no argument twice; None if it is not one."""
     if not jaxpr.eqns or jaxpr.consts:
         return None
     *conversions, equation = jaxpr.eqns
@@ -80,34 +80,37 @@ def single_operation(jaxpr) -> SingleOperation | None:
     calls = next(iter(core.jaxprs_in_params(equation.params)), None) is not None
     if calls or equation.primitive.multiple_results or body.outvars != equation.outvars or len(set(used)) != len(used):
         return None
-    found = [(place[x], None) if isinstance(x, core.Var) else ((None, None), x.val) for x in equation.invars]
-    operands = tuple((i, value) for (i, _), value in found)
-    return SingleOperation(equation.primitive, equation.params, operands, tuple(dtype for (_, dtype), _ in found))
+    arguments = [(place[x], None) if isinstance(x, core.Var) else ((None, None), x.val) for x in equation.invars]
+    operands = tuple((i, value) for (i, _), value in arguments)
+    return SingleOperation(equation.primitive, equation.params, operands, tuple(dtype for (_, dtype), _ in arguments))
 
 
 @weakref_lru_cache
 def without_forwarded(jaxpr):
-    """A closed jaxpr with those results alone that it computes, and per result the argument that it is, or None."""
-    position = {variable: i for i, variable in enumerate(jaxpr.jaxpr.invars)}
-    forwarded = [position.get(x) if isinstance(x, core.Var) else None for x in jaxpr.jaxpr.outvars]
+    """Drop the results of a closed jaxpr that it only forwards.
+
+    Returns:
+      The closed jaxpr, and per result the argument that it is, None for one that is computed.
+    """
+    forwarded = passed_on(jaxpr)
     rest = [x for x, i in zip(jaxpr.jaxpr.outvars, forwarded, strict=True) if i is None]
     return closed(jaxpr.jaxpr.replace(outvars=rest)), tuple(forwarded)
 
 
 def passed_on(jaxpr) -> list[int | None]:
-    """Per result of a closed jaxpr the argument that it is, None for one that is computed."""
+    """Find per result of a closed jaxpr the argument that it is, None for one that is computed."""
     position = {v: i for i, v in enumerate(jaxpr.jaxpr.invars)}
     return [None if isinstance(v, core.Literal) else position.get(v) for v in jaxpr.jaxpr.outvars]
 
 
 def used_inputs(jaxpr) -> list[bool]:
-    """Which arguments of a closed jaxpr any result depends on."""
+    """Find out which arguments of a closed jaxpr any result depends on."""
     return partial_eval.dce_jaxpr(jaxpr.jaxpr, True)[1]
 
 
 @weakref_lru_cache
 def count_operations(jaxpr) -> int:
-    """How many operations a closed jaxpr is when it is written out; of a `while` loop one iteration."""
+    """Count the operations of a closed jaxpr when it is written out; of a `while` loop one iteration."""
     count = 0
     for eqn in jaxpr.jaxpr.eqns:
         inner = [count_operations(closed(program)) for program in core.jaxprs_in_params(eqn.params)]
@@ -116,8 +119,12 @@ def count_operations(jaxpr) -> int:
 
 
 def bytes_of_values(jaxpr) -> tuple[int, int]:
-    """Bytes of all results in a closed jaxpr when it is written out, and of the gradients at them and where they are
-    used; of a `while` loop one iteration's, of a `cond` all branches'."""
+    """Count the bytes of the values in a closed jaxpr when it is written out.
+
+    Returns:
+      Those of all results, and those of the gradients at them and where they are used; of a `while` loop one
+      iteration's, of a `cond` all branches'.
+    """
 
     def size(atom):
         aval = atom.aval
@@ -146,5 +153,5 @@ def repeatable(jaxpr) -> bool:
 
 
 def jaxprs_in(params) -> Iterator:
-    """The programs that an operation with these parameters runs."""
+    """Iterate over the programs that an operation with these parameters runs."""
     return core.jaxprs_in_params(params)

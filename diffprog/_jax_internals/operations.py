@@ -13,14 +13,14 @@ __all__ = ["batch_jaxpr", "new_operation"]
 
 
 def new_operation(name: str):
-    """A primitive that runs a program, but is batched and differentiated in a way of its own.
+    """Make a primitive that runs a program, but is batched and differentiated in a way of its own.
 
     It has one parameter, `how`, with the attribute `program` (a closed jaxpr: what the operation computes) and the
     method `batch(mapped axis, args, which axis of each is mapped) -> results, which axis of each is mapped`.
     Forward mode goes through the program.
 
     Returns:
-      bind(args, how) -> list of results.
+      A function (args, how) -> list of results, which binds it.
     """
     primitive = Primitive(name)
     primitive.multiple_results = True
@@ -39,9 +39,9 @@ def _run(*args, how):
 def _jvp(primals, tangents, *, how):
     moving = [i for i, t in enumerate(tangents) if type(t) is not ad_util.Zero]
 
-    def program(*given):
+    def program(*moved):
         args = list(primals)
-        for i, x in zip(moving, given, strict=True):
+        for i, x in zip(moving, moved, strict=True):
             args[i] = x
         return _run(*args, how=how)
 
@@ -51,14 +51,16 @@ def _jvp(primals, tangents, *, how):
 
 
 def batch_jaxpr(jaxpr, axis, batched, results_batched):
-    """Map a closed jaxpr over a first axis of its `batched` arguments.
+    """Map a closed jaxpr over a first axis of some of its arguments.
 
     Args:
+      jaxpr: closed jaxpr.
       axis: the mapped axis, as an operation's `batch` got it.
+      batched: which arguments have the axis.
       results_batched: which results have the axis in any case.
 
     Returns:
-      the closed jaxpr, and which of its results have the axis.
+      The closed jaxpr, and which of its results have the axis.
     """
-    jaxpr, found = batching.batch_jaxpr(jaxpr, axis, list(batched), list(results_batched))
-    return jaxpr, list(found)
+    jaxpr, has_axis = batching.batch_jaxpr(jaxpr, axis, list(batched), list(results_batched))
+    return jaxpr, list(has_axis)

@@ -10,20 +10,22 @@ __all__ = ["discharged", "pure_operation", "reference_type"]
 
 
 def reference_type(primitive, avals, params):
-    """The type of the reference that `new_ref` or `empty_ref` would make."""
+    """Get the type of the reference that `new_ref` or `empty_ref` would make."""
     aval, _ = primitive.abstract_eval(*avals, **params)
     return aval
 
 
 def pure_operation(primitive, avals, params, own: tuple[bool, ...]):
-    """An operation on references as a function of values.
+    """Turn an operation on references into a function of values.
 
     Args:
-      avals: types of the operation's arguments.
-      own: which of them are references that become values; the others stay as they are.
+      primitive: of the operation.
+      avals: types of its arguments.
+      params: its parameters.
+      own: which arguments are references that become values; the others stay as they are.
 
     Returns:
-      closed jaxpr, arguments with values in the place of references -> results + new values of these references.
+      Closed jaxpr, arguments with values in the place of references -> results + new values of these references.
     """
     if primitive.name in ("get", "swap", "addupdate"):
         return _cached_pure_operation(primitive, tuple(avals), tuple(params.items()), own)
@@ -32,8 +34,8 @@ def pure_operation(primitive, avals, params, own: tuple[bool, ...]):
 
 def _pure_operation(primitive, avals, params, own):
     def operation(*args):
-        found = primitive.bind(*args, **params)
-        return found if primitive.multiple_results else [found]
+        results = primitive.bind(*args, **params)
+        return results if primitive.multiple_results else [results]
 
     program, _ = trace_to_jaxpr(operation, avals, primitive.name)
     return discharge.discharge_state(program, should_discharge=own, lower=False)
@@ -45,5 +47,5 @@ def _cached_pure_operation(primitive, avals, params, own):
 
 
 def discharged(jaxpr):
-    """A jaxpr whose inputs are references as a function of their first values, closed: values -> last values."""
+    """Turn a jaxpr whose inputs are references into a function, closed: first values -> last values."""
     return discharge.discharge_state(closed(jaxpr))

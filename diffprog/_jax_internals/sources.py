@@ -27,8 +27,10 @@ def _hidden(file: str) -> bool:
 
 
 def frames(equation=None) -> list[RawFrame]:
-    """The stack of the operation that is running now, innermost first. An operation of a traced function, as the body
-    of a `jit` or a loop, has the frames of that function alone, as it was traced.
+    """Get the stack of the operation that is running now, innermost first.
+
+    An operation of a traced function, as the body of a `jit` or a loop, has the frames of that function alone, as it
+    was traced.
 
     Args:
       equation: of a jaxpr, to ask for its stack instead.
@@ -53,8 +55,10 @@ def _is_reverse(entry) -> bool:
 
 
 def scopes() -> tuple[str, ...]:
-    """The names of the scopes (`jax.named_scope`, modules) around the operation that is running now. Operations of a
-    reverse pass stand in the scope of the operation that they differentiate, after "backward"."""
+    """Get the names of the scopes (`jax.named_scope`, modules) around the operation that is running now.
+
+    Operations of a reverse pass stand in the scope of the operation that they differentiate, after "backward".
+    """
     stack = source_info_util.current_name_stack().stack
     names = tuple(entry.name for entry in stack if isinstance(entry, source_info_util.Scope))
     reverse = any(map(_is_reverse, stack))
@@ -75,8 +79,8 @@ def same_source() -> Callable:
     """
     mesh = same_context() or nullcontext
     traceback = source_info_util.current().traceback
-    stack = source_info_util.current_name_stack().stack
-    stack = source_info_util.NameStack((source_info_util.Transform("transpose"), *stack))
+    around = source_info_util.current_name_stack().stack
+    stack = source_info_util.NameStack((source_info_util.Transform("transpose"), *around))
 
     @contextmanager
     def restore():

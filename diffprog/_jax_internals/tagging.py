@@ -11,7 +11,9 @@ __all__ = ["Tag", "is_tagged", "perturbed", "tagged"]
 
 @dataclass(eq=False)
 class Tag:
-    """Stands where a name stands in JAX's named identity; two are the same only if they are the same object.
+    """A tag on a value; it stands where a name stands in JAX's named identity.
+
+    Two are equal only if they are the same object.
 
     Attributes:
       owner: who looks for it.
@@ -23,7 +25,7 @@ class Tag:
 
 
 def tagged(value, tag: Tag):
-    """`value`, under a tag that stays with it under every transformation."""
+    """Put `value` under a tag that stays with it under every transformation."""
     return name_p.bind(value, name=tag)
 
 
@@ -40,5 +42,5 @@ mlir.register_lowering(_perturbed, lambda context, x, _: [x])
 
 
 def perturbed(value, perturbation):
-    """`value`, as if `perturbation`, which is zero, had been added: nothing is, but both have the gradient."""
+    """Return `value` as if `perturbation`, which is zero, had been added: nothing is, but both have the gradient."""
     return _perturbed.bind(value, perturbation)

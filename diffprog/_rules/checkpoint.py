@@ -1,7 +1,7 @@
 """`jax.checkpoint`: the backward pass runs the function again, from its arguments and what its policy keeps."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jax import typeof
@@ -10,9 +10,8 @@ from diffprog._jax_internals import closed, jaxpr_as_fun, trace_to_jaxpr, weakre
 from diffprog._jax_internals.checkpoints import bind_checkpoint, cut, drop_unused_inputs, keep_everything, keep_nothing
 from diffprog._rules.calls import call
 from diffprog._tracer.cotangents import fill_zeros
-from diffprog._tracer.parts import Part, part_of
 from diffprog._tracer.rules import rule
-from diffprog._tracer.staging import Staged, stage
+from diffprog._tracer.staging import Mask, PartialBackward, Staged, backward_for, stage
 from diffprog._util.lists import expand, select
 
 
@@ -24,41 +23,42 @@ class _Cut(NamedTuple):
       forward: closed jaxpr, constants + arguments -> results + values to keep.
       kept: the positions of the kept values in what `forward` returns.
       recompute: closed jaxpr, kept values + constants + arguments -> residuals that are not arguments.
-      constants: the same in every call.
+      constants: arrays that are the same in every call.
     """
 
     staged: Staged
-    forward: object
+    forward: Any
     kept: list[int]
-    recompute: object
+    recompute: Any
     constants: list
 
 
 class _Backward(NamedTuple):
-    """The backward pass of a checkpointed function.
+    """The backward pass of a checkpointed function: the second part of the forward pass, and then the backward program.
 
     Attributes:
-      part: for which results it is.
-      program: closed jaxpr, what is `used` of its constants + kept values + constants of the cut + arguments
-        + cotangents of the given results -> cotangents of the wanted arguments that are reached.
-      constants: its constants.
+      partial: the backward program.
+      program: closed jaxpr, those in `used` of constants + inputs of `_Cut.recompute` + cotangents of the results in
+        `partial.ct_in` -> cotangents of the arguments in `partial.ct_out`.
+      constants: arrays that are the same in every call.
+      used: which of these inputs the program takes.
     """
 
-    part: Part
-    program: object
+    partial: PartialBackward
+    program: Any
     constants: list
-    used: tuple[bool, ...]
+    used: Mask
 
 
 @weakref_lru_cache
-def _cut(jaxpr, wanted: tuple[bool, ...], policy: Callable) -> _Cut:
+def _cut(jaxpr, needs_grad: Mask, policy: Callable) -> _Cut:
     """Differentiate a closed jaxpr and cut its forward pass in two.
 
     The policy is asked about the operations of the forward pass. What only the formulas of the backward pass compute,
     as the cosine in the derivative of a sine, is not kept by any policy.
     """
-    staged = stage(jaxpr, wanted)
-    num_args, num_results = len(jaxpr.in_avals), len(staged.live)
+    staged = stage(jaxpr, needs_grad)
+    num_args, num_results = len(jaxpr.in_avals), len(staged.active)
     computed = [i for i in staged.residuals if i >= num_args]
 
     def results_and_residuals(*args):
@@ -67,64 +67,68 @@ def _cut(jaxpr, wanted: tuple[bool, ...], policy: Callable) -> _Cut:
         return [*outputs[:num_results], *(pool[i] for i in computed)]
 
     program, constants = trace_to_jaxpr(results_and_residuals, jaxpr.in_avals, "checkpoint")
-    return _Cut(staged, *cut(program, num_results, policy), constants)
+    forward, kept, recompute = cut(program, num_results, policy)
+    return _Cut(staged, forward, kept, recompute, constants)
 
 
 @weakref_lru_cache
-def _stage_backward(jaxpr, wanted: tuple[bool, ...], policy: Callable, given: tuple[bool, ...]) -> _Backward:
-    """The second part of the forward pass, and then the backward pass."""
-    staged, _, _, recompute, _ = _cut(jaxpr, wanted, policy)
-    part = part_of(staged, jaxpr, wanted, given)
+def _stage_backward(jaxpr, needs_grad: Mask, policy: Callable, ct_in: Mask) -> _Backward:
+    staged, _, _, recompute, _ = _cut(jaxpr, needs_grad, policy)
+    partial = backward_for(staged, jaxpr, needs_grad, ct_in)
     num_args, num_inputs = len(jaxpr.in_avals), len(recompute.in_avals)
 
     def recompute_and_pull(*operands):
         inputs, cotangents = operands[:num_inputs], operands[num_inputs:]
         args = inputs[num_inputs - num_args :]
-        found = iter(jaxpr_as_fun(recompute)(*inputs))
-        residuals = [args[i] if i < num_args else next(found) for i in staged.residuals]
-        return jaxpr_as_fun(part.backward)(*part.collect(residuals), *cotangents)
+        computed = iter(jaxpr_as_fun(recompute)(*inputs))
+        residuals = [args[i] if i < num_args else next(computed) for i in staged.residuals]
+        return jaxpr_as_fun(partial.program)(*partial.collect(residuals), *cotangents)
 
-    avals = [*recompute.in_avals, *part.backward.in_avals[len(part.residuals) :]]
+    avals = [*recompute.in_avals, *partial.program.in_avals[len(partial.residuals) :]]
     program, constants = trace_to_jaxpr(recompute_and_pull, avals, "rematerialized")
     program, used = drop_unused_inputs(program)
-    return _Backward(part, program, constants, used)
+    return _Backward(partial, program, constants, used)
 
 
-def checkpoint(jaxpr, wanted, args, *, policy, prevent_cse):
-    """The rule of a checkpointed function, given as a closed jaxpr. Both passes are checkpointed functions again."""
+def checkpoint(jaxpr, needs_grad: Mask, args, *, policy: Callable | None, prevent_cse: bool | tuple[bool, ...]):
+    """Differentiate a checkpointed function, given as a closed jaxpr: the rule for it.
+
+    Both passes are checkpointed functions again.
+    """
     if policy is keep_everything:  # as if the function were not checkpointed
-        return call(jaxpr, wanted, args)
+        return call(jaxpr, needs_grad, args)
     policy = policy or keep_nothing
-    staged, forward, kept, _, constants = _cut(jaxpr, wanted, policy)
+    staged, forward, kept, _, constants = _cut(jaxpr, needs_grad, policy)
     apart = bool(np.any(prevent_cse))
     outputs = bind_checkpoint(forward, [*constants, *args], prevent_cse=apart, policy=policy, differentiated=False)
-    results = outputs[: len(staged.live)]
+    results = outputs[: len(staged.active)]
     avals = [typeof(x) for x in results]
-    flags = prevent_cse if isinstance(prevent_cse, tuple) else (apart,) * len(args)
+    arg_flags = prevent_cse if isinstance(prevent_cse, tuple) else (apart,) * len(args)
     inputs = [*(outputs[i] for i in kept), *constants, *args]
-    flags = [apart] * (len(inputs) - len(args)) + [*flags]
-    # Of what the whole backward pass needs, a part of it may need less.
-    _, _, whole_constants, used = _stage_backward(jaxpr, wanted, policy, staged.live)
-    inputs = [x if use else None for x, use in zip(inputs, used[len(whole_constants) :], strict=False)]
+    input_flags = [apart] * (len(inputs) - len(args)) + [*arg_flags]
+    # Of what the whole backward pass needs, that for fewer cotangents may need less.
+    whole = _stage_backward(jaxpr, needs_grad, policy, staged.active)
+    inputs = [x if used else None for x, used in zip(inputs, whole.used[len(whole.constants) :], strict=False)]
 
     def pull(cotangents):
-        given = tuple(g is not None for g in cotangents)
-        part, program, more_constants, used = _stage_backward(jaxpr, wanted, policy, given)
-        given = fill_zeros(cotangents, avals, part.given)
-        operands = select([*more_constants, *inputs, *given], used)
-        all_flags = select([*[apart] * len(more_constants), *flags, *[apart] * len(given)], used)
-        found = bind_checkpoint(
+        ct_in = tuple(g is not None for g in cotangents)
+        partial, program, constants, used = _stage_backward(jaxpr, needs_grad, policy, ct_in)
+        cotangents = fill_zeros(cotangents, avals, partial.ct_in)
+        operands = select([*constants, *inputs, *cotangents], used)
+        flags = select([*[apart] * len(constants), *input_flags, *[apart] * len(cotangents)], used)
+        sent = bind_checkpoint(
             program,
             operands,
-            prevent_cse=tuple(all_flags) if isinstance(prevent_cse, tuple) else apart,
+            prevent_cse=tuple(flags) if isinstance(prevent_cse, tuple) else apart,
             policy=policy,
             differentiated=True,
         )
-        return expand(found, expand(part.reached, wanted))
+        return expand(sent, partial.ct_out)
 
-    return results, staged.live, pull
+    return results, staged.active, pull
 
 
 @rule("remat2")
-def _remat2(primitive, wanted, args, params):
-    return checkpoint(closed(params["jaxpr"]), wanted, args, policy=params["policy"], prevent_cse=params["prevent_cse"])
+def _remat2(primitive, needs_grad, args, params):
+    options = {name: params[name] for name in ("policy", "prevent_cse")}
+    return checkpoint(closed(params["jaxpr"]), needs_grad, args, **options)

@@ -8,8 +8,8 @@ from diffprog._tracer.rules import rule
 
 
 @rule("dot_general")
-def _dot_general(primitive, wanted, args, params):
-    """Each factor's cotangent is the product of the result's cotangent with the other factor."""
+def _dot_general(primitive, needs_grad, args, params):
+    """Multiply the result's cotangent with the other factor."""
     x, y = args
     (contract_x, contract_y), (batch_x, batch_y) = params["dimension_numbers"]
     avals = typeof(x), typeof(y)
@@ -25,20 +25,24 @@ def _dot_general(primitive, wanted, args, params):
     of_y = range(len(batch_x) + len(free_x), z.ndim)
 
     def toward(aval, contract, batch, kept, other, other_contract, other_batch, other_free, summed):
-        """`aval` is contracted by `contract`; `summed` are the dimensions of g that belong to the other factor."""
+        """Make the map to the factor of type `aval`, contracted by `contract`.
+
+        The dimensions `summed` of g belong to the other factor.
+        """
 
         def pull(g):
-            # Dimensions of `found`: batch, kept, then the other's contracted ones in their own order.
+            # Dimensions of the product: batch, kept, then the other's contracted ones in their own order.
             order = [*batch, *kept, *(contract[i] for i in np.argsort(other_contract))]
             numbers = ((list(summed), other_free), (list(batches), other_batch))
-            found = lax.dot_general(g, other, numbers, **how, out_sharding=placement(aval, order))
-            found = lax.transpose(found, np.argsort(order))
-            if np.issubdtype(found.dtype, np.complexfloating) and not np.issubdtype(aval.dtype, np.complexfloating):
-                found = lax.real(found)  # the product of a real and a complex factor
-            return lax.convert_element_type(found, aval.dtype)
+            product = lax.dot_general(g, other, numbers, **how, out_sharding=placement(aval, order))
+            product = lax.transpose(product, np.argsort(order))
+            if np.issubdtype(product.dtype, np.complexfloating) and not np.issubdtype(aval.dtype, np.complexfloating):
+                product = lax.real(product)  # of a real and a complex factor
+            return lax.convert_element_type(product, aval.dtype)
 
         return pull
 
-    to_x = toward(avals[0], contract_x, batch_x, free_x, y, contract_y, batch_y, free_y, of_y) if wanted[0] else None
-    to_y = toward(avals[1], contract_y, batch_y, free_y, x, contract_x, batch_x, free_x, of_x) if wanted[1] else None
+    as_x, as_y = (contract_x, batch_x, free_x), (contract_y, batch_y, free_y)
+    to_x = toward(avals[0], *as_x, y, *as_y, of_y) if needs_grad[0] else None
+    to_y = toward(avals[1], *as_y, x, *as_x, of_x) if needs_grad[1] else None
     return z, lambda g: (to_x and to_x(g), to_y and to_y(g))

@@ -5,7 +5,7 @@ stacked or chosen in the two passes.
 """
 
 from collections import Counter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jax import lax, typeof
 
@@ -20,9 +20,8 @@ from diffprog._jax_internals import (
 )
 from diffprog._jax_internals.devices import zeros
 from diffprog._tracer.cotangents import fill_zeros
-from diffprog._tracer.parts import part_of, settle_part
 from diffprog._tracer.rules import rule
-from diffprog._tracer.staging import Staged, liveness, settle, stage
+from diffprog._tracer.staging import Mask, Staged, backward_for, ct_in_fixpoint, needs_grad_fixpoint, stage
 from diffprog._util.lists import expand, select, split_list
 
 # ---------------------------------------------------------------- scan
@@ -33,110 +32,108 @@ class _StagedScan(NamedTuple):
 
     Attributes:
       step: the differentiated body.
-      wanted: which of constants, carry and xs need a cotangent, once the carry has settled.
-      live: which of carry and ys depend on a wanted argument, once the first step has mixed them.
+      needs_grad: which of constants, carry and xs need a cotangent in some step.
+      active: which of carry and ys depend, in some step, on an argument in `needs_grad`.
     """
 
     step: Staged
-    wanted: tuple[bool, ...]
-    live: tuple[bool, ...]
+    needs_grad: Mask
+    active: Mask
 
 
 @weakref_lru_cache
-def _stage_scan(jaxpr, wanted, num_consts, num_carry) -> _StagedScan:
+def _stage_scan(jaxpr, needs_grad, num_consts, num_carry) -> _StagedScan:
     num_args, num_results = len(jaxpr.in_avals), len(jaxpr.out_avals)
-    wanted = settle(lambda w: liveness(jaxpr, w), wanted, num_consts, num_carry)
+    needs_grad = needs_grad_fixpoint(jaxpr, needs_grad, num_consts, num_carry)
     # A carried value differs from step to step, so that it is no residual unless it is stacked.
     per_step = (False,) * num_carry
     args_reusable = (True,) * num_consts + per_step + (True,) * (num_args - num_consts - num_carry)
-    step = stage(jaxpr, wanted, args_reusable + per_step + (True,) * (num_results - num_carry))
-    return _StagedScan(step, wanted, (*wanted[num_consts:][:num_carry], *step.live[num_carry:]))
+    step = stage(jaxpr, needs_grad, args_reusable + per_step + (True,) * (num_results - num_carry))
+    return _StagedScan(step, needs_grad, (*needs_grad[num_consts:][:num_carry], *step.active[num_carry:]))
 
 
 class _ScanBackward(NamedTuple):
     """The backward pass of a differentiated `scan`.
 
     Attributes:
-      step: closed jaxpr of one backward step:
-        (steady residuals), (cotangents of the reached constants so far, of the given carry after the step),
-        (cotangents of the given ys, stacked residuals)
-        -> (cotangents of the constants, of the carry before the step), (cotangents of the reached xs).
-      steady, stacked: which residuals are the same in every step, so that they are not stacked, and which are not.
-      given: of which carry and ys it takes cotangents.
-      reached: which of constants, carry and xs get a cotangent.
+      step: closed jaxpr of one backward step, itself the body of a scan:
+        constants: the steady residuals;
+        carry: cotangents of the constants in `ct_out`, summed so far, and of the carry after the step in `ct_in`;
+        xs: cotangents of the ys in `ct_in`, the stacked residuals
+        -> carry: the sums, cotangents of the carry before the step; ys: cotangents of the xs in `ct_out`.
+      steady: the residuals that are the same in every step, by their position among those of the body.
+      stacked: the residuals of each step.
+      ct_in: which of carry and ys it takes cotangents of.
+      ct_out: which of constants, carry and xs it has cotangents for.
     """
 
-    step: object
+    step: Any
     steady: list[int]
     stacked: list[int]
-    given: list[bool]
-    reached: list[bool]
+    ct_in: list[bool]
+    ct_out: list[bool]
 
 
 @weakref_lru_cache
-def _stage_scan_backward(jaxpr, wanted, num_consts, num_carry, given) -> _ScanBackward:
-    """Args: given: which of carry and ys have a cotangent after the last step."""
-    forward, wanted, _ = _stage_scan(jaxpr, wanted, num_consts, num_carry)
-    part, carry = settle_part(forward, jaxpr, wanted, num_consts, num_carry, given)
-    reached = [bool(there) for there in expand(part.reached, wanted)]
-    reached[num_consts : num_consts + num_carry] = carry
-    sums, _, _ = split_list(reached, [num_consts, num_carry])
-    first_constant = len(jaxpr.in_avals) + len(forward.forward.out_avals)
-    is_steady = [i < num_consts or i >= first_constant for i in forward.residuals]
-    used = sorted({i for i in part.residuals if i < len(is_steady)})
+def _stage_scan_backward(jaxpr, needs_grad, num_consts, num_carry, ct_in) -> _ScanBackward:
+    """Stage the backward pass for the carry and the ys in `ct_in`, which have a cotangent after the last step."""
+    staged, needs_grad, _ = _stage_scan(jaxpr, needs_grad, num_consts, num_carry)
+    partial, carry = ct_in_fixpoint(staged, jaxpr, needs_grad, num_consts, num_carry, ct_in)
+    sums, _, xs = split_list(partial.ct_out, [num_consts, num_carry])
+    ys = partial.ct_in[num_carry:]
+    first_constant = len(jaxpr.in_avals) + len(staged.forward.out_avals)
+    is_steady = [i < num_consts or i >= first_constant for i in staged.residuals]
+    used = sorted({i for i in partial.residuals if i < len(is_steady)})
     steady, stacked = [i for i in used if is_steady[i]], [i for i in used if not is_steady[i]]
 
     def step(*operands):
-        fixed, totals, carried, now, varying = split_list(
-            operands, [len(steady), sum(sums), sum(carry), sum(part.given[num_carry:])]
-        )
-        residuals = dict(zip([*steady, *stacked], [*fixed, *varying], strict=True))
-        residuals = part.collect([residuals.get(i) for i in range(len(is_steady))])
-        after = [*expand(carried, carry), *expand(now, part.given[num_carry:])]
-        found = jaxpr_as_fun(part.backward)(*residuals, *select(after, part.given))
-        found = expand(found, expand(part.reached, wanted))
-        to_consts, to_carry, to_xs = split_list(found, [num_consts, num_carry])
+        sizes = [len(steady), sum(sums), sum(carry), sum(ys)]
+        steady_residuals, totals, to_carry, to_ys, stacked_residuals = split_list(operands, sizes)
+        residuals = dict(zip([*steady, *stacked], [*steady_residuals, *stacked_residuals], strict=True))
+        residuals = [residuals.get(i) for i in range(len(is_steady))]
+        cotangents = select([*expand(to_carry, carry), *expand(to_ys, ys)], partial.ct_in)
+        to_consts, to_carry, to_xs = split_list(partial.run(residuals, cotangents), [num_consts, num_carry])
         return [
             *map(lax.add, totals, select(to_consts, sums)),
             *fill_zeros(to_carry, jaxpr.in_avals[num_consts:][:num_carry], carry),
-            *(g for g in to_xs if g is not None),
+            *select(to_xs, xs),
         ]
 
-    residual_avals = forward.backward.in_avals
-    tangents = lambda avals, flags: [aval.to_tangent_aval() for aval in select(avals, flags)]
+    residual_avals = staged.backward.in_avals
+    tangents = lambda avals, mask: [aval.to_tangent_aval() for aval in select(avals, mask)]
     avals = [
         *(residual_avals[i] for i in steady),
         *tangents(jaxpr.in_avals[: num_consts + num_carry], [*sums, *carry]),
-        *tangents(jaxpr.out_avals[num_carry:], part.given[num_carry:]),
+        *tangents(jaxpr.out_avals[num_carry:], ys),
         *(residual_avals[i] for i in stacked),
     ]
     program = trace_to_closed_jaxpr(step, avals, "scan_backward")
-    return _ScanBackward(program, steady, stacked, [*carry, *part.given[num_carry:]], reached)
+    return _ScanBackward(program, steady, stacked, [*carry, *ys], [*sums, *carry, *xs])
 
 
 @rule("scan")
-def _scan(primitive, wanted, args, params):
-    """The backward pass is a scan in the other direction; cotangents of constants are summed on the way."""
+def _scan(primitive, needs_grad, args, params):
+    """Scan in the other direction on the way back, and sum the cotangents of constants on the way."""
     jaxpr, (num_consts, num_carry) = params["jaxpr"], scan_sizes(params)
-    step, _, live = _stage_scan(jaxpr, wanted, num_consts, num_carry)
-    how = {name: params[name] for name in ("length", "unroll")}
+    step, _, active = _stage_scan(jaxpr, needs_grad, num_consts, num_carry)
+    options = {name: params[name] for name in ("length", "unroll")}
     reverse = params["reverse"]
     consts, carry, xs = split_list(args, [num_consts, num_carry])
-    outputs = bind_scan(step.forward, consts, carry, xs, reverse=reverse, **how)
+    outputs = bind_scan(step.forward, consts, carry, xs, reverse=reverse, **options)
     residuals = step.collect(args, outputs)
-    results = outputs[: len(step.live)]
+    results = outputs[: len(step.active)]
     avals, const_avals = [typeof(x) for x in results], [typeof(x) for x in consts]
 
     def pull(cotangents):
-        given = tuple(g is not None for g in cotangents)
-        back = _stage_scan_backward(jaxpr, wanted, num_consts, num_carry, given)
-        zeros = map(instantiate, select(const_avals, back.reached[:num_consts]))
-        carried, ys = split_list(fill_zeros(cotangents, avals, back.given), [sum(back.given[:num_carry])])
-        fixed, stacked = ([residuals[i] for i in which] for which in (back.steady, back.stacked))
-        found = bind_scan(back.step, fixed, [*zeros, *carried], [*ys, *stacked], reverse=not reverse, **how)
-        return [g if want else None for g, want in zip(expand(found, back.reached), wanted, strict=True)]
+        ct_in = tuple(g is not None for g in cotangents)
+        back = _stage_scan_backward(jaxpr, needs_grad, num_consts, num_carry, ct_in)
+        zeros = map(instantiate, select(const_avals, back.ct_out[:num_consts]))
+        to_carry, to_ys = split_list(fill_zeros(cotangents, avals, back.ct_in), [sum(back.ct_in[:num_carry])])
+        steady, stacked = ([residuals[i] for i in indices] for indices in (back.steady, back.stacked))
+        sent = bind_scan(back.step, steady, [*zeros, *to_carry], [*to_ys, *stacked], reverse=not reverse, **options)
+        return [g if want else None for g, want in zip(expand(sent, back.ct_out), needs_grad, strict=True)]
 
-    return results, live, pull
+    return results, active, pull
 
 
 # ---------------------------------------------------------------- cond
@@ -149,122 +146,123 @@ class _StagedCond(NamedTuple):
       branches: the branches, differentiated one by one.
       forward: closed jaxprs, operands -> results + slots. A slot holds a residual of whichever branch ran; branches
         share the slots of equal type.
-      places: per branch the slots of what it saves.
+      slots: per branch the slots of what it saves.
       used: the positions, in operands + results + slots, of what any backward branch needs.
-      live: which results depend on a wanted operand in any branch.
+      active: which results depend on an operand in `needs_grad` in some branch.
     """
 
     branches: list[Staged]
     forward: tuple
-    places: list[list[int]]
+    slots: list[list[int]]
     used: list[int]
-    live: tuple[bool, ...]
+    active: Mask
 
 
 @weakref_lru_cache
-def _stage_cond(first, others, wanted) -> _StagedCond:
-    branches = [stage(jaxpr, wanted) for jaxpr in (first, *others)]
+def _stage_cond(first, others, needs_grad) -> _StagedCond:
+    branches = [stage(jaxpr, needs_grad) for jaxpr in (first, *others)]
     num_args, num_results = len(first.in_avals), len(first.out_avals)
-    live = tuple(map(any, zip(*(branch.live for branch in branches), strict=True)))
+    active = tuple(map(any, zip(*(branch.active for branch in branches), strict=True)))
     saved_avals = [branch.forward.out_avals[num_results:] for branch in branches]
-    slots = _slot_types(saved_avals)
-    places = [_assign(avals, slots) for avals in saved_avals]
+    slot_avals = _slot_types(saved_avals)
+    slots = [_assign(avals, slot_avals) for avals in saved_avals]
     used = sorted(
-        {num_args + num_results + i for place in places for i in place}
+        {num_args + num_results + i for own in slots for i in own}
         | {i for branch in branches for i in branch.residuals if i < num_args + num_results}
     )
 
-    def make_forward(branch, place):
+    def make_forward(branch, slots):
         def forward(*args):
             results, saved = split_list(jaxpr_as_fun(branch.forward)(*args), [num_results])
-            filled = dict(zip(place, saved, strict=True))
-            return [*results, *(filled[i] if i in filled else zeros(aval) for i, aval in enumerate(slots))]
+            filled = dict(zip(slots, saved, strict=True))
+            return [*results, *(filled[i] if i in filled else zeros(aval) for i, aval in enumerate(slot_avals))]
 
         return trace_to_closed_jaxpr(forward, first.in_avals, "cond_forward")
 
-    return _StagedCond(branches, tuple(map(make_forward, branches, places)), places, used, live)
+    return _StagedCond(branches, tuple(map(make_forward, branches, slots)), slots, used, active)
 
 
 class _CondBackward(NamedTuple):
     """The backward pass of differentiated branches.
 
     Attributes:
-      branches: closed jaxprs, values at `used` + cotangents of the given results -> cotangents of the reached operands.
-      given: of which results it takes cotangents.
-      reached: which operands get a cotangent in any branch.
+      branches: closed jaxprs, values at `used` + cotangents of the results in `ct_in` -> cotangents of the operands in
+        `ct_out`.
+      ct_in: which results it takes cotangents of.
+      ct_out: which operands get a cotangent in some branch.
     """
 
     branches: tuple
-    given: tuple[bool, ...]
-    reached: list[bool]
+    ct_in: Mask
+    ct_out: Mask
 
 
 @weakref_lru_cache
-def _stage_cond_backward(first, others, wanted, given) -> _CondBackward:
-    """Args: given: which results have a cotangent."""
-    staged = _stage_cond(first, others, wanted)
+def _stage_cond_backward(first, others, needs_grad, ct_in) -> _CondBackward:
+    """Stage the backward pass for the results in `ct_in`."""
+    staged = _stage_cond(first, others, needs_grad)
     num_known = len(first.in_avals) + len(first.out_avals)
-    both = lambda live: tuple(a and b for a, b in zip(given, live, strict=True))
-    jaxprs = (first, *others)
-    parts = [part_of(branch, j, wanted, both(branch.live)) for branch, j in zip(staged.branches, jaxprs, strict=True)]
-    given = tuple(map(any, zip(given, *(part.given for part in parts), strict=True)))
-    reached = [any(there) for there in zip(*(expand(part.reached, wanted) for part in parts), strict=True)]
+    both = lambda active: tuple(a and b for a, b in zip(ct_in, active, strict=True))
+    pairs = zip(staged.branches, (first, *others), strict=True)
+    partials = [backward_for(branch, jaxpr, needs_grad, both(branch.active)) for branch, jaxpr in pairs]
+    ct_in = tuple(map(any, zip(ct_in, *(partial.ct_in for partial in partials), strict=True)))
+    ct_out = tuple(map(any, zip(*(partial.ct_out for partial in partials), strict=True)))
     position = {i: k for k, i in enumerate(staged.used)}
 
-    def make_backward(branch, place, part):
+    def make_backward(branch, slots, partial):
         def backward(*operands):
             values, cotangents = split_list(operands, [len(staged.used)])
             known = {i: values[k] for i, k in position.items() if i < num_known}
-            saved = {num_known + k: values[position[num_known + slot]] for k, slot in enumerate(place)}
-            constants = {num_known + len(place) + k: x for k, x in enumerate(branch.constants)}
+            saved = {num_known + k: values[position[num_known + slot]] for k, slot in enumerate(slots)}
+            constants = {num_known + len(slots) + k: x for k, x in enumerate(branch.constants)}
             pool = known | saved | constants
-            residuals = part.collect([pool[i] for i in branch.residuals])
-            found = jaxpr_as_fun(part.backward)(*residuals, *select(expand(cotangents, given), part.given))
-            return fill_zeros(expand(found, expand(part.reached, wanted)), first.in_avals, reached)
+            residuals = [pool[i] for i in branch.residuals]
+            sent = partial.run(residuals, select(expand(cotangents, ct_in), partial.ct_in))
+            return fill_zeros(sent, first.in_avals, ct_out)
 
-        slots = staged.forward[0].out_avals[len(first.out_avals) :]
-        everything = [*first.in_avals, *first.out_avals, *slots]
-        given_avals = [aval.to_tangent_aval() for aval in select(first.out_avals, given)]
-        return trace_to_closed_jaxpr(backward, [*(everything[i] for i in staged.used), *given_avals], "cond_backward")
+        slot_avals = staged.forward[0].out_avals[len(first.out_avals) :]
+        avals = [*first.in_avals, *first.out_avals, *slot_avals]
+        cotangent_avals = [aval.to_tangent_aval() for aval in select(first.out_avals, ct_in)]
+        return trace_to_closed_jaxpr(backward, [*(avals[i] for i in staged.used), *cotangent_avals], "cond_backward")
 
-    return _CondBackward(tuple(map(make_backward, staged.branches, staged.places, parts)), given, reached)
+    return _CondBackward(tuple(map(make_backward, staged.branches, staged.slots, partials)), ct_in, ct_out)
 
 
 def _slot_types(saved_avals) -> list:
-    """The fewest slots with which each branch can store its residuals."""
+    """Find the fewest slots with which each branch can store its residuals."""
     most: Counter = Counter()
     for avals in saved_avals:
         most |= Counter(avals)
     return list(most.elements())
 
 
-def _assign(avals, slots) -> list[int]:
-    free = list(enumerate(slots))
-    places = []
+def _assign(avals, slot_avals) -> list[int]:
+    """Assign each value of a branch a slot of its type."""
+    free = list(enumerate(slot_avals))
+    slots = []
     for aval in avals:
         entry = next(entry for entry in free if entry[1] == aval)
         free.remove(entry)
-        places.append(entry[0])
-    return places
+        slots.append(entry[0])
+    return slots
 
 
 @rule("cond")
-def _cond(primitive, wanted, args, params):
-    """Forward and backward branch on the same index; only the branch that ran stores anything of its own."""
+def _cond(primitive, needs_grad, args, params):
+    """Branch on one index forward and backward; only the branch that ran stores anything of its own."""
     index, *operands = args
     first, *others = params["branches"]
-    others = tuple(others)
-    staged = _stage_cond(first, others, wanted[1:])
+    others, needs_grad = tuple(others), needs_grad[1:]
+    staged = _stage_cond(first, others, needs_grad)
     outputs = bind_cond(index, staged.forward, operands, params)
-    results = outputs[: len(staged.live)]
+    results = outputs[: len(staged.active)]
     avals = [typeof(x) for x in results]
     pool = [*operands, *outputs]
     residuals = [pool[i] for i in staged.used]
 
     def pull(cotangents):
-        back = _stage_cond_backward(first, others, wanted[1:], tuple(g is not None for g in cotangents))
-        given = fill_zeros(cotangents, avals, back.given)
-        found = bind_cond(index, back.branches, [*residuals, *given], params)
-        return [None, *expand(found, back.reached)]
+        back = _stage_cond_backward(first, others, needs_grad, tuple(g is not None for g in cotangents))
+        sent = bind_cond(index, back.branches, [*residuals, *fill_zeros(cotangents, avals, back.ct_in)], params)
+        return [None, *expand(sent, back.ct_out)]
 
-    return results, staged.live, pull
+    return results, staged.active, pull

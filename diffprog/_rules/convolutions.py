@@ -19,15 +19,15 @@ from diffprog._tracer.rules import rule
 
 
 @rule("conv_general_dilated")
-def _convolution(primitive, wanted, args, params):
+def _convolution(primitive, needs_grad, args, params):
     if _is_depthwise(*map(typeof, args), params):
-        return _depthwise(primitive, wanted, args, params)
+        return _depthwise(primitive, needs_grad, args, params)
     x, kernel = args
     x_aval, kernel_aval = typeof(x), typeof(kernel)
     y = primitive.bind(x, kernel, **params)
     # Only what the wanted cotangents need is kept.
-    to_x = _to_input(x_aval, kernel, params) if wanted[0] else None
-    to_kernel = _to_kernel(x, kernel_aval, params) if wanted[1] else None
+    to_x = _to_input(x_aval, kernel, params) if needs_grad[0] else None
+    to_kernel = _to_kernel(x, kernel_aval, params) if needs_grad[1] else None
     return y, lambda g: (to_x and to_x(g), to_kernel and to_kernel(g))
 
 
@@ -51,16 +51,16 @@ def _regroup(x, groups, from_dim, to_dim):
     order = [d for d in range(x.ndim) if d != from_dim]
     order.insert(order.index(target), from_dim)
     x = lax.transpose(x, order)
-    at = order.index(from_dim)
-    return lax.reshape(x, (*x.shape[:at], groups * x.shape[at + 1], *x.shape[at + 2 :]))
+    front = order.index(from_dim)
+    return lax.reshape(x, (*x.shape[:front], groups * x.shape[front + 1], *x.shape[front + 2 :]))
 
 
 def _convolve(x, kernel, numbers, params, like, **changes):
     options = {name: params[name] for name in ("precision", "preferred_element_type")}
-    found = lax.conv_general_dilated(
+    pulled = lax.conv_general_dilated(
         x, kernel, dimension_numbers=lax.ConvDimensionNumbers(*numbers), **options, **changes
     )
-    return lax.convert_element_type(found, like.dtype)
+    return lax.convert_element_type(pulled, like.dtype)
 
 
 def _to_input(x, kernel, params):
@@ -77,7 +77,7 @@ def _to_input(x, kernel, params):
             weights = _regroup(weights, count, k_spec[0], k_spec[1])
         low = kernel_extent - 1 - [low for low, _ in params["padding"]]
         high = x_extent + kernel_extent - 1 - _extent(_spatial_sizes(g.shape, y_spec), strides) - low
-        found = _convolve(
+        pulled = _convolve(
             g,
             weights,
             (y_spec, _swap_first(k_spec), x_spec),
@@ -89,7 +89,7 @@ def _to_input(x, kernel, params):
             rhs_dilation=dilation,
             feature_group_count=count,
         )
-        return _regroup(found, count, x_spec[1], x_spec[0]) if batch_groups > 1 else found
+        return _regroup(pulled, count, x_spec[1], x_spec[0]) if batch_groups > 1 else pulled
 
     return pull
 
@@ -127,7 +127,7 @@ def _to_kernel(x, kernel, params):
 
 
 def _is_depthwise(x, kernel, params) -> bool:
-    """Whether this is a convolution of images with one filter per channel that the shifted form computes."""
+    """Whether the shifted form computes this: a convolution of images with one filter per channel."""
     x_spec, k_spec, _ = params["dimension_numbers"]
     channels = x.shape[x_spec[1]]
     return (
@@ -142,7 +142,7 @@ def _is_depthwise(x, kernel, params) -> bool:
     )
 
 
-def _depthwise(primitive, wanted, args, params):
+def _depthwise(primitive, needs_grad, args, params):
     x_spec, k_spec, y_spec = params["dimension_numbers"]
     strides, padding = params["window_strides"], tuple(map(tuple, params["padding"]))
     x, kernel = args
@@ -160,16 +160,16 @@ def _depthwise(primitive, wanted, args, params):
 
     def shifted_to_x(g, kernel):
         shape = _nhwc(x_aval.shape, x_spec)
-        found = depthwise.input_cotangent(_to_nhwc(g, y_spec), _to_hwio(kernel, k_spec), shape, strides, padding)
-        return _from_nhwc(found, x_spec)
+        pulled = depthwise.input_cotangent(_to_nhwc(g, y_spec), _to_hwio(kernel, k_spec), shape, strides, padding)
+        return _from_nhwc(pulled, x_spec)
 
     def native_to_x(g, kernel):
         return _to_input(x_aval, kernel, params)(g)
 
     def shifted_to_kernel(g, x):
         shape = [kernel_aval.shape[d] for d in _hwio(k_spec)]
-        found = depthwise.kernel_cotangent(_to_nhwc(g, y_spec), _to_nhwc(x, x_spec), tuple(shape), strides, padding)
-        return lax.transpose(found, np.argsort(_hwio(k_spec)))
+        pulled = depthwise.kernel_cotangent(_to_nhwc(g, y_spec), _to_nhwc(x, x_spec), tuple(shape), strides, padding)
+        return lax.transpose(pulled, np.argsort(_hwio(k_spec)))
 
     def native_to_kernel(g, x):
         return _to_kernel(x, kernel_aval, params)(g)
@@ -177,16 +177,16 @@ def _depthwise(primitive, wanted, args, params):
     def to_kernel(g):
         return lax.platform_dependent(g, x, cpu=shifted_to_kernel, default=native_to_kernel)
 
-    if not wanted[1]:
+    if not needs_grad[1]:
         return y, lambda g: (to_x(g), None)
-    if not wanted[0]:
+    if not needs_grad[0]:
         return y, lambda g: (None, to_kernel(g))
     return y, lambda g: (to_x(g), to_kernel(g))
 
 
 @partial(jax.jit, static_argnums=(2, 3))
 def _depthwise_convolution(x, kernel, primitive, params):
-    """The convolution, in the form that is fast on the platform it will run on.
+    """Convolve in the form that is fast on the platform it will run on.
 
     Jitted, so that equal layers are traced and lowered once, and so are their backward passes, which with stride 1
     are the same convolution with the kernel turned round.

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 
+from diffprog._jax_internals import Primitive
 from diffprog._tracer.rules import rule, rules
 
 
-def defvjp(primitive, *makers: Callable | None, replace: bool = False):
-    """Say how a primitive with one result is differentiated; from then on every transformation of diffprog knows it.
+def defvjp(primitive: Primitive | str, *makers: Callable[..., Callable] | None, replace: bool = False) -> None:
+    """Say how a primitive with one result is differentiated, from now on in all transformations.
 
     Args:
       primitive: the `jax.extend.core.Primitive`, or its name.
@@ -14,13 +15,14 @@ def defvjp(primitive, *makers: Callable | None, replace: bool = False):
         cotangent of the result to that of the argument; None for an argument without a derivative. A maker is called
         only when the gradient of its argument is wanted. What its map closes over is kept until the backward pass.
         Formulas made of JAX operations can be differentiated again.
-      replace: allow a new rule for a primitive that has one.
+      replace: whether the primitive may have a rule already, which the new one then replaces.
 
     Raises:
       ValueError: the primitive has a rule already and `replace` is False.
       TypeError: a maker is neither callable nor None, or the primitive was called with another number of arguments.
 
-    Example: z = x * y by a primitive `times`:
+    Example:
+      z = x * y by a primitive `times`:
 
         dp.defvjp(times, lambda z, x, y: lambda g: g * y, lambda z, x, y: lambda g: x * g)
     """
@@ -32,7 +34,7 @@ def defvjp(primitive, *makers: Callable | None, replace: bool = False):
             raise TypeError(f"defvjp takes functions, or None for an argument without a derivative; found {maker!r}")
 
     @rule(name)
-    def apply(primitive, wanted, args, params):
+    def apply(primitive, needs_grad, args, params):
         if len(args) != len(makers):
             raise TypeError(
                 f"the rule of '{name}' was defined for {len(makers)} arguments, but the primitive was called with "
@@ -41,6 +43,6 @@ def defvjp(primitive, *makers: Callable | None, replace: bool = False):
         result = primitive.bind(*args, **params)
         pulls = [
             maker(result, *args, **params) if want and maker is not None else None
-            for maker, want in zip(makers, wanted, strict=True)
+            for maker, want in zip(makers, needs_grad, strict=True)
         ]
         return result, lambda g: [pull and pull(g) for pull in pulls]

@@ -11,6 +11,7 @@ nonnegative. With p = low padding and s = stride, along each spatial axis:
     y[i] = sum_a  x[s*i + a - p] * kernel[a]
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
 from itertools import product
@@ -20,12 +21,13 @@ import jax.numpy as jnp
 from jax import lax
 
 from diffprog._jax_internals import SymbolicZero
-from diffprog._rules.derived import pullback_of
+from diffprog._rules.via_equivalent_program import pullback_of
+from diffprog._util.lists import expand, select
 
 
 @partial(jax.jit, static_argnames=("strides", "padding"))
 def forward(x, kernel, strides, padding):
-    """The convolution itself: (n, h, w, c), (kh, kw, 1, c) -> (n, h', w', c).
+    """Convolve: (n, h, w, c), (kh, kw, 1, c) -> (n, h', w', c).
 
     Jitted, so that the many equal layers of a network, and their backward sums, are traced and lowered once.
     """
@@ -37,14 +39,14 @@ def forward(x, kernel, strides, padding):
 
 @partial(jax.jit, static_argnames=("kernel_shape", "strides", "padding"))
 def kernel_cotangent(g, x, kernel_shape, strides, padding):
-    """Cotangent of the kernel: for each tap, the correlation of g with the slice of x that the tap saw."""
+    """Pull back to the kernel: for each tap, correlate g with the slice of x that the tap saw."""
     x = _pad(x, padding)
     products = (lax.mul(g, _window(x, tap, g.shape[1:3], strides)) for tap in _taps(kernel_shape))
     return lax.reshape(lax.concatenate([lax.reduce_sum(p, (0, 1, 2)) for p in products], 0), kernel_shape)
 
 
 def input_cotangent(g, kernel, x_shape, strides, padding):
-    """Cotangent of x, gathered and not scattered.
+    """Pull back to x, gathering and not scattering.
 
     Position u of x meets tap a in output i when s*i + a - p = u. Positions that share u mod s (a phase) meet the same
     taps, so each phase is a dense shifted sum over g; the s*s phases are then interleaved by a stack and a reshape.
@@ -57,7 +59,7 @@ def input_cotangent(g, kernel, x_shape, strides, padding):
 
 
 def turned_padding(x_sizes, g_sizes, kernel_sizes, padding) -> tuple:
-    """How the cotangent of a result is padded, where with stride 1 the kernel turned round slides over it."""
+    """Pad the cotangent of a result, over which with stride 1 the kernel turned round slides."""
     return tuple(
         (taps - 1 - low, size - out + low)
         for size, out, taps, (low, _) in zip(x_sizes, g_sizes, kernel_sizes, padding, strict=True)
@@ -87,8 +89,10 @@ def _interleaved(g, kernel, x_shape, strides, padding):
 
 
 class _Phases:
-    """Index arithmetic of `input_cotangent` along one axis: position u = s*q + r gathers g[q + offset(r) - m] for
-    the taps a = (r + p) mod s + s*m."""
+    """Index arithmetic of `input_cotangent` along one axis.
+
+    Position u = s*q + r gathers g[q + offset(r) - m] for the taps a = (r + p) mod s + s*m.
+    """
 
     def __init__(self, size, taps, stride, padding):
         self.taps, self.stride, self.low = taps, stride, padding[0]
@@ -105,8 +109,8 @@ class _Phases:
         return self.margin, max(last - size, 0)
 
 
-def _vectors(kernel) -> list:
-    """The vector of channels of each tap, (1, 1, 1, c), in the order of `_taps`."""
+def _vectors(kernel) -> Sequence[jax.Array]:
+    """List the vector of channels of each tap, (1, 1, 1, c), in the order of `_taps`."""
     height, width, _, channels = kernel.shape
     return lax.split(lax.reshape(kernel, (height * width, 1, 1, channels)), (1,) * (height * width))
 
@@ -152,44 +156,44 @@ def _convolution(x, kernel, strides, padding):
 
 @jax.tree_util.register_static
 @dataclass(frozen=True)
-class _Wanted:
+class _NeedsGrad:
     """Which arguments have a gradient, as a residual without arrays."""
 
     flags: tuple[bool, bool]
 
 
 def _depthwise_fwd(x, kernel, strides, padding):
-    wanted = _Wanted((x.perturbed, kernel.perturbed))
+    needs_grad = _NeedsGrad((x.perturbed, kernel.perturbed))
     x, kernel = x.value, kernel.value
     # Not `depthwise_convolution`: forward mode over this, as in a Hessian times a vector, cannot enter a custom_vjp.
-    return _convolution(x, kernel, strides, padding), (x, kernel, wanted)
+    return _convolution(x, kernel, strides, padding), (x, kernel, needs_grad)
 
 
 def _depthwise_bwd(strides, padding, residuals, g):
-    x, kernel, wanted = residuals
+    x, kernel, needs_grad = residuals
     if isinstance(g, SymbolicZero):
         return None, None
 
     def shifted(g, x, kernel):
-        to_x, to_kernel = wanted.flags
+        to_x, to_kernel = needs_grad.flags
         return [
             *([input_cotangent(g, kernel, x.shape, strides, padding)] if to_x else []),
             *([kernel_cotangent(g, x, kernel.shape, strides, padding)] if to_kernel else []),
         ]
 
     def transposed(g, x, kernel):
-        pull = pullback_of(partial(native, strides=strides, padding=padding), wanted.flags, (x, kernel))
-        return [sent for sent, want in zip(pull(g), wanted.flags, strict=True) if want]
+        pull = pullback_of(partial(native, strides=strides, padding=padding), needs_grad.flags, (x, kernel))
+        return select(pull(g), needs_grad.flags)
 
-    found = iter(lax.platform_dependent(g, x, kernel, cpu=shifted, default=transposed))
-    return tuple(next(found) if want else None for want in wanted.flags)
+    sent = lax.platform_dependent(g, x, kernel, cpu=shifted, default=transposed)
+    return tuple(expand(sent, needs_grad.flags))
 
 
 depthwise_convolution.defvjp(_depthwise_fwd, _depthwise_bwd, symbolic_zeros=True)
 
 
 def native(x, kernel, strides, padding):
-    """The same convolution by `conv_general_dilated`."""
+    """Convolve by `conv_general_dilated`."""
     return lax.conv_general_dilated(
         x, kernel, strides, padding, dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=x.shape[-1]
     )

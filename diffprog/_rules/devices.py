@@ -21,12 +21,12 @@ no_derivative("axis_index")
 
 
 def _split_axes(axes):
-    """Names of device axes, and numbers of array axes: under `vmap` a named axis may be one of the array."""
+    """Separate names of device axes and numbers of array axes: under `vmap` a named axis may be one of the array."""
     return [a for a in axes if not isinstance(a, int)], [a for a in axes if isinstance(a, int)]
 
 
 def _spread(y, aval, numbers):
-    """`y`, reduced over these array axes, at the shape that it had before."""
+    """Repeat `y`, reduced over these array axes, to the shape before."""
     if not numbers:
         return y
     return lax.broadcast_in_dim(y, aval.shape, [d for d in range(aval.ndim) if d not in numbers])
@@ -43,7 +43,7 @@ linear("psum_invariant", lambda g, x, *, axes: lax.pcast(g, axes, to="varying"))
 
 
 def _extreme(primitive, axes, axis_index_groups):
-    """The largest or smallest value over devices, with the derivative that JAX does not give it.
+    """Make the largest or smallest value over devices a function with the derivative that JAX does not give it.
 
     Devices (and elements) that share the extreme value have equal shares in its derivative. As the shares add up to
     one, this is a subgradient, as for `reduce_max`.
@@ -69,7 +69,7 @@ def _extreme(primitive, axes, axis_index_groups):
 
 
 @rule("pmax", "pmin")
-def _pmax(primitive, wanted, args, params):
+def _pmax(primitive, needs_grad, args, params):
     return vjp(_extreme(primitive, **params), *args)
 
 
@@ -80,8 +80,8 @@ linear("ppermute", lambda g, x, *, axis_name, perm: lax.ppermute(g, axis_name, [
 
 
 @rule("pbroadcast", "pbroadcast_dynamic")
-def _pbroadcast(primitive, wanted, args, params):
-    """Every device has the source's value, so the source gets the sum of their cotangents."""
+def _pbroadcast(primitive, needs_grad, args, params):
+    """Send the source the sum of the cotangents, as every device has its value."""
     name = params["axis_name"]
     source = args[1] if len(args) > 1 else params["source"]
 
@@ -102,8 +102,8 @@ linear("all_to_all", _all_to_all)
 
 
 @rule("ragged_all_to_all")
-def _ragged_all_to_all(primitive, wanted, args, params):
-    """The rows that were received go back; `output` keeps the cotangent of the rows that nothing was written to."""
+def _ragged_all_to_all(primitive, needs_grad, args, params):
+    """Send the rows that were received back; `output` keeps the cotangent of the rows that nothing was written to."""
     operand, _, input_offsets, send_sizes, output_offsets, receive_sizes = args
     like, name, groups = typeof(operand), params["axis_name"], params["axis_index_groups"]
 
@@ -131,7 +131,7 @@ def _scatter(g, x, *, axis_name, all_gather_dimension, tiled, axis_size, axis_in
 
 
 def _own_block(g, x, *, axis_name, all_gather_dimension, tiled, axis_size):
-    """The gathered array is the same everywhere, and so is its cotangent: take the own part of it."""
+    """Take the own part of the cotangent: the gathered array is equal everywhere, and so is its cotangent."""
     size = g.shape[all_gather_dimension] // axis_size
     block = lax.dynamic_slice_in_dim(g, lax.axis_index(axis_name) * size, size, all_gather_dimension)
     return block if tiled else lax.squeeze(block, [all_gather_dimension])
@@ -169,31 +169,31 @@ for _suffix in ("", "_p"):  # their names before JAX 0.11 end so
 
 
 @rule("reshard")
-def _reshard(primitive, wanted, args, params):
+def _reshard(primitive, needs_grad, args, params):
     like = typeof(args[0])
     return primitive.bind(*args, **params), lambda g: (devices.reshard_like(primitive, g, like, params),)
 
 
 @rule("relayout")
-def _relayout(primitive, wanted, args, params):
+def _relayout(primitive, needs_grad, args, params):
     like = typeof(args[0])
     return primitive.bind(*args, **params), lambda g: (devices.relayout_like(primitive, g, like),)
 
 
 @rule("with_memory_space_constraint")
-def _with_memory_space_constraint(primitive, wanted, args, params):
+def _with_memory_space_constraint(primitive, needs_grad, args, params):
     home = typeof(args[0]).memory_space
     return primitive.bind(*args, **params), lambda g: (primitive.bind(g, memory_space=home),)
 
 
 @rule("sharding_constraint", "layout_constraint")
-def _constraint(primitive, wanted, args, params):
-    """The cotangent obeys the same constraint."""
+def _constraint(primitive, needs_grad, args, params):
+    """Put the cotangent under the same constraint."""
     return primitive.bind(*args, **params), lambda g: (primitive.bind(g, **params),)
 
 
 @rule("shard_alike")
-def _shard_alike(primitive, wanted, args, params):
+def _shard_alike(primitive, needs_grad, args, params):
     results = primitive.bind(*args, **params)
 
     def pull(cotangents):
@@ -201,7 +201,7 @@ def _shard_alike(primitive, wanted, args, params):
             return cotangents
         return primitive.bind(*cotangents, **params)
 
-    return results, wanted, pull
+    return results, needs_grad, pull
 
 
 def _to_global(g, x, *, global_mesh, pspec):

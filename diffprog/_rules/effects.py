@@ -16,8 +16,8 @@ _FOREIGN = {
 
 
 @rule(*_FOREIGN)
-def _foreign(primitive, wanted, args, params):
-    """What runs outside of JAX gives values, but no derivative: it is an error for a cotangent to come back."""
+def _foreign(primitive, needs_grad, args, params):
+    """Run what is outside of JAX; it has no derivative, so that a cotangent that comes back is an error."""
     results = primitive.bind(*args, **params)
     line = user_line()
 
@@ -32,7 +32,7 @@ def _foreign(primitive, wanted, args, params):
 
 
 @rule("box_set", "log_extend")
-def _keep(primitive, wanted, args, params):
+def _keep(primitive, needs_grad, args, params):
     raise MissingDerivative(
         "a value that depends on a differentiated argument is put into a box or a log",
         user_line(),

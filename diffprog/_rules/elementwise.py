@@ -21,31 +21,9 @@ from diffprog._tracer.rules import (
     unbroadcast,
 )
 
-no_derivative(
-    "floor",
-    "ceil",
-    "round",
-    "is_finite",
-    "not",
-    "and",
-    "or",
-    "xor",
-    "population_count",
-    "clz",
-    "shift_left",
-    "shift_right_arithmetic",
-    "shift_right_logical",
-    "mulhi",
-    "eq",
-    "ne",
-    "lt",
-    "le",
-    "gt",
-    "ge",
-    "eq_to",
-    "le_to",
-    "lt_to",
-)
+no_derivative(*"floor ceil round is_finite not and or xor population_count clz mulhi".split())
+no_derivative(*"shift_left shift_right_arithmetic shift_right_logical".split())
+no_derivative(*"eq ne lt le gt ge eq_to le_to lt_to".split())
 
 
 def _is_complex(x) -> bool:
@@ -78,12 +56,12 @@ unary("one_minus_square", lambda y, x: lambda g: mul(g, mul(constant(x, -2), x))
 
 
 @rule("div")
-def _div(primitive, wanted, args, params):
+def _div(primitive, needs_grad, args, params):
     """d(x / y) = dx / y - x dy / y^2; the sign is changed after the sum over what was broadcast, on fewer numbers."""
     x, y = args
     z = primitive.bind(x, y, **params)
-    to_x = unbroadcast(lambda g: div(g, y), x, z) if wanted[0] else None
-    to_y = unbroadcast(lambda g: mul(mul(g, x), lax.integer_pow(y, -2)), y, z) if wanted[1] else None
+    to_x = unbroadcast(lambda g: div(g, y), x, z) if needs_grad[0] else None
+    to_y = unbroadcast(lambda g: mul(mul(g, x), lax.integer_pow(y, -2)), y, z) if needs_grad[1] else None
     return z, lambda g: (to_x and to_x(g), to_y and neg(to_y(g)))
 
 
@@ -102,7 +80,7 @@ binary("mul", _mul)
 
 
 @rule("integer_pow")
-def _integer_pow(primitive, wanted, args, params):
+def _integer_pow(primitive, needs_grad, args, params):
     (x,), n = args, params["y"]
     y = primitive.bind(x, **params)
     if n == 0:
@@ -184,7 +162,7 @@ binary("atan2", _atan2)
 
 
 @rule("abs")
-def _abs(primitive, wanted, args, params):
+def _abs(primitive, needs_grad, args, params):
     (x,) = args
     y = primitive.bind(x, **params)
     if not _is_complex(x):
@@ -193,7 +171,7 @@ def _abs(primitive, wanted, args, params):
 
 
 @rule("sign")
-def _sign(primitive, wanted, args, params):
+def _sign(primitive, needs_grad, args, params):
     """Piecewise constant if real. If complex, x / |x|: d = i y Im(conj(y) dx) / |x|, written transposed."""
     (x,) = args
     y = primitive.bind(x, **params)
@@ -230,12 +208,12 @@ binary("rem", _rem)
 
 
 def _stored(mask):
-    """A mask that XLA stores as it is: without the barrier it would keep the four times larger array it came from."""
+    """Make XLA store a mask as it is: without the barrier it would keep the four times larger array it came from."""
     return lax.optimization_barrier(mask) if isinstance(mask, Tracer) else mask
 
 
 @rule("clamp")
-def _clamp(primitive, wanted, args, params):
+def _clamp(primitive, needs_grad, args, params):
     """Each argument has the cotangent of the elements that it decides; the masks are kept, a byte an element."""
     low, x, high = args
     y = primitive.bind(low, x, high, **params)
@@ -251,13 +229,13 @@ def _clamp(primitive, wanted, args, params):
 
     pulls = [
         unbroadcast(masked_by(_stored(make())), arg, y) if want else None
-        for make, arg, want in zip(makers, args, wanted, strict=True)
+        for make, arg, want in zip(makers, args, needs_grad, strict=True)
     ]
     return y, lambda g: [pull and pull(g) for pull in pulls]
 
 
 @rule("select_n")
-def _select_n(primitive, wanted, args, params):
+def _select_n(primitive, needs_grad, args, params):
     which, *cases = args
     y = primitive.bind(which, *cases, **params)
 
@@ -270,7 +248,7 @@ def _select_n(primitive, wanted, args, params):
             mask = lax.eq(which, lax.full_like(which, i))
             return lax.select_n(mask, zero, g)
 
-        return [None, *(to_case(i) if want else None for i, want in enumerate(wanted[1:]))]
+        return [None, *(to_case(i) if want else None for i, want in enumerate(needs_grad[1:]))]
 
     return y, pull
 
@@ -279,7 +257,7 @@ def _select_n(primitive, wanted, args, params):
 
 
 @rule("convert_element_type")
-def _convert_element_type(primitive, wanted, args, params):
+def _convert_element_type(primitive, needs_grad, args, params):
     (x,) = args
     like = typeof(x)
     y = primitive.bind(x, **params)
@@ -297,7 +275,7 @@ def _convert_element_type(primitive, wanted, args, params):
 
 
 @rule("to_edtype", "from_edtype")
-def _extended_dtype(primitive, wanted, args, params):
+def _extended_dtype(primitive, needs_grad, args, params):
     """Numbers of an extended dtype have cotangents of the ordinary dtype that it names."""
     (x,) = args
     dtype = typeof(x).to_tangent_aval().dtype
@@ -312,7 +290,7 @@ no_derivative("bitcast_convert_type")
 
 
 @rule("polynomial")
-def _polynomial(primitive, wanted, args, params):
+def _polynomial(primitive, needs_grad, args, params):
     """Sum of c_k x^k, the coefficients given from the constant upwards."""
     x, *coefficients = args
     y = primitive.bind(x, *coefficients, **params)
@@ -320,13 +298,13 @@ def _polynomial(primitive, wanted, args, params):
     def pull(g):
         slopes = [mul(constant(c, k), c) for k, c in enumerate(coefficients) if k]
         to_x = None
-        if wanted[0]:
+        if needs_grad[0]:
             times_slope = lambda g: mul(g, primitive.bind(x, *slopes, **params)) if slopes else _zero(g)
             to_x = unbroadcast(times_slope, x, y)(g)
-        found, power = [to_x], g
-        for c, want in zip(coefficients, wanted[1:], strict=True):
-            found.append(unbroadcast(lambda g: g, c, y)(power) if want else None)
+        sent, power = [to_x], g
+        for c, want in zip(coefficients, needs_grad[1:], strict=True):
+            sent.append(unbroadcast(lambda g: g, c, y)(power) if want else None)
             power = mul(power, x)
-        return found
+        return sent
 
     return y, pull

@@ -16,10 +16,9 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
+from jax import lax, typeof
 from jax.lax import add, mul, neg, sub
 
-from diffprog._rules.derived import derived
 from diffprog._rules.linear_algebra import cholesky_cotangent, inverse_order, qr_cotangent, take_rows
 from diffprog._rules.matrices import (
     adjoint,
@@ -42,44 +41,44 @@ from diffprog._rules.matrices import (
     upper,
 )
 from diffprog._rules.spectra import doubt
+from diffprog._rules.via_equivalent_program import via_program
+from diffprog._tracer.cotangents import fill_zeros
 from diffprog._tracer.rules import rule
 from diffprog._tracer.vjp import vjp
-
-
-def _instantiated(cotangents, results):
-    return [lax.full_like(y, 0) if g is None else g for g, y in zip(cotangents, results, strict=True)]
-
 
 # ---------------------------------------------------------------- Householder reflections
 
 
 def _vectors(stored, count):
-    """Y, unit lower trapezoidal, of the matrix that a factorization stores it in."""
+    """Read Y, unit lower trapezoidal, from the matrix that a factorization stores it in."""
     y = lower(column_slice(stored, 0, count), -1)
     return add(y, identity_like(y))
 
 
 def _triangle(y, taus):
-    """The T of H_1 ... H_k = I - Y T Y^H: its inverse has 1 / tau on the diagonal and Y^H Y above."""
+    """Compute T of H_1 ... H_k = I - Y T Y^H: its inverse has 1 / tau on the diagonal and Y^H Y above."""
     products = scale_rows(upper(matmul(adjoint(y), y), 1), taus)
     factors = diagonal_matrix(taus, y.dtype)
     return solve_triangular(add(products, identity_like(products)), factors, left_side=True, unit_diagonal=True)
 
 
 @rule("householder_product")
-def _householder_product(primitive, wanted, args, params):
-    """The first columns of H_1 ... H_k, for any vectors and factors, also where the product is not unitary."""
+def _householder_product(primitive, needs_grad, args, params):
+    """Differentiate the first columns of H_1 ... H_k.
+
+    Vectors and factors may be any, also those of a product that is not unitary.
+    """
 
     def product(a, taus):
         y = _vectors(a, taus.shape[-1])
         return sub(identity_like(a), matmul(y, _triangle(y, taus), adjoint(row_slice(y, 0, a.shape[-1]))))
 
-    return derived(primitive, wanted, args, params, product)
+    return via_program(primitive, needs_grad, args, params, product)
 
 
 @rule("ormqr")
-def _ormqr(primitive, wanted, args, params):
-    """Q C, Q^H C, C Q or C Q^H."""
+def _ormqr(primitive, needs_grad, args, params):
+    """Differentiate Q C, Q^H C, C Q or C Q^H."""
 
     def product(a, taus, c):
         y = _vectors(a, taus.shape[-1])
@@ -87,14 +86,17 @@ def _ormqr(primitive, wanted, args, params):
         t = adjoint(t) if params["transpose"] else t
         return sub(c, matmul(y, t, matmul(adjoint(y), c)) if params["left"] else matmul(c, y, t, adjoint(y)))
 
-    return derived(primitive, wanted, args, params, product)
+    return via_program(primitive, needs_grad, args, params, product)
 
 
 def _reflected(y, taus, g_y, g_taus):
-    """As many columns of Q as there are reflections, and from the cotangents of Y and tau to that of them.
+    """Pull the cotangents of Y and tau back to the first columns of Q, one for each reflection.
 
     I - Q = Y X is an LU factorization (Ballard et al. 2015) with tau on the diagonal of X, so that the cotangent is
     that of the rule for LU. A tau of 0, as of the last reflection of a real square matrix, comes with no vector.
+
+    Returns:
+      These columns and their cotangent.
     """
     k = y.shape[-1]
     y1, y2 = row_slice(y, 0, k), row_slice(y, k, y.shape[-2])
@@ -114,13 +116,16 @@ def _reflected(y, taus, g_y, g_taus):
 
 
 @rule("geqrf", "geqp3")
-def _geqrf(primitive, wanted, args, params):
-    """QR and pivoted QR as reflections below R; A's columns (the first ones, if it is wide) must be independent."""
+def _geqrf(primitive, needs_grad, args, params):
+    """Differentiate QR and pivoted QR, stored as reflections below R.
+
+    A's columns (the first ones, if it is wide) must be independent.
+    """
     results = primitive.bind(*args, **params)
     out, *order, taus = results
 
     def pull(cotangents):
-        g, *_, g_taus = _instantiated(cotangents, results)
+        g, *_, g_taus = fill_zeros(cotangents, map(typeof, results))
         k = taus.shape[-1]
         q, g_q = _reflected(_vectors(out, k), taus, column_slice(g, 0, k), g_taus)
         g = qr_cotangent(q, upper(row_slice(out, 0, k)), g_q, upper(row_slice(g, 0, k)))
@@ -137,7 +142,7 @@ _dot = partial(jnp.matmul, precision=lax.Precision.HIGHEST)
 
 
 def _similarity_cotangent(motion: Callable, q, h, g_q, g_h):
-    """The cotangent of A = Q H Q^H, where motion(H, Q^H dA Q) = Q^H dQ, dH for one matrix."""
+    """Compute the cotangent of A = Q H Q^H, where motion(H, Q^H dA Q) = Q^H dQ, dH for one matrix."""
     for _ in h.shape[:-2]:
         motion = jax.vmap(motion)
     _, pullback = vjp(lambda c: motion(h, c), lax.full_like(h, 0))
@@ -150,7 +155,10 @@ def _moved(h, w, c):
 
 
 def _hessenberg_motion(h, c):
-    """The first column of W is zero; column j of dH, zero below the subdiagonal and real on it, gives column j + 1."""
+    """Solve for W = Q^H dQ, whose first column is zero, column by column.
+
+    Column j of dH, zero below the subdiagonal and real on it, gives column j + 1 of W.
+    """
     index = jnp.arange(h.shape[-1], dtype=np.int32)
 
     def column(w, given):
@@ -167,7 +175,10 @@ def _hessenberg_motion(h, c):
 
 
 def _hessenberg_cotangent(stored, taus, h, g_stored, g_taus, g_h):
-    """Of A, from the reflections stored below the subdiagonal and H; the first row and column of Q are those of I."""
+    """Compute the cotangent of A from those of the reflections stored below the subdiagonal and of H.
+
+    The first row and column of Q are those of I.
+    """
     n = h.shape[-1]
     inner = lambda x: column_slice(row_slice(x, 1, n), 0, n - 1)
     q, g_q = _reflected(_vectors(inner(stored), n - 1), taus, inner(g_stored), g_taus)
@@ -176,22 +187,23 @@ def _hessenberg_cotangent(stored, taus, h, g_stored, g_taus, g_h):
 
 
 @rule("hessenberg")
-def _hessenberg(primitive, wanted, args, params):
-    """A = Q H Q^H. No subdiagonal element of H may be zero: the form is not unique then."""
+def _hessenberg(primitive, needs_grad, args, params):
+    """Differentiate A = Q H Q^H. No subdiagonal element of H may be zero: the form is not unique then."""
     out, taus = primitive.bind(*args, **params)
 
     def pull(cotangents):
-        g, g_taus = _instantiated(cotangents, (out, taus))
+        g, g_taus = fill_zeros(cotangents, map(typeof, (out, taus)))
         return (_hessenberg_cotangent(out, taus, upper(out, -1), g, g_taus, upper(g, -1)),)
 
     return [out, taus], [True, True], conjugated(pull)
 
 
 @rule("tridiagonal")
-def _tridiagonal(primitive, wanted, args, params):
-    """The Hessenberg form of a Hermitian matrix, of which one triangle is read; the result keeps the other as it is.
+def _tridiagonal(primitive, needs_grad, args, params):
+    """Differentiate the Hessenberg form of a Hermitian matrix.
 
-    With the upper triangle rows and columns run backwards. No off-diagonal element of the form may be zero.
+    One triangle of it is read; the result keeps the other as it is. With the upper triangle rows and columns run
+    backwards. No off-diagonal element of the form may be zero.
     """
     results = primitive.bind(*args, **params)
     backwards = (lambda x, axes: x) if params["lower"] else lambda x, axes: lax.rev(x, range(x.ndim - axes, x.ndim))
@@ -199,7 +211,7 @@ def _tridiagonal(primitive, wanted, args, params):
 
     def pull(cotangents):
         out, d, e, taus = turned(results)
-        g, g_d, g_e, g_taus = turned(_instantiated(cotangents, results))
+        g, g_d, g_e, g_taus = turned(fill_zeros(cotangents, map(typeof, results)))
         subdiagonal = lambda v: _below_diagonal(v, out.dtype)
         h = add(diagonal_matrix(d, out.dtype), add(subdiagonal(e), transpose(subdiagonal(e))))
         g_h = add(lower(upper(g, -1)), add(diagonal_matrix(g_d, out.dtype), subdiagonal(g_e)))
@@ -210,7 +222,7 @@ def _tridiagonal(primitive, wanted, args, params):
 
 
 def _below_diagonal(v, dtype):
-    """Matrices with the vectors `v` below their diagonal."""
+    """Make matrices with the vectors `v` below their diagonal."""
     square = diagonal_matrix(v, dtype)
     return lax.pad(square, np.zeros((), dtype), [(0, 0, 0)] * (v.ndim - 1) + [(1, 0, 0), (0, 1, 0)])
 
@@ -219,8 +231,8 @@ def _below_diagonal(v, dtype):
 
 
 @rule("schur")
-def _schur(primitive, wanted, args, params):
-    """A = Z T Z^H for distinct eigenvalues.
+def _schur(primitive, needs_grad, args, params):
+    """Differentiate A = Z T Z^H for distinct eigenvalues.
 
     Of a real matrix T may have 2 x 2 blocks, standardized by LAPACK to equal diagonal elements; a block a, b, -b, a,
     as a normal matrix has, is taken not to turn. Of a complex matrix the vectors' phases are a choice: a loss that
@@ -230,7 +242,7 @@ def _schur(primitive, wanted, args, params):
     results = [t, z] if params["compute_schur_vectors"] else [t]
 
     def pull(cotangents):
-        g_t, g_z = _instantiated((*cotangents, None)[:2], (t, z))
+        g_t, g_z = fill_zeros((*cotangents, None)[:2], map(typeof, (t, z)))
         if np.issubdtype(t.dtype, np.complexfloating):
             g_z = add(g_z, _phase_doubt(t, z, g_t, g_z))
         return (_similarity_cotangent(_schur_motion, z, t, g_z, g_t),)
@@ -239,7 +251,7 @@ def _schur(primitive, wanted, args, params):
 
 
 def _phase_doubt(t, z, g_t, g_z):
-    """0, or NaN for the vectors whose phase matters to the loss."""
+    """Make 0, or NaN for the vectors whose phase matters to the loss."""
     turning = add(matmul(adjoint(z), g_z), sub(matmul(adjoint(t), g_t), matmul(g_t, adjoint(t))))
     scale = lax.reduce_max(lax.abs(turning), (t.ndim - 2,))
     phases = doubt(lax.imag(diagonal(turning)), scale)
@@ -247,7 +259,10 @@ def _phase_doubt(t, z, g_t, g_z):
 
 
 def _schur_motion(t, c):
-    """Of a complex T, triangular; or of a real T with blocks, through a basis in which it is triangular."""
+    """Solve for W = Z^H dZ and dT.
+
+    A complex T is triangular; a real T with blocks is taken to a basis in which it is triangular.
+    """
     index = jnp.arange(t.shape[-1], dtype=np.int32)
     if np.issubdtype(t.dtype, np.complexfloating):
         x = _lower_motion(t, c, index)
@@ -266,7 +281,7 @@ def _schur_motion(t, c):
 
 
 def _lower_motion(t, c, last):
-    """The X, in each column j below row last[j], with X T - T X = c there, for a triangular T."""
+    """Solve X T - T X = c for X, in each column j below row last[j], for a triangular T."""
     n = t.shape[-1]
     index = jnp.arange(n, dtype=np.int32)
 
@@ -280,15 +295,17 @@ def _lower_motion(t, c, last):
         j, last_j, c_j, t_j = given
         free = index > last_j
         rhs = jnp.where(free, c_j - _dot(x, jnp.where(index < j, t_j, 0)), 0)
-        found = solve(t, lax.dynamic_index_in_dim(t_j, j, keepdims=False), free, rhs)
-        return x + jnp.outer(found, (index == j).astype(x.dtype)), None
+        solved = solve(t, lax.dynamic_index_in_dim(t_j, j, keepdims=False), free, rhs)
+        return x + jnp.outer(solved, (index == j).astype(x.dtype)), None
 
     return lax.scan(column, jnp.zeros_like(c), (index, last, c.T, t.T))[0]
 
 
 def _triangularizing(t, joined):
-    """The unitary matrix that makes a standardized real T triangular; in a block a, b, c, a it has the vector of
-    a + i sqrt(-b c)."""
+    """Find the unitary matrix that makes a standardized real T triangular.
+
+    In a block a, b, c, a it has the vector of a + i sqrt(-b c).
+    """
     above, below = (jnp.where(joined, jnp.diagonal(t, k), k) for k in (1, -1))
     height = jnp.sqrt(-above * below)
     length = jnp.hypot(above, height)
@@ -298,7 +315,7 @@ def _triangularizing(t, joined):
 
 
 def _block_turns(t, joined, moved):
-    """The W inside of 2 x 2 blocks a, b, c, a that keeps their diagonal elements equal."""
+    """Find the W inside of 2 x 2 blocks a, b, c, a that keeps their diagonal elements equal."""
     change, width = jnp.diff(jnp.diagonal(moved)), jnp.diagonal(t, 1) + jnp.diagonal(t, -1)
     turns = joined & (width != 0)
     angle = jnp.where(turns, change / jnp.where(turns, 2 * width, 1), 0)
@@ -309,8 +326,8 @@ def _block_turns(t, joined, moved):
 
 
 @rule("cholesky_update")
-def _cholesky_update(primitive, wanted, args, params):
-    """R'^T R' = R^T R + w w^T for upper triangular R, through the Cholesky factor R'^T."""
+def _cholesky_update(primitive, needs_grad, args, params):
+    """Differentiate R'^T R' = R^T R + w w^T for upper triangular R, through the Cholesky factor R'^T."""
     r, w = args
     out = primitive.bind(r, w, **params)
 
@@ -323,13 +340,13 @@ def _cholesky_update(primitive, wanted, args, params):
 
 
 @rule("symmetric_product")
-def _symmetric_product(primitive, wanted, args, params):
-    """alpha A A^T + beta C."""
+def _symmetric_product(primitive, needs_grad, args, params):
+    """Differentiate alpha A A^T + beta C."""
     a, c = args
     scaled = lambda x, by: mul(x, np.asarray(params[by], x.dtype))
 
     def pull(g):
-        to_a = matmul(scaled(add(g, transpose(g)), "alpha"), a) if wanted[0] else None
+        to_a = matmul(scaled(add(g, transpose(g)), "alpha"), a) if needs_grad[0] else None
         return to_a, scaled(g, "beta")
 
     return primitive.bind(a, c, **params), pull

@@ -22,15 +22,18 @@ def _transpose(g, x, fft_type, fft_lengths):
 
 
 def _real_to_half(g, lengths):
-    """RFFT is FFT, of which the first half of the last axis is kept."""
+    """Transpose RFFT, which is FFT, of which the first half of the last axis is kept."""
     missing = lengths[-1] - g.shape[-1]
     whole = lax.pad(g, constant(g, 0), [(0, 0, 0)] * (g.ndim - 1) + [(0, missing, 0)])
     return lax.real(lax.fft(whole, FftType.FFT, lengths))
 
 
 def _half_to_real(g, lengths):
-    """IRFFT counts each frequency of the last axis twice, for itself and its mirror image, but the first, and the
-    middle one of an even length, which are their own."""
+    """Transpose IRFFT.
+
+    It counts each frequency of the last axis twice, for itself and its mirror image, but the first, and the middle one
+    of an even length, which are their own.
+    """
     half = lax.fft(g, FftType.RFFT, lengths)
     count = np.full(half.shape[-1], 2)
     count[0] = 1

@@ -5,13 +5,14 @@ What is read from a place is sent back to that place, as a part of the cotangent
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jax import lax, typeof
 
 from diffprog._jax_internals import eval_jaxpr, instantiate
 from diffprog._jax_internals.devices import placement
-from diffprog._rules.derived import on_arrays, pullback_of
+from diffprog._rules.via_equivalent_program import on_arrays, pullback_of
 from diffprog._tracer.cotangents import Scattered, Window
 from diffprog._tracer.rules import rule
 
@@ -19,7 +20,7 @@ from diffprog._tracer.rules import rule
 
 
 @rule("slice")
-def _slice(primitive, wanted, args, params):
+def _slice(primitive, needs_grad, args, params):
     (x,), aval = args, typeof(args[0])
     starts, strides = params["start_indices"], params["strides"]
     y = primitive.bind(x, **params)
@@ -40,7 +41,7 @@ def _slice(primitive, wanted, args, params):
 
 
 @rule("dynamic_slice")
-def _dynamic_slice(primitive, wanted, args, params):
+def _dynamic_slice(primitive, needs_grad, args, params):
     x, *starts = args
     aval = typeof(x)
 
@@ -48,13 +49,13 @@ def _dynamic_slice(primitive, wanted, args, params):
 
 
 @rule("dynamic_update_slice")
-def _dynamic_update_slice(primitive, wanted, args, params):
+def _dynamic_update_slice(primitive, needs_grad, args, params):
     x, update, *starts = args
     like = typeof(update)
 
     def pull(g):
-        to_x = lax.dynamic_update_slice(g, instantiate(like), starts) if wanted[0] else None
-        to_update = lax.dynamic_slice(g, starts, like.shape) if wanted[1] else None
+        to_x = lax.dynamic_update_slice(g, instantiate(like), starts) if needs_grad[0] else None
+        to_update = lax.dynamic_slice(g, starts, like.shape) if needs_grad[1] else None
         return (to_x, to_update, *[None] * len(starts))
 
     return primitive.bind(x, update, *starts, **params), pull
@@ -65,7 +66,7 @@ def _dynamic_update_slice(primitive, wanted, args, params):
 
 @dataclass(frozen=True)
 class _ScatterAdd:
-    """(whole, part, indices) -> the whole with each part added where a gather read it."""
+    """Adds each part to the whole where a gather read it: (whole, part, indices) -> whole."""
 
     dimension_numbers: lax.ScatterDimensionNumbers
     options: tuple
@@ -75,7 +76,7 @@ class _ScatterAdd:
 
 
 @rule("gather")
-def _gather(primitive, wanted, args, params):
+def _gather(primitive, needs_grad, args, params):
     x, indices = args
     aval, numbers = typeof(x), params["dimension_numbers"]
     back = lax.ScatterDimensionNumbers(
@@ -98,8 +99,8 @@ def _gather(primitive, wanted, args, params):
 class _Places:
     """The places that a scatter writes to."""
 
-    indices: object
-    updates: object  # their type
+    indices: Any
+    updates: Any  # their type
     params: dict
 
     @property
@@ -107,7 +108,7 @@ class _Places:
         return self.updates.shape
 
     def read(self, whole):
-        """The elements of `whole` at these places, in the shape of the updates; 0 outside of it."""
+        """Read `whole` at these places, in the shape of the updates; 0 outside of it."""
         numbers = self.params["dimension_numbers"]
         single = {*numbers.inserted_window_dims, *numbers.operand_batching_dims}
         window = iter(self.updates_shape[d] for d in numbers.update_window_dims)
@@ -145,11 +146,11 @@ def _scatter_rule(name):
 
     def register(pulls):
         @rule(name)
-        def apply(primitive, wanted, args, params):
+        def apply(primitive, needs_grad, args, params):
             x, indices, updates = args
             y = primitive.bind(x, indices, updates, **params)
             to_x, to_updates = pulls(y, x, updates, _Places(indices, typeof(updates), params))
-            return y, lambda g: (to_x(g) if wanted[0] else None, None, to_updates(g) if wanted[2] else None)
+            return y, lambda g: (to_x(g) if needs_grad[0] else None, None, to_updates(g) if needs_grad[2] else None)
 
         return pulls
 
@@ -168,7 +169,7 @@ def _scatter_sub(y, x, updates, places):
 
 @_scatter_rule("scatter-mul")
 def _scatter_mul(y, x, updates, places):
-    """An update's cotangent is multiplied by the element and by the other updates of its place."""
+    """Multiply an update's cotangent by the element and by the other updates of its place."""
 
     def to_updates(g):
         read = places.read(lax.mul(g, x))
@@ -180,8 +181,11 @@ def _scatter_mul(y, x, updates, places):
 
 
 def _product_of_others(updates, places, shape):
-    """For each update the product of all others of its place, without a division, so that zeros are no special case:
-    with the updates sorted by place, those before it and those after it."""
+    """Multiply, for each update, all others of its place.
+
+    There is no division, so that zeros are no special case: with the updates sorted by place, it is the product of
+    those before it and of those after it.
+    """
     numbers = lax.add(lax.iota(np.int32, math.prod(shape)), np.int32(1))
     place = places.read(lax.reshape(numbers, shape))  # 0 is outside
     place, factors = (lax.reshape(v, (updates.size,)) for v in (place, updates))
@@ -189,7 +193,7 @@ def _product_of_others(updates, places, shape):
     one = np.ones((), updates.dtype)
 
     def product_of(neighbors, shift, reverse):
-        """Running products, begun anew at each change of place, of what a shift puts in each position."""
+        """Multiply up what a shift puts in each position, begun anew at each change of place."""
         first = lax.ne(lax.pad(place, np.int32(-1), [shift]), place)
         factors = lax.select(first, lax.full_like(neighbors, 1), neighbors)
         join = lambda a, b: (lax.bitwise_or(a[0], b[0]), lax.select(b[0], b[1], lax.mul(a[1], b[1])))
@@ -206,7 +210,7 @@ def _product_of_others(updates, places, shape):
 
 @_scatter_rule("scatter")
 def _scatter(y, x, updates, places):
-    """What is overwritten has no gradient; of several updates of one place the one that won has it."""
+    """Pull back to the update that won its place; what is overwritten has no gradient."""
     if places.params["update_jaxpr"] is not None:
         return _scatter_apply(y, x, updates, places)
 
@@ -226,13 +230,15 @@ def _scatter(y, x, updates, places):
 
 
 def _scatter_apply(y, x, updates, places):
-    """x.at[...].apply(f) of real numbers: an element's cotangent is multiplied by f' of it, by f' of f of it, and so
-    on, as often as its place repeats."""
+    """Differentiate x.at[...].apply(f) of real numbers.
+
+    An element's cotangent is multiplied by f' of it, by f' of f of it, and so on, as often as its place repeats.
+    """
     body, constants, unique = (places.params[n] for n in ("update_jaxpr", "update_consts", "unique_indices"))
     function = on_arrays(lambda value: eval_jaxpr(body, constants, value, lax.full_like(value, 0)))
 
     def advance(values, slopes, more):
-        """One more application where `more`."""
+        """Apply once more where `more`."""
         (after,) = function(values)
         (slope,) = pullback_of(function, (True,), (values,))([lax.full_like(values, 1)])
         return lax.select(more, after, values), lax.select(more, lax.mul(slopes, slope), slopes)
@@ -251,7 +257,7 @@ def _scatter_apply(y, x, updates, places):
 @_scatter_rule("scatter-max")
 @_scatter_rule("scatter-min")
 def _scatter_extreme(y, x, updates, places):
-    """All that equal the extreme value of a place, the operand's own included, share its cotangent equally."""
+    """Share the cotangent of a place equally among all that equal its extreme value, the operand's own included."""
 
     def equal(a, b):
         return lax.convert_element_type(lax.eq(a, b), y.dtype)
@@ -269,7 +275,7 @@ def _scatter_extreme(y, x, updates, places):
 
 
 def _put_along(axis, order, g, shape):
-    """The inverse of reading along `axis` at the positions `order`."""
+    """Write along `axis` at the positions `order`: the inverse of reading there."""
     others = tuple(d for d in range(g.ndim) if d != axis)
     numbers = lax.ScatterDimensionNumbers(
         update_window_dims=(),
@@ -289,7 +295,7 @@ def _put_along(axis, order, g, shape):
 
 
 @rule("sort")
-def _sort(primitive, wanted, args, params):
+def _sort(primitive, needs_grad, args, params):
     """Sort the positions along; cotangents go back to where their values came from."""
     axis, shape = params["dimension"], np.shape(args[0])
     positions = lax.broadcasted_iota(np.int32, shape, axis)
@@ -298,14 +304,14 @@ def _sort(primitive, wanted, args, params):
     def pull(cotangents):
         return [
             _put_along(axis, order, g, shape) if want and g is not None else None
-            for g, want in zip(cotangents, wanted, strict=True)
+            for g, want in zip(cotangents, needs_grad, strict=True)
         ]
 
-    return results, wanted, pull
+    return results, needs_grad, pull
 
 
 @rule("top_k", "approx_top_k")
-def _top_k(primitive, wanted, args, params):
+def _top_k(primitive, needs_grad, args, params):
     (x,) = args
     axis = params["axis"] if "axis" in params else params["reduction_dimension"] % x.ndim
     values, order = primitive.bind(x, **params)

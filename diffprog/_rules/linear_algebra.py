@@ -8,8 +8,7 @@ import numpy as np
 from jax import lax, typeof
 from jax.lax import add, mul, neg, sub
 
-from diffprog._jax_internals import instantiate, jaxpr_as_fun
-from diffprog._rules.derived import pullback_of
+from diffprog._jax_internals import jaxpr_as_fun
 from diffprog._rules.matrices import (
     adjoint,
     column_slice,
@@ -25,14 +24,16 @@ from diffprog._rules.matrices import (
     transpose,
     upper,
 )
+from diffprog._rules.via_equivalent_program import pullback_of
+from diffprog._tracer.cotangents import fill_zeros
 from diffprog._tracer.rules import rule
 
 # ---------------------------------------------------------------- Cholesky
 
 
 @rule("cholesky")
-def _cholesky(primitive, wanted, args, params):
-    """A = L L^H, of which the lower triangle alone is read (Murray 2016, arXiv:1602.07527, sec. 3).
+def _cholesky(primitive, needs_grad, args, params):
+    """Differentiate A = L L^H, of which the lower triangle alone is read (Murray 2016, arXiv:1602.07527, sec. 3).
 
     The cotangent is that of the lower triangle; the symmetrization in `jax.numpy.linalg.cholesky` spreads it over both.
     """
@@ -46,7 +47,7 @@ def _cholesky(primitive, wanted, args, params):
 
 
 def cholesky_cotangent(factor, g):
-    """From the cotangent of L to that of the lower triangle of A = L L^H."""
+    """Pull the cotangent of L back to the lower triangle of A = L L^H."""
     inner = half_lower(matmul(adjoint(factor), lower(g)))
     left = solve_triangular(factor, inner, left_side=True, lower=True, transpose_a=True, conjugate_a=True)
     whole = solve_triangular(factor, left, left_side=False, lower=True)
@@ -57,8 +58,11 @@ def cholesky_cotangent(factor, g):
 
 
 @rule("triangular_solve")
-def _triangular_solve(primitive, wanted, args, params):
-    """op(A) X = B or X op(A) = B: B's cotangent solves the transposed system, A's is minus its product with X."""
+def _triangular_solve(primitive, needs_grad, args, params):
+    """Differentiate op(A) X = B or X op(A) = B.
+
+    B's cotangent solves the transposed system, A's is minus its product with X.
+    """
     a, b = args
     x = primitive.bind(a, b, **params)
     transposed = params | {"transpose_a": not params["transpose_a"]}
@@ -72,7 +76,7 @@ def _triangular_solve(primitive, wanted, args, params):
 
     def pull(g):
         g_b = primitive.bind(a, g, **transposed)
-        return to_a(g_b) if wanted[0] else None, g_b
+        return to_a(g_b) if needs_grad[0] else None, g_b
 
     return x, pull
 
@@ -81,7 +85,7 @@ def _triangular_solve(primitive, wanted, args, params):
 
 
 @rule("lu")
-def _lu(primitive, wanted, args, params):
+def _lu(primitive, needs_grad, args, params):
     """P A = L U, of any shape, as dL = L tril(F, -1) and dU = triu(F) U with F = L^-1 P dA U^-1.
 
     L and U are completed to square matrices by parts of the identity (de Hoog, Anderssen and Lukas 2011). The order
@@ -112,7 +116,7 @@ def _square_factors(lu):
 
 
 def take_rows(x, order):
-    """The rows of matrices in this order."""
+    """Take the rows of matrices in this order."""
     batch = tuple(range(x.ndim - 2))
     numbers = lax.GatherDimensionNumbers(
         offset_dims=(x.ndim - 1,),
@@ -142,7 +146,7 @@ def solve(a, b):
 
 
 @rule("qr")
-def _qr(primitive, wanted, args, params):
+def _qr(primitive, needs_grad, args, params):
     """Thin, square, wide and full QR; with pivoting the order of the columns is locally constant.
 
     R has a real diagonal. It must not have a zero on it: the columns of A (the first ones, if A is wide) must be
@@ -152,7 +156,7 @@ def _qr(primitive, wanted, args, params):
     q, r, *order = primitive.bind(a, **params)
 
     def pull(cotangents):
-        g_q, g_r = (lax.full_like(x, 0) if g is None else g for x, g in zip((q, r), cotangents, strict=False))
+        g_q, g_r = fill_zeros(cotangents[:2], map(typeof, (q, r)))
         g = qr_cotangent(q, r, g_q, g_r)
         if order:
             g = transpose(take_rows(transpose(g), inverse_order(order[0])))
@@ -173,8 +177,10 @@ def qr_cotangent(q, r, g_q, g_r):
 
 
 def _thin_qr_cotangent(q, r, g_q, g_r):
-    """[G_Q + Q herm(M)] R^-H with M = R G_R^H - G_Q^H Q, its lower triangle mirrored: Roberts and Roberts 2020
-    (arXiv:2009.10071), for complex matrices with the real part of the diagonal."""
+    """Compute [G_Q + Q herm(M)] R^-H with M = R G_R^H - G_Q^H Q, its lower triangle mirrored.
+
+    Roberts and Roberts 2020 (arXiv:2009.10071), for complex matrices with the real part of the diagonal.
+    """
     m = sub(matmul(r, adjoint(g_r)), matmul(adjoint(g_q), q))
     half = half_lower(m)
     g = add(g_q, matmul(q, add(half, adjoint(half))))
@@ -182,7 +188,7 @@ def _thin_qr_cotangent(q, r, g_q, g_r):
 
 
 def _wide_qr_cotangent(q, r, g_q, g_r):
-    """A = Q [R1 R2]: the square part as ever, and R2 = Q^H A2."""
+    """Differentiate A = Q [R1 R2]: the square part as ever, and R2 = Q^H A2."""
     m, n = r.shape[-2:]
     r1, r2, g1, g2 = (column_slice(x, *where) for x in (r, g_r) for where in ((0, m), (m, n)))
     a2 = matmul(q, r2)
@@ -191,11 +197,7 @@ def _wide_qr_cotangent(q, r, g_q, g_r):
 
 
 def _fold_complement(q, g_q, n):
-    """The cotangent of a full Q = [Q1 Q2] as one of Q1, for the Q2 that Householder reflections make.
-
-    Q - I = Y X with Y trapezoidal fixes Q2 by Q1: with Z = Q1[n:] (Q1[:n] - I)^-1,
-    dQ2 = dQ1 Z^H - (Q1 + Q2 Z) (dQ1[n:] - Z dQ1[:n])^H (arXiv:2409.13374, eq. 32 and 33).
-    """
+    """Turn the cotangent of a full Q = [Q1 Q2] into one of Q1, for the Q2 that Householder reflections make."""
     m = q.shape[-1]
     q1, q2, g1, g2 = (column_slice(x, *where) for x in (q, g_q) for where in ((0, n), (n, m)))
     top = sub(row_slice(q1, 0, n), identity_like(row_slice(q1, 0, n)))
@@ -209,8 +211,8 @@ def _fold_complement(q, g_q, n):
 
 
 @rule("tridiagonal_solve")
-def _tridiagonal_solve(primitive, wanted, args, params):
-    """The diagonals' cotangents are the diagonals of minus the product of B's cotangent with X."""
+def _tridiagonal_solve(primitive, needs_grad, args, params):
+    """Read the diagonals' cotangents off minus the product of B's cotangent with X."""
     below, middle, above, b = args
     x = primitive.bind(below, middle, above, b, **params)
     axis = middle.ndim - 1
@@ -223,7 +225,7 @@ def _tridiagonal_solve(primitive, wanted, args, params):
         g_b = primitive.bind(shifted(above, 1), middle, shifted(below, -1), g, **params)
         diagonals = (
             neg(lax.reduce_sum(mul(g_b, shifted(x, by)), (x.ndim - 1,))) if want else None
-            for by, want in zip((1, 0, -1), wanted, strict=False)
+            for by, want in zip((1, 0, -1), needs_grad, strict=False)
         )
         return *diagonals, g_b
 
@@ -231,14 +233,17 @@ def _tridiagonal_solve(primitive, wanted, args, params):
 
 
 @rule("custom_linear_solve")
-def _custom_linear_solve(primitive, wanted, args, params):
-    """A X = B for a linear function A: B's cotangent solves the transposed system, and A's constants get that of
-    minus A X. What `solve` itself closes over has none, and auxiliary results have none, as in JAX."""
+def _custom_linear_solve(primitive, needs_grad, args, params):
+    """Differentiate A X = B for a linear function A.
+
+    B's cotangent solves the transposed system, and A's constants get that of minus A X. What `solve` itself closes over
+    has none, and auxiliary results have none, as in JAX.
+    """
     jaxprs, lengths = params["jaxprs"], params["const_lengths"]
     ends = np.cumsum(lengths)
     groups = [list(args[start:end]) for start, end in zip((0, *ends), (*ends, len(args)), strict=True)]
     (of_matvec, of_vecmat, of_solve, of_transposed), b = groups[:4], groups[4]
-    want_matvec, want_b = wanted[: lengths[0]], wanted[ends[-1] :]
+    want_matvec, want_b = needs_grad[: lengths[0]], needs_grad[ends[-1] :]
     results = primitive.bind(*args, **params)
     if not any(want_matvec) and not any(want_b):
         return results, [False] * len(results), None
@@ -249,7 +254,7 @@ def _custom_linear_solve(primitive, wanted, args, params):
     x = results[: len(b)]
 
     def pull(cotangents):
-        g = [instantiate(typeof(y)) if g is None else g for g, y in zip(cotangents, x, strict=False)]
+        g = fill_zeros(cotangents[: len(b)], map(typeof, x))
         transposed = {"jaxprs": jaxprs.transpose(), "const_lengths": lengths.transpose()}
         to_b = primitive.bind(*of_vecmat, *of_matvec, *of_transposed, *of_solve, *g, **transposed)[: len(b)]
         to_matvec = [None] * lengths[0]

@@ -23,8 +23,10 @@ way back as another, n <= K iterations cost 2 n. For longer loops and K >= 8 the
 56,000 iterations): at most about 3 n up to n = K^2 / 2 and 4 n up to n = K^3 / 6, with 64 states 2,000 and 44,000.
 """
 
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -42,8 +44,8 @@ class Loop(NamedTuple):
       num_consts: the number of constants.
     """
 
-    body: object
-    cond: object
+    body: Any
+    cond: Any
     num_consts: int
 
     @property
@@ -64,28 +66,28 @@ class Checkpoints(NamedTuple):
 
     Attributes:
       states: the loop's carry, each array with the slots along a new first axis.
-      slots: in which slot the i-th checkpoint lies; beyond the top, the free slots.
-      positions: how many iterations came before it.
-      size: how many checkpoints there are.
+      slots: int32 (number of slots,), in which slot the i-th checkpoint lies; beyond the top, the free slots.
+      positions: int32 (number of slots,), how many iterations came before the i-th checkpoint.
+      size: int32, how many checkpoints there are.
     """
 
     states: list
-    slots: object
-    positions: object
-    size: object
+    slots: jax.Array
+    positions: jax.Array
+    size: jax.Array
 
     @classmethod
-    def empty(cls, carry, count):
-        """Room for `count` states like `carry`."""
-        states = [lax.broadcast(x, (count,)) for x in carry]
-        return cls(states, lax.iota(np.int32, count), jnp.zeros(count, np.int32), jnp.int32(0))
+    def empty(cls, carry, num_slots: int):
+        """Make room for states like `carry`."""
+        states = [lax.broadcast(x, (num_slots,)) for x in carry]
+        return cls(states, lax.iota(np.int32, num_slots), jnp.zeros(num_slots, np.int32), jnp.int32(0))
 
     def position(self):
-        """That of the top."""
+        """Get the iteration number of the top checkpoint."""
         return _at(self.positions, self.size - 1)
 
     def state(self):
-        """That of the top."""
+        """Get the state stored at the top checkpoint."""
         slot = _at(self.slots, self.size - 1)
         return [_at(x, slot) for x in self.states]
 
@@ -96,7 +98,7 @@ class Checkpoints(NamedTuple):
         return Checkpoints(states, self.slots, _put(self.positions, position, self.size), self.size).grow(stays)
 
     def grow(self, flag):
-        """With what was put above the top, if `flag`."""
+        """Take what was put above the top onto the stack, if `flag`."""
         return self._replace(size=self.size + _int32(flag))
 
 
@@ -113,82 +115,115 @@ def _int32(x):
 
 
 def _choose(flags, xs, ys):
-    """Those of `xs` for the examples with a flag, and of `ys` for the others."""
-    spread = lambda x: lax.broadcast_in_dim(flags, x.shape, range(flags.ndim))
-    return [lax.select(spread(x), x, y) for x, y in zip(xs, ys, strict=True)]
+    """Choose `xs` for the examples with a flag, and `ys` for the others."""
+    per_example = lambda x: lax.broadcast_in_dim(flags, x.shape, range(flags.ndim))
+    return [lax.select(per_example(x), x, y) for x, y in zip(xs, ys, strict=True)]
 
 
 def _iteration(loop, consts, start):
-    """What happens in one iteration.
+    """Say what happens in one iteration.
 
     Returns:
-      going: carry -> whether to go on.
-      step: (that, carry) -> carry after the iteration.
-      body_input: (that, carry) -> what the body is given. An example that is done may stand where the body or its
-        derivative is not defined, and 0 * inf would spoil the gradient of what all examples share. So its body gets
+      going: carry -> whether to go on, per example.
+      step: (going, carry) -> carry after the iteration.
+      body_input: (going, carry) -> the carry that the body gets. An example that is done may stand where the body or
+        its derivative is not defined, and 0 * inf would spoil the gradient of what all examples share. So its body gets
         the state that the example started from (or another example, if it had nothing to do at all), and the result
         is not used.
     """
-    going = lambda carry: jaxpr_as_fun(loop.cond)(*consts, *carry)[0]
+    is_going = lambda carry: jaxpr_as_fun(loop.cond)(*consts, *carry)[0]
     run = lambda carry: list(jaxpr_as_fun(loop.body)(*consts, *carry))
     if not loop.of_many:
-        return going, lambda active, carry: run(carry), lambda active, carry: carry
-    runs = going(start)
+        return is_going, lambda going, carry: run(carry), lambda going, carry: carry
+    runs = is_going(start)
     first = lax.argmax(runs.reshape(-1), 0, np.int32)
     another = [_at(x.reshape(-1, *x.shape[runs.ndim :]), first) for x in start]
     defined = _choose(runs, start, [lax.broadcast(x, runs.shape) for x in another])
-    body_input = lambda active, carry: _choose(active, carry, map(lax.stop_gradient, defined))
-    return going, lambda active, carry: _choose(active, run(body_input(active, carry)), carry), body_input
+    body_input = lambda going, carry: _choose(going, carry, map(lax.stop_gradient, defined))
+    return is_going, lambda going, carry: _choose(going, run(body_input(going, carry)), carry), body_input
 
 
 # ---------------------------------------------------------------- forward
 
 
+class _Progress(NamedTuple):
+    """Where a loop stands on its way forward.
+
+    Attributes:
+      position: int32, how many iterations were run.
+      carry: the state after them.
+      going: whether to go on, per example.
+    """
+
+    position: jax.Array
+    carry: list
+    going: jax.Array
+
+
+class _Schedule(NamedTuple):
+    """Which states are kept on the way forward.
+
+    Attributes:
+      kept: the checkpoints.
+      stride: int32, the state before every `stride`-th iteration is kept.
+      room: int32, how many checkpoints there may be.
+      progress: where the loop stands.
+    """
+
+    kept: Checkpoints
+    stride: jax.Array
+    room: jax.Array
+    progress: _Progress
+
+
 @weakref_lru_cache
-def forward_program(body, cond, num_consts: int, count: int):
-    """The way forward of the loop of these parts, with `count` checkpoints.
+def forward_program(body, cond, num_consts: int, num_checkpoints: int):
+    """Stage the way forward of the loop of these parts.
 
     Returns:
-      closed jaxpr, constants + carry -> carry + what `backward_program` needs: `Checkpoints` and the number of
+      Closed jaxpr, constants + carry -> carry + what `backward_program` needs: `Checkpoints` and the number of
       iterations.
     """
     loop = Loop(body, cond, num_consts)
 
     def program(*args):
         consts, start = args[:num_consts], list(args[num_consts:])
-        going, step, _ = _iteration(loop, consts, start)
+        is_going, step, _ = _iteration(loop, consts, start)
 
-        def run(at):
-            n, carry, active = at
-            carry = step(active, carry)
-            return n + 1, carry, going(carry)
+        def run(now: _Progress):
+            carry = step(now.going, now.carry)
+            return _Progress(now.position + 1, carry, is_going(carry))
 
-        def stretch(at):
-            kept, stride, room, (n, carry, _) = at
+        def stretch(now: _Schedule):
+            """Keep the state, after making room for it, and run to where the next one is to be kept."""
+            kept, stride, room, progress = now
             ints = *kept[1:], stride, room
-            thin = lambda *ints: _thin(*ints, least=count // 2 + 1)
+            thin = partial(_thin, min_room=num_checkpoints // 2 + 1)
             *ints, stride, room = lax.cond(kept.size >= room, thin, lambda *ints: ints, *ints)
             kept = Checkpoints(kept.states, *ints)
-            kept = kept.put(n, carry, (lax.rem(n, stride) == 0) & (kept.size < room))
-            until = (lax.div(n, stride) + 1) * stride
-            return kept, stride, room, lax.while_loop(lambda at: jnp.any(at[2]) & (at[0] < until), run, at[3])
+            stays = (lax.rem(progress.position, stride) == 0) & (kept.size < room)
+            kept = kept.put(progress.position, progress.carry, stays)
+            end = (lax.div(progress.position, stride) + 1) * stride
+            runs = lambda now: jnp.any(now.going) & (now.position < end)
+            return _Schedule(kept, stride, room, lax.while_loop(runs, run, progress))
 
         # One slot more than is kept: there `put` writes what it does not keep, and the way back works.
-        kept = Checkpoints.empty(start, count + 1)
-        at = kept, jnp.int32(1), jnp.int32(count), (jnp.int32(0), start, going(start))
-        kept, _, _, (n, carry, _) = lax.while_loop(lambda at: jnp.any(at[3][2]), stretch, at)
-        return [*carry, *kept.states, *kept[1:], n]
+        kept = Checkpoints.empty(start, num_checkpoints + 1)
+        progress = _Progress(jnp.int32(0), start, is_going(start))
+        first = _Schedule(kept, jnp.int32(1), jnp.int32(num_checkpoints), progress)
+        last = lax.while_loop(lambda now: jnp.any(now.progress.going), stretch, first)
+        return [*last.progress.carry, *last.kept.states, *last.kept[1:], last.progress.position]
 
     return trace_to_closed_jaxpr(program, body.in_avals, "while_forward")
 
 
-def _thin(slots, positions, size, stride, room, least):
+def _thin(slots, positions, size, stride, room, min_room):
     """Remove the earliest checkpoint that lies on no multiple of 2 * stride; double the stride if there is none."""
     index = lax.iota(np.int32, len(slots))
     odd = lambda stride: (index < size) & (lax.rem(lax.div(positions, stride), np.int32(2)) == 1)
     double = ~jnp.any(odd(stride))
     stride = lax.select(double, stride * 2, stride)
-    room = lax.select(double, lax.max(room - 1, np.int32(least)), room)
+    room = lax.select(double, lax.max(room - 1, np.int32(min_room)), room)
     removable = odd(stride)
     first, some = lax.argmax(removable, 0, np.int32), jnp.any(removable)
     # The checkpoints above it move down, and its slot becomes the first free one.
@@ -200,78 +235,119 @@ def _thin(slots, positions, size, stride, room, least):
 # ---------------------------------------------------------------- backward
 
 
+class _Replay(NamedTuple):
+    """Where a loop is run again from a checkpoint.
+
+    Attributes:
+      steps: int32, how many iterations were run from there.
+      carry: the state after them.
+      kept: the checkpoints.
+    """
+
+    steps: jax.Array
+    carry: list
+    kept: Checkpoints
+
+
+class _Reversal(NamedTuple):
+    """Where a loop stands on its way back.
+
+    Attributes:
+      kept: the checkpoints.
+      end: int32, how many iterations are not reversed yet.
+      sums: cotangents of the constants, summed so far.
+      to_carry: cotangents of the carry after `end` iterations.
+    """
+
+    kept: Checkpoints
+    end: jax.Array
+    sums: list
+    to_carry: list
+
+
 @weakref_lru_cache
-def backward_program(body, cond, num_consts: int, count: int, pull):
-    """The way back of the loop of these parts.
+def backward_program(body, cond, num_consts: int, num_checkpoints: int, pull):
+    """Stage the way back of the loop of these parts.
 
     Args:
-      pull: the reverse of the body, a closed jaxpr: constants + carry + cotangents of the wanted carry after the
-        iteration -> cotangents of the wanted constants + of the wanted carry before it.
+      body: of the loop.
+      cond: of the loop.
+      num_consts: of the loop.
+      num_checkpoints: as on the way forward.
+      pull: the reverse of the body, a closed jaxpr: constants + carry + cotangents of some of the carry after the
+        iteration -> cotangents of some constants + of that carry before it.
 
     Returns:
-      closed jaxpr, constants + carry at the start + saved + cotangents of the wanted carry at the end
-      -> cotangents of the wanted constants + of the wanted carry at the start.
+      Closed jaxpr, constants + carry at the start + saved + cotangents of that carry at the end
+      -> cotangents of these constants + of that carry at the start.
     """
     loop = Loop(body, cond, num_consts)
     num_args, num_carry = loop.num_args, loop.num_carry
-    saved_avals = forward_program(*loop, count).out_avals[num_carry:]
-    given_avals = pull.in_avals[num_args:]
-    sum_avals = pull.out_avals[: len(pull.out_avals) - len(given_avals)]
+    saved_avals = forward_program(*loop, num_checkpoints).out_avals[num_carry:]
+    cotangent_avals = pull.in_avals[num_args:]
+    sum_avals = pull.out_avals[: len(pull.out_avals) - len(cotangent_avals)]
 
     def program(*args):
         consts, start = args[:num_consts], args[num_consts:num_args]
         *saved, end = args[num_args : num_args + len(saved_avals)]
-        given = list(args[num_args + len(saved_avals) :])
-        going, step, body_input = _iteration(loop, consts, start)
-        flags = going if loop.of_many else lambda carry: None
+        is_going, step, body_input = _iteration(loop, consts, start)
+        flags = is_going if loop.of_many else lambda carry: None
 
-        def fill(kept, end):
+        def fill(kept: Checkpoints, end):
             """Run on from the top checkpoint, towards the last iteration that is not reversed yet."""
             position, carry = kept.position(), kept.state()
-            length, free = end - position, count + 1 - kept.size
+            length, free = end - position, num_checkpoints + 1 - kept.size
             every = length - 1 <= free
             steps = lax.select(every, length - 1, _split(length, free))
 
-            def run(at):
-                i, carry, kept = at
-                carry = step(flags(carry), carry)
-                return i + 1, carry, kept.put(position + i + 1, carry, every)
+            def run(now: _Replay):
+                carry = step(flags(now.carry), now.carry)
+                return _Replay(now.steps + 1, carry, now.kept.put(position + now.steps + 1, carry, every))
 
-            _, _, kept = lax.while_loop(lambda at: at[0] < steps, run, (jnp.int32(0), carry, kept))
-            return kept.grow(~every)
+            replay = _Replay(jnp.int32(0), carry, kept)
+            return lax.while_loop(lambda now: now.steps < steps, run, replay).kept.grow(~every)
 
-        def reverse(at):
-            kept, end, sums, given = at
-            carry = kept.state()
-            sent, active = given, flags(carry)
+        def reverse(now: _Reversal):
+            """Reverse the iteration whose state is on top."""
+            carry, to_carry = now.kept.state(), now.to_carry
+            going = flags(carry)
             if loop.of_many:
-                carry, sent = body_input(active, carry), _choose(active, given, map(jnp.zeros_like, given))
-            found = list(jaxpr_as_fun(pull)(*consts, *carry, *sent))
-            parts, before = found[: len(sums)], found[len(sums) :]
-            sums = [lax.add(total, part) for total, part in zip(sums, parts, strict=True)]
-            before = _choose(active, before, given) if loop.of_many else before
-            return kept._replace(size=kept.size - 1), end - 1, sums, before
+                carry, to_carry = body_input(going, carry), _choose(going, to_carry, map(jnp.zeros_like, to_carry))
+            sent = list(jaxpr_as_fun(pull)(*consts, *carry, *to_carry))
+            to_consts, before = sent[: len(now.sums)], sent[len(now.sums) :]
+            sums = [lax.add(total, part) for total, part in zip(now.sums, to_consts, strict=True)]
+            before = _choose(going, before, now.to_carry) if loop.of_many else before
+            return _Reversal(now.kept._replace(size=now.kept.size - 1), now.end - 1, sums, before)
 
-        def stretch(at):
-            kept, end, sums, given = at
-            kept = lax.while_loop(lambda kept: kept.position() < end - 1, lambda kept: fill(kept, end), kept)
-            there = lambda at: (at[1] > 0) & (at[0].position() == at[1] - 1)
-            return lax.while_loop(there, reverse, (kept, end, sums, given))
+        def stretch(now: _Reversal):
+            """Store states up to the last iteration, and reverse while there are states."""
+            missing = lambda kept: kept.position() < now.end - 1
+            kept = lax.while_loop(missing, lambda kept: fill(kept, now.end), now.kept)
+            stored = lambda now: (now.end > 0) & (now.kept.position() == now.end - 1)
+            return lax.while_loop(stored, reverse, now._replace(kept=kept))
 
         kept = Checkpoints(saved[:num_carry], *saved[num_carry:])
-        at = kept, end, [instantiate(aval) for aval in sum_avals], given
-        _, _, sums, given = lax.while_loop(lambda at: at[1] > 0, stretch, at)
-        return [*sums, *given]
+        cotangents = list(args[num_args + len(saved_avals) :])
+        first = _Reversal(kept, end, [instantiate(aval) for aval in sum_avals], cotangents)
+        last = lax.while_loop(lambda now: now.end > 0, stretch, first)
+        return [*last.sums, *last.to_carry]
 
-    return trace_to_closed_jaxpr(program, [*body.in_avals, *saved_avals, *given_avals], "while_backward")
+    return trace_to_closed_jaxpr(program, [*body.in_avals, *saved_avals, *cotangent_avals], "while_backward")
+
+
+class _Binomial(NamedTuple):
+    """The number r, and binomial(slots + r, slots), as float32."""
+
+    r: jax.Array
+    value: jax.Array
 
 
 def _split(length, free):
     """How far to run from a checkpoint to the next, with `free` slots and the last of `length` iterations not run."""
     real = lambda x: lax.convert_element_type(x, np.float32)
     slots = real(free)
-    enough = lambda at: (at[1] < real(length)) & (free > 1)
-    more = lambda at: (at[0] + 1, at[1] * (slots + at[0] + 1) / (at[0] + 1))
-    r, _ = lax.while_loop(enough, more, (jnp.float32(0), jnp.float32(1)))
+    too_small = lambda now: (now.value < real(length)) & (free > 1)
+    larger = lambda now: _Binomial(now.r + 1, now.value * (slots + now.r + 1) / (now.r + 1))
+    r = lax.while_loop(too_small, larger, _Binomial(jnp.float32(0), jnp.float32(1))).r
     share = _int32(real(length) * r / (slots + r))
     return lax.select(free > 1, lax.clamp(np.int32(1), share, length - 1), length - 1)

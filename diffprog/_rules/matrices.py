@@ -17,7 +17,7 @@ def conj(x):
 
 
 def conjugated(pull: Callable) -> Callable:
-    """`pull`, written for cotangents in the convention of the literature, in JAX's."""
+    """Turn `pull`, written in the convention of the literature, into JAX's."""
     return lambda g: jax.tree.map(conj, pull(jax.tree.map(conj, g)))
 
 
@@ -30,7 +30,7 @@ def adjoint(x):
 
 
 def matmul(*factors):
-    """The product of batches of matrices, from left to right, at full precision."""
+    """Multiply batches of matrices, from left to right, at full precision."""
     product, *rest = factors
     for x in rest:
         batch = tuple(range(x.ndim - 2))
@@ -44,28 +44,28 @@ def solve_triangular(a, b, **how):
 
 
 def _where(x, keep: Callable, other=0):
-    """`x` where `keep(column - row)` of its matrices holds, elsewhere `other`."""
+    """Keep `x` where `keep(column - row)` of its matrices holds, and put `other` elsewhere."""
     offset = lax.sub(*(lax.broadcasted_iota(np.int32, x.shape, x.ndim - d) for d in (1, 2)))
     return lax.select(keep(offset), x, lax.full_like(x, other))
 
 
 def lower(x, k: int = 0):
-    """`x` on and below its k-th diagonal, 0 above."""
+    """Keep `x` on and below its k-th diagonal, 0 above."""
     return _where(x, lambda d: lax.le(d, np.int32(k)))
 
 
 def upper(x, k: int = 0):
-    """`x` on and above its k-th diagonal, 0 below."""
+    """Keep `x` on and above its k-th diagonal, 0 below."""
     return _where(x, lambda d: lax.ge(d, np.int32(k)))
 
 
 def half_lower(x):
-    """The lower triangle of `x`, half of its diagonal."""
+    """Keep the lower triangle of `x`, and half of its diagonal."""
     return lax.mul(lax.add(lower(x), lower(x, -1)), np.asarray(0.5, x.dtype))
 
 
 def on_diagonal(x):
-    """`x` with zeros off its diagonal."""
+    """Keep the diagonal of `x`, with zeros off it."""
     return _where(x, lambda d: lax.eq(d, np.int32(0)))
 
 
@@ -80,17 +80,17 @@ def identity_like(x):
 
 
 def diagonal(x):
-    """The diagonals of square matrices."""
+    """Get the diagonals of square matrices."""
     return lax.reduce_sum(on_diagonal(x), (x.ndim - 1,))
 
 
 def columns(d, shape):
-    """The vectors `d` as every row of matrices of this shape: one number for each column."""
+    """Make the vectors `d` every row of matrices of this shape: one number for each column."""
     return lax.broadcast_in_dim(d, shape, (*range(d.ndim - 1), len(shape) - 1))
 
 
 def rows(d, shape):
-    """The vectors `d` as every column of matrices of this shape: one number for each row."""
+    """Make the vectors `d` every column of matrices of this shape: one number for each row."""
     return lax.broadcast_in_dim(d, shape, range(d.ndim))
 
 

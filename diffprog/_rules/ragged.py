@@ -3,13 +3,15 @@
 import numpy as np
 from jax import lax, typeof
 
-from diffprog._rules.derived import pullback_of
+from diffprog._rules.via_equivalent_program import pullback_of
 from diffprog._tracer.rules import rule
 
 
 @rule("ragged_dot_general")
-def _ragged_dot_general(primitive, wanted, args, params):
-    """One dimension of x falls into groups. If it is one of x's own, each group has its own y; if it is contracted,
+def _ragged_dot_general(primitive, needs_grad, args, params):
+    """Differentiate a product of matrices in groups.
+
+    One dimension of x falls into groups. If it is one of x's own, each group has its own y; if it is contracted,
     each group has its own result; in a batch dimension groups make no difference.
 
     The cotangents of a product of the first kind are one of the first and one of the second kind, those of a product
@@ -24,7 +26,7 @@ def _ragged_dot_general(primitive, wanted, args, params):
     z = primitive.bind(x, y, sizes, **params)
     if ragged in batch_x:
         plain = lambda x, y: lax.dot_general(x, y, numbers.dot_dimension_numbers, **how)
-        pull = pullback_of(plain, wanted[:2], (x, y))
+        pull = pullback_of(plain, needs_grad[:2], (x, y))
         return z, lambda g: (*pull(g), None)
 
     own_x = [d for d in range(x.ndim) if d not in (*contract_x, *batch_x)]
@@ -33,8 +35,10 @@ def _ragged_dot_general(primitive, wanted, args, params):
     position = (own_x if is_own else list(contract_x)).index(ragged)
 
     def product(left, right, summed, of_rows: bool):
-        """[batch, rows, summed] times [groups, batch, others, summed], the rows in groups; or times [batch, others,
-        summed], what is summed in groups."""
+        """Multiply [batch, rows, summed] by [groups, batch, others, summed], the rows in groups.
+
+        Or by [batch, others, summed], what is summed in groups.
+        """
         first = left.ndim - summed
         contract = range(first, left.ndim), range(right.ndim - summed, right.ndim)
         batches = range(batch), range(of_rows, batch + of_rows)
@@ -48,15 +52,15 @@ def _ragged_dot_general(primitive, wanted, args, params):
     def to_x(g):
         matrices = ordered(y, *group, *batch_y, *contract_y, *own_y)
         factors, order = ((g, matrices), (*own_x, *contract_x)) if is_own else ((matrices, g), (*contract_x, *own_x))
-        found = product(*factors, len(own_y), True)
-        return lax.convert_element_type(ordered(found, *np.argsort([*batch_x, *order])), avals[0].dtype)
+        pulled = product(*factors, len(own_y), True)
+        return lax.convert_element_type(ordered(pulled, *np.argsort([*batch_x, *order])), avals[0].dtype)
 
     def to_y(g):
         rows = ordered(x, *batch_x, *contract_x, *own_x)
         start, stop = g.ndim - len(own_x) - len(own_y), g.ndim - len(own_y)
         swapped = ordered(g, *range(start), *range(stop, g.ndim), *range(start, stop))
-        found = product(rows, swapped, len(own_x), not is_own)
+        pulled = product(rows, swapped, len(own_x), not is_own)
         order = np.argsort([*group, *batch_y, *contract_y, *own_y])
-        return lax.convert_element_type(ordered(found, *order), avals[1].dtype)
+        return lax.convert_element_type(ordered(pulled, *order), avals[1].dtype)
 
-    return z, lambda g: (to_x(g) if wanted[0] else None, to_y(g) if wanted[1] else None, None)
+    return z, lambda g: (to_x(g) if needs_grad[0] else None, to_y(g) if needs_grad[1] else None, None)

@@ -7,7 +7,7 @@ from jax import lax, typeof
 
 from diffprog._jax_internals import jaxpr_as_fun
 from diffprog._jax_internals.devices import placement
-from diffprog._rules.derived import derived, on_arrays
+from diffprog._rules.via_equivalent_program import on_arrays, via_program
 from diffprog._tracer.rules import linear, no_derivative, rule
 from diffprog._tracer.vjp import vjp
 
@@ -15,7 +15,7 @@ no_derivative("argmax", "argmin", "reduce_and", "reduce_or", "reduce_xor")
 
 
 def _spread(y, like, axes):
-    """`y`, a reduction of an array of this type over these axes, repeated to its shape."""
+    """Repeat `y`, a reduction of an array of this type over these axes, to its shape."""
     kept = [i for i in range(like.ndim) if i not in axes]
     return lax.broadcast_in_dim(y, like.shape, kept, out_sharding=placement(like))
 
@@ -24,8 +24,8 @@ linear("reduce_sum", lambda g, x, axes, **_: _spread(g, x, axes))
 
 
 @rule("reduce_max", "reduce_min")
-def _reduce_max(primitive, wanted, args, params):
-    """Elements that share the extreme value share its cotangent equally."""
+def _reduce_max(primitive, needs_grad, args, params):
+    """Share the cotangent equally among the elements that have the extreme value."""
     (x,), axes = args, params["axes"]
     like = typeof(x)
     y = primitive.bind(x, **params)
@@ -39,8 +39,8 @@ def _reduce_max(primitive, wanted, args, params):
 
 
 @rule("reduce_prod")
-def _reduce_prod(primitive, wanted, args, params):
-    """The cotangent of an element is the product of all others: of those before it and those after it.
+def _reduce_prod(primitive, needs_grad, args, params):
+    """Multiply by the product of all other elements: of those before it and those after it.
 
     No division by the element, so zeros are no special case.
     """
@@ -65,10 +65,10 @@ def _reduce_prod(primitive, wanted, args, params):
 
 
 @rule("reduce")
-def _reduce(primitive, wanted, args, params):
-    """A reduction with any associative function: through the tree of its applications."""
+def _reduce(primitive, needs_grad, args, params):
+    """Differentiate a reduction with any associative function, through the tree of its applications."""
     count = len(args) // 2
-    if any(wanted[count:]):
+    if any(needs_grad[count:]):
         raise NotImplementedError(
             "lax.reduce has no derivative with respect to its initial values: combine them with the result instead"
         )
@@ -90,7 +90,7 @@ def _reduce(primitive, wanted, args, params):
             rows, size = combine(*left, *right), half
         return [lax.squeeze(r, [0]) for r in rows]
 
-    return derived(primitive, wanted, args, params, tree)
+    return via_program(primitive, needs_grad, args, params, tree)
 
 
 # ---------------------------------------------------------------- cumulative
@@ -99,9 +99,9 @@ linear("cumsum", lambda g, x, axis, reverse: lax.cumsum(g, axis=axis, reverse=no
 
 
 def _through_tree(combine):
-    """Run as the tree of a parallel prefix computation, whose derivative is exact also at zeros and ties."""
+    """Run a prefix operation as the tree of a parallel one, whose derivative is exact also at zeros and ties."""
 
-    def apply(primitive, wanted, args, params):
+    def apply(primitive, needs_grad, args, params):
         return vjp(partial(lax.associative_scan, combine, axis=params["axis"], reverse=params["reverse"]), *args)
 
     return apply

@@ -10,13 +10,13 @@ linear("accum_grad_in_ref", lambda g, x: g)
 
 
 @rule("run_state")
-def _run_state(primitive, wanted, args, params):
-    """A function of references that starts from values and ends with values: a pure function of these."""
-    return call(discharged(params["jaxpr"]), wanted, args)
+def _run_state(primitive, needs_grad, args, params):
+    """Differentiate a function of references as a pure function: values at the start -> values at the end."""
+    return call(discharged(params["jaxpr"]), needs_grad, args)
 
 
 @rule("swap", "addupdate")
-def _write_outside(primitive, wanted, args, params):
+def _write_outside(primitive, needs_grad, args, params):
     raise MissingDerivative(
         "a value that depends on a differentiated argument is written to a mutable array from outside",
         user_line(),

@@ -3,8 +3,8 @@
 import numpy as np
 from jax import lax, typeof
 
-from diffprog._jax_internals import instantiate
 from diffprog._jax_internals.devices import placement
+from diffprog._tracer.cotangents import fill_zeros
 from diffprog._tracer.rules import linear, rule
 
 
@@ -23,8 +23,8 @@ linear("transpose", lambda g, x, permutation: lax.transpose(g, np.argsort(permut
 
 
 @rule("broadcast_in_dim")
-def _broadcast_in_dim(primitive, wanted, args, params):
-    """Transposed: sum over the new dimensions and over those stretched from 1."""
+def _broadcast_in_dim(primitive, needs_grad, args, params):
+    """Sum over the new dimensions and over those stretched from 1."""
     x, *dynamic_shape = args
     y = primitive.bind(x, *dynamic_shape, **params)
     like, kept = typeof(x), params["broadcast_dimensions"]
@@ -39,7 +39,7 @@ def _broadcast_in_dim(primitive, wanted, args, params):
 
 
 @rule("tile")
-def _tile(primitive, wanted, args, params):
+def _tile(primitive, needs_grad, args, params):
     (x,) = args
     reps, shape = params["reps"], np.shape(x)
 
@@ -51,7 +51,7 @@ def _tile(primitive, wanted, args, params):
 
 
 @rule("concatenate")
-def _concatenate(primitive, wanted, args, params):
+def _concatenate(primitive, needs_grad, args, params):
     axis = params["dimension"]
     ends = np.cumsum([np.shape(x)[axis] for x in args])
     starts = [0, *ends[:-1]]
@@ -59,52 +59,48 @@ def _concatenate(primitive, wanted, args, params):
     def pull(g):
         return [
             lax.slice_in_dim(g, int(start), int(end), axis=axis) if want else None
-            for start, end, want in zip(starts, ends, wanted, strict=True)
+            for start, end, want in zip(starts, ends, needs_grad, strict=True)
         ]
 
     return primitive.bind(*args, **params), pull
 
 
 @rule("stack")
-def _stack(primitive, wanted, args, params):
+def _stack(primitive, needs_grad, args, params):
     axis = params["axis"]
 
     def pull(g):
-        return [lax.index_in_dim(g, i, axis, keepdims=False) if want else None for i, want in enumerate(wanted)]
+        return [lax.index_in_dim(g, i, axis, keepdims=False) if want else None for i, want in enumerate(needs_grad)]
 
     return primitive.bind(*args, **params), pull
 
 
-def _filled(cotangents, avals):
-    return [instantiate(aval) if g is None else g for g, aval in zip(cotangents, avals, strict=True)]
-
-
 @rule("unstack")
-def _unstack(primitive, wanted, args, params):
+def _unstack(primitive, needs_grad, args, params):
     results = primitive.bind(*args, **params)
     avals = [typeof(x) for x in results]
 
     def pull(cotangents):
-        parts = [lax.expand_dims(g, [params["axis"]]) for g in _filled(cotangents, avals)]
+        parts = [lax.expand_dims(g, [params["axis"]]) for g in fill_zeros(cotangents, avals)]
         return (lax.concatenate(parts, params["axis"]),)
 
     return results, [True] * len(results), pull
 
 
 @rule("split")
-def _split(primitive, wanted, args, params):
+def _split(primitive, needs_grad, args, params):
     results = primitive.bind(*args, **params)
     avals = [typeof(x) for x in results]
     return (
         results,
         [True] * len(results),
-        lambda cotangents: (lax.concatenate(_filled(cotangents, avals), params["axis"]),),
+        lambda cotangents: (lax.concatenate(fill_zeros(cotangents, avals), params["axis"]),),
     )
 
 
 @rule("pad")
-def _pad(primitive, wanted, args, params):
-    """The operand's cotangent is cut out again; the padding value's is the sum of the rest."""
+def _pad(primitive, needs_grad, args, params):
+    """Cut the operand's cotangent out again; the padding value's is the sum of the rest."""
     x, value = args
     config = params["padding_config"]
     low, high, interior = zip(*config, strict=True) if config else ((), (), ())
@@ -121,7 +117,7 @@ def _pad(primitive, wanted, args, params):
     def pull(g):
         inner = cut(g)
         outer = None
-        if wanted[1]:
+        if needs_grad[1]:
             everything = tuple(range(g.ndim))
             outer = lax.sub(lax.reduce_sum(g, everything), lax.reduce_sum(inner, everything))
         return inner, outer

@@ -1,10 +1,11 @@
 """Special functions."""
 
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.lax import add, div, exp, mul, neg, select, square, sub
 
-from diffprog._rules.incomplete import gamma_sample_slope, incomplete_beta, lower_gamma, slope, zeta
+from diffprog._rules.incomplete_gamma_beta import gamma_sample_slope, incomplete_beta, lower_gamma, slope
 from diffprog._tracer.rules import binary, broadcasted, constant, rule, unary, unbroadcast
 
 _two_over_root_pi = 2 / np.sqrt(np.pi)
@@ -22,8 +23,8 @@ def _gauss(x):
 
 
 @rule("bessel_i1e")
-def _bessel_i1e(primitive, wanted, args, params):
-    """d = I0e(x) - y (sign x + 1/x), whose limit at 0 is 1/2."""
+def _bessel_i1e(primitive, needs_grad, args, params):
+    """Differentiate I1e: I0e(x) - y (sign x + 1/x), whose limit at 0 is 1/2."""
     (x,) = args
     y = primitive.bind(x, **params)
 
@@ -38,12 +39,12 @@ def _bessel_i1e(primitive, wanted, args, params):
 
 
 def _times_slope(derivative, *xs):
-    """The product with a slope of `diffprog._rules.incomplete`: for arrays of one shape, and of 32 bits or more."""
+    """Multiply by a `slope`, which is for arrays of one shape and of 32 bits or more."""
 
     def pull(g):
         wide = np.promote_types(g.dtype, np.float32)
-        found = derivative(*(lax.convert_element_type(x, wide) for x in broadcasted(*xs)))
-        return mul(g, lax.convert_element_type(found, g.dtype))
+        slopes = derivative(*(lax.convert_element_type(x, wide) for x in broadcasted(*xs)))
+        return mul(g, lax.convert_element_type(slopes, g.dtype))
 
     return pull
 
@@ -62,9 +63,26 @@ def _polygamma(z, m, x):
     return to_m, lambda g: mul(g, lax.polygamma(add(m, constant(m, 1)), x))
 
 
+_TERMS = 10
+_BERNOULLI = (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6, -3617 / 510, 43867 / 798, -174611 / 330)
+_TAIL = np.array(_BERNOULLI) / np.cumprod(np.arange(1.0, 21.0))[1::2]  # B_2j / (2j)!
+
+
+def _zeta_sum(s, q):
+    """Sum (q + k)^-s over k, for s > 1 and q > 0: ten terms, and the Euler-Maclaurin formula for the others."""
+    s, q = s[None], q[None]
+    along = lambda values: np.asarray(values, s.dtype).reshape(-1, *[1] * (s.ndim - 1))
+    head = jnp.sum((q + along(range(_TERMS))) ** -s, 0)
+    start = q + _TERMS
+    # The tail vanishes beside the head long before s / start is 30, where its powers could overflow.
+    rising = jnp.cumprod((jnp.minimum(s, 30 * start) + along(range(2 * len(_TAIL) - 1))) / start, 0)[::2]
+    tail = start**-s * (start / (s - 1) + 0.5 + jnp.sum(along(_TAIL) * rising, 0, keepdims=True))
+    return head + tail[0]
+
+
 def _zeta(z, s, q):
     """In s: minus sum log(q + k) (q + k)^-s, for s > 1 and q > 0, to rounding."""
-    to_s = _times_slope(slope(zeta, 0), s, q)
+    to_s = _times_slope(slope(_zeta_sum, 0), s, q)
     s, q = broadcasted(s, q)
     return to_s, lambda g: neg(mul(g, mul(s, lax.zeta(add(s, constant(s, 1)), q))))
 
@@ -76,7 +94,7 @@ binary("zeta", _zeta)
 
 
 def _gamma_density(a, x):
-    """x^(a-1) exp(-x) / Gamma(a), the derivative of the regularized lower incomplete gamma function."""
+    """Compute x^(a-1) exp(-x) / Gamma(a), the derivative of the regularized lower incomplete gamma function."""
     return exp(sub(sub(mul(sub(a, constant(a, 1)), lax.log(x)), x), lax.lgamma(a)))
 
 
@@ -103,9 +121,11 @@ binary("igamma_grad_a", _igamma_grad_a)
 
 
 @rule("regularized_incomplete_beta")
-def _regularized_incomplete_beta(primitive, wanted, args, params):
-    """d/dx = x^(a-1) (1-x)^(b-1) / B(a, b); in a and b from the continued fraction, to 1e-10 for both from 0.01 to 1000
-    and to 1e-9 up to 10,000."""
+def _regularized_incomplete_beta(primitive, needs_grad, args, params):
+    """Differentiate I_x(a, b): in x it is x^(a-1) (1-x)^(b-1) / B(a, b), in a and b a continued fraction.
+
+    Relative error: 1e-10 for a and b from 0.01 to 1000, 1e-9 up to 10,000.
+    """
     y = primitive.bind(*args, **params)
     a, b, x = broadcasted(*args)
 
@@ -116,16 +136,18 @@ def _regularized_incomplete_beta(primitive, wanted, args, params):
 
     pulls = [*(_times_slope(slope(incomplete_beta, i), a, b, x) for i in range(2)), to_x]
     pulls = [unbroadcast(pull, x, y) for pull, x in zip(pulls, args, strict=True)]
-    return y, lambda g: [pull(g) if want else None for pull, want in zip(pulls, wanted, strict=True)]
+    return y, lambda g: [pull(g) if want else None for pull, want in zip(pulls, needs_grad, strict=True)]
 
 
 # ---------------------------------------------------------------- random numbers
 
 
 @rule("random_gamma")
-def _random_gamma(primitive, wanted, args, params):
-    """A sample, or its logarithm, follows its parameter a as the quantile does that it is (implicit differentiation,
-    Figurnov et al. 2018, arXiv:1805.08498)."""
+def _random_gamma(primitive, needs_grad, args, params):
+    """Differentiate a sample, or its logarithm, which moves with its parameter a as the quantile that it is.
+
+    This is implicit differentiation (Figurnov et al. 2018, arXiv:1805.08498).
+    """
     key, a = args
     y = primitive.bind(key, a, **params)
 

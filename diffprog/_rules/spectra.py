@@ -55,23 +55,13 @@ def _within_rounding(gap, values):
 
 
 def _quotient(x, y, vanishes):
-    """x / y, and 0 where both vanish."""
+    """Divide x by y, with 0 where both vanish."""
     x, y = lax.select(vanishes, lax.full_like(x, 0), x), lax.select(vanishes, lax.full_like(y, 1), y)
     return lax.div(x, lax.convert_element_type(y, x.dtype))
 
 
 def _over_gaps(turning, values, g_values):
-    """The matrix of skew[i, j] / (values[j] - values[i]), 0 on its diagonal.
-
-    Entry i, j of `turning` says how the loss responds to vector j moving towards vector i. Its skew-Hermitian part is
-    the response to a rotation of the two, its Hermitian part the weight of what they share. For values that are equal
-    within rounding the quotient is 0 if the rotation has no effect and
-      - the weight vanishes, or
-      - the loss reads the vectors alone, not the values: as a projection on the span of the vectors does.
-    A loss that weights the vectors by a function of the values, like the square root of a matrix made of them, has a
-    derivative too, but one with a term that is not seen from here. There, and where the rotation has an effect, the
-    quotient is what it is: infinite or NaN at equal values, magnified rounding at values that ought to be equal.
-    """
+    """Make the matrix of skew[i, j] / (values[j] - values[i]), 0 on its diagonal."""
     half = np.asarray(0.5, turning.dtype)
     skew, shared = mul(sub(turning, adjoint(turning)), half), mul(add(turning, adjoint(turning)), half)
     shape, size = turning.shape, lax.abs(turning)
@@ -96,8 +86,8 @@ def _over_gaps(turning, values, g_values):
 
 
 @rule("eigh")
-def _eigh(primitive, wanted, args, params):
-    """A V = V diag(w) for a Hermitian A, whose cotangent is Hermitian; a vector's phase does not move."""
+def _eigh(primitive, needs_grad, args, params):
+    """Differentiate A V = V diag(w) for a Hermitian A, whose cotangent is Hermitian; a vector's phase does not move."""
     (a,) = args
     v, w = primitive.bind(a, **params)
     if v.shape[-1] != v.shape[-2]:
@@ -120,9 +110,12 @@ def _eigh(primitive, wanted, args, params):
 
 
 @rule("svd")
-def _svd(primitive, wanted, args, params):
-    """A = U diag(s) V^H. With `full_matrices` the vectors beyond the singular ones move no more than they have to,
-    without rotating among themselves; a loss for which such a rotation matters gets NaN."""
+def _svd(primitive, needs_grad, args, params):
+    """Differentiate A = U diag(s) V^H.
+
+    With `full_matrices` the vectors beyond the singular ones move no more than they have to, without rotating among
+    themselves; a loss for which such a rotation matters gets NaN.
+    """
     (a,) = args
     full = params["compute_uv"] and params["full_matrices"]
     s, u, vh = primitive.bind(a, **(params | {"compute_uv": True, "full_matrices": full}))
@@ -144,7 +137,7 @@ def _svd(primitive, wanted, args, params):
 
 
 def _fold_null_space(u, g, rank):
-    """The first `rank` vectors of U = [U1 U2] and the cotangent of U as one of these: dU2 = -U1 dU1^H U2."""
+    """Take the first `rank` vectors of U = [U1 U2], with the cotangent of U as one of these: dU2 = -U1 dU1^H U2."""
     if u.shape[-1] == rank:
         return u, g
     split = lambda x: (lax.slice_in_dim(x, *where, axis=x.ndim - 1) for where in ((0, rank), (rank, x.shape[-1])))
@@ -160,13 +153,16 @@ def _fold_null_space(u, g, rank):
 
 
 def _largest(x):
-    """The largest absolute value of each matrix, at every place of it."""
+    """Find the largest absolute value of each matrix, at every place of it."""
     return lax.broadcast_in_dim(lax.reduce_max(lax.abs(x), (x.ndim - 2, x.ndim - 1)), x.shape, range(x.ndim - 2))
 
 
 def _svd_cotangent(u, s, v, g_u, g_s, g_v):
-    """Of A = U diag(s) V^H with as many vectors as values; of the phase that a pair of complex vectors has in common
-    U's moves, as in JAX. Two zero singular values are as good as repeated ones."""
+    """Compute the cotangent of A = U diag(s) V^H with as many vectors as values.
+
+    Of the phase that a pair of complex vectors has in common U's moves, as in JAX. Two zero singular values are as good
+    as repeated ones.
+    """
     if g_u is None and g_v is None:
         return matmul(scale_columns(u, g_s), adjoint(v))
     g_u, g_v = (lax.full_like(x, 0) if g is None else g for x, g in ((u, g_u), (v, g_v)))
@@ -186,7 +182,7 @@ def _svd_cotangent(u, s, v, g_u, g_s, g_v):
 
 
 def _over_sums(turning, s):
-    """The matrix of skew(turning)[i, j] / (s[i] + s[j]), 0 on its diagonal."""
+    """Make the matrix of skew(turning)[i, j] / (s[i] + s[j]), 0 on its diagonal."""
     skew = mul(sub(turning, adjoint(turning)), np.asarray(0.5, turning.dtype))
     sums = add(columns(s, turning.shape), rows(s, turning.shape))
     vanishes = lax.bitwise_and(_within_rounding(sums, s), _negligible(skew, _largest(turning)))
@@ -194,7 +190,7 @@ def _over_sums(turning, s):
 
 
 def _outside(u, turn, g, s):
-    """What a cotangent of vectors has outside of their span, over their singular values."""
+    """Divide the part of a cotangent of vectors outside of their span by their singular values."""
     part, s_of = sub(g, matmul(u, turn)), columns(s, u.shape)
     vanishes = lax.bitwise_and(_within_rounding(s_of, s), _negligible(part, _largest(g)))
     return _quotient(part, s_of, vanishes)
@@ -204,8 +200,8 @@ def _outside(u, turn, g, s):
 
 
 @rule("eig")
-def _eig(primitive, wanted, args, params):
-    """A V = V diag(w), W^H A = diag(w) W^H for the left vectors, with distinct eigenvalues.
+def _eig(primitive, needs_grad, args, params):
+    """Differentiate A V = V diag(w), W^H A = diag(w) W^H for the left vectors, with distinct eigenvalues.
 
     Vectors have unit norm and a real largest component, as LAPACK makes them. Without `enable_eigvec_derivs` that
     second choice is not relied upon: a loss that depends on the phase of a vector gets NaN (JAX refuses any).
@@ -230,7 +226,10 @@ def _eig(primitive, wanted, args, params):
 
 
 def _eig_cotangent(v, w, g_w, g_v, free_phase):
-    """V^-H (diag(g_w) + F o (V^H G)) V^H with F[i, j] = 1 / conj(w[j] - w[i]) and G orthogonal to the choices."""
+    """Compute V^-H (diag(g_w) + F o (V^H G)) V^H.
+
+    F[i, j] = 1 / conj(w[j] - w[i]), and G is orthogonal to the choices.
+    """
     inner = lax.full_like(v, 0) if g_w is None else diagonal_matrix(g_w, v.dtype)
     if g_v is not None:
         turning = matmul(adjoint(v), _normalized(v, g_v, free_phase))
@@ -241,7 +240,7 @@ def _eig_cotangent(v, w, g_w, g_v, free_phase):
 
 
 def _normalized(v, g, free_phase):
-    """The cotangent of vectors of any length and phase, from that of ones of norm 1 with a real largest component."""
+    """Turn the cotangent of vectors of norm 1 with a real largest component into one of any length and phase."""
     along = lax.reduce_sum(mul(conj(g), v), (v.ndim - 2,))
     g = sub(g, scale_columns(v, lax.real(along)))
     turn = columns(lax.imag(along), v.shape)

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 import jax
@@ -10,30 +11,36 @@ from jax import lax, typeof
 from diffprog._jax_internals import concrete, jaxpr_as_fun, trace_to_closed_jaxpr, user_line, weakref_lru_cache
 from diffprog._jax_internals.jaxprs import passed_on, repeatable, used_inputs
 from diffprog._rules.loop_checkpoints import Loop
-from diffprog._rules.loops import Reverse, differentiate, settled
+from diffprog._rules.loops import Reverse, differentiate
 from diffprog._tracer import cotangents
 from diffprog._tracer.cotangents import fill_zeros
 from diffprog._tracer.errors import MissingDerivative
 from diffprog._tracer.rules import rule
-from diffprog._tracer.staging import stage
+from diffprog._tracer.staging import Mask, needs_grad_fixpoint, stage
 from diffprog._util.lists import expand, select, split_list
 
 _checkpoints = jax.make_user_context(64)
 
 
-def while_loop_memory(*, checkpoints: int):
-    """Bound the memory of gradients of `while_loop`, as a context: `with dp.while_loop_memory(checkpoints=16): ...`.
+def while_loop_memory(*, checkpoints: int) -> AbstractContextManager[None]:
+    """Bound the memory of gradients of `while_loop`: `with dp.while_loop_memory(checkpoints=16): ...`.
 
     However many iterations a loop takes, its gradient stores `checkpoints` + 1 copies of what the loop carries and
     changes, and computes the other states again: about once each up to checkpoints^2 / 2 iterations, about twice up
-    to checkpoints^3 / 6 (see `diffprog._rules.loop_checkpoints`). Outside of `jit`, where the iterations can be run
-    one by one, the first `checkpoints` of them keep their residuals instead and are not repeated.
+    to checkpoints^3 / 6. Outside of `jit`, where iterations are run one by one, the first `checkpoints` of them keep
+    their residuals instead and are not repeated.
 
-    The setting, 64 without this, is that of where the derivative is taken, or is traced by `jit`, not of where the
-    loop is defined. It is part of the keys of JAX's caches: a jitted function is traced again under another one.
+    The default is 64. The setting holds where the derivative is taken, or traced by `jit`, not where the loop is
+    defined. It is part of the keys of JAX's caches: under another one a jitted function is traced again.
+
+    Args:
+      checkpoints: number of states to store, from 1 on.
+
+    Returns:
+      The context manager under which the setting holds.
 
     Raises:
-      ValueError: `checkpoints` is no whole number from 1 on.
+      ValueError: `checkpoints` is not a whole number from 1 on.
     """
     if isinstance(checkpoints, bool) or not isinstance(checkpoints, int) or checkpoints < 1:
         raise ValueError(f"checkpoints must be a whole number from 1 on; found {checkpoints!r}")
@@ -41,24 +48,25 @@ def while_loop_memory(*, checkpoints: int):
 
 
 @rule("while")
-def _while(primitive, wanted, args, params):
-    """What the body passes on as it is is a constant of the loop: no checkpoint needs a copy."""
+def _while(primitive, needs_grad, args, params):
+    """Differentiate a loop. What the body passes on as it is becomes a constant: no checkpoint needs a copy."""
     counts = params["cond_nconsts"], params["body_nconsts"]
+    num_consts = sum(counts)
     loop, order, changing = _arrange(params["body_jaxpr"], params["cond_jaxpr"], *counts)
-    changed, live_changed, pull_changed = _run(loop, tuple(wanted[i] for i in order), [args[i] for i in order])
-    changed, live_changed = iter(changed), iter(live_changed)
-    carry = list(zip(args[sum(counts) :], wanted[sum(counts) :], changing, strict=True))
+    changed, active, pull_changed = _run(loop, tuple(needs_grad[i] for i in order), [args[i] for i in order])
+    changed, active = iter(changed), iter(active)
+    carry = list(zip(args[num_consts:], needs_grad[num_consts:], changing, strict=True))
     results = [next(changed) if changes else x for x, _, changes in carry]
-    live = [next(live_changed) if changes else want for _, want, changes in carry]
+    active = [next(active) if changes else want for _, want, changes in carry]
 
-    def pull(given):
-        sent = dict(zip(order, pull_changed(select(given, changing)), strict=True))
-        for i, (g, changes) in enumerate(zip(given, changing, strict=True), sum(counts)):
+    def pull(to_carry):
+        sent = dict(zip(order, pull_changed(select(to_carry, changing)), strict=True))
+        for i, (g, changes) in enumerate(zip(to_carry, changing, strict=True), num_consts):
             if not changes:
                 sent[i] = cotangents.add(sent[i], g)
         return [sent[i] for i in range(len(order))]
 
-    return results, live, pull
+    return results, active, pull
 
 
 class _Arranged(NamedTuple):
@@ -71,7 +79,7 @@ class _Arranged(NamedTuple):
 
     loop: Loop
     order: tuple[int, ...]
-    changing: tuple[bool, ...]
+    changing: Mask
 
 
 @weakref_lru_cache
@@ -104,33 +112,35 @@ def _arrange(body, cond, num_cond_consts, num_body_consts) -> _Arranged:
 # ---------------------------------------------------------------- running it
 
 
-def _run(loop, wanted, args):
-    """Results, liveness and backward pass of a loop.
+def _run(loop, needs_grad, args):
+    """Run and differentiate a loop: its results, which of them are active, and its backward pass.
 
-    As long as the condition is known, iterations are run and taped one by one, up to as many as there may be
+    As long as the condition is known, iterations are run and differentiated one by one, up to as many as there may be
     checkpoints. Then, or under `jit` from the start, the loop is one operation that keeps checkpoints.
     """
-    wanted, checkpoints, num_consts = settled(loop, wanted), _checkpoints.value, loop.num_consts
-    carry, going, step, taped = _tape_iterations(loop, wanted, args, checkpoints)
+    checkpoints, num_consts = _checkpoints.value, loop.num_consts
+    needs_grad = needs_grad_fixpoint(loop.body, needs_grad, num_consts, loop.num_carry)
+    carry, going, step, iterations = _run_iterations(loop, needs_grad, args, checkpoints)
     pull_rest = None
     if going is None or going:
-        carry, _, _, pull_rest = differentiate(loop, wanted, [*args[:num_consts], *carry], checkpoints)
+        carry, _, _, pull_rest = differentiate(loop, needs_grad, [*args[:num_consts], *carry], checkpoints)
         pull_rest = pull_rest if _repeatable(loop) else _refuse(user_line())
     avals = [typeof(x) for x in (*args[:num_consts], *carry)]
 
-    def pull(given):
-        found = [*[None] * num_consts, *given] if pull_rest is None else pull_rest(given)
-        if not taped:
-            return found
-        sums, given = split_list(found, [num_consts])
-        reverse, run = step.stage_reverse(loop.body, num_consts, wanted, tuple(g is not None for g in given))
+    def pull(to_carry):
+        sent = [*[None] * num_consts, *to_carry] if pull_rest is None else pull_rest(to_carry)
+        if not iterations:
+            return sent
+        sums, to_carry = split_list(sent, [num_consts])
+        ct_in = tuple(g is not None for g in to_carry)
+        reverse, run = step.stage_reverse(loop.body, num_consts, needs_grad, ct_in)
         sums = fill_zeros(sums, avals[:num_consts], reverse.consts)
-        given = fill_zeros(given, avals[num_consts:], reverse.carry)
-        for residuals in reversed(taped):
-            sums, given = split_list(run(sums, given, residuals), [len(sums)])
-        return expand([*sums, *given], [*reverse.consts, *reverse.carry])
+        to_carry = fill_zeros(to_carry, avals[num_consts:], reverse.carry)
+        for residuals in reversed(iterations):
+            sums, to_carry = split_list(run(sums, to_carry, residuals), [len(sums)])
+        return expand([*sums, *to_carry], [*reverse.consts, *reverse.carry])
 
-    return carry, wanted[num_consts:], pull
+    return carry, needs_grad[num_consts:], pull
 
 
 def _repeatable(loop):
@@ -149,11 +159,11 @@ def _refuse(line):
     return pull
 
 
-def _tape_iterations(loop, wanted, args, most):
-    """Run what can be run.
+def _run_iterations(loop, needs_grad, args, max_iterations):
+    """Run what can be run one by one.
 
     Returns:
-      the carry, whether the loop goes on from there (None if that is unknown), what one iteration is (None if none
+      The carry, whether the loop goes on from there (None if that is unknown), what one iteration is (None if none
       was run), and the residuals of each.
     """
     consts, carry = split_list(args, [loop.num_consts])
@@ -162,14 +172,14 @@ def _tape_iterations(loop, wanted, args, most):
         return carry, None, None, []
     # A loop over fresh closures is never seen again: compiling it would take longer than running it op by op.
     stage_step = _stage_step if next(_sightings(loop.body)) == 0 else _compile_step
-    step = stage_step(loop.body, loop.cond, loop.num_consts, wanted)
-    going, taped = concrete(step.cond(*args)), []
-    while going and (len(taped) < most or not _repeatable(loop)):
-        given = [*consts, *carry]
-        going, *outputs = step.forward(*given)
-        taped.append(step.collect(given, outputs))
+    step = stage_step(loop.body, loop.cond, loop.num_consts, needs_grad)
+    going, iterations = concrete(step.cond(*args)), []
+    while going and (len(iterations) < max_iterations or not _repeatable(loop)):
+        inputs = [*consts, *carry]
+        going, *outputs = step.forward(*inputs)
+        iterations.append(step.collect(inputs, outputs))
         carry, going = outputs[: loop.num_carry], concrete(going)
-    return carry, going, step, taped
+    return carry, going, step, iterations
 
 
 @weakref_lru_cache
@@ -194,8 +204,8 @@ class _Step(NamedTuple):
 
 
 @weakref_lru_cache
-def _stage_step(body, cond, num_consts, wanted) -> _Step:
-    staged = stage(body, wanted)
+def _stage_step(body, cond, num_consts, needs_grad) -> _Step:
+    staged = stage(body, needs_grad)
     num_carry = len(body.out_avals)
 
     def go_on(*args):
@@ -209,25 +219,29 @@ def _stage_step(body, cond, num_consts, wanted) -> _Step:
 
 
 @weakref_lru_cache
-def _compile_step(*loop_and_wanted) -> _Step:
-    step = _stage_step(*loop_and_wanted)
+def _compile_step(*loop_and_mask) -> _Step:
+    step = _stage_step(*loop_and_mask)
     return _Step(jax.jit(step.cond), jax.jit(step.forward), step.collect, _compile_reverse)
 
 
 @weakref_lru_cache
-def _stage_reverse(body, num_consts, wanted, given) -> tuple[Reverse, Callable]:
-    """The reverse of an iteration, and (sums of cotangents of constants, cotangents of the carry, residuals) -> both,
-    before the iteration."""
-    reverse = Reverse.of(body, num_consts, wanted, given)
+def _stage_reverse(body, num_consts, needs_grad, ct_in) -> tuple[Reverse, Callable]:
+    """Stage the reverse of an iteration.
 
-    def run(sums, given, residuals):
-        to_consts, to_carry = reverse.run(residuals, given)
+    Returns:
+      It; and its program: sums of cotangents of the constants, cotangents of the carry, residuals -> both before the
+      iteration.
+    """
+    reverse = Reverse.of(body, num_consts, needs_grad, ct_in)
+
+    def run(sums, to_carry, residuals):
+        to_consts, to_carry = reverse.run(residuals, to_carry)
         return [*map(lax.add, sums, to_consts), *fill_zeros(to_carry, body.out_avals, reverse.carry)]
 
     return reverse, run
 
 
 @weakref_lru_cache
-def _compile_reverse(*body_and_flags):
-    reverse, run = _stage_reverse(*body_and_flags)
+def _compile_reverse(*body_and_masks):
+    reverse, run = _stage_reverse(*body_and_masks)
     return reverse, jax.jit(run)

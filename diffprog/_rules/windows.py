@@ -12,12 +12,12 @@ import numpy as np
 from jax import lax, typeof
 
 from diffprog._jax_internals import eval_jaxpr, instantiate, select_and_gather_add, select_and_scatter_add
-from diffprog._rules.derived import derived, on_arrays, pullback_of
+from diffprog._rules.via_equivalent_program import on_arrays, pullback_of, via_program
 from diffprog._tracer.rules import compiled, rule
 
 
 def _offset_slices(x, fill, params) -> list:
-    """For each offset within the window, the array of the elements there, one per window."""
+    """List, for each offset within the window, the array of the elements there, one per window."""
     window, strides = params["window_dimensions"], params["window_strides"]
     spread = params.get("base_dilation") or (1,) * x.ndim
     dilation = params.get("window_dilation") or (1,) * x.ndim
@@ -30,17 +30,17 @@ def _offset_slices(x, fill, params) -> list:
     if 0 in counts:
         return [lax.full(counts, 0, x.dtype)]
 
-    def at(offset):
+    def elements(offset):
         starts = [o * d for o, d in zip(offset, dilation, strict=True)]
         ends = [start + (n - 1) * step + 1 for start, n, step in zip(starts, counts, strides, strict=True)]
         return lax.slice(padded, starts, ends, strides)
 
-    return [at(offset) for offset in product(*map(range, window))]
+    return [elements(offset) for offset in product(*map(range, window))]
 
 
 @rule("reduce_window_sum")
-def _sum(primitive, wanted, args, params):
-    """Linear: the cotangent, spread by the strides and padded, summed over the reversed window."""
+def _sum(primitive, needs_grad, args, params):
+    """Sum the cotangent, spread by the strides and padded, over the reversed window."""
     (x,) = args
     aval = typeof(x)
     window, strides, padding = params["window_dimensions"], params["window_strides"], params["padding"]
@@ -73,14 +73,14 @@ _MOST_SLICES = 64  # longer windows would make a program of as many operations: 
 
 
 @rule("reduce_window_max", "reduce_window_min")
-def _extreme(primitive, wanted, args, params):
-    """The first element of a window that equals its extreme value has the window's cotangent."""
+def _extreme(primitive, needs_grad, args, params):
+    """Send a window's cotangent to its first element that has the extreme value."""
     (x,) = args
     is_max = primitive.name == "reduce_window_max"
     y = primitive.bind(x, **params)
     place = tuple(params[name] for name in ("window_dimensions", "window_strides", "padding"))
     if {*params["base_dilation"], *params["window_dilation"]} != {1}:
-        return y, pullback_of(lambda x: _first_extremes(x, y, is_max, params), wanted, args)
+        return y, pullback_of(lambda x: _first_extremes(x, y, is_max, params), needs_grad, args)
     if sum(params["window_dimensions"]) - x.ndim > _MOST_SLICES:
         return y, lambda g: (select_and_scatter_add(g, x, is_max, *place),)
     return y, lambda g: (_to_extremes(x, g, is_max, tuple(zip(*place, strict=True))),)
@@ -91,19 +91,28 @@ def _lowest(dtype, is_max):
 
 
 def _first_extremes(x, y, is_max, params):
-    """Equal to `y`, and depends on `x` at the first element of each window that equals the window's extreme value."""
-    found, total = lax.full_like(y, False, bool), lax.full_like(y, 0)
+    """Compute `y` so that it depends on `x` at the first element of each window that has the extreme value."""
+    done, total = lax.full_like(y, False, bool), lax.full_like(y, 0)
     for part in _offset_slices(x, _lowest(x.dtype, is_max), params):
-        hit = lax.bitwise_and(lax.eq(part, y), lax.bitwise_not(found))
+        hit = lax.bitwise_and(lax.eq(part, y), lax.bitwise_not(done))
         total = lax.select(hit, part, total)
-        found = lax.bitwise_or(found, hit)
+        done = lax.bitwise_or(done, hit)
     return total
 
 
 @compiled("is_max", "windows")
 def _to_extremes(x, g, is_max, windows):
-    """Cotangent of `x`, axis by axis: a window's first extreme element in row-major order is the first along the last
-    axis within the first along the axes before. `windows`: (size, stride, padding) per axis."""
+    """Pull back to `x`, axis by axis.
+
+    A window's first extreme element in row-major order is the first along the last axis within the first along the
+    axes before.
+
+    Args:
+      x: the operand.
+      g: cotangent of the result.
+      is_max: whether the extreme value is the largest.
+      windows: (size, stride, padding) per axis.
+    """
     better, levels = lax.max if is_max else lax.min, []
     for axis in reversed(range(x.ndim)):
         if windows[axis] != (1, 1, (0, 0)):
@@ -116,7 +125,7 @@ def _to_extremes(x, g, is_max, windows):
 
 
 def _to_first(candidates, y, g) -> list:
-    """For each candidate, `g` where it is the first that equals `y`, and 0 elsewhere."""
+    """Make, for each candidate, `g` where it is the first that equals `y`, and 0 elsewhere."""
     zero, sent, hit = lax.full_like(g, 0), [], None
     for candidate in candidates:
         g = g if hit is None else lax.select(hit, zero, g)
@@ -126,15 +135,15 @@ def _to_first(candidates, y, g) -> list:
 
 
 def _along(x, axis, window, is_max) -> list:
-    """For each offset within a window along one axis, the elements there, one per window."""
-    size, stride, padding = window
-    x = _pad_axis(x, axis, *padding, -np.inf if is_max else np.inf)
+    """List, for each offset within a window along one axis, the elements there, one per window."""
+    size, stride, (low, high) = window
+    x = _pad_axis(x, axis, low, high, -np.inf if is_max else np.inf)
     last = x.shape[axis] - size
     return [lax.slice_in_dim(x, k, k + last + 1, stride, axis) for k in range(size)]
 
 
 def _overlay(parts, axis, window, size):
-    """The transpose of `_along`: each part k added at k, k + stride, ..."""
+    """Transpose `_along`: add each part k at k, k + stride, ..."""
     _, stride, (low, _) = window
     reach = (parts[0].shape[axis] - 1) * stride + 1
     spread = (_pad_axis(part, axis, k - low, size - (k - low) - reach, 0, stride - 1) for k, part in enumerate(parts))
@@ -149,8 +158,8 @@ def _pad_axis(x, axis, low, high, fill, between=0):
 
 
 @rule("select_and_scatter_add")
-def _select_and_scatter_add(primitive, wanted, args, params):
-    """Linear in its source, which it adds where the operand's windows have their extreme value."""
+def _select_and_scatter_add(primitive, needs_grad, args, params):
+    """Read back what a linear operation adds to the source: where windows have their extreme value."""
     source, operand = args
     is_max = params["select_prim"].name == "ge"
     place = (params["window_dimensions"], params["window_strides"], params["padding"])
@@ -161,8 +170,8 @@ def _select_and_scatter_add(primitive, wanted, args, params):
 
 
 @rule("select_and_gather_add")
-def _select_and_gather_add(primitive, wanted, args, params):
-    """Linear in its tangents, which it reads where the operand's windows have their extreme value."""
+def _select_and_gather_add(primitive, needs_grad, args, params):
+    """Transpose a reading of tangents where the operand's windows have their extreme value."""
     tangents, operand = args
     is_max = params["select_prim"].name == "ge"
     fill, better = np.asarray(-np.inf if is_max else np.inf, operand.dtype), lax.gt if is_max else lax.lt
@@ -181,10 +190,10 @@ def _select_and_gather_add(primitive, wanted, args, params):
 
 
 @rule("reduce_window")
-def _reduce_window(primitive, wanted, args, params):
-    """Any associative function, applied offset by offset."""
+def _reduce_window(primitive, needs_grad, args, params):
+    """Differentiate any associative function, applied offset by offset."""
     count = len(args) // 2
-    if any(wanted[count:]):
+    if any(needs_grad[count:]):
         raise NotImplementedError(
             "lax.reduce_window has no derivative with respect to its initial values: "
             "combine them with the result instead"
@@ -199,4 +208,4 @@ def _reduce_window(primitive, wanted, args, params):
             totals = combine(*totals, *parts)
         return list(totals)
 
-    return derived(primitive, wanted, args, params, program)
+    return via_program(primitive, needs_grad, args, params, program)

@@ -1,10 +1,11 @@
 """The reverse pass over a tape. It knows neither primitives nor JAX's internals."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from diffprog._tracer import cotangents
+from diffprog._util.walk import walk
 
 
 class Taped(NamedTuple):
@@ -69,7 +70,8 @@ def backward(seeds: Iterable, inputs: Iterable, visit: Callable | None = None) -
     seeds = list(seeds)
     for place, cotangent in seeds:
         accumulate(place, cotangent)
-    for node in _last_first(place[0] for place, _ in seeds):
+    nodes = walk((place[0] for place, _ in seeds), _sources, nearest_first=True)
+    for node in sorted(nodes, key=lambda node: node.order, reverse=True):
         if node.context is None:
             send(node)
         else:
@@ -79,13 +81,5 @@ def backward(seeds: Iterable, inputs: Iterable, visit: Callable | None = None) -
     return [at_inputs.get(node) for node in inputs]
 
 
-def _last_first(starts: Iterable) -> list[Any]:
-    """Order everything that the starting nodes depend on, the latest on the tape first."""
-    seen = set()
-    waiting = list(starts)
-    while waiting:
-        node = waiting.pop()
-        if node not in seen:
-            seen.add(node)
-            waiting.extend(source[0] for source in node.sources if source is not None)
-    return sorted(seen, key=lambda node: node.order, reverse=True)
+def _sources(node) -> Iterator:
+    return (source[0] for source in node.sources if source is not None)

@@ -6,10 +6,12 @@ arrays (the quadratic cost of JAX issues 10197, 15906 and 17640).
 """
 
 import heapq
+import itertools
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import jax
 import numpy as np
@@ -22,10 +24,16 @@ from diffprog._jax_internals.devices import zeros
 
 @dataclass(frozen=True)
 class Window:
-    """`part`, placed at `starts` (integers, or arrays if they are only known at run time) in zeros like `aval`."""
+    """A part of a cotangent, placed at `starts` in zeros like `aval`.
 
-    aval: object
-    part: object
+    Attributes:
+      aval: type of the whole.
+      part: the array.
+      starts: integers, or arrays if they are only known at run time.
+    """
+
+    aval: Any
+    part: Any
     starts: tuple
 
     @property
@@ -50,11 +58,11 @@ class Window:
 
 @dataclass(frozen=True)
 class Scattered:
-    """`part`, placed at `indices` in zeros like `aval` by `add(whole, part, indices)`."""
+    """A part of a cotangent, placed at `indices` in zeros like `aval` by `add(whole, part, indices)`."""
 
-    aval: object
-    part: object
-    indices: object
+    aval: Any
+    part: Any
+    indices: Any
     add: Callable
 
     @property
@@ -70,14 +78,14 @@ _PARTS = (Window, Scattered)
 
 @dataclass
 class _Sum:
-    """Several cotangents of one value: the dense ones added already, the parts waiting."""
+    """Several cotangents of one value: the sum of the dense ones, and the parts waiting."""
 
-    dense: object = None
+    dense: Any = None
     parts: list = field(default_factory=list)
 
 
 def add(total, cotangent):
-    """`total` and one more cotangent; both may be None, an array, a part or an earlier sum."""
+    """Add one more cotangent to a total; both may be None, an array, a part or an earlier sum."""
     if cotangent is None:
         return total
     if total is None:
@@ -94,7 +102,7 @@ def add(total, cotangent):
 
 
 def materialize(total):
-    """The sum as one array; None stays None."""
+    """Make one array of a sum; None stays None."""
     if type(total) in _PARTS:
         return total.dense()
     if type(total) is not _Sum:
@@ -107,16 +115,16 @@ def materialize(total):
     return _sum(arrays)
 
 
-def fill_zeros(cotangents, avals, mask) -> list:
-    """Select the cotangents of results whose flag is set, with zeros in the place of None.
+def fill_zeros(cotangents: Iterable, avals: Iterable, mask: Iterable[bool] | None = None) -> list:
+    """Put zeros in the place of cotangents that are None.
 
     Args:
-      cotangents: one per result, None for zero.
-      avals: types of the results.
-      mask: flags of the results.
+      cotangents: one per value, None for zero.
+      avals: types of the values.
+      mask: which cotangents are returned; default all.
     """
-    triples = zip(cotangents, avals, mask, strict=True)
-    return [instantiate(aval) if g is None else g for g, aval, flag in triples if flag]
+    full = zip(cotangents, avals, itertools.repeat(True) if mask is None else mask, strict=mask is not None)
+    return [instantiate(aval) if g is None else g for g, aval, flag in full if flag]
 
 
 def _sum(arrays):
@@ -127,7 +135,7 @@ def _sum(arrays):
 
 
 def _in_place(parts):
-    """The sum of concrete parts: it is ours alone, so its memory is reused from one to the next."""
+    """Sum concrete parts. The sum is ours alone, so its memory is reused from one to the next."""
     first, *rest = parts
     total = first.dense()
     for part in rest:
@@ -141,7 +149,10 @@ def _donating(add, whole, *operands):
 
 
 def _staged(parts) -> list:
-    """Arrays that sum to the sum of parts. Windows are joined: compilers take long over a chain of updates."""
+    """Find arrays that sum to the sum of parts.
+
+    Windows are joined: compilers take long over a chain of updates.
+    """
     fixed = [part for part in parts if type(part) is Window and part.is_static]
     arrays = _join(fixed[0].aval.shape, [(window.starts, window.part) for window in fixed]) if fixed else []
     for part in parts:
@@ -151,7 +162,7 @@ def _staged(parts) -> list:
 
 
 def _join(shape, boxes) -> list:
-    """Arrays of this shape that sum to the sum of the boxes (start, array), made by concatenation.
+    """Find arrays of this shape that sum to the sum of the boxes (start, array), made by concatenation.
 
     Axis by axis, boxes that differ along that axis alone are laid side by side, with zeros between, in as many layers
     as overlap.
@@ -168,7 +179,7 @@ def _join(shape, boxes) -> list:
 
 
 def _layers(intervals, axis) -> list:
-    """The intervals (start, array) in as few lists as possible such that none overlaps another of its list.
+    """Put intervals (start, array) into as few lists as possible, so that none overlaps another of its list.
 
     Equal intervals are added up first. Greedy by start is optimal for intervals.
     """
@@ -190,7 +201,7 @@ def _layers(intervals, axis) -> list:
 
 
 def _side_by_side(intervals, axis, size):
-    """Disjoint intervals in ascending order along an axis of this size, zero where there is none."""
+    """Lay disjoint intervals, in ascending order, along an axis of this size, zero where there is none."""
     parts, end = [], 0
 
     def fill(until, like):

@@ -3,12 +3,12 @@
 from diffprog._jax_internals import (
     SymbolicZero,
     bind_unchanged,
-    instantiate,
     is_symbolic_zero,
     set_current_trace,
     typeof,
     zero_tangent,
 )
+from diffprog._tracer.cotangents import fill_zeros
 from diffprog._util.lists import expand
 
 
@@ -27,8 +27,8 @@ def custom_jvp_call(tape, primitive, fun, jvp, args, symbolic_zeros):
     with set_current_trace(tape.parent):
         avals = map(typeof, values)
         tangents = [
-            SymbolicZero(aval.to_tangent_aval()) if symbolic_zeros and not wanted else zero_tangent(aval)
-            for aval, wanted in zip(avals, needs_grad, strict=True)
+            SymbolicZero(aval.to_tangent_aval()) if symbolic_zeros and not want else zero_tangent(aval)
+            for aval, want in zip(avals, needs_grad, strict=True)
         ]
         outputs, taped = tape.fresh().run(lambda *dots: jvp.call_wrapped(*values, *dots), tangents, needs_grad)
     count = len(outputs) // 2
@@ -55,15 +55,13 @@ def custom_vjp_call(tape, primitive, fun, fwd, bwd, args, out_trees, symbolic_ze
 
     def pull(cotangents):
         if symbolic_zeros:
-            full = [
-                SymbolicZero(aval.to_tangent_aval()) if g is None else g
-                for g, aval in zip(cotangents, avals, strict=True)
-            ]
+            pairs = zip(cotangents, avals, strict=True)
+            full = [SymbolicZero(aval.to_tangent_aval()) if g is None else g for g, aval in pairs]
         else:
-            full = [instantiate(aval) if g is None else g for g, aval in zip(cotangents, avals, strict=True)]
-        found = bwd.call_wrapped(*residuals, *full)
-        if isinstance(found, tuple):  # since JAX 0.11: (cotangents, logs)
-            found, _ = found
-        return [None if is_symbolic_zero(g) else g for g in found]
+            full = fill_zeros(cotangents, avals)
+        sent = bwd.call_wrapped(*residuals, *full)
+        if isinstance(sent, tuple):  # since JAX 0.11: (cotangents, logs)
+            sent, _ = sent
+        return [None if is_symbolic_zero(g) else g for g in sent]
 
     return tape.record(primitive.name, sources, results, [True] * len(results), pull)

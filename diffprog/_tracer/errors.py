@@ -2,7 +2,7 @@
 
 
 class MissingDerivative(NotImplementedError):
-    """Names the operation and the user's line.
+    """An operation has no derivative; names it and the user's line.
 
     Inside a staged function (`jit`, `scan`) the line may be unknown; whoever calls that function adds its own.
     """
@@ -12,5 +12,5 @@ class MissingDerivative(NotImplementedError):
         super().__init__(f"{problem} at {line or 'an unknown line'}: {advice}")
 
     def called_from(self, line: str | None) -> "MissingDerivative":
-        """The same error with this line, if it has none."""
+        """Add this line, if the error has none."""
         return self if self.line else MissingDerivative(self.problem, line, self.advice)

@@ -35,7 +35,7 @@ class Reference(Tracer):
 
 
 def make(tape, primitive, args, params) -> Reference:
-    """`jax.new_ref` and `jax.empty_ref`."""
+    """Run `jax.new_ref` or `jax.empty_ref`."""
     aval = reference_type(primitive, [typeof(x) for x in args], params)
     inner = aval.inner_aval
     with set_current_trace(tape):
@@ -50,7 +50,7 @@ def make(tape, primitive, args, params) -> Reference:
 
 
 def operate(tape, primitive, args, params, own):
-    """Any operation on references of this tape; `own` says which of its arguments these are."""
+    """Run an operation on references of this tape; `own` says which of its arguments these are."""
     if primitive.name == "freeze":
         return args[0].version
     if primitive.name == "free_ref":

@@ -7,21 +7,21 @@ The forms, from the simplest:
 
     linear("neg", lambda g, x: neg(g))                           one line per linear operation
     unary("sin", lambda y, x: lambda g: mul(g, cos(x)))           the closure keeps what the backward pass needs
-    binary("mul", lambda z, x, y: (lambda g: mul(g, y), ...))     one closure per argument, kept only if wanted
+    binary("mul", lambda z, x, y: (lambda g: mul(g, y), ...))     one closure per argument, kept if needed
     no_derivative("floor", ...)                                   zero by definition
 
     @rule("sort")                                                 anything else
-    def sort(primitive, wanted, args, params): ...
+    def sort(primitive, needs_grad, args, params): ...
 
 The general form gets the primitive, a tuple that says which arguments need a cotangent, the arguments and the
-primitive's parameters; it runs the operation and returns
+primitive's parameters. It runs the operation and returns
 
     result, backward                 for a primitive with one result
-    results, live, backward          for one with several; `live` says which of them depend on wanted arguments
+    results, active, backward        for one with several; `active` says which of them depend on `needs_grad`
 
 where `backward` maps the cotangent (or the list of them, None for zero) to one cotangent per argument: an
-array, None for zero, or a part of one (see `diffprog._tracer.cotangents`). What it returns for an argument that is
-not wanted is ignored. `backward` is None if the derivative is zero.
+array, None for zero, or a part of one (see `diffprog._tracer.cotangents`). What it returns for an argument that
+needs none is ignored. `backward` is None if the derivative is zero.
 """
 
 from collections.abc import Callable
@@ -50,20 +50,20 @@ def rule(*names: str):
 
 
 def linear(name: str, transpose: Callable):
-    """`transpose(g, x, **params)` is the transposed operation; of `x` it may use shape and dtype alone."""
+    """Register a linear operation: `transpose(g, x, **params)` is its transpose; `x` is the type of the argument."""
 
     @rule(name)
-    def apply(primitive, wanted, args, params):
+    def apply(primitive, needs_grad, args, params):
         (x,) = args
         like = typeof(x)
         return primitive.bind(x, **params), lambda g: (transpose(g, like, **params),)
 
 
 def unary(name: str, derivative: Callable):
-    """`derivative(y, x, **params)` returns the map from the cotangent of y to that of x."""
+    """Register a function of one argument: `derivative(y, x, **params)` maps the cotangent of y to that of x."""
 
     @rule(name)
-    def apply(primitive, wanted, args, params):
+    def apply(primitive, needs_grad, args, params):
         (x,) = args
         y = primitive.bind(x, **params)
         pull = derivative(y, x, **params)
@@ -71,24 +71,29 @@ def unary(name: str, derivative: Callable):
 
 
 def binary(name: str, derivatives: Callable):
-    """`derivatives(z, x, y, **params)` returns the maps from the cotangent of z to those of x and of y."""
+    """Register a function of two arguments.
+
+    Args:
+      name: of the primitive.
+      derivatives: derivatives(z, x, y, **params) returns the maps from the cotangent of z to those of x and of y.
+    """
 
     @rule(name)
-    def apply(primitive, wanted, args, params):
+    def apply(primitive, needs_grad, args, params):
         x, y = args
         z = primitive.bind(x, y, **params)
         pulls = derivatives(z, x, y, **params)
-        to_x = unbroadcast(pulls[0], x, z) if wanted[0] else None
-        to_y = unbroadcast(pulls[1], y, z) if wanted[1] else None
+        to_x = unbroadcast(pulls[0], x, z) if needs_grad[0] else None
+        to_y = unbroadcast(pulls[1], y, z) if needs_grad[1] else None
         return z, lambda g: (to_x and to_x(g), to_y and to_y(g))
 
 
 def no_derivative(*names: str):
-    """The derivative of these primitives is zero wherever it exists."""
+    """Register primitives whose derivative is zero wherever it exists."""
     zero.update(names)
 
     @rule(*names)
-    def apply(primitive, wanted, args, params):
+    def apply(primitive, needs_grad, args, params):
         result = primitive.bind(*args, **params)
         if primitive.multiple_results:
             return result, [False] * len(result), None
@@ -96,7 +101,7 @@ def no_derivative(*names: str):
 
 
 def compiled(*static: str):
-    """For a formula of many operations: one compiled call where values are at hand, written out where it is traced."""
+    """Compile a formula of many operations: one call where values are at hand, written out where it is traced."""
 
     def decorate(function):
         jitted = jax.jit(function, static_argnames=static)
@@ -111,34 +116,31 @@ def compiled(*static: str):
 
 
 def unbroadcast(pull: Callable, x, z) -> Callable:
-    """`pull`, summed to the shape of `x` where the primitive broadcast a smaller `x` to the shape of `z`."""
+    """Sum what `pull` returns to the shape of `x`, where the primitive broadcast a smaller `x` to the shape of `z`."""
     small, large = np.shape(x), np.shape(z)
     if small == large:
         return pull
     like = typeof(x)
-    if not small:
-        axes = range(len(large))
-    else:
-        axes = [d for d, (n, m) in enumerate(zip(small, large, strict=True)) if n != m]
+    axes = [d for d, n in enumerate(large) if not small or small[d] != n]
     summed = lambda g: lax.reduce_sum(broadcast_to(pull(g), large), axes)
     return lambda g: lax.reshape(summed(g), small, out_sharding=placement(like))
 
 
 def broadcast_to(x, shape):
-    """`x`, a scalar or with some sizes 1, at this shape."""
+    """Broadcast `x`, a scalar or with some sizes 1, to this shape."""
     if np.shape(x) == tuple(shape):
         return x
     return lax.broadcast_in_dim(x, shape, range(len(shape)) if np.ndim(x) else ())
 
 
 def broadcasted(*xs) -> list:
-    """`xs` at their common shape."""
+    """Broadcast arrays to their common shape."""
     shape = np.broadcast_shapes(*map(np.shape, xs))
     return [broadcast_to(x, shape) for x in xs]
 
 
 def constant(x, value):
-    """The number `value` in the dtype of `x`; weakly typed, as a Python number is, if `x` is."""
+    """Make the number `value` in the dtype of `x`; weakly typed, as a Python number is, if `x` is."""
     aval = typeof(x)
     if aval.weak_type and aval.ndim == 0:
         return aval.dtype.type(value).item()

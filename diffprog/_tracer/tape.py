@@ -8,7 +8,7 @@ and no array: that is in the rules. Nodes point at their inputs only, so what th
 dropped as soon as the program drops it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
 
 from diffprog._jax_internals import (
@@ -27,6 +27,7 @@ from diffprog._tracer.backward import Taped
 from diffprog._tracer.errors import MissingDerivative
 from diffprog._tracer.references import Reference
 from diffprog._tracer.rules import rules
+from diffprog._util.lists import select
 
 reverse_context: ContextVar[Callable] = ContextVar("reverse_context", default=same_context)
 """Makes a node's `context` when an operation is recorded. Whoever wants more of it restored, as `diffprog.graph` its
@@ -96,15 +97,15 @@ class Tape(Trace):
         self.has_references = False
 
     def fresh(self) -> "Tape":
-        """An empty tape beside this one, for a program within a rule."""
+        """Make an empty tape beside this one, for a program within a rule."""
         return type(self)(self.parent)
 
     def watch(self, value) -> Traced:
-        """`value` as an input of the program; gradients with respect to it will be known."""
+        """Make `value` an input of the program; gradients with respect to it will be known."""
         return Traced(self, value, self.write("input", (), [value], None, True), 0)
 
     def untraced(self, value):
-        """The value behind `value`, and its (node, output number) or None if it is a constant of this tape."""
+        """Get the value behind `value`, and its (node, output number), None for a constant of this tape."""
         if type(value) is Traced and value._trace is self:
             return value.value, value.place
         if type(value) is Reference and value._trace is self:
@@ -116,31 +117,35 @@ class Tape(Trace):
             )
         return value, None
 
-    def untrace(self, values: Sequence):
-        """Apply `untraced` to each of these: their values, and their places."""
+    def untrace(self, values: Sequence) -> Iterable[tuple]:
+        """Apply `untraced` to each of these, and return their values and their places."""
         return zip(*map(self.untraced, values), strict=True) if values else ((), ())
 
     def run(self, fun: Callable, args: Sequence, needs_grad: Sequence[bool]) -> tuple[list, Taped]:
         """Record a function of arrays to a sequence of arrays, from start to end; see `diffprog._tracer.vjp`."""
         with set_current_trace(self.parent):
-            traced = [self.watch(x) if wanted else x for x, wanted in zip(args, needs_grad, strict=True)]
+            traced = [self.watch(x) if want else x for x, want in zip(args, needs_grad, strict=True)]
         with set_current_trace(self):
             results = fun(*traced)
         self.invalidate()
         values, places = self.untrace(results)
-        return list(values), Taped(places, [x.node for x, wanted in zip(traced, needs_grad, strict=True) if wanted])
+        return list(values), Taped(places, [x.node for x in select(traced, needs_grad)])
 
     def write(self, name, sources, results, backward, single) -> Node:
         """Put an operation on the tape."""
         self.size += 1
         return Node(self.size, name, sources, [typeof(x) for x in results], backward, single, reverse_context.get()())
 
-    def record(self, name, sources, results, live, backward) -> list:
-        """Write an operation with a list of results; returns them, traced where `live` and differentiable."""
+    def record(self, name, sources, results, active, backward) -> list:
+        """Write an operation with a list of results.
+
+        Returns:
+          The results, traced where they are active and differentiable.
+        """
         node = self.write(name, sources, results, backward, False)
         return [
             Traced(self, x, node, i) if alive and has_gradient(aval) else x
-            for i, (x, aval, alive) in enumerate(zip(results, node.avals, live, strict=True))
+            for i, (x, aval, alive) in enumerate(zip(results, node.avals, active, strict=True))
         ]
 
     def process_primitive(self, primitive, args, params, /):
@@ -151,8 +156,8 @@ class Tape(Trace):
             if any(own):
                 return references.operate(self, primitive, args, params, own)
         values, sources = self.untrace(args)
-        wanted = tuple(source is not None for source in sources)
-        if not any(wanted):
+        needs_grad = tuple(source is not None for source in sources)
+        if not any(needs_grad):
             return bind_unchanged(primitive, self.parent, values, params)
         if primitive.name in self.transparent:
             (value,), (source,) = values, sources
@@ -162,14 +167,14 @@ class Tape(Trace):
             if rule is None:
                 return self._without_rule(primitive, values, params)
             try:
-                outcome = rule(primitive, wanted, values, params)
+                outcome = rule(primitive, needs_grad, values, params)
             except MissingDerivative as error:
                 raise error.called_from(user_line()) from None
         if primitive.multiple_results:
-            results, live, backward = outcome
+            results, active, backward = outcome
             if backward is None:
                 return results
-            return self.record(primitive.name, sources, results, live, backward)
+            return self.record(primitive.name, sources, results, active, backward)
         result, backward = outcome
         if backward is None:
             return result

@@ -1,12 +1,14 @@
 """Reverse mode without checks and messages, for rules and for `diffprog._transforms`."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 from jax import typeof
 
-from diffprog._jax_internals import instantiate, take_current_trace
+from diffprog._jax_internals import take_current_trace
 from diffprog._tracer.backward import Taped
+from diffprog._tracer.cotangents import fill_zeros
 from diffprog._tracer.tape import Tape
 
 
@@ -28,13 +30,13 @@ def run_taped(
         return make(parent).run(fun, args, needs_grad)
 
 
-def vjp(fun: Callable, *args) -> tuple[object, Callable]:
+def vjp(fun: Callable, *args) -> tuple[Any, Callable]:
     """Run a function of differentiable arrays.
 
     Returns:
       The result, any pytree of arrays, and its pullback: cotangent like the result -> tuple of cotangents.
     """
-    structure = None
+    structure: Any = None
 
     def run(*args):
         nonlocal structure
@@ -45,7 +47,6 @@ def vjp(fun: Callable, *args) -> tuple[object, Callable]:
     avals = list(map(typeof, args))
 
     def pull(cotangent):
-        sent = taped.pull(structure.flatten_up_to(cotangent))
-        return tuple(instantiate(aval) if g is None else g for g, aval in zip(sent, avals, strict=True))
+        return tuple(fill_zeros(taped.pull(structure.flatten_up_to(cotangent)), avals))
 
     return structure.unflatten(results), pull

@@ -12,12 +12,12 @@ from diffprog._jax_internals import (
     cotangent_dtype,
     eval_jaxpr,
     float0,
-    instantiate,
     same_type,
     trace_to_jaxpr,
     typeof,
 )
 from diffprog._tracer.backward import Taped
+from diffprog._tracer.cotangents import fill_zeros
 from diffprog._util.lists import expand, select
 
 
@@ -74,8 +74,7 @@ class Pullback:
                     f"the cotangent passed to a pullback has type {found.str_short()}, but a result of type "
                     f"{aval.str_short()} takes {expected.str_short()}: convert it"
                 )
-        sent = zip(self._send(leaves), in_avals, strict=True)
-        return in_tree.unflatten([instantiate(aval) if g is None else g for g, aval in sent])
+        return in_tree.unflatten(fill_zeros(self._send(leaves), in_avals))
 
     def tree_flatten(self):
         """Stage the backward pass; the residuals are the leaves."""

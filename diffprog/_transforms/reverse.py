@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 import jax
 from jax import lax, typeof
 
-from diffprog._jax_internals import canonical, has_gradient, instantiate, is_array_type, is_reference
+from diffprog._jax_internals import canonical, has_gradient, is_array_type, is_reference
 from diffprog._tracer.backward import Taped
+from diffprog._tracer.cotangents import fill_zeros
 from diffprog._tracer.vjp import run_taped
 from diffprog._transforms.arguments import (
     check_callable,
@@ -80,8 +81,7 @@ def value_and_grad(
         check_scalar(value)
         check_outputs("grad", value, holomorphic)
         sent = send(run.taped, run.needs_grad, [lax.full_like(value, 1)])
-        full = [instantiate(aval) if g is None else g for g, aval in zip(sent, run.in_avals, strict=True)]
-        gradients = in_tree.unflatten(full)
+        gradients = in_tree.unflatten(fill_zeros(sent, run.in_avals))
         gradient = gradients[0] if isinstance(argnums, int) else gradients
         return ((value, run.aux) if has_aux else value), gradient
 
@@ -149,7 +149,8 @@ def _run(fun, leaves, in_tree, has_aux) -> _Run:
             "pass its value, ref[...], or close over it"
         )
     needs_grad = list(map(has_gradient, in_avals))
-    out_tree = aux_tree = None
+    out_tree: Any = None
+    aux_tree: Any = None
 
     def run(*args):
         nonlocal out_tree, aux_tree

@@ -43,11 +43,11 @@ WITHOUT = {
 
 # The tape itself meets these: they are not operations on values.
 ON_THE_TAPE = {
-    "call": "tracer/tape.py",
-    "closed_call": "tracer/tape.py",
-    "custom_jvp_call": "tracer/custom.py",
-    "custom_vjp_call": "tracer/custom.py",
-    "shard_map": "rules/shard_map.py",
+    "call": "_tracer/tape.py",
+    "closed_call": "_tracer/tape.py",
+    "custom_jvp_call": "_tracer/custom.py",
+    "custom_vjp_call": "_tracer/custom.py",
+    "shard_map": "_rules/shard_map.py",
 }
 
 
@@ -70,9 +70,9 @@ def answer(name: str) -> str | None:
         return "zero"
     if name in rules:
         module = _module(rules[name])
-        return f"`rules/{module}.py`"
+        return f"`_rules/{module}.py`"
     if name in references.PRIMITIVES:
-        return "`tracer/references.py`"
+        return "`_tracer/references.py`"
     return next((reason for reason, names in WITHOUT.items() if name in names.split()), None)
 
 
@@ -83,7 +83,7 @@ def contradictions() -> list[str]:
 
 
 def _module(rule) -> str:
-    """The file of a rule: of the formula, where a helper of the table made the rule from one."""
+    """Find the file of a rule: of the formula, where a helper of the table made the rule from one."""
     for function in (*_functions_in(rule), rule):
         module = function.__module__
         if module != "diffprog._tracer.rules":

@@ -10,7 +10,7 @@ import pytest
 from jax import lax
 
 import diffprog as dp
-from diffprog._rules.incomplete import gamma_sample_slope
+from diffprog._rules.incomplete_gamma_beta import gamma_sample_slope
 from tests.rules.finite_differences import check, jax_refuses
 
 

@@ -12,32 +12,32 @@ no_derivative("stop_gradient")
 
 
 @rule("tie")
-def _tie(primitive, wanted, args, params):
-    """Returns its second argument, ordered after the first."""
+def _tie(primitive, needs_grad, args, params):
+    """Pull back to the second argument, which is returned, ordered after the first."""
     return primitive.bind(*args, **params), lambda g: (None, g)
 
 
 @rule("optimization_barrier")
-def _optimization_barrier(primitive, wanted, args, params):
+def _optimization_barrier(primitive, needs_grad, args, params):
     results = primitive.bind(*args, **params)
 
     def pull(cotangents):
-        kept = [i for i, (g, want) in enumerate(zip(cotangents, wanted, strict=True)) if want and g is not None]
+        kept = [i for i, (g, want) in enumerate(zip(cotangents, needs_grad, strict=True)) if want and g is not None]
         passed = dict(zip(kept, lax.optimization_barrier([cotangents[i] for i in kept]), strict=True))
         return [passed.get(i) for i in range(len(cotangents))]
 
-    return results, wanted, pull
+    return results, needs_grad, pull
 
 
 @rule("device_put")
-def _device_put(primitive, wanted, args, params):
-    """Cotangents go back to where their arguments came from; if that is not known, to their memory (device or host)."""
+def _device_put(primitive, needs_grad, args, params):
+    """Send cotangents back to where their arguments came from or, if that is not known, to their memory."""
     homes = [typeof(x).memory_space if home is None else home for x, home in zip(args, params["srcs"], strict=True)]
 
     def back(g, home):
         return g if g is None or typeof(g).memory_space == home else device_put(g, home)
 
-    return primitive.bind(*args, **params), wanted, lambda cotangents: list(map(back, cotangents, homes))
+    return primitive.bind(*args, **params), needs_grad, lambda cotangents: list(map(back, cotangents, homes))
 
 
 no_derivative("inspect_sharding", "dce_sink")

@@ -1,4 +1,4 @@
-"""The zeta function and the regularized incomplete gamma and beta functions, written out, and their slopes.
+"""The regularized incomplete gamma and beta functions, written out, and slopes of elementwise functions.
 
 JAX has these as primitives without a derivative in their parameters. As series and continued fractions they have
 tangents, and an elementwise function of few arguments needs no reverse mode: each of its slopes is one forward pass,
@@ -14,14 +14,14 @@ import numpy as np
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
-_MOST_STEPS = 10_000  # a few hundred are needed for parameters of ten thousand
+_MAX_STEPS = 10_000  # a few hundred are needed for parameters of ten thousand
 
 
 @cache
 def slope(function: Callable, i: int) -> Callable:
-    """The derivative in argument i of a function that is elementwise in arguments of one shape and dtype.
+    """Differentiate a function in argument i; it is elementwise in arguments of one shape and dtype.
 
-    It can be differentiated again, in either mode and any number of times, and is compiled once.
+    The derivative can be differentiated again, in either mode and any number of times, and is compiled once.
     """
 
     @jax.jit
@@ -39,30 +39,11 @@ def slope(function: Callable, i: int) -> Callable:
     return derivative
 
 
-# ---------------------------------------------------------------- zeta
-
-_TERMS = 10
-_BERNOULLI = (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6, -3617 / 510, 43867 / 798, -174611 / 330)
-_TAIL = np.array(_BERNOULLI) / np.cumprod(np.arange(1.0, 21.0))[1::2]  # B_2j / (2j)!
-
-
-def zeta(s, q):
-    """sum_k (q + k)^-s for s > 1 and q > 0: ten terms, and the Euler-Maclaurin formula for the others."""
-    s, q = s[None], q[None]
-    along = lambda values: np.asarray(values, s.dtype).reshape(-1, *[1] * (s.ndim - 1))
-    head = jnp.sum((q + along(range(_TERMS))) ** -s, 0)
-    start = q + _TERMS
-    # The tail vanishes beside the head long before s / start is 30, where its powers could overflow.
-    rising = jnp.cumprod((jnp.minimum(s, 30 * start) + along(range(2 * len(_TAIL) - 1))) / start, 0)[::2]
-    tail = start**-s * (start / (s - 1) + 0.5 + jnp.sum(along(_TAIL) * rising, 0, keepdims=True))
-    return head + tail[0]
-
-
 # ---------------------------------------------------------------- incomplete gamma
 
 
 def lower_gamma(a, x):
-    """P(a, x) for a > 0, x >= 0: its power series up to a + 1, the continued fraction of 1 - P beyond."""
+    """Compute P(a, x) for a > 0, x >= 0: its power series up to a + 1, the continued fraction of 1 - P beyond."""
     inside, series = x > 0, x <= a + 1
     x = jnp.where(inside, x, 1)
     density = jnp.exp(a * jnp.log(x) - x - lax.lgamma(a))
@@ -72,7 +53,7 @@ def lower_gamma(a, x):
 
 
 def _gamma_series(a, x):
-    """sum_n x^n / (a (a + 1) ... (a + n))."""
+    """Sum the series of x^n / (a (a + 1) ... (a + n))."""
 
     def step(state):
         n, term, total = state
@@ -80,12 +61,12 @@ def _gamma_series(a, x):
         return n + 1, term, total + term
 
     rounding = np.finfo(x.dtype).eps / 64  # the tangents' terms are smaller by then too
-    unfinished = lambda state: (state[0] < _MOST_STEPS) & jnp.any(state[1] > rounding * state[2])
+    unfinished = lambda state: (state[0] < _MAX_STEPS) & jnp.any(state[1] > rounding * state[2])
     return lax.while_loop(unfinished, step, (jnp.ones((), x.dtype), 1 / a, 1 / a))[2]
 
 
 def _gamma_fraction(a, x):
-    """1 / (x + 1 - a - 1 (1 - a) / (x + 3 - a - 2 (2 - a) / (x + 5 - a - ...)))."""
+    """Compute 1 / (x + 1 - a - 1 (1 - a) / (x + 3 - a - 2 (2 - a) / (x + 5 - a - ...)))."""
     a, x = _beside_fractional(a), _twice(x)
 
     def factors(n):
@@ -95,12 +76,12 @@ def _gamma_fraction(a, x):
 
 
 def _fraction(factors, c, first):
-    """A continued fraction by Lentz's method: `factors(n)` yields its n-th numerators and denominators."""
+    """Compute a continued fraction by Lentz's method: `factors(n)` yields its n-th numerators and denominators."""
     rounding = 4 * np.finfo(first.dtype).eps
 
     def unfinished(state):
         n, *_, change = state
-        return (n < _MOST_STEPS) & jnp.any(jnp.abs(change - 1) > rounding)
+        return (n < _MAX_STEPS) & jnp.any(jnp.abs(change - 1) > rounding)
 
     def step(state):
         n, c, d, value, _ = state
@@ -119,7 +100,7 @@ def _twice(x):
 
 
 def _beside_fractional(a):
-    """`a`, and beside it a number near by that is no integer: at an integer a fraction ends, but its tangent does not.
+    """Put a number near by that is no integer beside `a`: at an integer a fraction ends, but its tangent does not.
 
     The steps that the second takes are enough for both.
     """
@@ -130,7 +111,7 @@ def _beside_fractional(a):
 
 
 def incomplete_beta(a, b, x):
-    """I_x(a, b) for a, b > 0 and 0 <= x <= 1: the continued fraction of one of its tails (DLMF 8.17.22)."""
+    """Compute I_x(a, b) for a, b > 0 and 0 <= x <= 1: the continued fraction of one of its tails (DLMF 8.17.22)."""
     inside, end = (x > 0) & (x < 1), x
     x = jnp.where(inside, x, 0.5)
     swapped = x > (a + 1) / (a + b + 2)
@@ -142,7 +123,7 @@ def incomplete_beta(a, b, x):
 
 
 def _beta_fraction(a, b, x):
-    """1 / (1 + d_1 / (1 + d_2 / (1 + ...)))."""
+    """Compute 1 / (1 + d_1 / (1 + d_2 / (1 + ...)))."""
     a, b, x = _twice(a), _beside_fractional(b), _twice(x)
 
     def factors(n):
@@ -158,7 +139,7 @@ def _beta_fraction(a, b, x):
 @jax.custom_jvp
 @jax.jit
 def gamma_sample_slope(a, x):
-    """How a sample x of Gamma(a, 1) moves with a: r = -(dP/da) / p, where p = dP/dx is its density."""
+    """Compute how a sample x of Gamma(a, 1) moves with a: r = -(dP/da) / p, where p = dP/dx is its density."""
     return lax.random_gamma_grad(a, x)
 
 
