@@ -31,7 +31,7 @@ def in_batches(function: Callable[[np.ndarray], Any], rows: np.ndarray, batch_si
 
 
 def by_shape(
-    function: Callable[[np.ndarray], Sequence], arrays: Sequence[np.ndarray], batch_size: int
+    function: Callable[[np.ndarray], Any], arrays: Sequence[np.ndarray], batch_size: int
 ) -> Iterator[tuple[int, Any]]:
     """Call a function on batches of arrays of one shape, for arrays of several shapes.
 

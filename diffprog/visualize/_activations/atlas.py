@@ -1,26 +1,31 @@
-"""An activation atlas: what a network sees in many images, laid out so that what it takes for similar lies together.
+"""Activation atlases: what a network sees in many images, laid out so that similar vectors lie together.
 
 After Carter et al. 2019, "Activation Atlas".
 """
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from diffprog._util.batches import by_shape
+from diffprog.models import Model
 from diffprog.visualize._activations.grid import assembled, icons
 
 BATCH_SIZE = 16  # images of one size that go through the network at a time
 
 
 class Atlas(NamedTuple):
-    """picture: (height, width, 3), the icons side by side, white where a cell is empty.
+    """An activation atlas.
 
-    icons: (rows, columns, side, side, 3). vectors: (rows, columns, channels), the mean in each cell, NaN in empty ones.
-    counts: (rows, columns), how many activation vectors fell into it.
-    plane: (n, 2), where the layout put each sampled vector: x to the right, y downwards, both in [0, 1].
-    sources: (n, 3), the number of its image, and its row and column in the layer.
+    Attributes:
+      picture: (height, width, 3), the icons side by side, white where a cell is empty.
+      icons: (rows, columns, side, side, 3).
+      vectors: (rows, columns, channels), the mean in each cell, NaN in empty ones.
+      counts: (rows, columns), the number of activation vectors in each cell.
+      plane: (n, 2), where the layout put each sampled vector: x to the right, y downwards, both in [0, 1].
+      sources: (n, 3), the index of a vector's image, and its row and column in the layer.
     """
 
     picture: np.ndarray
@@ -31,9 +36,11 @@ class Atlas(NamedTuple):
     sources: np.ndarray
 
 
-def tsne(vectors):
-    """(n, channels) to (n, 2) by t-SNE on cosine distances (van der Maaten and Hinton 2008), from principal
-    components; the same vectors give the same plane. Needs scikit-learn."""
+def tsne(vectors: np.ndarray) -> np.ndarray:
+    """Lay vectors (n, channels) out in a plane, (n, 2), by t-SNE on cosine distances (van der Maaten and Hinton 2008).
+
+    It starts from principal components: equal vectors give an equal plane. Needs scikit-learn.
+    """
     try:
         from sklearn.manifold import TSNE
     except ImportError:
@@ -45,35 +52,53 @@ def tsne(vectors):
 
 
 def activation_atlas(
-    model,
-    images,
-    layer,
+    model: Model,
+    images: Sequence[np.ndarray],
+    layer: str,
     *,
-    key,
-    grid=(8, 8),
-    per_image=1,
-    min_vectors=1,
-    layout=tsne,
-    side=64,
-    cosine_power=2,
-    steps=96,
-    learning_rate=0.08,
-    batch_size=16,
-    engine="diffprog",
-    progress=None,
-):
+    key: jax.Array,
+    grid: tuple[int, int] = (8, 8),
+    per_image: int = 1,
+    min_vectors: int = 1,
+    layout: Callable[[np.ndarray], np.ndarray] = tsne,
+    side: int = 64,
+    cosine_power: float = 2,
+    steps: int = 96,
+    learning_rate: float = 0.08,
+    batch_size: int = 16,
+    engine: str = "diffprog",
+    progress: str | None = None,
+) -> Atlas:
     """Draw the mean activation vector of each cell of a plane in which similar vectors are neighbors.
 
-    images:    arrays (height, width, 3) in [0, 1], of any sizes that the network takes.
-    per_image: how many positions of the layer are sampled at random from each image.
-    layout:    `layout(vectors) -> (n, 2)`, of vectors (n, channels).
-    grid:      (rows, columns) of cells, which divide the layout's extent equally; fewer than `min_vectors` vectors
-               leave a cell empty.
-    side, cosine_power, steps, learning_rate, batch_size: of the icons, as in `activation_grid`.
-    progress:  a caption, which switches on a progress bar with the time left.
+    The positions sampled in image i depend on `key` and i only.
 
-    The positions sampled in image i depend on `key` and i only. Raises ValueError for no images, for a layer without
-    positions, and for a layout that is not finite.
+    Args:
+      model: The network.
+      images: Arrays (height, width, 3) in [0, 1], of any sizes that the network takes.
+      layer: Name of a layer with positions.
+      key: A JAX random key.
+      grid: (rows, columns) of cells, which divide the layout's extent equally.
+      per_image: Positions of the layer that are sampled at random from each image.
+      min_vectors: A cell with fewer vectors stays empty.
+      layout: `layout(vectors) -> (n, 2)`, of vectors (n, channels); t-SNE by default, which needs scikit-learn.
+      side: Side of an icon in pixels, as shown. It is drawn 8 pixels larger on each side, which must be enough for the
+        network.
+      cosine_power: How strictly an icon shows its vector's direction and nothing else; see `direction`.
+      steps: Number of ascent steps.
+      learning_rate: Adam's learning rate.
+      batch_size: Icons drawn at a time, by one compiled program. It changes speed and memory, not the icons.
+      engine: Gradients by "diffprog" or by "jax".
+      progress: A caption, which switches on a progress bar with the time left.
+
+    Returns:
+      An `Atlas`.
+
+    Raises:
+      ValueError: For no images, for a layer without positions, and for a layout that is not finite.
+
+    References:
+      Carter et al. 2019, "Activation Atlas".
     """
     (layer,) = model.check_layers([layer])
     sampling, drawing = jax.random.split(key)
@@ -96,29 +121,36 @@ def activation_atlas(
     return Atlas(assembled(drawn), drawn, means, counts, plane, sources)
 
 
-def sampled(model, images, layer, key, per_image):
-    """Activation vectors (n, channels) at random positions, `per_image` of each image, and their sources (n, 3)."""
+def sampled(
+    model: Model, images: Sequence[np.ndarray], layer: str, key: jax.Array, per_image: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sample activation vectors (n, channels) at random positions of each image, and list their sources (n, 3)."""
     if not len(images) or per_image < 1:
         raise ValueError(f"an atlas needs images and per_image of at least 1; found {len(images)} and {per_image}")
-    vectors, sources = [None] * len(images), [None] * len(images)
+    vectors: dict[int, np.ndarray] = {}
+    sources: dict[int, np.ndarray] = {}
     read = lambda batch: np.asarray(model.activations(batch, layer)[layer])
-    for number, values in by_shape(read, [model.check_image(image) for image in images], BATCH_SIZE):
+    for index, values in by_shape(read, [model.check_image(image) for image in images], BATCH_SIZE):
         if values.ndim != 3:
             raise ValueError(f"{layer} has no rows and columns of positions; choose an earlier layer")
         height, width = values.shape[:2]
         if per_image > height * width:
-            raise ValueError(f"{layer} has {height} x {width} positions in image {number}; found per_image={per_image}")
-        own = jax.random.fold_in(key, number)
-        places = np.asarray(jax.random.choice(own, height * width, (per_image,), replace=False))
-        vectors[number] = values.reshape(-1, values.shape[-1])[places]
-        sources[number] = np.stack([np.full(per_image, number), places // width, places % width], axis=1)
-    return np.concatenate(vectors), np.concatenate(sources)
+            raise ValueError(f"{layer} has {height} x {width} positions in image {index}; found per_image={per_image}")
+        image_key = jax.random.fold_in(key, index)
+        places = np.asarray(jax.random.choice(image_key, height * width, (per_image,), replace=False))
+        vectors[index] = values.reshape(-1, values.shape[-1])[places]
+        sources[index] = np.stack([np.full(per_image, index), places // width, places % width], axis=1)
+    in_order = lambda rows: np.concatenate([rows[index] for index in range(len(images))])
+    return in_order(vectors), in_order(sources)
 
 
-def binned(vectors, plane, grid, min_vectors=1):
-    """Counts (rows, columns), and means (rows, columns, channels), NaN where fewer than `min_vectors` vectors fall.
+def binned(
+    vectors: np.ndarray, plane: np.ndarray, grid: tuple[int, int], min_vectors: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
+    """Count and average vectors in cells: (rows, columns) and (rows, columns, channels).
 
-    plane: (n, 2) in [0, 1], x to the right and y downwards. The far edges belong to the last cells.
+    Means are NaN where fewer than `min_vectors` fall. `plane` is (n, 2) in [0, 1], x to the right and y downwards. The
+    far edges belong to the last cells.
     """
     rows, columns = grid
     if rows < 1 or columns < 1 or min_vectors < 1:
@@ -134,9 +166,11 @@ def binned(vectors, plane, grid, min_vectors=1):
     return counts.reshape(rows, columns), means.reshape(rows, columns, -1).astype(np.float32)
 
 
-def _unit_square(plane, count):
+def _unit_square(plane, num_vectors):
     plane = np.asarray(plane, np.float64)
-    if plane.shape != (count, 2) or not np.isfinite(plane).all():
-        raise ValueError(f"a layout gives ({count}, 2) finite numbers for {count} vectors; found shape {plane.shape}")
+    if plane.shape != (num_vectors, 2) or not np.isfinite(plane).all():
+        raise ValueError(
+            f"a layout gives ({num_vectors}, 2) finite numbers for {num_vectors} vectors; found shape {plane.shape}"
+        )
     low, high = plane.min(axis=0), plane.max(axis=0)
     return (plane - low) / np.where(high > low, high - low, 1)

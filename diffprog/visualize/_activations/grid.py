@@ -1,13 +1,16 @@
-"""What a network sees at each place of a photograph: every activation vector as a small picture.
+"""Activation grids: what a layer detects at each position of a photograph, every vector as a small picture.
 
 After Olah et al. 2018, "The Building Blocks of Interpretability".
 """
 
 from typing import NamedTuple
 
+import jax
 import numpy as np
 from tqdm import tqdm
 
+from diffprog._util.batches import in_batches
+from diffprog.models import Model
 from diffprog.visualize._deepdream.dream import resized
 from diffprog.visualize._rendering.render import render
 from diffprog.visualize.objectives._units import direction
@@ -19,48 +22,69 @@ MARGIN = 8  # pixels of an icon's border, mostly without a shape of their own, t
 
 
 class Grid(NamedTuple):
-    """picture: (height, width, 3), the icons side by side. icons: (rows, columns, side, side, 3), white where a vector
-    is zero. vectors: (rows, columns, channels), what was drawn."""
+    """An activation grid.
+
+    Attributes:
+      picture: (height, width, 3), the icons side by side.
+      icons: (rows, columns, side, side, 3), white where a vector is zero.
+      vectors: (rows, columns, channels), what was drawn.
+    """
 
     picture: np.ndarray
     icons: np.ndarray
     vectors: np.ndarray
 
     @property
-    def magnitudes(self):
-        """(rows, columns): the lengths of the vectors."""
+    def magnitudes(self) -> np.ndarray:
+        """The lengths of the vectors, (rows, columns)."""
         return np.linalg.norm(self.vectors, axis=-1)
 
 
 def activation_grid(
-    model,
-    photograph,
-    layer,
+    model: Model,
+    photograph: np.ndarray,
+    layer: str,
     *,
-    key,
-    cells=None,
-    sized=False,
-    side=64,
-    cosine_power=2,
-    steps=96,
-    learning_rate=0.08,
-    batch_size=16,
-    engine="diffprog",
-    progress=None,
-):
-    """A small picture for each position of a layer, of the direction in which its activation vector points there.
+    key: jax.Array,
+    cells: tuple[int, int] | None = None,
+    sized: bool = False,
+    side: int = 64,
+    cosine_power: float = 2,
+    steps: int = 96,
+    learning_rate: float = 0.08,
+    batch_size: int = 16,
+    engine: str = "diffprog",
+    progress: str | None = None,
+) -> Grid:
+    """Draw what a layer detects at each position of a photograph.
 
-    photograph: (height, width, 3) in [0, 1], of any size that the network takes.
-    cells:   (rows, columns) of a coarser grid, whose cells stand for the mean of the positions in them; one cell for
-             each position unless given.
-    sized:   draw an icon the smaller, the shorter its vector is against the longest.
-    side:    of an icon in pixels, as shown; it is drawn 8 pixels larger on each side, which must be enough for the
-             network.
-    cosine_power: how strictly an icon is to be of its vector's direction and of nothing else (see `direction`).
-    batch_size: how many icons are drawn at a time, by one compiled program.
-    progress: a caption, which switches on a progress bar with the time left.
+    Each icon excites the direction of its position's activation vector.
 
-    Raises ValueError for a layer without positions, more cells than positions, and what `render` refuses.
+    Args:
+      model: The network.
+      photograph: Array (height, width, 3) in [0, 1], of any size that the network takes.
+      layer: Name of a layer with positions.
+      key: A JAX random key.
+      cells: (rows, columns) of a coarser grid, whose cells stand for the mean of the positions in them; a cell for each
+        position by default.
+      sized: Shrink an icon in the measure in which its vector is shorter than the longest.
+      side: Side of an icon in pixels, as shown. It is drawn 8 pixels larger on each side, which must be enough for the
+        network.
+      cosine_power: How strictly an icon shows its vector's direction and nothing else; see `direction`.
+      steps: Number of ascent steps.
+      learning_rate: Adam's learning rate.
+      batch_size: Icons drawn at a time, by one compiled program. It changes speed and memory, not the icons.
+      engine: Gradients by "diffprog" or by "jax".
+      progress: A caption, which switches on a progress bar with the time left.
+
+    Returns:
+      A `Grid`.
+
+    Raises:
+      ValueError: For a layer without positions, more cells than positions, and what `render` refuses.
+
+    References:
+      Olah et al. 2018, "The Building Blocks of Interpretability".
     """
     (layer,) = model.check_layers([layer])
     values = np.asarray(model.activations(model.check_image(photograph)[None], layer)[layer])[0]
@@ -84,54 +108,53 @@ def activation_grid(
 
 
 def icons(
-    model,
-    layer,
-    vectors,
+    model: Model,
+    layer: str,
+    vectors: np.ndarray,
     *,
-    key,
-    side=64,
-    cosine_power=2,
-    steps=96,
-    learning_rate=0.08,
-    batch_size=16,
-    engine="diffprog",
-    progress=None,
-):
-    """A picture (side, side, 3) of each direction in an array (..., channels): (..., side, side, 3).
+    key: jax.Array,
+    side: int = 64,
+    cosine_power: float = 2,
+    steps: int = 96,
+    learning_rate: float = 0.08,
+    batch_size: int = 16,
+    engine: str = "diffprog",
+    progress: str | None = None,
+) -> np.ndarray:
+    """Draw a picture of each direction in an array (..., channels): (..., side, side, 3).
 
-    White where a vector is zero or not finite. Icon i is drawn from `key` and i, whatever the batch_size.
+    White where a vector is zero or not finite. Icon i is drawn from `key` and i, whatever the batch.
     """
     if batch_size < 1 or side < 1:
         raise ValueError(f"batch_size and side must be at least 1; found batch_size={batch_size}, side={side}")
     flat = vectors.reshape(-1, vectors.shape[-1])
-    numbers = np.flatnonzero(np.isfinite(flat).all(axis=1) & flat.any(axis=1))
-    found = np.ones((len(flat), side, side, model.channels), np.float32)
-    batch_size = min(batch_size, max(len(numbers), 1))
-    with tqdm(total=steps * -(-len(numbers) // batch_size), desc=progress, disable=progress is None) as bar:
-        for first in range(0, len(numbers), batch_size):
-            some = numbers[first : first + batch_size]
-            full = np.concatenate(
-                [some, np.repeat(some[-1:], batch_size - len(some))]
-            )  # one size of batch_size: one program
-            goals = [direction(layer, flat[number], cosine_power) for number in full]
+    indices = np.flatnonzero(np.isfinite(flat).all(axis=1) & flat.any(axis=1))
+    drawn = np.ones((len(flat), side, side, model.channels), np.float32)
+    batch_size = min(batch_size, max(len(indices), 1))
+    with tqdm(total=steps * -(-len(indices) // batch_size), desc=progress, disable=progress is None) as bar:
+
+        def draw(batch):
             rendering = render(
                 model,
-                goals,
+                [direction(layer, flat[index], cosine_power) for index in batch],
                 key=key,
                 parameterization=fourier(side + 2 * MARGIN, channels=model.channels),
                 transform=SMALL,
                 steps=steps,
                 learning_rate=learning_rate,
-                image_ids=full,
+                image_ids=batch,
                 engine=engine,
                 progress=bar,
             )
-            found[some] = rendering.images[: len(some), MARGIN:-MARGIN, MARGIN:-MARGIN]
-    return found.reshape(*vectors.shape[:-1], *found.shape[1:])
+            return rendering.images[:, MARGIN:-MARGIN, MARGIN:-MARGIN]
+
+        if len(indices):
+            drawn[indices] = in_batches(draw, indices, batch_size)
+    return drawn.reshape(*vectors.shape[:-1], *drawn.shape[1:])
 
 
-def block_means(values, layer, cells=None):
-    """(h, w, channels) to (rows, columns, channels): the means over blocks as equal as can be."""
+def block_means(values: np.ndarray, layer: str, cells: tuple[int, int] | None = None) -> np.ndarray:
+    """Average over blocks as equal as can be: (h, w, channels) -> (rows, columns, channels)."""
     if values.ndim != 3:
         raise ValueError(f"{layer} has no rows and columns of positions; choose a layer before the network's last mean")
     rows, columns = cells or values.shape[:2]
@@ -144,19 +167,19 @@ def block_means(values, layer, cells=None):
     return np.array([[block.mean((0, 1)) for block in band] for band in split])
 
 
-def assembled(icons):
-    """(rows, columns, h, w, 3) side by side: (rows * h, columns * w, 3)."""
+def assembled(icons: np.ndarray) -> np.ndarray:
+    """Set icons side by side: (rows, columns, h, w, 3) -> (rows * h, columns * w, 3)."""
     rows, columns, height, width, channels = icons.shape
     return icons.transpose(0, 2, 1, 3, 4).reshape(rows * height, columns * width, channels)
 
 
-def shrunk(icons, shares):
-    """Each icon scaled by its share (rows, columns) in [0, 1], in the middle of a white square of its old size."""
-    found = np.ones_like(icons)
+def shrunk(icons: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """Scale each icon by its share (rows, columns) in [0, 1], in the middle of a white square of its old size."""
+    result = np.ones_like(icons)
     side = icons.shape[2]
     for place in np.ndindex(shares.shape):
         size = round(side * float(shares[place]))
         if size:
             start = (side - size) // 2
-            found[place][start : start + size, start : start + size] = resized(icons[place], (size, size)).clip(0, 1)
-    return found
+            result[place][start : start + size, start : start + size] = resized(icons[place], (size, size)).clip(0, 1)
+    return result

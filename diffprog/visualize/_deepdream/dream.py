@@ -1,6 +1,8 @@
 """DeepDream: a photograph into which a network sees ever more of what it already sees there.
 
-    dream(model, layer("blocks.9"), photograph, key=jax.random.key(0)).image
+```python
+dream(model, layer("blocks.9"), photograph, key=jax.random.key(0)).image
+```
 
 After Mordvintsev, Olah and Tyka 2015, "Inceptionism": gradient ascent on the photograph itself, from coarse to fine
 (octaves), on a picture that is rolled about in each step, by steps of equal strength.
@@ -19,18 +21,24 @@ from tqdm import tqdm
 from diffprog.images import resize
 from diffprog.images._checks import check_array
 from diffprog.images._filters import gaussian_blur
+from diffprog.models import Model
 from diffprog.optimize import Descent
 from diffprog.visualize._deepdream.tiles import tiled
 from diffprog.visualize._rendering.batching import measure, plan
-from diffprog.visualize.objectives._base import PICTURE
+from diffprog.visualize.objectives._base import PICTURE, Objective
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # of red, green and blue (ITU-R BT.601)
 STRENGTHS = {"mean": lambda gradient: jnp.mean(jnp.abs(gradient)), "std": jnp.std}
 
 
 class Dream(NamedTuple):
-    """image: (height, width, channels) in [0, 1]. octaves: the picture at the end of each octave, from small to large,
-    the last of which is `image`. scores: (octaves, steps), the objective before each step, as rolled."""
+    """A dream and how it came about.
+
+    Attributes:
+      image: (height, width, channels) in [0, 1].
+      octaves: The picture at the end of each octave, from small to large; the last is `image`.
+      scores: (octaves, steps), the objective before each step, as rolled.
+    """
 
     image: np.ndarray
     octaves: tuple[np.ndarray, ...]
@@ -38,46 +46,63 @@ class Dream(NamedTuple):
 
 
 def dream(
-    model,
-    objective,
-    photograph,
+    model: Model,
+    objective: Objective,
+    photograph: np.ndarray,
     *,
-    key,
-    octaves=4,
-    scale=1.4,
-    steps=20,
-    learning_rate=0.008,
-    jitter=32,
-    normalize="mean",
-    smooth=0.5,
-    mask=None,
-    keep_colors=False,
-    tile=512,
-    overlap=64,
-    engine="diffprog",
-    progress=None,
-):
-    """The photograph, (height, width, channels) in [0, 1], changed so that `objective` rises.
+    key: jax.Array,
+    octaves: int = 4,
+    scale: float = 1.4,
+    steps: int = 20,
+    learning_rate: float = 0.008,
+    jitter: int = 32,
+    normalize: str = "mean",
+    smooth: float = 0.5,
+    mask: np.ndarray | None = None,
+    keep_colors: bool = False,
+    tile: int = 512,
+    overlap: int = 64,
+    engine: str = "diffprog",
+    progress: str | None = None,
+) -> Dream:
+    """Change a photograph so that an objective rises.
 
-    octaves:   how many sizes, each `scale` times the one before; the last is the photograph's own. What was dreamt at
-               one size is enlarged and added to the photograph at the next, which so keeps its own fine detail.
-    steps:     of gradient ascent in each octave.
-    learning_rate:      how far a step moves, in units of the picture's range.
-    jitter:    by how many pixels at most the picture is rolled, up, down and sideways, before each step's gradient.
-    normalize: what makes steps equally strong: the gradient is divided by its "mean" absolute value or by its "std".
-    smooth:    the standard deviation, in pixels, around which the gradient is blurred; 0 for sharp.
-    mask:      (height, width) in [0, 1]: where the photograph may change, and how much of the change shows.
-    keep_colors: change luminance only, of red, green and blue.
-    tile:      a picture with a longer side is seen in windows of this side, one at a time, so that memory is bounded;
-               `overlap` is how far a window sees beyond the part that it changes. With windows and overlap that are
-               multiples of the network's stride, and an overlap that covers twice what a unit sees to one side, the
-               gradient is the whole picture's; any seam that a smaller overlap leaves is moved about by the jitter.
-    progress:  a caption, which switches on a progress bar with the time left.
+    A picture with a side longer than `tile` is seen in windows, one at a time, so that memory is bounded. The gradient
+    is the whole picture's if windows and overlap are multiples of the network's stride and the overlap covers twice
+    what a unit sees to one side. A smaller overlap leaves seams, which the jitter moves about.
 
-    One program is compiled for each octave's size, and found again for the next photograph of that size, for another
-    channel of the same layer and for another guide of that size. Equal arguments give equal bits. Raises ValueError for
-    an unknown layer, channel or class, for arguments out of range, and for a photograph whose smallest octave is too
-    small for the network.
+    One program is compiled for each octave's size, and used again for photographs of that size, for other channels of
+    the layer and for other guides of that size. Equal arguments give equal bits.
+
+    Args:
+      model: The network.
+      objective: What the photograph is to excite.
+      photograph: Array (height, width, channels) in [0, 1].
+      key: A JAX random key.
+      octaves: Number of sizes; the last is the photograph's own. What was dreamt at one size is enlarged and added to
+        the photograph at the next, which so keeps its own fine detail.
+      scale: Factor between sizes, above 1.
+      steps: Number of ascent steps in each octave.
+      learning_rate: Length of a step, in units of the picture's range.
+      jitter: Pixels by which the picture is rolled at most, up, down and sideways, before each step's gradient.
+      normalize: The gradient is divided by its "mean" absolute value or by its "std", so that steps are equally strong.
+      smooth: Standard deviation, in pixels, around which the gradient is blurred; 0 for none.
+      mask: Array (height, width) in [0, 1]: where the photograph may change, and how much of the change shows.
+      keep_colors: Change only the luminance of red, green and blue.
+      tile: Side of a window in pixels.
+      overlap: Pixels that a window sees beyond the part that it changes.
+      engine: Gradients by "diffprog" or by "jax".
+      progress: A caption, which switches on a progress bar with the time left.
+
+    Returns:
+      A `Dream`.
+
+    Raises:
+      ValueError: For an unknown layer, channel or class, for arguments out of range, and for a photograph whose
+        smallest octave is too small for the network.
+
+    References:
+      Mordvintsev et al. 2015, "Inceptionism: Going Deeper into Neural Networks".
     """
     photograph = model.check_image(photograph)
     sizes = octave_sizes(model, photograph.shape[:2], octaves, scale)
@@ -92,11 +117,11 @@ def dream(
     detail = np.zeros((*sizes[0], model.channels), np.float32)
     pictures, scores = [], []
     with tqdm(total=octaves * steps, desc=progress, disable=progress is None) as bar:
-        for number, size in enumerate(sizes):
+        for octave, size in enumerate(sizes):
             base, shown = resized(photograph, size).clip(0, 1), resized(mask, size).clip(0, 1)
             start = (base + resized(detail, size)).clip(0, 1)
-            state = loop.init(start, key=jax.random.fold_in(key, number))
-            data = model.parameters, plans[number].arguments, base, shown
+            state = loop.init(start, key=jax.random.fold_in(key, octave))
+            data = model.parameters, plans[octave].arguments, base, shown
             state, history = loop.run(state, steps, data=data, block_size=10, progress=bar)
             _check_finite(objective, history.value, size)
             detail = np.asarray(state.parameters) - base
@@ -106,7 +131,7 @@ def dream(
 
 
 def _plan(model, objective, size, tile):
-    """What of the objective is compiled and what is data, for a picture of `size` seen in windows."""
+    """Sort the objective into what is compiled and what is data, for a picture of `size` seen in windows."""
     window = min(size[0], tile), min(size[1], tile)
     at_size = model.layers_at(*window)
     shapes = {name: at_size[model.layer_name(name)] for name in objective.layers - {PICTURE}}
@@ -115,15 +140,15 @@ def _plan(model, objective, size, tile):
 
 @lru_cache(maxsize=16)  # found again for the next photograph, and for each frame of a film
 def _loop(model, layout, learning_rate, jitter, smooth, normalize, keep_colors, tile, overlap, engine):
-    """Ascent by steps of equal strength; its data are (network's parameters, objective's numbers, photograph, mask)."""
+    """Make the loop; its data are (network's parameters, objective's arguments, photograph, mask)."""
     names = tuple(sorted({name for group in layout for kind in group.terms for name in kind.layers} - {PICTURE}))
 
     def ascend(picture, step):
-        parameters, numbers, base, mask = step.data
+        parameters, arguments, base, mask = step.data
 
         def score(image):
             values = model.collect(parameters, image[None], names) | {PICTURE: image[None]}
-            return measure(layout, numbers, values, 1)[0][0]
+            return measure(layout, arguments, values, 1)[0][0]
 
         shift = jax.random.randint(step.key, (2,), -jitter, jitter + 1)
         return tiled(score, jnp.roll(_shown(picture, base, mask, keep_colors), shift, (0, 1)), tile, overlap)
@@ -137,7 +162,7 @@ def _loop(model, layout, learning_rate, jitter, smooth, normalize, keep_colors, 
 
 
 def _shown(picture, base, mask, keep_colors):
-    """What of the dream is let through: the network sees just what the user will.
+    """Show the dream through its mask: the network sees just what the user will.
 
     Mask and clipping stay out of the gradient: the mask would weigh in the strength by which a step is divided, and a
     pixel at the end of its range could never return.
@@ -148,24 +173,27 @@ def _shown(picture, base, mask, keep_colors):
     return still(jnp.clip(base + mask[..., None] * change, 0, 1)) + (change - still(change))
 
 
-def smoothed(image, deviation):
-    """The mean of three Gaussian blurs, of half, once and twice the deviation in pixels; (h, w, c), zero outside."""
+def smoothed(image: jax.Array, deviation: float) -> jax.Array:
+    """Average three Gaussian blurs, of half, once and twice the deviation in pixels; (h, w, c), zero outside."""
     if deviation == 0:
         return image
     deviations = (deviation / 2, deviation, 2 * deviation)
-    return sum(gaussian_blur(image, each, ceil(3 * each), edge="zero") for each in deviations) / 3
+    blurred = [gaussian_blur(image, each, ceil(3 * each), edge="zero") for each in deviations]
+    return (blurred[0] + blurred[1] + blurred[2]) / 3
 
 
-def resized(image, size):
-    """A float image (h, w) or (h, w, c), of any range, at another size."""
+def resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize an image (h, w) or (h, w, c) of any range."""
     return resize(image, *size, to_8_bits=False)
 
 
-def octave_sizes(model, size, octaves, scale):
-    """(height, width) of each octave, from small to large."""
+def octave_sizes(model: Model, size: tuple[int, int], octaves: int, scale: float) -> list[tuple[int, int]]:
+    """Compute the (height, width) of each octave, from small to large."""
     if octaves < 1 or scale <= 1:
         raise ValueError(f"octaves must be at least 1 and scale above 1; found octaves={octaves}, scale={scale}")
-    sizes = [tuple(round(side / scale**smaller) for side in size) for smaller in reversed(range(octaves))]
+    height, width = size
+    factors = [scale**smaller for smaller in reversed(range(octaves))]
+    sizes = [(round(height / factor), round(width / factor)) for factor in factors]
     if min(sizes[0]) < model.min_size:
         raise ValueError(
             f"{model.name} takes images of {model.min_size} pixels or more, but the smallest of {octaves} octaves of "

@@ -1,8 +1,8 @@
-"""How a picture is parameterized: gradient ascent moves the parameters, and `decode` turns them into an image.
+"""Parameterizations: how a picture is written. Gradient ascent moves the parameters, `decode` makes an image of them.
 
-The optimum is the same in any parameterization, the path is not. In pixels, ascent finds high frequencies first;
-in decorrelated colors and frequencies of equal standing, it finds pictures (Olah et al. 2017, "Feature
-Visualization", section "Preconditioning and parameterization").
+The optimum is the same in any parameterization, the path is not. In pixels, ascent finds high frequencies first; in
+decorrelated colors and frequencies of equal standing, it finds pictures (Olah et al. 2017, "Feature Visualization",
+section "Preconditioning and parameterization").
 """
 
 from diffprog.visualize.parameterizations._base import Parameterization

@@ -1,8 +1,11 @@
 """Colors in coordinates in which those of photographs vary independently, and the way from there to [0, 1]."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 # A square root of the covariance of colors in ImageNet, rows R, G, B (Lucid), scaled so that its longest column is 1.
 COLORS = np.array([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]], np.float32)
@@ -11,11 +14,13 @@ COLORS /= np.linalg.norm(COLORS, axis=0).max()
 MARGIN = 0.01  # a picture that is encoded keeps this distance from black and white, whose logits are infinite
 
 
-def matrix_of(colors, channels):
-    """The (channels, channels) matrix that an argument `colors` of a parameterization stands for.
+def matrix_of(colors: bool | ArrayLike, channels: int) -> np.ndarray:
+    """Find the (channels, channels) matrix that an argument `colors` of a parameterization stands for.
 
-    True is `COLORS` where there are three channels and no mixing where there are not, False is no mixing; else a
-    matrix. Raises ValueError for a matrix of another shape, or one that cannot be inverted.
+    True is `COLORS` for three channels and no mixing for any other number; False is no mixing.
+
+    Raises:
+      ValueError: A matrix has another shape or cannot be inverted.
     """
     if isinstance(colors, bool):
         return COLORS if colors and channels == 3 else np.eye(channels, dtype=np.float32)
@@ -27,40 +32,44 @@ def matrix_of(colors, channels):
     return matrix
 
 
-def to_image(planes, matrix):
-    """Independent colors (c, height, width), any real numbers, to an image (height, width, c) in (0, 1)."""
+def to_image(planes: jax.Array, matrix: np.ndarray) -> jax.Array:
+    """Turn independent colors (c, height, width), any real numbers, into an image (height, width, c) in (0, 1)."""
     return jax.nn.sigmoid(mixed(planes, matrix))
 
 
-def mixed(planes, matrix):
-    """The colors (height, width, c) before the sigmoid. As sums of planes: a product of so small a matrix is slow."""
+def mixed(planes: jax.Array, matrix: np.ndarray) -> jax.Array:
+    """Mix the colors (height, width, c) before the sigmoid, as sums: a product of so small a matrix is slow."""
     rows = [[(share, plane) for share, plane in zip(row.tolist(), planes, strict=True) if share] for row in matrix]
     return jnp.stack([sum(share * plane for share, plane in row) for row in rows], axis=-1)
 
 
-def from_image(image, matrix, margin=MARGIN):
-    """The independent colors (c, height, width) of an image, whose values are first drawn `margin` from 0 and 1."""
+def from_image(image: jax.Array, matrix: np.ndarray, margin: float = MARGIN) -> jax.Array:
+    """Find the independent colors (c, height, width) of an image, whose values are first clipped by `margin`."""
     planes = jnp.moveaxis(logits(image, margin), -1, 0)
     return jnp.moveaxis(mixed(planes, np.linalg.inv(matrix.astype(np.float64))), -1, 0)
 
 
-def logits(image, margin):
-    """The inverse of the sigmoid, for values in [margin, 1 - margin]; others are drawn there."""
+def logits(image: jax.Array, margin: float) -> jax.Array:
+    """Invert the sigmoid, for values clipped to [margin, 1 - margin]."""
     image = jnp.clip(image, margin, 1 - margin)
     return jnp.log(image) - jnp.log1p(-image)
 
 
-def covariance_of(images):
-    """The covariance (c, c) of the colors of all pixels of `images`, about each image's own mean.
+def covariance_of(images: Sequence[np.ndarray]) -> np.ndarray:
+    """Measure the covariance of the colors of images, about each image's own mean.
 
-    images: arrays (height, width, c), or a batch (n, height, width, c); every image counts the same.
+    Args:
+      images: Arrays (height, width, c), or a batch (n, height, width, c). Every image counts the same.
+
+    Returns:
+      Array (c, c).
     """
-    pixels = [np.reshape(image, (-1, np.shape(image)[-1])) for image in checked(images)]
+    pixels = [np.reshape(image, (-1, np.shape(image)[-1])) for image in check_list(images)]
     return np.mean([np.cov(colors.T, bias=True) for colors in pixels], axis=0)
 
 
-def checked(images):
-    """The images; ValueError unless there is at least one and each is (height, width, channels)."""
+def check_list(images: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+    """Check that there is at least one image and that each is (height, width, channels)."""
     shapes = [np.shape(image) for image in images]
     if not shapes or any(len(shape) != 3 for shape in shapes):
         found = next((shape for shape in shapes if len(shape) != 3), "none")
@@ -68,12 +77,21 @@ def checked(images):
     return images
 
 
-def colors_of(images):
-    """A matrix for the argument `colors` of a parameterization, from images of your own: float32 (c, c).
+def colors_of(images: Sequence[np.ndarray]) -> np.ndarray:
+    """Make a matrix for the argument `colors` of a parameterization from images of your own.
 
-    It is the square root U sqrt(S) of their covariance U S U^T, largest variance first, divided by the length of its
-    longest column: coordinates that vary independently and alike become colors that vary together as those of the
-    images do. `COLORS` is the same of ImageNet. Raises ValueError if there is no image or no variation.
+    It turns colors that vary independently and alike into colors that vary together as in the images. It is the square
+    root U sqrt(S) of their covariance U S U^T, largest variance first, divided by the length of its longest column.
+    `COLORS` is the one of ImageNet.
+
+    Args:
+      images: Arrays (height, width, c). Every image counts the same.
+
+    Returns:
+      float32 array (c, c).
+
+    Raises:
+      ValueError: There is no image or no variation.
     """
     variances, axes = np.linalg.eigh(covariance_of(images))
     if not variances[-1] > 0:

@@ -1,7 +1,10 @@
-"""Parameterizations made of others."""
+"""Parameterizations made of other parameterizations."""
+
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from diffprog._util.factory import factory
 from diffprog.images._checks import check_array
@@ -14,17 +17,25 @@ NEARLY = 1e-6  # how near to black and white a decoded picture is taken
 
 
 @factory
-def shared(parameterization, factors=(2, 4, 8), *, deviation=0.01):
-    """Every picture of a batch is its own plus coarse parts that all have in common, before the sigmoid.
+def shared(
+    parameterization: Parameterization, factors: Sequence[int] = (2, 4, 8), *, deviation: float = 0.01
+) -> Parameterization:
+    """Add coarse parts that all pictures of a batch have in common, before the sigmoid.
 
     Pictures that are optimized together then agree in where things are and in their colors, and can be compared: units
-    that interpolate, a direction and its opposite (Mordvintsev et al. 2018, "Differentiable image parameterizations",
-    section "Aligned feature visualization interpolation").
+    that interpolate, a direction and its opposite. A picture depends on the batch that it is drawn in.
 
-    parameterization: each picture's own part.
-    factors: a common part for each, that many times smaller than the pictures.
-    deviation: of the random start of the common parts. Other than in any parameterization that is not shared, a picture
-    depends on the batch that it is drawn in.
+    Args:
+      parameterization: Each picture's own part.
+      factors: A common part for each, as many times smaller than the pictures.
+      deviation: Standard deviation of the random start of the common parts.
+
+    Returns:
+      A `Parameterization`.
+
+    References:
+      Mordvintsev et al. 2018, "Differentiable image parameterizations", section "Aligned feature visualization
+      interpolation".
     """
     matrix = matrix_of(True, parameterization.channels)
     # A first axis of one: no part is taken for a row per picture.
@@ -59,18 +70,26 @@ def shared(parameterization, factors=(2, 4, 8), *, deviation=0.01):
 
 
 @factory
-def alpha(parameterization):
-    """A picture with a last channel more: how opaque it is, from 0 to 1, written in frequencies.
+def alpha(parameterization: Parameterization) -> Parameterization:
+    """Add an alpha channel, written in frequencies: how opaque the picture is, from 0 to 1.
 
-    Shake it by a chain that begins with `blend()`, which puts it before random backgrounds: only what the unit needs
-    will stay opaque, if the objective also asks for little of it (Mordvintsev et al. 2018, "Differentiable image
-    parameterizations"). Encoding takes images with that channel.
+    Transform the picture by a chain that begins with `blend()`, which puts it before random backgrounds. Only what the
+    unit needs stays opaque if the objective also asks for little opacity. Encoding takes images with that channel.
+
+    Args:
+      parameterization: How the picture is written.
+
+    Returns:
+      A `Parameterization` with one channel more.
+
+    References:
+      Mordvintsev et al. 2018, "Differentiable image parameterizations".
     """
     opacity = fourier(parameterization.height, parameterization.width, channels=1)
 
     def start(keys):
-        own = jax.vmap(jax.random.split)(keys)
-        return {"picture": parameterization.start(own[:, 0]), "alpha": opacity.start(own[:, 1])}
+        pairs = jax.vmap(jax.random.split)(keys)
+        return {"picture": parameterization.start(pairs[:, 0]), "alpha": opacity.start(pairs[:, 1])}
 
     def decode(parameters):
         return jnp.concatenate(
@@ -91,17 +110,27 @@ def alpha(parameterization):
 
 
 @factory
-def masked(parameterization, mask, photograph):
-    """A picture that differs from a photograph only where a mask is 1; between 0 and 1 the two are mixed.
+def masked(parameterization: Parameterization, mask: ArrayLike, photograph: ArrayLike) -> Parameterization:
+    """Change a photograph only where a mask is 1; between 0 and 1, picture and photograph are mixed.
 
-    mask: (height, width) in [0, 1]. photograph: (height, width, channels) in [0, 1]. Encoding takes the picture that is
-    to stand in the mask. Raises ValueError for other shapes or ranges.
+    Encoding takes the picture that is to stand in the mask.
+
+    Args:
+      parameterization: How the picture is written.
+      mask: Array (height, width) in [0, 1].
+      photograph: Array (height, width, channels) in [0, 1].
+
+    Returns:
+      A `Parameterization`.
+
+    Raises:
+      ValueError: A shape or a range is another.
     """
     mask = check_array(mask, ((parameterization.height, parameterization.width),), "the mask")
     photograph = check_array(photograph, (parameterization.shape,), "the photograph")
     share = mask[..., None]
-    behind = (1 - share) * photograph
-    decode = lambda parameters: share * parameterization.decode(parameters) + behind
+    background = (1 - share) * photograph
+    decode = lambda parameters: share * parameterization.decode(parameters) + background
     return Parameterization(
         parameterization.height,
         parameterization.width,

@@ -3,9 +3,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from diffprog._util.factory import factory
-from diffprog.visualize.parameterizations._base import each
+from diffprog.visualize.parameterizations._base import Parameterization, from_single
 from diffprog.visualize.parameterizations._colors import matrix_of, to_image
 
 # arctan of a normal deviate, and its square, have these root mean squares
@@ -13,16 +14,35 @@ ARCTAN, SQUARE = 0.67, 0.6
 
 
 @factory
-def cppn(height, width=None, *, channels=3, colors=False, layers=8, units=24):
-    """A compositional pattern-producing network (Stanley 2007; Mordvintsev et al. 2018; constants of Lucid): a small
-    network that computes the color at a position from the position.
+def cppn(
+    height: int,
+    width: int | None = None,
+    *,
+    channels: int = 3,
+    colors: bool | ArrayLike = False,
+    layers: int = 8,
+    units: int = 24,
+) -> Parameterization:
+    """Write pictures as compositional pattern-producing networks, which compute a color from a position.
 
-    What it draws has no pixels: smooth areas and crisp curves. Weights are scaled so that every layer's values start
-    with about unit variance; the last ones start at zero, so that every picture starts in a single color. Adam with a
-    rate of 5e-3 suits it, a tenth of what suits `fourier`.
+    Such a picture has no pixels: smooth areas and crisp curves. Weights are scaled so that every layer's values start
+    with about unit variance. The last weights start at zero, so that every picture starts in a single color. A learning
+    rate of 5e-3 suits it, a tenth of what suits `fourier`. A photograph cannot be encoded.
 
-    layers, units: hidden layers, and channels in each, whose arctan and its square both go on. colors: as for
-    `fourier`, but off by default. A photograph cannot be encoded.
+    Args:
+      height: Height of the pictures in pixels.
+      width: Width of the pictures in pixels; the height by default.
+      channels: Number of channels.
+      colors: True for the colors of photographs (`COLORS`) where there are three channels, False for independent
+        channels, or a matrix of your own (`colors_of`).
+      layers: Number of hidden layers.
+      units: Channels of a hidden layer, whose arctan and its square both go on.
+
+    Returns:
+      A `Parameterization`.
+
+    References:
+      Stanley 2007; Mordvintsev et al. 2018, "Differentiable image parameterizations"; the constants are Lucid's.
     """
     width, matrix = width or height, matrix_of(colors, channels)
     rows, columns = np.mgrid[:height, :width].astype(np.float32)
@@ -34,7 +54,7 @@ def cppn(height, width=None, *, channels=3, colors=False, layers=8, units=24):
     def start(key):
         keys = jax.random.split(key, layers + 1)
         return {
-            "hidden": [_dense(k, count, units) for k, count in zip(keys, inputs, strict=False)],
+            "hidden": [_dense(k, size, units) for k, size in zip(keys, inputs, strict=False)],
             "last": {**_dense(keys[-1], 0, channels), "weights": jnp.zeros((2 * units, channels))},
         }
 
@@ -46,7 +66,7 @@ def cppn(height, width=None, *, channels=3, colors=False, layers=8, units=24):
         last = parameters["last"]
         return to_image(jnp.moveaxis(values @ last["weights"] + last["bias"], -1, 0), matrix)
 
-    return each(height, width, channels, start, decode)
+    return from_single(height, width, channels, start, decode)
 
 
 def _dense(key, inputs, outputs):

@@ -3,31 +3,46 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from diffprog._util.factory import factory
-from diffprog.visualize.parameterizations._base import each
+from diffprog.visualize.parameterizations._base import Parameterization, from_single
 from diffprog.visualize.parameterizations._colors import from_image, matrix_of, to_image
 from diffprog.visualize.parameterizations._fourier import planes_of
 from diffprog.visualize.parameterizations._natural_statistics import magnitudes, natural
 
 
 @factory
-def maco(height, width=None, *, colors=True, spectrum=None):
-    """Magnitude-constrained pictures (Fel et al. 2023, "Unlocking feature visualization for deeper networks with
-    magnitude constrained optimization"): every frequency has the strength that it has in photographs, for good, and
-    only where its wave lies, its phase, is optimized. Fine noise cannot take over, whatever the steps.
+def maco(
+    height: int,
+    width: int | None = None,
+    *,
+    colors: bool | ArrayLike = True,
+    spectrum: ArrayLike | None = None,
+) -> Parameterization:
+    """Write pictures of three channels whose magnitudes are fixed: only the phase of each wave is free.
 
-    spectrum: of the magnitudes, from `spectrum_of`; that of `natural()` unless given. colors: as for `fourier`, and as
-    given to `spectrum_of`. Three channels.
+    Every frequency has the strength that it has in photographs, so that fine noise cannot take over. As published, the
+    magnitudes are of decorrelated colors, a sigmoid follows, and steps are long (Nadam at a learning rate of 1).
 
-    As published: the magnitudes are those of photographs in decorrelated colors, a sigmoid follows, and steps are long
-    (Nadam with a rate of 1). Other than in the authors' code: phases start uniform on the circle, not normal; the
-    magnitudes are the same in all directions, and in the units of what goes into the sigmoid, so that the picture need
-    not be standardized to have the contrast of photographs; and waves along the columns, whose coefficients come in
-    pairs, are given one phase each, so that their magnitude, too, is exact. (A constant's phase is a sign: there the
-    cosine stands.)
+    Deviations from the authors' code: Phases start uniform on the circle, not normal. Magnitudes are equal in all
+    directions and in the units of the sigmoid's argument, so that a picture has the contrast of photographs without
+    being standardized. Waves along the columns, whose coefficients come in pairs, have one phase per pair, so that
+    their magnitude is exact, too. (A constant's phase is a sign: there the cosine stands.)
 
     Encoding keeps a photograph's phases and gives it the magnitudes.
+
+    Args:
+      height: Height of the pictures in pixels.
+      width: Width of the pictures in pixels; the height by default.
+      colors: As for `fourier`, and as given to `spectrum_of`.
+      spectrum: Magnitudes from `spectrum_of`; those of `natural()` by default.
+
+    Returns:
+      A `Parameterization`.
+
+    References:
+      Fel et al. 2023, "Unlocking feature visualization for deeper networks with magnitude constrained optimization".
     """
     width, matrix = width or height, matrix_of(colors, 3)
     strengths = magnitudes(natural().spectrum if spectrum is None else spectrum, height, width)
@@ -44,4 +59,4 @@ def maco(height, width=None, *, colors=True, spectrum=None):
         return jnp.angle(jnp.fft.rfft2(from_image(image, matrix)))
 
     start = lambda key: jax.random.uniform(key, strengths.shape, minval=-np.pi, maxval=np.pi)
-    return each(height, width, 3, start, decode, encode)
+    return from_single(height, width, 3, start, decode, encode)

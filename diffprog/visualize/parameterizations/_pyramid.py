@@ -3,19 +3,45 @@
 from itertools import pairwise
 
 import jax
+from jax.typing import ArrayLike
 
 from diffprog._util.factory import factory
 from diffprog.images._filters import resize_linear
-from diffprog.visualize.parameterizations._base import each, normal
+from diffprog.visualize.parameterizations._base import Parameterization, from_single, normal
 from diffprog.visualize.parameterizations._colors import from_image, matrix_of, to_image
 
 
 @factory
-def pyramid(height, width=None, *, channels=3, colors=True, levels=4, deviation=0.01):
-    """A Laplacian pyramid (Burt and Adelson 1983): pixels, and pixels of half the size, and so on, added up.
+def pyramid(
+    height: int,
+    width: int | None = None,
+    *,
+    channels: int = 3,
+    colors: bool | ArrayLike = True,
+    levels: int = 4,
+    deviation: float = 0.01,
+) -> Parameterization:
+    """Write pictures as a Laplacian pyramid: pixels, pixels of twice the size, and so on, added up.
 
-    levels: how many sizes. Each is enlarged to the next finer one bilinearly. colors: as for `fourier`. deviation: of
-    the random start of every level. Raises ValueError if the coarsest level would have no pixels.
+    Each level is enlarged bilinearly to the next finer one.
+
+    Args:
+      height: Height of the pictures in pixels.
+      width: Width of the pictures in pixels; the height by default.
+      channels: Number of channels.
+      colors: True for the colors of photographs (`COLORS`) where there are three channels, False for independent
+        channels, or a matrix of your own (`colors_of`).
+      levels: Number of sizes.
+      deviation: Standard deviation of the random start.
+
+    Returns:
+      A `Parameterization`.
+
+    Raises:
+      ValueError: The coarsest level would have no pixels.
+
+    References:
+      Burt and Adelson 1983.
     """
     width, matrix = width or height, matrix_of(colors, channels)
     sizes = [(-(-height // 2**level), -(-width // 2**level)) for level in range(levels)]  # fine to coarse
@@ -39,4 +65,4 @@ def pyramid(height, width=None, *, channels=3, colors=True, levels=4, deviation=
         details = [fine - resize_linear(coarse, fine.shape) for fine, coarse in pairwise(pictures)]
         return [*details, pictures[-1]]
 
-    return each(height, width, channels, start, decode, encode)
+    return from_single(height, width, channels, start, decode, encode)

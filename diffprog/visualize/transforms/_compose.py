@@ -56,10 +56,10 @@ def chain(*transforms: Transform) -> Transform:
       One transform.
     """
     flat = [step for each in transforms for step in (each.steps if isinstance(each, Chain) else [each])]
-    steps = []
-    for moves, run in groupby(flat, lambda step: isinstance(step, Affine)):
-        run = list(run)
-        steps += [combined(*run)] if moves else run
+    steps: list = []
+    for is_motion, run in groupby(flat, lambda step: isinstance(step, Affine)):
+        members: list = list(run)
+        steps += [combined(*members)] if is_motion else members
     if not steps:
         return combined()
     return steps[0] if len(steps) == 1 else Chain(tuple(steps))

@@ -20,7 +20,7 @@ from diffprog.visualize.parameterizations import (
     slope_of,
     spectrum_of,
 )
-from diffprog.visualize.parameterizations import _measure as measure
+from diffprog.visualize.parameterizations import _natural_statistics as natural_statistics
 from diffprog.visualize.parameterizations._fourier import frequencies
 from diffprog.visualize.parameterizations._natural_statistics import magnitudes
 
@@ -143,7 +143,7 @@ def test_a_folder_is_measured(tmp_path, monkeypatch):
     for number, picture in enumerate(pictures):
         save_png(tmp_path / "photographs" / f"{number}.png", picture)
     monkeypatch.setattr("sys.argv", f"measure {tmp_path}/photographs --side 256 --out {tmp_path}/out.npz".split())
-    measure.main()
+    natural_statistics.main()
     with np.load(tmp_path / "out.npz") as found:
         np.testing.assert_allclose(found["spectrum"], spectrum_of(pictures), rtol=0.05)
         np.testing.assert_allclose(found["covariance"], covariance_of(pictures), atol=1e-4)
