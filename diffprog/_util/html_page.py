@@ -61,30 +61,22 @@ class EmbeddedPicture(NamedTuple):
         return f'<img src="{self.uri}" alt="{escape(alt)}" {size}{attributes and " " + attributes}>'
 
 
-def embed_picture(
-    pixels: np.ndarray,
-    max_side: int | None = None,
-    *,
-    resample: Image.Resampling = Image.Resampling.BOX,
-    file_format: str = "PNG",
-    **options: Any,
-) -> EmbeddedPicture:
+def embed_picture(pixels: np.ndarray, max_side: int | None = None, jpeg_quality: int | None = None) -> EmbeddedPicture:
     """Make a picture part of a page.
 
     Args:
         pixels: uint8 (height, width, 3), (height, width, 1) or (height, width).
         max_side: Longest side in pixels, to which larger pictures are scaled down; None keeps them.
-        resample: How they are scaled.
-        file_format: "PNG" or "JPEG".
-        **options: Further options of Pillow for the format.
+        jpeg_quality: Up to 95, for a JPEG, which suits photographs; None for a PNG, which keeps every pixel.
 
     Returns:
         Its data URI and size.
     """
     picture = Image.fromarray(pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels)
     if max_side is not None and max(picture.size) > max_side:
-        picture.thumbnail((max_side, max_side), resample)
-    file = io.BytesIO()
-    picture.save(file, format=file_format, optimize=True, **options)
+        picture.thumbnail((max_side, max_side), Image.Resampling.LANCZOS if jpeg_quality else Image.Resampling.BOX)
+    file, kind = io.BytesIO(), "jpeg" if jpeg_quality else "png"
+    options: dict[str, Any] = {"quality": jpeg_quality, "subsampling": 0} if jpeg_quality else {}
+    picture.save(file, format=kind, optimize=True, **options)
     data = base64.b64encode(file.getvalue()).decode("ascii")
-    return EmbeddedPicture(f"data:image/{file_format.lower()};base64,{data}", *picture.size)
+    return EmbeddedPicture(f"data:image/{kind};base64,{data}", *picture.size)

@@ -9,6 +9,7 @@ damaged one, counts as missing, and is written anew: `read_entry`.
 import json
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 from zipfile import BadZipFile
@@ -81,38 +82,31 @@ def changed_setting(old: Any, new: Any) -> str:
     return ""
 
 
+@dataclass
 class ResumableFolder:
     """A folder whose entries were all made with the settings that its manifest holds.
 
-    The manifest is written before the first entry. A folder of other settings is refused, nothing in it is touched.
+    The manifest is written before the first entry. A folder of other settings is refused with a ValueError when it is
+    opened, and nothing in it is touched; so is one with entries and no manifest.
+
+    Attributes:
+        folder: Its path; it may be new.
+        manifest: What decides the entries, a dict that JSON can hold (see `describe`).
+        holds: What the folder holds, for messages: "an evaluation".
+        suffix: Of the entries' files, ".npz".
+        name: The manifest's file.
+        difference: From an old manifest and the new one to how they differ, in words; "" if they do not.
     """
 
-    def __init__(
-        self,
-        folder: str | Path,
-        manifest: dict[str, Any],
-        *,
-        holds: str,
-        suffix: str,
-        name: str = "manifest.json",
-        difference: Callable[[Any, Any], str] = changed_setting,
-    ):
-        """Open a folder, which may be new.
+    folder: Path
+    manifest: dict[str, Any]
+    holds: str
+    suffix: str
+    name: str = "manifest.json"
+    difference: Callable[[Any, Any], str] = changed_setting
 
-        Args:
-            folder: Its path.
-            manifest: What decides the entries, a dict that JSON can hold (see `describe`).
-            holds: What the folder holds, for messages: "an evaluation".
-            suffix: Of the entries' files, ".npz".
-            name: The manifest's file.
-            difference: From an old manifest and the new one to how they differ, in words; "" if they do not.
-
-        Raises:
-            ValueError: If the folder holds entries of another manifest, or of none.
-        """
-        self.folder, self.holds, self.suffix, self.difference = Path(folder), holds, suffix, difference
-        self.manifest = json.loads(json.dumps(manifest))  # as it is when read again
-        self._manifest_path = self.folder / name
+    def __post_init__(self) -> None:
+        self.folder, self.manifest = Path(self.folder), json.loads(json.dumps(self.manifest))  # as it is when read
         self._check()
 
     def path(self, entry: str) -> Path:
@@ -126,7 +120,7 @@ class ResumableFolder:
     def write(self, entry: str, save: Callable[[Path], Any]) -> None:
         """Write an entry by `save`, which writes a whole file or none, after the manifest."""
         if not self._check():
-            write_text(self._manifest_path, json.dumps(self.manifest, indent=1) + "\n")
+            write_text(self.folder / self.name, json.dumps(self.manifest, indent=1) + "\n")
         save(self.path(entry))
 
     def wait(self, entries: Iterable[str]) -> None:
@@ -137,7 +131,7 @@ class ResumableFolder:
 
     def _check(self) -> bool:
         """Say whether the manifest is there; refuse another one."""
-        path = self._manifest_path
+        path = self.folder / self.name
         if not path.exists():
             if self.folder.is_dir() and any(self.folder.glob(f"*{self.suffix}")):
                 raise ValueError(

@@ -56,6 +56,6 @@ def test_pictures_are_their_pixels():
     large = np.kron(pixels, np.ones((4, 4, 1), np.uint8))
     np.testing.assert_array_equal(decoded(embed_picture(large, 9)), pixels)  # means of equal pixels
     smooth = np.broadcast_to(np.arange(0, 240, 8, dtype=np.uint8)[:, None, None], (30, 20, 3))
-    found = decoded(embed_picture(smooth, file_format="JPEG", quality=92, subsampling=0))
+    found = decoded(embed_picture(smooth, jpeg_quality=92))
     assert np.abs(found.astype(int) - smooth).max() <= 4
     assert embed_picture(pixels).tag('"a"', "hidden").endswith(' alt="&quot;a&quot;" width="9" height="6" hidden>')

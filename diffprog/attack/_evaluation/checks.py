@@ -1,10 +1,11 @@
 """Signs that robustness is only apparent: in the model's answers about the first batch, and in the numbers.
 
-Each check yields warnings, or none. Probabilities in place of logits and images outside their bounds are errors, not
+Each check yields messages, or none. Probabilities in place of logits and images outside their bounds are errors, not
 warnings.
 """
 
 from collections.abc import Iterator
+from itertools import permutations
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffprog.attack._engine.loop import Loop
-from diffprog.attack._engine.method import Example, ExpectationOverTransformation, Oracle
+from diffprog.attack._engine.method import Example, ExpectationOverTransformation
 from diffprog.attack._engine.queries import by_gradient
 from diffprog.attack._evaluation.results import AttackRecord, Evaluation, RobustnessWarning
 from diffprog.attack._losses import label_margin
@@ -51,28 +52,21 @@ class _Point(NamedTuple):
 
 
 def ask_model(
-    loop: Loop,
-    oracle: Oracle,
-    images: np.ndarray,
-    labels: np.ndarray,
-    key_bits: np.ndarray,
-    key_impl: str,
-    bounds: tuple[float, float],
+    loop: Loop, images: np.ndarray, labels: np.ndarray, keys: jax.Array, bounds: tuple[float, float]
 ) -> ModelAnswers:
     """Ask a model a few questions about the first batch, before it is attacked.
 
     Args:
-        loop: Of the evaluation.
-        oracle: The model as attacks ask it.
+        loop: With the model as attacks ask it.
         images: [n, ...].
         labels: int [n].
-        key_bits: The images' keys as bits, [n, ...].
-        key_impl: The keys' generator.
+        keys: Random keys of the images, [n].
         bounds: Smallest and largest value of a pixel.
     """
+    network: Any = loop.oracle.model
+    key_bits = np.asarray(jax.random.key_data(keys))
     logits = loop.logits(images, key_bits)
     again = apart = None
-    network: Any = oracle.model
     if not isinstance(network, ExpectationOverTransformation):
         again = np.asarray(jax.jit(lambda points: network(points))(jnp.asarray(images)))
         half = len(images) // 2
@@ -80,95 +74,93 @@ def ask_model(
 
     @jax.jit
     def gradient_of_margin(example: Example) -> jax.Array:
-        example = example._replace(key=jax.random.wrap_key_data(example.key, impl=key_impl))
-        return by_gradient(oracle, label_margin, _Point(example.image), example, None, example.key).gradient
+        return by_gradient(loop.oracle, label_margin, _Point(example.image), example, None, example.key).gradient
 
-    labels = np.asarray(labels, np.int32)
-    budget = np.full(len(images), np.inf, np.float32)
-    low, high = (np.full_like(images, bound) for bound in bounds)
-    example = Example(*map(jnp.asarray, (images, labels, labels, budget, low, high, key_bits)))
-    gradient = gradient_of_margin(example)
-    slope = np.abs(np.asarray(gradient)).reshape(len(images), -1).max(axis=1)
-    return ModelAnswers(labels, logits, again, apart, slope)
+    image, label = jnp.asarray(images), jnp.asarray(labels, jnp.int32)
+    low, high = (jnp.full_like(image, bound) for bound in bounds)
+    example = Example(image, label, label, jnp.full(len(images), jnp.inf, jnp.float32), low, high, keys)
+    slope = np.abs(np.asarray(gradient_of_margin(example))).reshape(len(images), -1).max(axis=1)
+    return ModelAnswers(np.asarray(labels, np.int32), logits, again, apart, slope)
 
 
 def check_model(answers: ModelAnswers) -> list[RobustnessWarning]:
     """List what the model's answers about the first batch warn of."""
-    checks = (_chance, _randomized, _batch_dependent, _saturated, _zero_gradients, _few_classes)
-    return [warning for check in checks for warning in check(answers)]
+    checks = {
+        "chance": _chance,
+        "randomized": _randomized,
+        "batch-dependent": _batch_dependent,
+        "saturated": _saturated,
+        "zero-gradient": _zero_gradients,
+        "few-classes": _few_classes,
+    }
+    return [RobustnessWarning(code, message) for code, check in checks.items() for message in check(answers)]
 
 
-def _chance(answers: ModelAnswers) -> Iterator[RobustnessWarning]:
+def _chance(answers: ModelAnswers) -> Iterator[str]:
     """Compare with guessing: if that does as well, the labels or the images are wrong rather than the model."""
     part, classes = answers.correct.mean(), answers.logits.shape[1]
     if len(answers.labels) >= MIN_IMAGES and part <= 1 / classes:
-        yield RobustnessWarning(
-            "chance",
+        yield (
             f"{part:.0%} of the first images are classified as labeled, no more than guessing among {classes} classes "
-            "gets right: check that labels use the model's numbering, and that images are prepared as in training.",
+            "gets right: check that labels use the model's numbering, and that images are prepared as in training."
         )
 
 
-def _randomized(answers: ModelAnswers) -> Iterator[RobustnessWarning]:
+def _randomized(answers: ModelAnswers) -> Iterator[str]:
     """Compare the logits of two compiled programs."""
     if answers.logits_again is None:
         return
     if (change := _relative_change(answers.logits, answers.logits_again)) > MAX_DIFFERENCE:
-        yield RobustnessWarning(
-            "randomized",
+        yield (
             f"The same images give logits that differ by {change:.2g} of the largest when the model is compiled again. "
             "The model draws random numbers itself, and each program freezes its own: switch off dropout and the like, "
-            "or use attack.ExpectationOverTransformation(network, num_samples), which gives the network a key.",
+            "or use attack.ExpectationOverTransformation(network, num_samples), which gives the network a key."
         )
 
 
-def _batch_dependent(answers: ModelAnswers) -> Iterator[RobustnessWarning]:
+def _batch_dependent(answers: ModelAnswers) -> Iterator[str]:
     """Compare the logits in two batches."""
     logits, again, apart = answers.logits, answers.logits_again, answers.logits_apart
     if apart is None or again is None or _relative_change(logits, again) > MAX_DIFFERENCE:
         return
     if (change := _relative_change(logits[len(logits) // 2 :], apart)) > MAX_DIFFERENCE:
-        yield RobustnessWarning(
-            "batch-dependent",
+        yield (
             f"An image's logits change by {change:.2g} of the largest with the other images of its batch, so images "
-            "are not attacked independently: put the model, above all its batch normalization, in inference mode.",
+            "are not attacked independently: put the model, above all its batch normalization, in inference mode."
         )
 
 
-def _saturated(answers: ModelAnswers) -> Iterator[RobustnessWarning]:
+def _saturated(answers: ModelAnswers) -> Iterator[str]:
     """Find images whose probability rounds to 1, where cross-entropy has no gradient in the label's logit."""
     logits = answers.logits[answers.correct].astype(np.float64)
     odds = np.exp(logits - logits.max(axis=1, keepdims=True)).sum(axis=1) - 1  # of all other classes
     part = np.sum(odds < CERTAIN) / len(answers.labels)
     if part > MAX_SATURATED:
-        yield RobustnessWarning(
-            "saturated",
+        yield (
             f"For {part:.0%} of the first images float32 rounds the label's probability to 1. The gradient of the "
             "cross-entropy is incomplete or zero there, so attacks that follow it are weak: use loss=attack.margin or "
-            "loss=attack.dlr.",
+            "loss=attack.dlr."
         )
 
 
-def _zero_gradients(answers: ModelAnswers) -> Iterator[RobustnessWarning]:
+def _zero_gradients(answers: ModelAnswers) -> Iterator[str]:
     """Find images where the network stops the gradient of the margin, which itself never saturates."""
     part = np.mean(answers.finite & (answers.slope == 0))
     if part > MAX_FLAT:
-        yield RobustnessWarning(
-            "zero-gradient",
+        yield (
             f"The gradient of the margin is exactly zero for {part:.0%} of the first images, so attacks by gradient "
             "find no direction there: look for rounding, thresholds or dead units in the model, and add an attack "
-            "without gradients.",
+            "without gradients."
         )
 
 
-def _few_classes(answers: ModelAnswers) -> Iterator[RobustnessWarning]:
+def _few_classes(answers: ModelAnswers) -> Iterator[str]:
     """Find models with too few classes for AutoAttack's targeted loss."""
     classes = answers.logits.shape[1]
     if classes < 4:
-        yield RobustnessWarning(
-            "few-classes",
+        yield (
             f"The model has {classes} classes, and AutoAttack's targeted ratio of logits is defined for 4 or more, so "
-            "another one stands in: compare accuracies with other implementations of AutoAttack with care.",
+            "another one stands in: compare accuracies with other implementations of AutoAttack with care."
         )
 
 
@@ -190,24 +182,31 @@ MAX_UNDONE = 0.05  # of what the search found
 
 def check_results(evaluation: Evaluation) -> list[RobustnessWarning]:
     """List what the numbers of an evaluation warn of."""
-    checks = (_nonfinite, _black_box, _few_steps, _more_steps, _rising, _exceeded, _undone)
-    return [warning for check in checks for warning in check(evaluation)]
+    checks = {
+        "not-finite": _nonfinite,
+        "black-box": _black_box,
+        "few-steps": _few_steps,
+        "more-steps": _more_steps,
+        "rising": _rising,
+        "exceeded": _exceeded,
+        "undone": _undone,
+    }
+    return [RobustnessWarning(code, message) for code, check in checks.items() for message in check(evaluation)]
 
 
-def _nonfinite(evaluation: Evaluation) -> Iterator[RobustnessWarning]:
+def _nonfinite(evaluation: Evaluation) -> Iterator[str]:
     """Count the images whose logits are not finite."""
     clean = int((evaluation.clean_predictions < 0).sum())
     counts = {name: int(record.nonfinite.any(axis=0).sum()) - clean for name, record in evaluation.records.items()}
     name = max(counts, key=lambda name: counts[name])
     if clean or counts[name]:
-        yield RobustnessWarning(
-            "not-finite",
+        yield (
             f"Logits are NaN or infinite for {clean} images as they are, and for up to {counts[name]} more on the way "
-            f"of {name}. These images count as neither robust nor broken: remove the overflow in the model.",
+            f"of {name}. These images count as neither robust nor broken: remove the overflow in the model."
         )
 
 
-def _black_box(evaluation: Evaluation) -> Iterator[RobustnessWarning]:
+def _black_box(evaluation: Evaluation) -> Iterator[str]:
     """Compare attacks with and without gradients: those with gradients should do no worse."""
     blind = [name for name, record in evaluation.records.items() if not record.backward_passes.any()]
     seeing = [name for name in evaluation.records if name not in blind]
@@ -218,16 +217,15 @@ def _black_box(evaluation: Evaluation) -> Iterator[RobustnessWarning]:
         lead = best - evaluation.accuracy(name)
         budget = int(np.argmax(lead))
         if lead[budget] > MAX_SURPASSED:
-            yield RobustnessWarning(
-                "black-box",
+            yield (
                 f"{name}, which uses no gradients, leaves {evaluation.accuracy(name)[budget]:.1%} at budget "
                 f"{evaluation.epsilons[budget]:.4g}, and all attacks by gradient {best[budget]:.1%}. Gradients of this "
-                "model mislead: look for what masks them, and trust no larger number.",
+                "model mislead: look for what masks them, and trust no larger number."
             )
 
 
-def _few_steps(evaluation: Evaluation) -> Iterator[RobustnessWarning]:
-    """Find searches that still succeed at their end."""
+def _few_steps(evaluation: Evaluation) -> Iterator[str]:
+    """Find searches that still succeed at their end, or that do better with more steps."""
     for name, record in _within_budgets(evaluation):
         steps = evaluation.settings["attacks"][name]["arguments"].get("max_steps")
         if not isinstance(steps, int) or steps < 10:
@@ -235,41 +233,43 @@ def _few_steps(evaluation: Evaluation) -> Iterator[RobustnessWarning]:
         successes = record.success & (record.first_success >= 0)
         late = successes & (record.first_success >= 0.9 * steps)
         if late.sum() > max(1, MAX_LATE * successes.sum()):
-            yield RobustnessWarning(
-                "few-steps",
+            yield (
                 f"{late.sum()} of {successes.sum()} successes of {name} came in the last tenth of its {steps} steps, "
-                "so its search was not finished: give it more steps.",
+                "so its search was not finished: give it more steps."
+            )
+    for less, more, gain, steps in _longer_searches(evaluation):
+        best = int(np.argmax(gain))
+        if gain[best] > 2 * MAX_RISE:
+            yield (
+                f"{more} leaves {gain[best] * 100:.1f} points less than {less} at budget "
+                f"{evaluation.epsilons[best]:.4g}. {steps[less]} steps are too few, and {steps[more]} may be: give "
+                "both more until the difference is gone."
             )
 
 
-def _more_steps(evaluation: Evaluation) -> Iterator[RobustnessWarning]:
-    """Compare runs of one attack: more steps should do better, and in the end no better."""
+def _more_steps(evaluation: Evaluation) -> Iterator[str]:
+    """Find searches that do worse with more steps."""
+    for less, more, gain, _ in _longer_searches(evaluation):
+        worst = int(np.argmin(gain))
+        if gain[worst] < -MAX_SURPASSED:
+            yield (
+                f"{more} leaves {-gain[worst] * 100:.1f} points more than {less} at budget "
+                f"{evaluation.epsilons[worst]:.4g}, although it takes more steps. Gradients are noisy: average them "
+                "with attack.ExpectationOverTransformation, or add restarts."
+            )
+
+
+def _longer_searches(evaluation: Evaluation) -> Iterator[tuple[str, str, np.ndarray, dict[str, Any]]]:
+    """Pair the runs of one attack that differ in nothing but their steps: names, the accuracy gained, all steps."""
     attacks = evaluation.settings["attacks"]
     others = lambda name: {**attacks[name], "arguments": {**attacks[name]["arguments"], "max_steps": None}}
     steps = {name: attacks[name]["arguments"].get("max_steps") for name in attacks}
-    for less in attacks:
-        for more in attacks:
-            if not (isinstance(steps[less], int) and others(less) == others(more) and steps[less] < steps[more]):
-                continue
-            gain = evaluation.accuracy(less) - evaluation.accuracy(more)
-            low, high = int(np.argmin(gain)), int(np.argmax(gain))
-            if gain[high] > 2 * MAX_RISE:
-                yield RobustnessWarning(
-                    "few-steps",
-                    f"{more} leaves {gain[high] * 100:.1f} points less than {less} at budget "
-                    f"{evaluation.epsilons[high]:.4g}. {steps[less]} steps are too few, and {steps[more]} may be: give "
-                    "both more until the difference is gone.",
-                )
-            if gain[low] < -MAX_SURPASSED:
-                yield RobustnessWarning(
-                    "more-steps",
-                    f"{more} leaves {-gain[low] * 100:.1f} points more than {less} at budget "
-                    f"{evaluation.epsilons[low]:.4g}, although it takes more steps. Gradients are noisy: average them "
-                    "with attack.ExpectationOverTransformation, or add restarts.",
-                )
+    for less, more in permutations(attacks, 2):
+        if isinstance(steps[less], int) and others(less) == others(more) and steps[less] < steps[more]:
+            yield less, more, evaluation.accuracy(less) - evaluation.accuracy(more), steps
 
 
-def _rising(evaluation: Evaluation) -> Iterator[RobustnessWarning]:
+def _rising(evaluation: Evaluation) -> Iterator[str]:
     """Find searches that alone, without the successes of smaller budgets, do worse at a larger budget."""
     for name, record in _within_budgets(evaluation):
         broken = (record.success & ~record.from_smaller_budget).mean(axis=1)
@@ -277,37 +277,34 @@ def _rising(evaluation: Evaluation) -> Iterator[RobustnessWarning]:
         if len(drop) and -drop.min() > MAX_RISE:
             worst = int(np.argmin(drop))
             small, large = (f"{evaluation.epsilons[budget]:.4g}" for budget in (worst, worst + 1))
-            yield RobustnessWarning(
-                "rising",
+            yield (
                 f"{name} alone breaks {broken[worst + 1]:.1%} of the images at budget {large}, and "
                 f"{broken[worst]:.1%} at the smaller {small}, although the larger one allows all that the smaller "
-                "does. Its search is too weak for large budgets: give it more or shorter steps, or restarts.",
+                "does. Its search is too weak for large budgets: give it more or shorter steps, or restarts."
             )
 
 
-def _exceeded(evaluation: Evaluation) -> Iterator[RobustnessWarning]:
+def _exceeded(evaluation: Evaluation) -> Iterator[str]:
     """Find perturbations that the evaluation measured to be larger than their budget."""
     for name, record in _within_budgets(evaluation):
         if record.exceeded.any():
-            yield RobustnessWarning(
-                "exceeded",
+            yield (
                 f"{record.exceeded.sum()} successes of {name} are larger than their budget in {evaluation.norm} and do "
-                "not count: correct the attack, or evaluate it in its own norm.",
+                "not count: correct the attack, or evaluate it in its own norm."
             )
 
 
-def _undone(evaluation: Evaluation) -> Iterator[RobustnessWarning]:
+def _undone(evaluation: Evaluation) -> Iterator[str]:
     """Find successes that were none when the returned image was judged again, on fresh draws."""
     for name, record in evaluation.records.items():
         seen = (record.first_success >= 0) & ~record.from_smaller_budget & ~record.exceeded
         lost = int(np.sum(seen & ~record.success & ~record.nonfinite))
         if lost > max(1, MAX_UNDONE * seen.sum()):
-            yield RobustnessWarning(
-                "undone",
+            yield (
                 f"{lost} of {seen.sum()} successes of {name} were none when the model was asked again. Random draws "
                 "decide there, above all on the smallest perturbations: require a lead, with "
                 "functools.partial(attack, confidence=1.0), or give attack.ExpectationOverTransformation a larger "
-                "num_samples.",
+                "num_samples."
             )
 
 

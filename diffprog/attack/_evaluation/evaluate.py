@@ -4,7 +4,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from platform import python_version
@@ -28,12 +28,12 @@ from diffprog.attack._evaluation.results import (
     AttackRecord,
     Evaluation,
     RobustnessWarning,
-    batch_worst_cases,
     gather_worst_cases,
     join_records,
     record_attack,
+    worst_cases_of,
 )
-from diffprog.attack._evaluation.store import Store
+from diffprog.attack._evaluation.store import Store, entry_name
 from diffprog.attack._evaluation.timing import timed
 from diffprog.attack._norms import NORMS, Norm, linf
 
@@ -127,11 +127,10 @@ def evaluate(
     }
     names = tuple(class_names if class_names is not None else getattr(model, "labels", ()))
     data = batches(model, images, labels, batch_size, names or None, preprocess)
-    model = _hashable(model)
-    oracle = Oracle(model, False, None, engine)
+    oracle = Oracle(_hashable(model), False, None, engine)
     # No method: only its logits are asked for.
     loop = Loop(None, oracle, batch_size, devices, str(jax.random.key_impl(key)))  # type: ignore[arg-type]
-    run = _Run(model, specs, budgets, norm, key, settings, oracle, loop)
+    run = _Run(specs, budgets, norm, key, settings, loop)
     with TemporaryDirectory() if directory is None else nullcontext(directory) as folder:
         evaluation = _evaluated(run, data, Path(folder), names, progress)
         if directory is not None and jax.process_index() == 0:
@@ -223,27 +222,38 @@ def _hashable(model: Any) -> Any:
 class _Run(NamedTuple):
     """What holds for all batches."""
 
-    model: Any
     specs: list[AttackSpec]
     epsilons: np.ndarray
     norm: Norm
     key: jax.Array
     settings: dict[str, Any]
-    oracle: Oracle
     loop: Loop
 
-    def image_ids(self, batch: int, count: int) -> np.ndarray:
-        """Index the images of a batch in their data set."""
-        return batch * self.settings["batch_size"] + np.arange(count, dtype=np.uint32)
 
-    def key_bits(self, batch: int, count: int) -> np.ndarray:
-        """Draw the keys, as bits, of the first query to a network that draws; no attack asks it."""
-        return np.asarray(_folded(self.key, self.image_ids(batch, count)))
+@dataclass(frozen=True)
+class _LoadedBatch:
+    """Images and labels that were checked."""
+
+    index: int
+    images: np.ndarray
+    labels: np.ndarray
+    image_ids: np.ndarray
+    keys: jax.Array  # of the first query to a network that draws; no attack asks it
+
+    def logits(self, loop: Loop) -> np.ndarray:
+        """Ask the model about the images as they are."""
+        return loop.logits(self.images, np.asarray(jax.random.key_data(self.keys)))
 
 
-@jax.jit
-def _folded(key: jax.Array, image_ids: jax.Array) -> jax.Array:
-    return jax.vmap(lambda image_id: jax.random.key_data(jax.random.fold_in(key, image_id)))(image_ids)
+def _load(run: _Run, batch: Batch) -> _LoadedBatch:
+    images, labels = batch.load()
+    images = border.checked_images(images, run.settings["bounds"])
+    labels = border.checked_labels(labels, len(images))
+    image_ids = batch.index * run.settings["batch_size"] + np.arange(len(images), dtype=np.uint32)
+    return _LoadedBatch(batch.index, images, labels, image_ids, _folded(run.key, image_ids))
+
+
+_folded = jax.jit(jax.vmap(jax.random.fold_in, (None, 0)))
 
 
 def _evaluated(
@@ -253,110 +263,101 @@ def _evaluated(
     store, num_batches, worst_sizes = None, 0, np.zeros(0)
     model_warnings: list[RobustnessWarning] = []
     with tqdm(desc=progress, disable=progress is None, unit="batch") as bar:
-        for batch in data:
+        for unread in data:
             num_batches += 1
-            is_ours = batch.index % jax.process_count() == jax.process_index()
+            is_ours = unread.index % jax.process_count() == jax.process_index()
             if store is not None and not is_ours:
                 continue
-            images, labels = batch.load()
-            images = border.checked_images(images, run.settings["bounds"])
-            labels = border.checked_labels(labels, len(images))
+            batch = _load(run, unread)
             if store is None:
-                store, model_warnings = _opened(run, folder, images, labels)
+                store, model_warnings = _opened(run, folder, batch)
             if is_ours:
-                worst_sizes = _attack_batch(run, store, batch.index, images, labels, worst_sizes)
+                worst_sizes = _attack_batch(run, store, batch, worst_sizes)
             bar.update()
     if store is None:
         raise ValueError("images must be at least one; found an empty iterable: was it read to its end before?")
-    store.wait(num_batches, ["clean", *(spec.name for spec in run.specs)])
+    names = ["clean", *(spec.name for spec in run.specs)]
+    store.wait(entry_name(index, name) for index in range(num_batches) for name in names)
     evaluation = _gathered(run, store, num_batches, class_names)
     return replace(evaluation, warnings=(*model_warnings, *check_results(evaluation)))
 
 
-def _opened(run: _Run, folder: Path, images: np.ndarray, labels: np.ndarray) -> tuple[Store, list[RobustnessWarning]]:
+def _opened(run: _Run, folder: Path, batch: _LoadedBatch) -> tuple[Store, list[RobustnessWarning]]:
     """Open the store of this evaluation, and check the model's answers to the first batch."""
-    bounds, key_bits = run.settings["bounds"], run.key_bits(0, len(images))
-    border.checked_reach(run.epsilons, run.norm, images, bounds)
-    border.checked_logits(run.loop.logits(images, key_bits), labels)
-    answers = ask_model(run.loop, run.oracle, images, labels, key_bits, str(jax.random.key_impl(run.key)), bounds)
+    border.checked_reach(run.epsilons, run.norm, batch.images, run.settings["bounds"])
+    border.checked_logits(batch.logits(run.loop), batch.labels)
+    answers = ask_model(run.loop, batch.images, batch.labels, batch.keys, run.settings["bounds"])
     largest = [float(value) if np.isfinite(value) else None for value in answers.logits.max(axis=1)]
-    manifest = {
-        "settings": run.settings,
-        "versions": _versions(),
-        "first_batch": {"images": fingerprint(images, labels), "logits": largest},
-    }
+    first_batch = {"images": fingerprint(batch.images, batch.labels), "logits": largest}
+    manifest = {"settings": run.settings, "versions": _versions(), "first_batch": first_batch}
     return Store(folder, manifest), check_model(answers)
 
 
-def _attack_batch(
-    run: _Run, store: Store, batch: int, images: np.ndarray, labels: np.ndarray, worst_sizes: np.ndarray
-) -> np.ndarray:
+def _attack_batch(run: _Run, store: Store, batch: _LoadedBatch, worst_sizes: np.ndarray) -> np.ndarray:
     """Attack a batch with every attack, or read what is kept; return the sizes of the worst cases so far."""
-    content = fingerprint(images, labels)
-    if not store.has(batch, "clean"):
-        logits = run.loop.logits(images, run.key_bits(batch, len(images)))
+    content = fingerprint(batch.images, batch.labels)
+    entry = entry_name(batch.index, "clean")
+    if not store.has(entry):
+        logits = batch.logits(run.loop)
         predictions = np.where(np.isfinite(logits).all(axis=1), logits.argmax(axis=1), -1)
-        clean = {"labels": labels, "clean_predictions": predictions, "fingerprint": np.array(content)}
-        store.save(batch, "clean", clean)
-    clean = store.load(batch, "clean")
+        clean = {"labels": batch.labels, "clean_predictions": predictions, "fingerprint": np.array(content)}
+        store.save(entry, clean)
+    clean = store.load(entry)
     if str(clean["fingerprint"]) != content:
         raise ValueError(
-            f"{store.folder} holds an evaluation of other images or labels (batch {batch}): give "
+            f"{store.folder} holds an evaluation of other images or labels (batch {batch.index}): give "
             "another directory, or the same again"
         )
-    sizes = np.full(len(images), np.inf)
+    max_worst_cases = run.settings["max_worst_cases"]
+    limit = worst_sizes[-1] if len(worst_sizes) == max_worst_cases else np.inf
+    sizes = np.full(len(batch.images), np.inf)
     for spec in run.specs:
-        if not store.has(batch, spec.name):
-            valid = clean["clean_predictions"] >= 0
-            store.save(batch, spec.name, _attacked(run, spec, batch, images, labels, valid, worst_sizes))
-        record = AttackRecord(**store.load(batch, spec.name, AttackRecord._fields))
+        entry = entry_name(batch.index, spec.name)
+        if not store.has(entry):
+            store.save(entry, _attacked(run, spec, batch, clean["clean_predictions"] >= 0, limit))
+        record = AttackRecord(**store.load(entry, AttackRecord._fields))
         sizes = np.minimum(sizes, record.minimum_norm)
     broken = sizes[(sizes > 0) & np.isfinite(sizes)]
-    return np.sort([*worst_sizes, *broken])[: run.settings["max_worst_cases"]]
+    return np.sort([*worst_sizes, *broken])[:max_worst_cases]
 
 
 def _attacked(
-    run: _Run,
-    spec: AttackSpec,
-    batch: int,
-    images: np.ndarray,
-    labels: np.ndarray,
-    valid: np.ndarray,
-    worst_sizes: np.ndarray,
+    run: _Run, spec: AttackSpec, batch: _LoadedBatch, valid: np.ndarray, limit: float
 ) -> dict[str, np.ndarray]:
-    """Run one attack on the images of a batch with finite logits (`valid`): the arrays of its file."""
-    image_ids, max_worst_cases = run.image_ids(batch, len(images)), run.settings["max_worst_cases"]
-    budgets = run.epsilons if spec.within_budgets else np.array([np.inf])
-    options = spec.options | ({"image_ids": image_ids[valid]} if spec.takes_image_ids else {})
-    result, seconds, compile_seconds = None, 0.0, 0.0
-    returned = np.repeat(images[None], len(budgets), axis=0)
+    """Run one attack on the images of a batch with finite logits (`valid`): the arrays of its file.
+
+    Worst cases are those below the size `limit`.
+    """
+    images, searches = batch.images, len(run.epsilons) if spec.within_budgets else 1
+    result, times, returned = None, [0.0, 0.0], np.repeat(images[None], searches, axis=0)
     if valid.any():
-        attack = lambda: spec.attack(run.model, images[valid], labels[valid], **options)
-        result, seconds, compile_seconds = timed(attack)
-        returned[:, valid] = np.reshape(result.images, (len(budgets), -1, *images.shape[1:]))
+        options = spec.options | ({"image_ids": batch.image_ids[valid]} if spec.takes_image_ids else {})
+        attack = lambda: spec.attack(run.loop.oracle.model, images[valid], batch.labels[valid], **options)
+        result, *times = timed(attack)
+        returned[:, valid] = np.reshape(result.images, (searches, -1, *images.shape[1:]))
     size = np.stack([run.norm.measure(search.astype(np.float64) - images) for search in returned])
-    record = record_attack(result, valid, size[:, valid], budgets, seconds, compile_seconds)
+    budgets = run.epsilons if spec.within_budgets else np.array([np.inf])
+    record = record_attack(result, valid, size[:, valid], budgets, *times)
     best = returned[record.best_search, np.arange(len(images))]
-    limit = worst_sizes[-1] if len(worst_sizes) == max_worst_cases else np.inf
-    arrays = record._asdict() | batch_worst_cases(record, image_ids, labels, images, best, limit, max_worst_cases)
-    return arrays | ({"images": best} if run.settings["keep_images"] else {})
+    cases = worst_cases_of(
+        record, (batch.image_ids, batch.labels, images, best), limit, run.settings["max_worst_cases"]
+    )
+    return record._asdict() | cases | ({"images": best} if run.settings["keep_images"] else {})
 
 
 def _gathered(run: _Run, store: Store, num_batches: int, class_names: tuple[str, ...]) -> Evaluation:
     """Read the files of all batches."""
-    clean = [store.load(batch, "clean", {"labels", "clean_predictions"}) for batch in range(num_batches)]
-    fields = {*AttackRecord._fields, *WORST_CASE_FIELDS}
-    kept = {spec.name: [store.load(batch, spec.name, fields) for batch in range(num_batches)] for spec in run.specs}
-    record = lambda arrays: AttackRecord(**{name: arrays[name] for name in AttackRecord._fields})
+    load = lambda name, fields: [store.load(entry_name(index, name), fields) for index in range(num_batches)]
+    clean = load("clean", {"labels", "clean_predictions"})
+    records = {spec.name: load(spec.name, AttackRecord._fields) for spec in run.specs}
+    cases = [(spec.name, arrays) for spec in run.specs for arrays in load(spec.name, WORST_CASE_FIELDS)]
     return Evaluation(
         norm=run.norm.name,
         epsilons=run.epsilons,
         labels=np.concatenate([arrays["labels"] for arrays in clean]),
         clean_predictions=np.concatenate([arrays["clean_predictions"] for arrays in clean]),
-        records={name: join_records(map(record, parts)) for name, parts in kept.items()},
-        worst_cases=gather_worst_cases(
-            [(name, arrays) for name, parts in kept.items() for arrays in parts], run.settings["max_worst_cases"]
-        ),
+        records={name: join_records(AttackRecord(**arrays) for arrays in parts) for name, parts in records.items()},
+        worst_cases=gather_worst_cases(cases, run.settings["max_worst_cases"]),
         warnings=(),
         settings=run.settings,
         versions=_versions(),

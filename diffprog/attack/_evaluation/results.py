@@ -73,13 +73,13 @@ class AttackRecord(NamedTuple):
         return np.where(self.success.any(axis=0), np.argmin(size, axis=0), len(size) - 1)
 
 
+UNREPORTED: dict[str, Any] = {"success": False, "success_8bit": False, "from_smaller_budget": False, "nonfinite": False}
+UNREPORTED |= {"initially_wrong": False, "predictions": -1, "first_success": -1}
+UNREPORTED |= {"steps": 0, "queries": 0, "backward_passes": 0}  # values of images that were not attacked
+
+
 def record_attack(
-    result: AttackResult | None,
-    valid: np.ndarray,
-    size: np.ndarray,
-    epsilons: np.ndarray,
-    seconds: float,
-    compile_seconds: float,
+    result: AttackResult | None, valid: np.ndarray, size: np.ndarray, epsilons: np.ndarray, *times: float
 ) -> AttackRecord:
     """Record what an attack did to a batch, of whose images the `valid` ones were attacked.
 
@@ -88,38 +88,25 @@ def record_attack(
         valid: bool [n].
         size: Sizes of the perturbations as the evaluation measured them, float64 [S, number of valid images].
         epsilons: Budgets of the searches [S]; infinite for the smallest perturbation.
-        seconds: Time of the attack without compilation.
-        compile_seconds: Time of compilation.
+        *times: Seconds of the attack without compilation, and seconds of compilation.
     """
-    searches, within = len(epsilons), size <= np.asarray(epsilons)[:, None]
 
-    def reported(name: str, otherwise: Any = 0) -> np.ndarray:
-        values = np.asarray(getattr(result, name, otherwise))
-        shape = (searches, within.shape[1])
-        return np.broadcast_to(values, shape) if values.size == 1 else np.reshape(values, shape)
-
-    def whole(values: np.ndarray, otherwise: Any) -> np.ndarray:
-        every = np.full((searches, len(valid)), otherwise)
-        every[:, valid] = values
+    def whole(values: Any, otherwise: Any) -> np.ndarray:
+        every = np.full((len(epsilons), len(valid)), otherwise)
+        every[:, valid] = values if np.ndim(values) == 0 else np.reshape(values, size.shape)
         return every
 
-    success = reported("success", False)
-    return AttackRecord(
-        success=whole(success & within, False),
-        success_8bit=whole(reported("success_8bit", False) & within, False),
-        exceeded=whole(success & ~within, False),
-        from_smaller_budget=whole(reported("from_smaller_budget", False), False),
-        size=whole(size, 0.0),
-        predictions=whole(reported("predictions", -1), -1),
-        nonfinite=whole(reported("nonfinite", False), False) | ~valid,
-        initially_wrong=whole(reported("initially_wrong", False), False)[0],
-        first_success=whole(reported("first_success", -1), -1),
-        steps=whole(reported("steps"), 0),
-        queries=whole(reported("queries"), 0),
-        backward_passes=whole(reported("backward_passes"), 0),
-        seconds=np.array([seconds]),
-        compile_seconds=np.array([compile_seconds]),
-    )
+    fields = {name: whole(getattr(result, name, value), value) for name, value in UNREPORTED.items()}
+    within = whole(size <= np.asarray(epsilons)[:, None], True)
+    seconds, compile_seconds = (np.array([time]) for time in times)
+    fields |= {
+        "success": fields["success"] & within,
+        "success_8bit": fields["success_8bit"] & within,
+        "exceeded": fields["success"] & ~within,
+        "nonfinite": fields["nonfinite"] | ~valid,
+        "initially_wrong": fields["initially_wrong"][0],
+    }
+    return AttackRecord(**fields, size=whole(size, 0.0), seconds=seconds, compile_seconds=compile_seconds)
 
 
 def join_records(records: Iterable[AttackRecord]) -> AttackRecord:
@@ -142,27 +129,19 @@ class WorstCase(NamedTuple):
 WORST_CASE_FIELDS = tuple(f"worst_{name}" for name in WorstCase._fields if name != "attack")
 
 
-def batch_worst_cases(
-    record: AttackRecord,
-    image_ids: np.ndarray,
-    labels: np.ndarray,
-    originals: np.ndarray,
-    adversarials: np.ndarray,
-    limit: float,
-    max_worst_cases: int,
+def worst_cases_of(
+    record: AttackRecord, images: tuple[np.ndarray, ...], limit: float, max_worst_cases: int
 ) -> dict[str, np.ndarray]:
     """Choose a batch's images that were broken by the smallest perturbations, as arrays for its file.
 
     Args:
         record: Of an attack on the batch.
-        image_ids: Of its images [n].
-        labels: [n].
-        originals: [n, ...].
-        adversarials: [n, ...], of `best_search`.
+        images: Image ids [n], labels [n], original images [n, ...], and those of `best_search` [n, ...].
         limit: Only perturbations below this size are chosen: the largest among the worst cases of the batches before,
             which come first where sizes are equal; infinite as long as these are too few.
         max_worst_cases: How many to choose at most.
     """
+    image_ids, labels, originals, adversarials = images
     size = record.minimum_norm
     order = np.lexsort((image_ids, size))
     chosen = order[(size[order] > 0) & (size[order] < limit)][:max_worst_cases]
@@ -177,13 +156,10 @@ def gather_worst_cases(
     """Choose the worst cases of all (attack, arrays of a batch), each image with the attack that came closest."""
     smallest: dict[int, WorstCase] = {}
     for attack, arrays in batches:
-        for image_id, label, prediction, size, original, adversarial in zip(
-            *(arrays[name] for name in WORST_CASE_FIELDS), strict=True
-        ):
+        for values in zip(*(arrays[name] for name in WORST_CASE_FIELDS), strict=True):
+            image_id, label, prediction, size = (value.item() for value in values[:4])
             if image_id not in smallest or size < smallest[image_id].size:
-                smallest[image_id] = WorstCase(
-                    int(image_id), attack, int(label), int(prediction), float(size), original, adversarial
-                )
+                smallest[image_id] = WorstCase(image_id, attack, label, prediction, size, *values[4:])
     return tuple(sorted(smallest.values(), key=lambda case: (case.size, case.image_id))[:max_worst_cases])
 
 

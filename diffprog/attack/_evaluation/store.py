@@ -1,6 +1,6 @@
 """An evaluation's folder: a manifest of what is evaluated, and one file per attack and batch."""
 
-from collections.abc import Container, Iterable
+from collections.abc import Container
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,37 +14,27 @@ from diffprog._util.resumable import ResumableFolder, changed_setting
 CLOSE = 1e-3  # of the largest logit: what other devices may round differently, and other weights exceed
 
 
-class Store:
-    """The arrays of each batch and attack, in files that are written whole."""
+class Store(ResumableFolder):
+    """The arrays of each batch and attack."""
 
-    def __init__(self, folder: str | Path, manifest: dict[str, Any]):
+    def __init__(self, folder: Path, manifest: dict[str, Any]):
         """Open a folder, which may be new; ValueError if it holds another evaluation."""
-        self._kept = ResumableFolder(folder, manifest, holds="an evaluation", suffix=".npz", difference=_difference)
-        self.folder = self._kept.folder
+        super().__init__(folder, manifest, holds="an evaluation", suffix=".npz", difference=_difference)
 
-    def save(self, batch: int, name: str, arrays: dict[str, np.ndarray]) -> None:
+    def save(self, entry: str, arrays: dict[str, np.ndarray]) -> None:
         """Keep arrays."""
-        self._kept.write(_entry(batch, name), partial(write_arrays, arrays=arrays))
+        self.write(entry, partial(write_arrays, arrays=arrays))
 
-    def has(self, batch: int, name: str) -> bool:
-        """Tell whether arrays are kept."""
-        return self._kept.has(_entry(batch, name))
-
-    def load(self, batch: int, name: str, only: Container[str] | None = None) -> dict[str, np.ndarray]:
+    def load(self, entry: str, only: Container[str] | None = None) -> dict[str, np.ndarray]:
         """Read the arrays, all or `only` some; ValueError if the file is damaged."""
-        path = self._kept.path(_entry(batch, name))
         try:
-            return read_arrays(path, only)
+            return read_arrays(self.path(entry), only)
         except (BadZipFile, EOFError, ValueError) as error:
-            raise ValueError(f"{path} is damaged ({error}): remove it, and it is made anew") from None
-
-    def wait(self, num_batches: int, names: Iterable[str]) -> None:
-        """Wait until every file of all batches is there: other processes write some of them."""
-        names = list(names)
-        self._kept.wait(_entry(batch, name) for batch in range(num_batches) for name in names)
+            raise ValueError(f"{self.path(entry)} is damaged ({error}): remove it, and it is made anew") from None
 
 
-def _entry(batch: int, name: str) -> str:
+def entry_name(batch: int, name: str) -> str:
+    """Name the entry of a batch and an attack."""
     return f"{batch:06d}.{name}"
 
 
@@ -58,8 +48,6 @@ def _difference(old: dict[str, Any], new: dict[str, Any]) -> str:
         return "of other images or labels"
     old_logits, new_logits = np.array(old["logits"], float), np.array(new["logits"], float)
     tolerance = CLOSE * np.nanmax(np.abs(new_logits))
-    if old_logits.shape != new_logits.shape or not np.allclose(
-        old_logits, new_logits, rtol=0, atol=tolerance, equal_nan=True
-    ):
-        return "of another model"
-    return ""
+    same = old_logits.shape == new_logits.shape
+    same = same and np.allclose(old_logits, new_logits, rtol=0, atol=tolerance, equal_nan=True)
+    return "" if same else "of another model"

@@ -81,9 +81,8 @@ def dream_video(
         "key": describe(key),
         **describe({"zoom": zoom, "rotate": rotate, **options}),
     }
-    kept = ResumableFolder(
-        folder or path.with_suffix(""), manifest, holds="frames of a film", suffix=".png", name="film.json"
-    )
+    folder = Path(folder or path.with_suffix(""))
+    kept = ResumableFolder(folder, manifest, holds="frames of a film", suffix=".png", name="film.json")
     names = [f"{number:05d}" for number in range(frames)]
     for number, name in enumerate(tqdm(names, desc=progress, disable=progress is None, unit="frame")):
         if not kept.has(name):

@@ -65,43 +65,34 @@ def render_all(
     if len(set(paths.values())) < len(paths):
         raise ValueError("two units would be kept in the same file; give them names that differ in letters or digits")
     chosen = {unit: recipe(model, objective.check(model), name, size) for unit, objective in objectives.items()}
+    settings = (model.name, name, seed, _comparable(options))
     fingerprints = {
-        unit: _fingerprint(model, objectives[unit], name, chosen[unit], seed, steps, options) for unit in objectives
+        unit: _fingerprint(objective, chosen[unit], steps or chosen[unit].steps, settings)
+        for unit, objective in objectives.items()
     }
     missing = [unit for unit in objectives if not _is_drawn(paths[unit], fingerprints[unit])]
-    with tqdm(
-        total=len(objectives),
-        initial=len(objectives) - len(missing),
-        desc=progress,
-        unit="picture",
-        disable=progress is None,
-    ) as bar:
+    num_drawn = len(objectives) - len(missing)
+    with tqdm(total=len(objectives), initial=num_drawn, desc=progress, unit="picture", disable=progress is None) as bar:
         for units, filled in _batches(missing, objectives, chosen, batch_size):
             how = chosen[units[0]].options | ({"steps": steps} if steps else {}) | options
-            drawn = render(
-                model,
-                [objectives[unit] for unit in filled],
-                key=jax.random.key(seed),
-                image_ids=np.zeros(len(filled), int),
-                **how,
-            )
-            for place, unit in enumerate(units):
+            key, image_ids = jax.random.key(seed), np.zeros(len(filled), int)
+            drawn = render(model, [objectives[unit] for unit in filled], key=key, image_ids=image_ids, **how)
+            for index, unit in enumerate(units):
                 layer, channel = _place(objectives[unit])
-                save_card(
-                    folder,
-                    Card(
-                        unit,
-                        drawn.images[place],
-                        layer=layer,
-                        channel=channel,
-                        recipe=name,
-                        seed=seed,
-                        steps=len(drawn.scores),
-                        history=drawn.scores[:, place],
-                        term_histories=drawn.term_histories[place] if len(drawn.term_histories[place]) > 1 else {},
-                        fingerprint=fingerprints[unit],
-                    ),
+                terms = drawn.term_histories[index]
+                card = Card(
+                    unit,
+                    drawn.images[index],
+                    layer=layer,
+                    channel=channel,
+                    recipe=name,
+                    seed=seed,
+                    steps=len(drawn.scores),
+                    history=drawn.scores[:, index],
+                    term_histories=terms if len(terms) > 1 else {},
+                    fingerprint=fingerprints[unit],
                 )
+                save_card(folder, card)
             bar.update(len(units))
     return list(paths.values())
 
@@ -131,17 +122,8 @@ def _batches(
             yield some, some + some[-1:] * (min(batch_size, len(kind)) - len(some))
 
 
-def _fingerprint(
-    model: Model,
-    objective: Objective,
-    name: str,
-    chosen: Recipe,
-    seed: int,
-    steps: int | None,
-    options: Mapping[str, Any],
-) -> str:
-    """Take the fingerprint of all that a picture depends on."""
-    terms = [(term.name, term.layers, term.key, weight) for term, weight in objective.weights.items()]
+def _comparable(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Check that options can be compared from run to run; leave out the engine, which changes nothing."""
     settings = {option: value for option, value in options.items() if option != "engine"}
     for option, value in settings.items():
         try:
@@ -149,9 +131,15 @@ def _fingerprint(
         except TypeError:
             kind = type(value).__name__
             raise ValueError(f"{option} of a long job must be a number, a text or an array; found a {kind}") from None
+    return settings
+
+
+def _fingerprint(objective: Objective, chosen: Recipe, steps: int, settings: tuple[Any, ...]) -> str:
+    """Take the fingerprint of all that a picture depends on."""
+    terms = [(term.name, term.layers, term.key, weight) for term, weight in objective.weights.items()]
     picture = chosen.parameterization
     size = (picture.height, picture.width, picture.channels, chosen.num_transforms, chosen.learning_rate)
-    return fingerprint(model.name, terms, objective.constant, name, size, seed, steps or chosen.steps, settings)
+    return fingerprint(settings, terms, objective.constant, size, steps)
 
 
 def _is_drawn(path: Path, expected: str) -> bool:

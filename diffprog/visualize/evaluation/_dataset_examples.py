@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ from diffprog.visualize.objectives._base import Objective
 MAX_OVERLAP = 0.25  # of two crops of one image that are both shown: the part of the smaller that lies in the larger
 CROPPING = 1  # version of how crops are cut and measured; a cache of another version is made anew
 
+Scorer = Callable[[np.ndarray], np.ndarray]  # from images (n, h, w, 3) to scores (objectives, n)
 Photographs = str | Path | Iterable[str | Path | np.ndarray]
 
 
@@ -138,8 +140,12 @@ def top_activating_crops(
     score = scorer(model, objectives)
     sources, skipped = _sources(photographs)
     crops = _all_crops(sources, size, scales)
-    measure = lambda: _scores(score, sources, crops, size, progress)
-    scores = measure() if cache is None else _cached(Path(cache), score, objectives, sources, crops, size, measure)
+    measure = lambda: _scores(score, crops, _each_crop(sources, crops, size), progress)
+    if cache is None:
+        scores = measure()
+    else:
+        noise = np.random.default_rng(0).uniform(size=(2, size, size, 3)).astype(np.float32)
+        scores = _cached(Path(cache), _key(objectives, sources, crops, size), score(noise), measure)
     for row, index in np.argwhere(~np.isfinite(scores))[:1]:
         raise ValueError(
             f"{objectives[row].name} is {scores[row, index]} on a crop of {crops[index].name}: crops "
@@ -147,8 +153,9 @@ def top_activating_crops(
         )
     top = tuple(_top(row, crops, num_crops, max_per_image) for row in scores)
     lower = tuple(_lower_half(row, len(indices)) for row, indices in zip(scores, top, strict=True))
-    cut = _cut(sources, crops, {int(index) for indices in top + lower for index in indices}, size)
-    shown = lambda indices: np.stack([cut[int(index)] for index in indices])
+    indices = sorted({int(index) for chosen in top + lower for index in chosen})
+    cut = dict(zip(indices, _each_crop(sources, [crops[index] for index in indices], size), strict=True))
+    shown = lambda chosen: np.stack([cut[int(index)] for index in chosen])
     return DatasetExamples(
         objectives=tuple(objective.name for objective in objectives),
         crops=tuple(crops),
@@ -172,7 +179,7 @@ def every_crop(photographs: Photographs, size: int, scales: Sequence[float] = (1
         Arrays (size, size, 3) in [0, 1].
     """
     sources, _ = _sources(photographs)
-    return [pixels for _, pixels in _each_crop(sources, _all_crops(sources, size, scales), size)]
+    return list(_each_crop(sources, _all_crops(sources, size, scales), size))
 
 
 class _Source(NamedTuple):
@@ -247,42 +254,25 @@ def _crops(index: int, name: str, height: int, width: int, size: int, scales: Se
     ]
 
 
-def _scores(
-    score: Callable[[np.ndarray], np.ndarray],
-    sources: Sequence[_Source],
-    crops: Sequence[Crop],
-    size: int,
-    progress: str | None,
-) -> np.ndarray:
-    """Score every crop by every objective, an image at a time, with batches filled across images."""
+def _scores(score: Scorer, crops: list[Crop], pixels: Iterator[np.ndarray], progress: str | None) -> np.ndarray:
+    """Score every crop by every objective, in batches that are filled across images."""
     rows: list[np.ndarray] = []
-    waiting: list[np.ndarray] = []
     with tqdm(total=len(crops), desc=progress, disable=progress is None) as bar:
-        for crop, pixels in _each_crop(sources, crops, size):
-            waiting.append(pixels)
-            if len(waiting) == BATCH or crop is crops[-1]:
-                filled = waiting + [pixels] * (BATCH - len(waiting) if rows else 0)  # one shape, compiled once
-                rows.append(score(np.stack(filled))[:, : len(waiting)])
-                bar.update(len(waiting))
-                waiting = []
+        while batch := list(islice(pixels, BATCH)):
+            filled = batch + batch[-1:] * (BATCH - len(batch) if rows else 0)  # one shape, compiled once
+            rows.append(score(np.stack(filled))[:, : len(batch)])
+            bar.update(len(batch))
     return np.concatenate(rows, axis=1)
 
 
-def _each_crop(sources: Sequence[_Source], crops: Iterable[Crop], size: int) -> Iterator[tuple[Crop, np.ndarray]]:
-    """Yield crops with their pixels at the wanted size, in order, and read each image once."""
+def _each_crop(sources: Sequence[_Source], crops: Iterable[Crop], size: int) -> Iterator[np.ndarray]:
+    """Yield the pixels of crops at the wanted size, in order, and read each image once."""
     current, image = None, np.empty(0)
     for crop in crops:
         if crop.image != current:
             current, image = crop.image, _pixels(sources[crop.image].image)
         square = image[crop.top : crop.top + crop.side, crop.left : crop.left + crop.side]
-        yield crop, files.resize(square, size, size)
-
-
-def _cut(sources: Sequence[_Source], crops: Sequence[Crop], indices: Iterable[int], size: int) -> dict[int, np.ndarray]:
-    """Cut some crops: {index: pixels}."""
-    indices = sorted(indices)
-    cut = _each_crop(sources, [crops[index] for index in indices], size)
-    return {index: pixels for index, (_, pixels) in zip(indices, cut, strict=True)}
+        yield files.resize(square, size, size)
 
 
 def _top(scores: np.ndarray, crops: Sequence[Crop], num_crops: int, max_per_image: int) -> np.ndarray:
@@ -311,25 +301,17 @@ def _lower_half(scores: np.ndarray, num_crops: int) -> np.ndarray:
     return order[np.unique(np.linspace(0, len(order) - 1, num_crops).round().astype(int))]
 
 
-def _cached(
-    path: Path,
-    score: Callable[[np.ndarray], np.ndarray],
-    objectives: Sequence[Objective],
-    sources: Sequence[_Source],
-    crops: Sequence[Crop],
-    size: int,
-    measure: Callable[[], np.ndarray],
-) -> np.ndarray:
-    """Read the scores of an equal question, or measure and keep them."""
-    contents = [
-        fingerprint(Path(image).read_bytes() if isinstance(image, str | Path) else np.asarray(image))
-        for _, image, _ in sources
-    ]
-    key = fingerprint(CROPPING, size, [objective.name for objective in objectives], crops, contents)
-    noise = np.random.default_rng(0).uniform(size=(2, size, size, 3)).astype(np.float32)
-    probe = score(noise)  # which tells models apart, up to the rounding of other devices
+def _cached(path: Path, key: str, probe: np.ndarray, measure: Callable[[], np.ndarray]) -> np.ndarray:
+    """Read the scores of an equal key, or measure and keep them. `probe` tells models apart, up to rounding."""
     is_current = lambda entry: entry["key"] == key and np.allclose(entry["probe"], probe, rtol=1e-3, atol=1e-4)
     if (entry := read_entry(path, read_arrays, is_current)) is None:
         entry = {"key": np.array(key), "probe": probe, "scores": measure()}
         write_arrays(path, entry)
     return entry["scores"]
+
+
+def _key(objectives: Sequence[Objective], sources: Sequence[_Source], crops: Sequence[Crop], size: int) -> str:
+    """Take the fingerprint of all that scores depend on but the model."""
+    images = [source.image for source in sources]
+    contents = [fingerprint(Path(i).read_bytes() if isinstance(i, str | Path) else np.asarray(i)) for i in images]
+    return fingerprint(CROPPING, size, [objective.name for objective in objectives], crops, contents)

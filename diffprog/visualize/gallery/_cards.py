@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,8 +43,8 @@ class Card:
     recipe: str = ""
     seed: int | None = None
     steps: int | None = None
-    history: Sequence[float] = ()
-    term_histories: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    history: Sequence[float] | np.ndarray = ()
+    term_histories: Mapping[str, Sequence[float] | np.ndarray] = field(default_factory=dict)
     scores: Mapping[str, float] = field(default_factory=dict)
     dataset_examples: Sequence[np.ndarray] = ()
     neighbors: Sequence[str] = ()
@@ -120,7 +120,7 @@ def _read(path: Path) -> Card:
         raise ValueError(f'{path}: a card is an object with a "unit", its name; found {str(data)[:60]!r}')
     known: dict[str, Any] = {name: data[name] for name in FIELDS if data.get(name) is not None}
     for name, value in known.items():
-        if not FIELDS[name](value):
+        if not _fits(value, FIELDS[name]):
             raise ValueError(f"{path}: {name!r} cannot be {str(value)[:60]!r}; see diffprog.visualize.gallery.Card")
     with_nan = lambda values: [math.nan if value is None else value for value in values]
     scores = known.get("scores", {})
@@ -141,41 +141,26 @@ def _inside(path: Path, name: str) -> Path:
     return found
 
 
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value: Any) -> bool:
-    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
-
-
-def _list_of(kind: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, list) and all(map(kind, value))
-
-
-def _dict_of(kind: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, dict) and all(map(kind, value.values()))
-
-
-FIELDS: dict[str, Callable[[Any], bool]] = {
-    "unit": _is_text,
-    "layer": _is_text,
-    "channel": _is_integer,
-    "caption": _is_text,
-    "recipe": _is_text,
-    "seed": _is_integer,
-    "steps": _is_integer,
-    "history": _list_of(_is_number),
-    "term_histories": _dict_of(_list_of(_is_number)),
-    "scores": _dict_of(_is_number),
-    "dataset_examples": _list_of(_is_text),
-    "neighbors": _list_of(_is_text),
-    "fingerprint": _is_text,
+FIELDS: dict[str, Any] = {
+    **dict.fromkeys(("unit", "layer", "caption", "recipe", "fingerprint"), str),
+    **dict.fromkeys(("channel", "seed", "steps"), int),
+    "history": [float],
+    "term_histories": {str: [float]},
+    "scores": {str: float},
+    "dataset_examples": [str],
+    "neighbors": [str],
 }
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Tell whether a JSON value is of a kind: a type, [a kind] or {str: a kind}; null is a float that is not known."""
+    if isinstance(kind, list):
+        return isinstance(value, list) and all(_fits(item, kind[0]) for item in value)
+    if isinstance(kind, dict):
+        return isinstance(value, dict) and all(_fits(item, kind[str]) for item in value.values())
+    if isinstance(value, bool):
+        return False
+    return value is None or isinstance(value, int | float) if kind is float else isinstance(value, kind)
 
 
 def _order(unit: str) -> list[tuple[int, str]]:

@@ -6,7 +6,6 @@ from html import escape
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from diffprog import images
 from diffprog._util.files import write_text
@@ -24,10 +23,7 @@ MEANINGS = {  # label and explanation of the scores that diffprog itself gives
     "natural_ratio": ("over natural maximum", "activation over the highest score of any natural crop"),
     "quantile": ("quantile", "the part of the natural crops that score at most as much"),
     "robust_ratio": ("robust", "mean score under fresh random transforms, over the activation: 1 is best"),
-    "path_similarity": (
-        "path",
-        "likeness to dataset examples through the layers: 1 is as alike as these are",
-    ),
+    "path_similarity": ("path", "likeness to dataset examples through the layers: 1 is as alike as these are"),
     "slope": ("slope", "of the amplitude spectrum; natural photographs are near -1"),
     "natural_slope": ("natural slope", "mean over the natural crops"),
     "high_frequency": ("high frequency", "the part of the energy above 0.25 cycles per pixel"),
@@ -170,14 +166,8 @@ def _breakable(unit: str) -> str:
 
 def _image(picture: np.ndarray, alt: str, max_side: int | None = None) -> str:
     """Write an <img> with the picture in it, as a JPEG that the eye takes for the original."""
-    embedded = embed_picture(
-        images.to_bytes(np.asarray(picture)),
-        max_side,
-        resample=Image.Resampling.LANCZOS,
-        file_format="JPEG",
-        quality=92 if max_side is None else 85,
-        subsampling=0,
-    )
+    pixels = images.to_bytes(np.asarray(picture))
+    embedded = embed_picture(pixels, max_side, jpeg_quality=92 if max_side is None else 85)
     return embedded.tag(alt, 'loading="lazy" decoding="async"')
 
 

@@ -42,10 +42,10 @@ random = attack.ExpectationOverTransformation(lambda x, key: x @ WEIGHTS + jax.r
 )
 def test_models(model, codes):
     oracle = Oracle(model, False, None, "jax")
-    keys = np.asarray(jax.random.key_data(jax.random.split(jax.random.key(0), 8)))
+    keys = jax.random.split(jax.random.key(0), 8)
     loop = Loop(None, oracle, 8)
-    labels = loop.logits(IMAGES, keys).argmax(axis=1)
-    answers = ask_model(loop, oracle, IMAGES, labels, keys, "threefry2x32", (0, 1))
+    labels = loop.logits(IMAGES, np.asarray(jax.random.key_data(keys))).argmax(axis=1)
+    answers = ask_model(loop, IMAGES, labels, keys, (0, 1))
     found = check_model(answers)
     assert [warning.code for warning in found] == codes
     assert all(": " in warning.message and warning.message.endswith(".") for warning in found)

@@ -7,24 +7,11 @@ import numpy as np
 
 from diffprog._util.html_page import embed_picture, fill, html_page, read_asset
 from diffprog.attack._evaluation.report.curves import svg
-from diffprog.attack._evaluation.report.table import (
-    MEASURES,
-    budget_texts,
-    norm_text,
-    notes,
-    percent,
-    rows,
-    size_text,
-)
+from diffprog.attack._evaluation.report.table import MEASURES, budget_texts, norm_text, notes, percent, rows, size_text
 from diffprog.attack._evaluation.results import Evaluation, WorstCase
 
 PACKAGE = "diffprog.attack._evaluation.report"
-OUTCOMES = {
-    "misclassified": "wrong before",
-    "success": "broken",
-    "nonfinite": "not finite",
-    "failure": "withstood",
-}
+OUTCOMES = {"misclassified": "wrong before", "success": "broken", "nonfinite": "not finite", "failure": "withstood"}
 SIDE = 224  # pixels of a picture's longer side, at most; smaller ones are enlarged by whole numbers
 
 
