@@ -1,20 +1,24 @@
-"""Is a picture any good? Numbers that can be compared between recipes, units and tools.
+"""Evaluation: is a picture any good? Measures that can be compared between recipes, units and tools.
 
-natural = top_activating_crops(model, objective, "my/photographs", size=128)
-print(score(model, objective, rendering, natural, key=key, transform=transform))
+```python
+examples = top_activating_crops(model, objective, "my/photographs", size=128)
+print(score(model, objective, rendering, examples, key=key, transform=transform))
+```
 """
 
 from diffprog.visualize.evaluation._dataset_examples import DatasetExamples, top_activating_crops
-from diffprog.visualize.evaluation._picture_metrics import color_distance, high_frequency_share, spectral_slope
-from diffprog.visualize.evaluation._response_metrics import (
+from diffprog.visualize.evaluation._metrics import (
     Likeness,
     Transfer,
     along_path,
+    color_distance,
     features,
+    high_frequency_share,
     mean_similarity,
     path_similarity,
     robust_ratio,
     seed_stability,
+    spectral_slope,
     transfer,
 )
 from diffprog.visualize.evaluation._scores import HEADER, Scores, first_step_at, medians, score

@@ -15,7 +15,7 @@ from diffprog._util.files import read_arrays, write_arrays
 from diffprog._util.fingerprint import fingerprint
 from diffprog._util.resumable import read_entry
 from diffprog.models import Model
-from diffprog.visualize.evaluation._batched import BATCH, scorer
+from diffprog.visualize.evaluation._scorer import BATCH, scorer
 from diffprog.visualize.objectives._base import Objective
 
 MAX_OVERLAP = 0.25  # of two crops of one image that are both shown: the part of the smaller that lies in the larger

@@ -1,34 +1,45 @@
-"""All scores of one picture, in a record."""
+"""All scores of a picture, in a record."""
 
 import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Protocol
 
+import jax
 import numpy as np
 
-from diffprog.visualize.evaluation import _picture_metrics as pictures
-from diffprog.visualize.evaluation import _response_metrics as responses
-from diffprog.visualize.evaluation._batched import scorer
-from diffprog.visualize.objectives._base import PICTURE
+from diffprog.models import Model
+from diffprog.visualize.evaluation import _metrics as metrics
+from diffprog.visualize.evaluation._dataset_examples import DatasetExamples
+from diffprog.visualize.evaluation._scorer import scorer
+from diffprog.visualize.objectives._base import PICTURE, Objective
+from diffprog.visualize.transforms import Transform
 
 SHOWN = 8  # layers through which a picture's path is followed, unless named
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Numbers on one picture of one objective; nan where one cannot be given. `str()` is a row under `HEADER`.
+    """Measures of one picture of one objective; nan where one cannot be given. `str()` is a row under `HEADER`.
 
-    activation: the objective's score of the picture, untransformed. natural_maximum: the highest of the natural crops.
-    natural_ratio: the one over the other; nan unless the maximum is positive.
-    quantile: the part of the natural crops that score at most as much.
-    robust_ratio: the mean score under fresh transforms over the activation (`responses.robust_ratio`).
-    path: {layer: likeness to the top natural crops} (`responses.Likeness.normalized`), and path_similarity, that of
-        all these layers together: nan where the natural crops are too few or too unlike to set a scale.
-    slope, high_frequency: of the spectrum (`pictures.spectral_slope`, `high_frequency_share`); natural_slope and
-        natural_high_frequency: the means for the natural crops, top and others.
-    color_distance: between the colors of the picture and of those crops (`pictures.color_distance`).
-    seed_stability: likeness of pictures from other keys (`responses.seed_stability`).
-    steps, seconds: until the rendering's score first reached the natural maximum (`first_step_at`).
-    transfer: what other networks say of the picture of a class.
+    Attributes:
+      activation: The objective's score of the picture, untransformed.
+      natural_maximum: The highest score of the natural crops.
+      natural_ratio: `activation` over `natural_maximum`; nan unless the maximum is positive.
+      quantile: The share of the natural crops that score at most as much.
+      robust_ratio: The mean score under fresh transforms over the activation (`robust_ratio`).
+      path_similarity: Likeness to the top natural crops in all layers of the path together; nan where the crops are too
+        few or too unlike to set a scale.
+      slope: Slope of the spectrum (`spectral_slope`).
+      natural_slope: Its mean for the natural crops, top and others.
+      high_frequency: Share of high frequencies (`high_frequency_share`).
+      natural_high_frequency: Its mean for the natural crops, top and others.
+      color_distance: Distance between the colors of the picture and of the crops (`color_distance`).
+      seed_stability: Likeness of pictures from other keys (`seed_stability`).
+      steps: Updates until the rendering's score first reached the natural maximum (`first_step_at`).
+      seconds: The time that these took.
+      path: {layer: likeness to the top natural crops} (`Likeness.normalized`).
+      transfer: What other networks say of the picture of a class.
     """
 
     activation: float
@@ -46,20 +57,28 @@ class Scores:
     steps: float
     seconds: float
     path: dict[str, float] = field(default_factory=dict)
-    transfer: tuple[responses.Transfer, ...] = ()
+    transfer: tuple[metrics.Transfer, ...] = ()
 
-    def numbers(self):
-        """{name: number} of all but the path, and of each network `rank in ...` and `probability in ...`."""
+    def numbers(self) -> dict[str, float]:
+        """List all numbers but the path's by name.
+
+        Returns:
+          {name: number}, with `rank in ...` and `probability in ...` for each other network.
+        """
         plain = {name: value for name, value in vars(self).items() if isinstance(value, float)}
-        for found in self.transfer:
-            plain[f"rank in {found.network}"] = float(found.rank)
-            plain[f"probability in {found.network}"] = found.probability
+        for seen in self.transfer:
+            plain[f"rank in {seen.network}"] = float(seen.rank)
+            plain[f"probability in {seen.network}"] = seen.probability
         return plain
 
-    def as_dict(self):
-        """Everything as plain data for JSON, which has no nan: None stands for it."""
+    def as_dict(self) -> dict[str, Any]:
+        """Give everything as plain data for JSON, which has no nan: None stands for it.
+
+        Returns:
+          {field: value}.
+        """
         data = asdict(self)
-        data["transfer"] = [found._asdict() for found in self.transfer]
+        data["transfer"] = [seen._asdict() for seen in self.transfer]
         known = lambda value: None if isinstance(value, float) and not math.isfinite(value) else value
         return {
             name: {key: known(part) for key, part in value.items()} if isinstance(value, dict) else known(value)
@@ -67,7 +86,7 @@ class Scores:
         }
 
     def __str__(self):
-        transfer = " ".join(f"{found.rank:g}:{found.probability:.2f}" for found in self.transfer)
+        transfer = " ".join(f"{seen.rank:g}:{seen.probability:.2f}" for seen in self.transfer)
         return "".join(_cell(getattr(self, name), width, form) for _, name, width, form in COLUMNS) + f"  {transfer}"
 
 
@@ -93,98 +112,130 @@ def _cell(value, width, form):
     return f"{'-' if math.isnan(value) else format(value, form):>{width}}"
 
 
+class Rendered(Protocol):
+    """What `score` reads of a `Rendering`: images (n, height, width, 3) and scores (steps, n)."""
+
+    images: np.ndarray
+    scores: np.ndarray
+
+
 def score(
-    model,
-    objective,
-    rendering,
-    natural,
+    model: Model,
+    objective: Objective,
+    rendering: Rendered,
+    examples: DatasetExamples,
     *,
-    key,
-    transform,
-    image_index=0,
-    objective_index=None,
-    seconds_per_step=math.nan,
-    layers=None,
-    siblings=(),
-    networks=(),
-    label=None,
-):
-    """The `Scores` of a rendered picture.
+    key: jax.Array,
+    transform: Transform,
+    image_index: int = 0,
+    objective_index: int | None = None,
+    seconds_per_step: float = math.nan,
+    layers: Sequence[str] | None = None,
+    siblings: Sequence[np.ndarray] | np.ndarray = (),
+    networks: Sequence[Model] = (),
+    label: str | int | None = None,
+) -> Scores:
+    """Measure a rendered picture.
 
-    rendering:        whose picture number `image_index` shows `objective`.
-    natural:          `top_activating_crops` of a list of objectives that holds `objective`, at the picture's size.
-    key, transform:       of the transforms under which it is measured again (`responses.robust_ratio`): the rendering's
-                      key, from which fresh draws come, and, to compare renderings, the same transforms for all.
-    objective_index:  of the objective in that list; needed only if several in it have its name.
-    seconds_per_step: of the rendering, compilation not counted, for `seconds`.
-    layers:           through which the picture's path is followed; else up to eight of those with positions, evenly
-                      spread up to the objective's deepest layer. The last one is the layer of `seed_stability`.
-    siblings:         pictures (k, height, width, 3) of the objective from other keys, for `seed_stability`.
-    networks, label:  networks to which to show the picture of the class `label`.
+    Args:
+      model: The network.
+      objective: What the picture was drawn for.
+      rendering: A `Rendering`.
+      examples: `top_activating_crops` of a list of objectives that holds `objective`, at the picture's size.
+      key: The rendering's key, from which fresh draws come.
+      transform: Transforms under which the picture is measured again; to compare renderings, equal ones for all.
+      image_index: Index of the picture in the rendering.
+      objective_index: Index of the objective in that list; needed only if several in it have its name.
+      seconds_per_step: Of the rendering, compilation not counted, for `Scores.seconds`.
+      layers: Layers through which the picture's path is followed; by default up to eight of those with positions,
+        evenly spread up to the objective's deepest layer. The last one is the layer of `Scores.seed_stability`.
+      siblings: Pictures (k, height, width, 3) of the objective from other keys, for `Scores.seed_stability`.
+      networks: Other networks, to which the picture of a class is shown.
+      label: The class.
 
-    Raises ValueError for layers that the model lacks, and where `natural` is of other objectives or another size.
+    Returns:
+      The picture's `Scores`.
+
+    Raises:
+      ValueError: For layers that the model lacks, and where `examples` are of other objectives or another size.
     """
+    if networks and label is None:
+        raise ValueError("other networks need the class that the picture shows; give its label")
     if objective_index is None:
-        objective_index = _index_of(natural.objectives, objective.name)
+        objective_index = _index_of(examples.objectives, objective.name)
     image = np.asarray(rendering.images[image_index], np.float32)
-    top, others = natural.pictures[objective_index], natural.others[objective_index]
+    top, others = examples.pictures[objective_index], examples.others[objective_index]
     if image.shape != top.shape[1:]:
         raise ValueError(
             f"natural crops of shape {top.shape[1:]} are no measure for a picture of shape {image.shape}; "
             "give `top_activating_crops` the picture's size"
         )
     activation = float(scorer(model, [objective])(image[None])[0, 0])
-    maximum = float(natural.maximum[objective_index])
+    maximum = float(examples.maximum[objective_index])
     crops, of_unit = np.concatenate([top, others]), np.stack([image, *siblings])
     layers = model.check_layers(layers) if layers is not None else path_layers(model, objective)
-    found, start = responses.features(model, np.concatenate([of_unit, crops]), layers), len(of_unit)
+    values, num_own = metrics.features(model, np.concatenate([of_unit, crops]), layers), len(of_unit)
     path = {
-        layer: responses.path_similarity(value[0], value[start : start + len(top)], value[start + len(top) :])
-        for layer, value in found.items()
+        layer: metrics.path_similarity(value[0], *np.split(value[num_own:], [len(top)]))
+        for layer, value in values.items()
     }
-    last = found[layers[-1]]
+    last = values[layers[-1]]
     steps = first_step_at(rendering.scores[:, image_index], maximum)
     return Scores(
         activation=activation,
         natural_maximum=maximum,
         natural_ratio=activation / maximum if maximum > 0 else math.nan,
-        quantile=float(np.mean(natural.scores[objective_index] <= activation)),
-        robust_ratio=responses.robust_ratio(model, objective, image, transform, key),
-        path_similarity=responses.along_path(path.values()).normalized,
-        slope=pictures.spectral_slope(image),
-        natural_slope=_of_known(np.mean, [pictures.spectral_slope(crop) for crop in crops]),
-        high_frequency=pictures.high_frequency_share(image),
-        natural_high_frequency=_of_known(np.mean, [pictures.high_frequency_share(crop) for crop in crops]),
-        color_distance=pictures.color_distance(image, crops),
-        seed_stability=responses.seed_stability(last[:start], last[start:]),
+        quantile=float(np.mean(examples.scores[objective_index] <= activation)),
+        robust_ratio=metrics.robust_ratio(model, objective, image, transform, key),
+        path_similarity=metrics.along_path(path.values()).normalized,
+        slope=metrics.spectral_slope(image),
+        natural_slope=_of_known(np.mean, [metrics.spectral_slope(crop) for crop in crops]),
+        high_frequency=metrics.high_frequency_share(image),
+        natural_high_frequency=_of_known(np.mean, [metrics.high_frequency_share(crop) for crop in crops]),
+        color_distance=metrics.color_distance(image, crops),
+        seed_stability=metrics.seed_stability(last[:num_own], last[num_own:]),
         steps=steps,
         seconds=steps * seconds_per_step,
         path={layer: likeness.normalized for layer, likeness in path.items()},
-        transfer=tuple(responses.transfer(networks, label, image)) if networks else (),
+        transfer=() if label is None else tuple(metrics.transfer(networks, label, image)),
     )
 
 
-def medians(rows):
-    """`Scores` of the medians over several pictures, each over those that have the number; without a path."""
-    plain = {
+def medians(rows: Sequence[Scores]) -> Scores:
+    """Take the medians over several pictures, each over those that have the number; without a path.
+
+    Args:
+      rows: Scores of several pictures.
+
+    Returns:
+      `Scores` of medians.
+    """
+    plain: dict[str, Any] = {
         each.name: _of_known(np.median, [getattr(row, each.name) for row in rows])
         for each in fields(Scores)
         if each.type is float
     }
-    by_network = {}
-    for found in (found for row in rows for found in row.transfer):
-        by_network.setdefault(found.network, []).append(found)
-    median = lambda some, of: _of_known(np.median, [getattr(found, of) for found in some])
+    by_network: dict[str, list[metrics.Transfer]] = {}
+    for seen in (seen for row in rows for seen in row.transfer):
+        by_network.setdefault(seen.network, []).append(seen)
+    median = lambda some, name: _of_known(np.median, [getattr(seen, name) for seen in some])
     transfer = (
-        responses.Transfer(name, median(some, "rank"), median(some, "probability")) for name, some in by_network.items()
+        metrics.Transfer(name, median(some, "rank"), median(some, "probability")) for name, some in by_network.items()
     )
     return Scores(**plain, transfer=tuple(transfer))
 
 
-def first_step_at(scores, level):
-    """The number of updates after which a rendering's score (steps,) first is `level` or more; nan if it never is.
+def first_step_at(scores: np.ndarray | Sequence[float], level: float) -> float:
+    """Count the updates until a rendering's score first reaches a level.
 
     The scores are those that the ascent saw, each under its step's random transforms.
+
+    Args:
+      scores: A picture's scores (steps,).
+      level: The level.
+
+    Returns:
+      The number of updates; nan if the level is never reached.
     """
     reached = np.flatnonzero(np.asarray(scores) >= level)
     return float(reached[0]) if len(reached) else math.nan
@@ -192,16 +243,16 @@ def first_step_at(scores, level):
 
 def _index_of(names, name):
     if names.count(name) != 1:
-        found = "several" if name in names else "none"
+        how_many = "several" if name in names else "none"
         raise ValueError(
-            f"natural examples of {name!r} are needed; found {found} among those of {', '.join(names)}: "
+            f"natural examples of {name!r} are needed; found {how_many} among those of {', '.join(names)}: "
             "give `objective_index`, or examples of this objective"
         )
     return names.index(name)
 
 
-def path_layers(model, objective):
-    """At most `SHOWN` layers with positions, evenly spread from the first to the objective's deepest layer."""
+def path_layers(model: Model, objective: Objective) -> tuple[str, ...]:
+    """Choose at most `SHOWN` layers with positions, evenly spread from the first to the objective's deepest layer."""
     order = list(model.layers)
     read = [order.index(model.layer_name(name)) for name in objective.layers - {PICTURE}]
     deepest = max(read, default=len(order) - 1)
@@ -210,6 +261,6 @@ def path_layers(model, objective):
     return tuple(spatial[index] for index in chosen)
 
 
-def _of_known(statistic, values):
+def _of_known(statistic: Callable, values: Iterable[float]) -> float:
     values = [value for value in values if not math.isnan(value)]
     return float(statistic(values)) if values else math.nan

@@ -5,7 +5,7 @@ import pytest
 from diffprog import images as files
 from diffprog.visualize import channel, logit, objective, top_activating_crops
 from diffprog.visualize.evaluation import _dataset_examples as dataset_examples
-from diffprog.visualize.evaluation._batched import scorer
+from diffprog.visualize.evaluation._scorer import scorer
 from diffprog.visualize.objectives import diversity
 from tests.visualize import small
 

@@ -28,7 +28,7 @@ from diffprog.visualize.evaluation import (
     spectral_slope,
     transfer,
 )
-from diffprog.visualize.evaluation import _response_metrics as responses
+from diffprog.visualize.evaluation import _metrics as metrics
 from diffprog.visualize.transforms import chain, jitter, pad, still
 from tests.visualize import small
 
@@ -89,7 +89,7 @@ def test_colors_are_compared_by_mean_and_covariance():
 def test_fresh_transforms_are_none_that_a_rendering_draws():
     picture = np.random.default_rng(1).uniform(size=(12, 12, 3)).astype(np.float32)
     objective = channel("units.pre", 1)
-    keys = jax.random.split(jax.random.fold_in(KEY, responses.FRESH), 64)
+    keys = jax.random.split(jax.random.fold_in(KEY, metrics.FRESH), 64)
     transform = jax.jit(lambda key, image: TRANSFORM(key, image))
     moved = np.stack([transform(key, picture) for key in keys])
     kernel, bias = (np.asarray(MODEL.parameters[name]) for name in ("kernel", "bias"))
@@ -101,7 +101,7 @@ def test_fresh_transforms_are_none_that_a_rendering_draws():
     bits = lambda keys: set(map(tuple, np.asarray(jax.random.key_data(keys)).reshape(-1, 2)))
     folds = lambda key: bits(jax.vmap(jax.random.fold_in, (None, 0))(key, np.arange(5000)))
     beginning, loop = jax.random.split(KEY)
-    fresh = bits(jax.random.fold_in(KEY, responses.FRESH)) | bits(keys)
+    fresh = bits(jax.random.fold_in(KEY, metrics.FRESH)) | bits(keys)
     assert not fresh & (folds(KEY) | folds(beginning) | folds(loop)) and bits(loop) < folds(KEY)
 
 
