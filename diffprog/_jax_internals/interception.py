@@ -71,7 +71,7 @@ class Operation:
 
 @dataclass(eq=False)
 class Interceptor:
-    """Somebody who sees operations.
+    """A party that sees operations, and may change their results.
 
     Attributes:
       act: an operation -> what is returned in place of its results.
@@ -100,8 +100,8 @@ class _State(threading.local):
         if not self.interceptors:
             binding.interceptors_key.swap_local(None)
             return
-        scopes = self.scopes if any(w.by_path for w in self.interceptors) else None
-        calls = self.calls if any(w.by_line for w in self.interceptors) else None
+        scopes = self.scopes if any(i.by_path for i in self.interceptors) else None
+        calls = self.calls if any(i.by_line for i in self.interceptors) else None
         binding.interceptors_key.swap_local((self.interceptors, scopes, calls))
 
 

@@ -27,7 +27,7 @@ def trace_to_jaxpr(fun: Callable, avals: Sequence, name: str):
 
 
 def closed(jaxpr):
-    """Close a jaxpr without constants; equal jaxprs give the same object (since JAX 0.11 every jaxpr is closed)."""
+    """Close a jaxpr without constants: always to one and the same object (since JAX 0.11 every jaxpr is closed)."""
     return partial_eval.close_jaxpr(jaxpr) if isinstance(jaxpr, core.Jaxpr) else jaxpr
 
 

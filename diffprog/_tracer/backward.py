@@ -1,6 +1,6 @@
 """The reverse pass over a tape. It knows neither primitives nor JAX's internals."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from typing import NamedTuple
 
@@ -59,7 +59,7 @@ def backward(seeds: Iterable, inputs: Iterable, visit: Callable | None = None) -
         sent: Sequence = ()
         if node.backward is None:
             at_inputs[node] = arrived[0]
-        elif any(g is not None for g in arrived):
+        elif any([g is not None for g in arrived]):  # of one or two; a generator would take longer
             sent = node.backward(arrived[0] if node.single else arrived)
             for source, cotangent in zip(node.sources, sent, strict=True):
                 if source is not None:
@@ -81,5 +81,5 @@ def backward(seeds: Iterable, inputs: Iterable, visit: Callable | None = None) -
     return [at_inputs.get(node) for node in inputs]
 
 
-def _sources(node) -> Iterator:
-    return (source[0] for source in node.sources if source is not None)
+def _sources(node) -> list:
+    return [source[0] for source in node.sources if source is not None]

@@ -1,0 +1,1 @@
+"""What users call: `grad`, `vjp`, `jacrev` and their kin, with JAX's signatures, and with checks and messages."""
