@@ -3,10 +3,16 @@
 from diffprog.attack._adversarial_training import adversarial_training
 from diffprog.attack._attacks.auto_pgd import apgd, apgd_targeted
 from diffprog.attack._attacks.autoattack import autoattack
+from diffprog.attack._attacks.baselines import (
+    additive_noise,
+    blended,
+    contrast_reduction,
+    gaussian_blur,
+    salt_and_pepper,
+)
 from diffprog.attack._attacks.carlini_wagner import carlini_wagner
 from diffprog.attack._attacks.ddn import ddn
 from diffprog.attack._attacks.deepfool import deepfool
-from diffprog.attack._attacks.directions import input_diversity, nesterov, translation_invariant, variance_tuned
 from diffprog.attack._attacks.ead import ead
 from diffprog.attack._attacks.fab import fab
 from diffprog.attack._attacks.fast_gradient import bim, fgsm, pgd
@@ -15,16 +21,24 @@ from diffprog.attack._attacks.gradient_free import nes, spsa
 from diffprog.attack._attacks.hop_skip_jump import hop_skip_jump
 from diffprog.attack._attacks.jsma import jsma
 from diffprog.attack._attacks.lbfgs import lbfgs
-from diffprog.attack._attacks.lines import blended, contrast_reduction, gaussian_blur, salt_and_pepper
-from diffprog.attack._attacks.momentum import di_fgsm, mi_fgsm, ni_fgsm, ti_fgsm, vmi_fgsm
-from diffprog.attack._attacks.noise import additive_noise
+from diffprog.attack._attacks.momentum import (
+    di_fgsm,
+    input_diversity,
+    mi_fgsm,
+    nesterov,
+    ni_fgsm,
+    ti_fgsm,
+    translation_invariant,
+    variance_tuned,
+    vmi_fgsm,
+)
 from diffprog.attack._attacks.patch import Patch, Placements, apply_patch, patch
 from diffprog.attack._attacks.sigma_zero import sigma_zero
 from diffprog.attack._attacks.spatial import spatial
 from diffprog.attack._attacks.square import square
 from diffprog.attack._attacks.universal import Universal, apply_universal, universal
 from diffprog.attack._distortions import DISTORTIONS, survives_distortions
-from diffprog.attack._engine.method import ExpectationOverTransformation
+from diffprog.attack._engine.oracle import ExpectationOverTransformation
 from diffprog.attack._engine.result import AttackResult
 from diffprog.attack._evaluation import AttackRecord, Evaluation, RobustnessWarning, WorstCase, evaluate
 from diffprog.attack._losses import cross_entropy, dlr, margin

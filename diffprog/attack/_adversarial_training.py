@@ -1,11 +1,12 @@
 """Adversarial training: the examples of every step are attacked before the network learns from them."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from diffprog.attack._engine import border
+from diffprog.attack._engine import validation
 from diffprog.attack._losses import cross_entropy
 from diffprog.attack._norms import Norm, l1, l2, linf
 from diffprog.optimize._engine import value_and_grad
@@ -17,20 +18,32 @@ def adversarial_training(
     max_steps: int = 7,
     step_size: float | None = None,
     engine: str = "diffprog",
-) -> Callable:
-    """What `fit(..., perturb=...)` takes: examples moved by projected gradient descent on the network of that step
-    (Madry et al. 2018, eq. 2.1), from a uniform random point of the ball. The last iterate is learned from.
+) -> Callable[..., jax.Array]:
+    """Make what `fit(..., perturb=...)` takes: examples attacked by PGD on the network of that step.
 
-    epsilon and step_size (epsilon / 4 if left out) are in the norm's units, for inputs in [0, 1] of any shape.
+    The attack starts at a uniform random point of the ball; the network learns from its last iterate.
+
+    Args:
+      norm: `linf`, `l2` or `l1`.
+      epsilon: budget in the norm's units, for inputs in [0, 1] of any shape.
+      max_steps: steps of the attack.
+      step_size: length of a step in the norm; epsilon / 4 by default.
+      engine: whose gradients, "diffprog" or "jax".
+
+    Returns:
+      A function (apply, parameters, inputs (n, ...), labels (n,), key) -> inputs (n, ...).
+
+    References:
+      Madry et al. 2018, eq. 2.1.
     """
-    border.checked_norm(norm, (linf, l2, l1))
-    border.checked_counts(max_steps=max_steps)
+    validation.check_norm(norm, (linf, l2, l1))
+    validation.check_counts(max_steps=max_steps)
     length = epsilon / 4 if step_size is None else step_size
-    border.checked_positive(epsilon=epsilon, step_size=length)
-    radius = jnp.asarray(border.float32_at_most(epsilon))
+    validation.check_positive(epsilon=epsilon, step_size=length)
+    radius = jnp.asarray(validation.round_down_to_float32(epsilon))
     project = jax.vmap(norm.project, (0, 0, None))
 
-    def perturb(apply, parameters, inputs, labels, key):
+    def perturb(apply: Callable[..., jax.Array], parameters: Any, inputs, labels, key) -> jax.Array:
         keys = jax.random.split(key, len(inputs))
         noise = jax.vmap(lambda key: norm.uniform(key, inputs.shape[1:], radius))(keys)
         loss = lambda points: cross_entropy(apply(parameters, points), labels).sum()

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from diffprog._util.tables import text_table
 from diffprog.attack._norms import Norm, l0, l1, l2, linf
 
 
@@ -9,9 +10,9 @@ class AttackInfo(NamedTuple):
     """One attack. `norms` is empty where perturbations are not measured by a norm."""
 
     norms: tuple[Norm, ...]
-    goal: (
-        str  # "budget": the most within one; "minimum_norm": the smallest perturbation that succeeds; "shared"; "shape"
-    )
+    # "budget": the largest loss within one; "minimum_norm": the smallest perturbation that succeeds; "shared": one
+    # perturbation for all images; "shape": a motion
+    goal: str
     targeted: bool
     access: str  # what it must know of the model: "gradients", "logits" or "decisions"
     source: str
@@ -56,20 +57,20 @@ ATTACKS = {
 
 
 def table() -> str:
-    """The capabilities as Markdown, which reads well in a terminal too."""
+    """Write the registry as Markdown, which reads well in a terminal too."""
     head = ("attack", "norms", "goal", "targeted", "needs", "source")
-    rows = [
+    cells = [
         (
             name,
-            ", ".join(norm.name for norm in each.norms) or "-",
-            each.goal,
-            "yes" if each.targeted else "no",
-            each.access,
-            each.source,
+            ", ".join(norm.name for norm in info.norms) or "-",
+            info.goal,
+            "yes" if info.targeted else "no",
+            info.access,
+            info.source,
         )
-        for name, each in ATTACKS.items()
+        for name, info in ATTACKS.items()
     ]
-    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
-    line = lambda row: "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
-    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
-    return "\n".join([line(head), rule, *map(line, rows)])
+    widths = [max(map(len, column)) for column in zip(head, *cells, strict=True)]
+    rule = ["-" * width for width in widths]
+    lines = text_table([(*row, "") for row in (head, rule, *cells)], separator=" | ")
+    return "\n".join(f"| {line}" for line in lines)

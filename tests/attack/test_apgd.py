@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from diffprog.attack import apgd, apgd_targeted, cross_entropy, dlr, l1, l2, linf
-from diffprog.attack._attacks.ascent import dense_ascent
+from diffprog.attack._attacks.auto_pgd import dense_ascent
 from diffprog.attack._engine.method import Example, View
-from diffprog.attack._losses import of_label
 from diffprog.attack._norms.norm import SLACK
 from tests.attack.test_gradient import linear_problem, network
 
@@ -63,15 +62,15 @@ def test_every_step_is_that_of_the_paper(norm, steps=100):
     image, label = np.random.default_rng(1).uniform(size=12).astype(np.float32), jnp.int32(0)
     epsilon = np.float32(0.15 if norm is linf else 0.8)
     example = Example(image, label, label, epsilon, jnp.zeros(12), jnp.ones(12), KEY)
-    method, given = dense_ascent("apgd", norm, of_label(cross_entropy), steps)
-    learn = jax.jit(method.learn)
-    state = jax.jit(method.start)(example, given)
+    spec, checkpoints = dense_ascent("apgd", norm, cross_entropy, steps)
+    update = jax.jit(spec.update)
+    state = jax.jit(spec.init)(example, checkpoints)
     seen, sizes = [np.asarray(state.point, np.float64)], []
     for step in range(steps):
         view = View(None, np.float32(value(seen[-1])), False, np.float32(gradient(seen[-1])), np.int32(step))
-        state = learn(example, given, state, view)
+        state = update(example, checkpoints, state, view)
         seen.append(np.asarray(state.point, np.float64))
-        sizes.append(float(state.step))
+        sizes.append(float(state.step_size))
     points, lengths = zip(*expected(seen, value, gradient, image, float(epsilon), norm), strict=True)
     np.testing.assert_allclose(seen[1:], points, atol=1e-5)
     np.testing.assert_array_equal(sizes, lengths)
@@ -81,10 +80,10 @@ def test_every_step_is_that_of_the_paper(norm, steps=100):
 @NORMS
 def test_starts_touch_the_surface_of_the_ball(norm):
     image, label = jnp.full(40, 0.5), jnp.int32(0)
-    method, given = dense_ascent("apgd", norm, of_label(cross_entropy), 100)
+    spec, checkpoints = dense_ascent("apgd", norm, cross_entropy, 100)
     example = Example(image, label, label, jnp.float32(0.2), jnp.zeros(40), jnp.ones(40), None)
     keys = jax.random.split(KEY, 200)
-    drawn = np.asarray(jax.vmap(lambda key: method.start(example._replace(key=key), given).point)(keys)) - 0.5
+    drawn = np.asarray(jax.vmap(lambda key: spec.init(example._replace(key=key), checkpoints).point)(keys)) - 0.5
     np.testing.assert_allclose(norm.measure(drawn), 0.2, rtol=3e-5)
     if norm is linf:  # the largest is at the surface; the others are uniform up to there
         inner = np.sort(np.abs(drawn), axis=1)[:, :-1].ravel() / 0.2

@@ -6,7 +6,7 @@ import pytest
 
 from diffprog.attack import ExpectationOverTransformation, apgd, autoattack, dlr, l1, l2, linf, pgd
 from diffprog.attack._attacks.autoattack import members
-from diffprog.attack._engine.result import either, within
+from diffprog.attack._engine.result import at_budgets, best_of
 from tests.attack.test_gradient import network
 
 KEY = jax.random.key(7)
@@ -76,18 +76,18 @@ def test_random_models(problem):
     assert result.success.sum() >= 5 and np.all(result.distances["linf"] <= 0.06)
 
 
-def test_either_takes_the_second_only_where_the_first_failed(problem):
+def test_best_of_takes_the_second_only_where_the_first_failed(problem):
     images = problem[1]
     one, two = (pgd(*problem, key=KEY, epsilon=epsilon, max_steps=3, engine="jax") for epsilon in (0.02, 0.06))
     one, two = (
         each._replace(broken_by=np.where(each.success, name, "")) for each, name in ((one, "one"), (two, "two"))
     )
-    both = either(one, two)
+    both = best_of(one, two)
     np.testing.assert_array_equal(both.success, one.success | two.success)
     np.testing.assert_array_equal(both.broken_by, np.where(one.success, "one", np.where(two.success, "two", "")))
     np.testing.assert_array_equal(both.images, np.where((both.broken_by == "two")[:, None], two.images, one.images))
     np.testing.assert_array_equal(both.queries, one.queries + two.queries)
-    cut = within(two, linf, np.array([[0.01] * 7, [0.06] * 7]))
+    cut = at_budgets(two, linf, np.array([[0.01] * 7, [0.06] * 7]))
     assert not cut.success[0].any() and cut.images.shape == (2, *images.shape)
     np.testing.assert_array_equal(cut.success[1], two.success)
 

@@ -59,7 +59,7 @@ NAN_MODEL = lambda x: model(x).at[:, 0].set(jnp.nan)
         ),
         (
             {"model": ExpectationOverTransformation(model, 2)},
-            "network must be a function of images and key; found parameters x",
+            "model must be a function of images and key; found parameters x",
         ),
         (
             {"model": ExpectationOverTransformation(lambda x, key: model(x), 0)},

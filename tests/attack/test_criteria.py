@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diffprog.attack import ExpectationOverTransformation, additive_noise, l2, linf, pgd
-from diffprog.attack._engine.method import Example, Oracle
-from diffprog.attack._losses import cross_entropy, of_label
+from diffprog.attack._engine.method import Example
+from diffprog.attack._engine.oracle import Oracle
+from diffprog.attack._losses import cross_entropy
 
 pytestmark = pytest.mark.usefixtures("quick_to_compile")
 KEY = jax.random.key(21)
@@ -150,7 +151,7 @@ def test_losses_and_verdicts_of_a_model_that_draws_are_those_of_numpy():
     keys = jax.random.split(KEY, 6)
     oracle = Oracle(noisy, False, None, "jax")
     examples = Example(images, labels, labels, None, None, None, keys)
-    values, logits = oracle.ask(images, examples, keys, of_label(cross_entropy))
+    values, logits = oracle.evaluate(images, examples, keys, cross_entropy)
     every = np.array(
         [
             [
@@ -163,19 +164,19 @@ def test_losses_and_verdicts_of_a_model_that_draws_are_those_of_numpy():
     probabilities = softmax(every)
     np.testing.assert_allclose(values, -np.log(probabilities[:, np.arange(6), labels]).mean(axis=0), rtol=1e-5)
     np.testing.assert_allclose(softmax(logits), probabilities.mean(axis=0), rtol=1e-5)
-    np.testing.assert_array_equal(oracle.verdict(logits, labels), probabilities.mean(axis=0).argmax(axis=1) != labels)
+    np.testing.assert_array_equal(oracle.judge(logits, labels), probabilities.mean(axis=0).argmax(axis=1) != labels)
 
 
 def test_a_success_is_clear_of_rounding_while_it_is_sought_and_plain_at_the_end():
     """A lead that another order of summation can undo does not end a search; what is returned is judged by argmax."""
     logits = np.float32([[10, 10.000001], [10, 10.001], [10, 9], [np.nan, 1], [10, np.inf], [-np.inf, 1]])
-    examples = Example(None, np.zeros(6, int), None, None, None, None, None)
+    labels = np.zeros(6, int)
     oracle = Oracle(None, False, None, "jax")
     assert logits[0, 1] > logits[0, 0]
-    np.testing.assert_array_equal(oracle.hit(logits, examples), [False, True, False, False, False, False])
-    np.testing.assert_array_equal(oracle.verdict(logits, examples.label), [True, True, False, False, False, False])
-    back, three = Oracle(None, True, None, "jax"), examples._replace(label=np.zeros(3, int))
-    np.testing.assert_array_equal(back.hit(-logits[:3], three), [False, True, False])
+    np.testing.assert_array_equal(oracle.is_adversarial(logits, labels), [False, True, False, False, False, False])
+    np.testing.assert_array_equal(oracle.judge(logits, labels), [True, True, False, False, False, False])
+    targeted = Oracle(None, True, None, "jax")
+    np.testing.assert_array_equal(targeted.is_adversarial(-logits[:3], labels[:3]), [False, True, False])
 
 
 def test_success_of_a_model_that_draws_is_judged_on_fresh_draws():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from diffprog.attack import cross_entropy, fgsm, l2, linf, margin, pgd
-from diffprog.attack._engine.method import Candidate, larger, smaller
+from diffprog.attack._engine.method import Candidate, larger_loss, smaller_norm
 from diffprog.optimize import ENGINES
 
 KEY = jax.random.key(11)
@@ -132,14 +132,14 @@ def test_more_steps_never_undo_a_success_nor_lower_the_loss(norm):
 def test_a_success_beats_a_failure_of_larger_loss():
     old = Candidate(None, jnp.array([2.0, 2.0, 1.0, 1.0]), jnp.array([False, True, True, False]), None)
     new = Candidate(None, jnp.array([1.0, 3.0, 2.0, jnp.nan]), jnp.array([True, False, True, False]), None)
-    np.testing.assert_array_equal(larger(old, new), [True, False, True, False])
+    np.testing.assert_array_equal(larger_loss(old, new), [True, False, True, False])
 
 
 def test_a_smaller_success_beats_a_larger_one_and_every_failure():
     size = jnp.array([2.0, 2.0, 1.0, jnp.inf])
     old = Candidate(None, None, jnp.array([True, True, True, False]), size)
     new = Candidate(None, None, jnp.array([True, False, True, False]), jnp.array([1.0, 1.0, 1.5, 0.5]))
-    np.testing.assert_array_equal(smaller(old, new), [True, False, False, False])
+    np.testing.assert_array_equal(smaller_norm(old, new), [True, False, False, False])
 
 
 @pytest.mark.parametrize("targeted", [False, True])

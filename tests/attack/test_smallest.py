@@ -9,7 +9,7 @@ import pytest
 
 from diffprog.attack import NORMS, carlini_wagner, ddn, deepfool, ead, fmn, jsma, l0, l1, l2, lbfgs, linf, sigma_zero
 from diffprog.attack._attacks.deepfool import BEYOND
-from diffprog.attack._engine.bisection import first_round, plan, told
+from diffprog.attack._engine.bisection import advance, first_round, limits
 from tests.attack.linear import nearest, problem, smallest
 
 pytestmark = pytest.mark.usefixtures("quick_to_compile")
@@ -145,12 +145,14 @@ def test_weights_are_those_of_the_authors_bisection(binary_search_steps):
             expected.append(weight)
             low, high = (low, weight) if weight >= succeeds else (weight, high)
             weight = (low + high) / 2 if high < 1e10 else 10 * weight
-        numbers, tried = plan(1e-3, binary_search_steps, 2), []
+        numbers, tried = limits(1e-3, binary_search_steps, 2), []
         rounds, over = first_round(numbers), False
         while not over:
             tried.append(float(rounds.weight))
-            rounds, ended, _ = told(rounds, numbers, tried[-1] >= succeeds, False)  # what is found at any step counts
-            rounds, ended, over = told(rounds, numbers, rounds.found, False)
+            rounds, ended, _ = advance(
+                rounds, numbers, tried[-1] >= succeeds, False
+            )  # what is found at any step counts
+            rounds, ended, over = advance(rounds, numbers, rounds.succeeded, False)
             assert ended
         np.testing.assert_allclose(tried, expected, rtol=1e-5)
 

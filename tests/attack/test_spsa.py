@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 
 from diffprog.attack import l2, linf, nes, spsa
-from diffprog.attack._attacks.fast_gradient import Point
-from diffprog.attack._attacks.probes import by_differences, summed
-from diffprog.attack._engine.method import Example, Oracle
-from diffprog.attack._losses import of_label
+from diffprog.attack._attacks.fast_gradient import State
+from diffprog.attack._engine.method import Example
+from diffprog.attack._engine.oracle import Oracle, query_differences, sum_in_groups
 
 pytestmark = pytest.mark.usefixtures("quick_to_compile")
 KEY = jax.random.key(3)
@@ -16,9 +15,9 @@ KEY = jax.random.key(3)
 def test_sums_of_any_length_are_the_plain_sums():
     term = lambda k: (k + 1.0, jnp.stack([k, k * k]))
     for at_once in (1, 4):
-        some = jax.jit(lambda count: summed(term, count, at_once))
+        some = jax.jit(lambda count: sum_in_groups(term, count, at_once))
         for count in (1, 7, 8):
-            for total, pair in (some(count), summed(term, count, at_once)):
+            for total, pair in (some(count), sum_in_groups(term, count, at_once)):
                 assert float(total) == count * (count + 1) / 2
                 np.testing.assert_array_equal(pair, [sum(range(count)), sum(k * k for k in range(count))])
 
@@ -39,10 +38,10 @@ def test_the_estimate_is_the_gradient_of_a_quadratic(draw):
     zeros = jnp.zeros(4, jnp.int32)
     examples = Example(images, zeros, zeros, jnp.ones(4), lower, upper, jax.random.split(KEY, 4))
     look = jax.jit(
-        lambda keys: by_differences(draw, samples)(
+        lambda keys: query_differences(draw, samples)(
             Oracle(model, False, None, "jax"),
-            of_label(lambda logits, labels: logits[:, 1]),
-            Point(jnp.asarray(images)),
+            lambda logits, labels: logits[:, 1],
+            State(jnp.asarray(images)),
             examples,
             (jnp.float32(0.02),),
             keys,
@@ -54,7 +53,7 @@ def test_the_estimate_is_the_gradient_of_a_quadratic(draw):
     size = np.linalg.norm(exact, axis=1, keepdims=True)
     np.testing.assert_allclose(view.gradient, exact, atol=float(5 * 1.5 * size.max() / np.sqrt(samples)))
     assert np.all(np.asarray(view.gradient)[:, 2] == 0)
-    assert view.queries == 1 + 2 * samples and view.gradients == 0
+    assert view.queries == 1 + 2 * samples and view.backward_passes == 0
     np.testing.assert_allclose(look(examples.key[::-1]).gradient[0], exact[0], atol=float(7.5 * size.max() / 63))
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from diffprog.attack import l1, l2, linf, margin, square
-from diffprog.attack._attacks.windows import hill, place, tiles, window_sides
+from diffprog.attack._attacks.square import hill, place, tiles, window_sides
 from tests.attack.test_gradient import linear_problem
 
 KEY = jax.random.key(5)
@@ -24,7 +24,7 @@ def test_windows_have_the_area_of_the_paper_and_fit_the_picture():
         side = max(round((part * 32 * 32) ** 0.5), 1)
         assert [int(each) for each in window_sides((32, 32, 3), part)] == [side, side]
         odd = max(side, 3) + (max(side, 3) % 2 == 0)
-        assert [int(each) for each in window_sides((32, 32, 3), part, least=3, odd=True)] == [odd, odd]
+        assert [int(each) for each in window_sides((32, 32, 3), part, min_side=3, odd=True)] == [odd, odd]
     assert [int(each) for each in window_sides((4, 40, 1), 0.5)] == [4, 20]
     assert [int(each) for each in window_sides((40, 4, 1), 0.5)] == [20, 4]
     assert [int(each) for each in window_sides((1, 50, 1), 0.1)] == [1, 5]

@@ -2,18 +2,19 @@
 
 from collections.abc import Callable
 from importlib.metadata import version as installed
-from typing import NamedTuple, Unpack
+from typing import Any, NamedTuple, Unpack
 
 import jax
 import numpy as np
+from jax.typing import ArrayLike
 
 from diffprog.attack._attacks.auto_pgd import apgd, apgd_targeted
 from diffprog.attack._attacks.fab import fab
 from diffprog.attack._attacks.square import square
-from diffprog.attack._engine import border
-from diffprog.attack._engine.method import ExpectationOverTransformation
-from diffprog.attack._engine.result import AttackResult, either, within
-from diffprog.attack._engine.run import Options
+from diffprog.attack._engine import validation
+from diffprog.attack._engine.oracle import ExpectationOverTransformation, Model
+from diffprog.attack._engine.result import AttackResult, at_budgets, best_of
+from diffprog.attack._engine.run import Options, documents_options
 from diffprog.attack._losses import dlr
 from diffprog.attack._norms import Norm, l1, l2, linf
 
@@ -22,20 +23,20 @@ class Member(NamedTuple):
     """An attack with its own arguments."""
 
     name: str
-    attack: Callable
-    arguments: dict
-    minimal: bool = False  # it has no budget: what it finds counts where it is small enough
+    attack: Callable[..., AttackResult]
+    arguments: dict[str, Any]
+    is_minimum_norm: bool = False  # it has no budget: what it finds counts where it is small enough
 
 
 def members(version: str, norm: Norm) -> tuple[Member, ...]:
-    """What a version of AutoAttack runs, in its order."""
+    """List what a version of AutoAttack runs, in its order."""
     if version == "rand":
         return Member("apgd-ce", apgd, {}), Member("apgd-dlr", apgd, {"loss": dlr})
-    restarts, targets = (5, 5) if norm is l1 else (1, 9)
+    restarts, num_target_classes = (5, 5) if norm is l1 else (1, 9)
     return (
         Member("apgd-ce", apgd, {"max_steps": 100, "restarts": restarts}),
-        Member("apgd-t", apgd_targeted, {"max_steps": 100, "num_target_classes": targets}),
-        Member("fab-t", fab, {"max_steps": 100, "num_target_classes": 9, "early_stop": False}, minimal=True),
+        Member("apgd-t", apgd_targeted, {"max_steps": 100, "num_target_classes": num_target_classes}),
+        Member("fab-t", fab, {"max_steps": 100, "num_target_classes": 9, "early_stop": False}, is_minimum_norm=True),
         Member("square", square, {"max_steps": 5000, "p_init": 0.8}),
     )
 
@@ -43,37 +44,50 @@ def members(version: str, norm: Norm) -> tuple[Member, ...]:
 VERSIONS = ("standard", "rand")
 
 
+@documents_options
 def autoattack(
-    model: Callable | ExpectationOverTransformation,
-    images,
-    labels,
+    model: Model,
+    images: ArrayLike,
+    labels: ArrayLike,
     *,
     key: jax.Array,
     norm: Norm = linf,
-    epsilon=8 / 255,
+    epsilon: ArrayLike = 8 / 255,
     version: str = "standard",
     **options: Unpack[Options],
 ) -> AttackResult:
-    """AutoAttack (Croce & Hein 2020b; in L1 Croce & Hein 2021) with the parameters of its authors' program.
+    """Attack by AutoAttack, with the parameters of its authors' program.
 
-    "standard": APGD on cross-entropy, APGD-T and FAB-T on nine targets, 100 steps each, and Square with 5000 windows;
-    in L1, APGD with five restarts and APGD-T on five targets. "rand", for a model that draws: APGD on cross-entropy and
-    on the difference of logits ratio, whose losses are means over the draws of an `ExpectationOverTransformation` (20,
-    there).
-
-    Each member attacks the images that the members before it have left standing, and stops at its first success; FAB-T
+    Each member attacks the images that the members before it have left standing, and stops at its first success. FAB-T
     runs once for all budgets, and counts where its perturbation is small enough. A model of K < 10 classes has K - 1
-    targets. All four members run with two and three classes too: of three, the targeted ratio's scale is the lead on
-    the third, and of two, where there is no ratio, it is the margin.
+    target classes. With three classes the targeted ratio's scale is the lead on the third; with two there is no ratio,
+    only the margin.
 
-    Of the result, `attack` says the version, and diffprog's; `broken_by` [n] which member broke each image, ""
-    where none did; steps and passes are sums over the members. Failures come back as the first member left them.
+    Args:
+      model: (images (n, ...)) -> logits (n, classes); for "rand" an `ExpectationOverTransformation`.
+      images: (n, ...), floats within the bounds.
+      labels: (n,), int; classes to leave.
+      key: random key.
+      norm: `linf`, `l2` or `l1`.
+      epsilon: budget in the norm's units; one number, one per image (n,), or several at once (K, 1).
+      version: "standard": APGD on cross-entropy, APGD-T and FAB-T on nine target classes, 100 steps each, and Square
+        with 5000 windows; in L1, APGD with five restarts and APGD-T on five classes. "rand", for a model that draws
+        random numbers: APGD on cross-entropy and on `dlr`, whose losses are means over the draws.
+      **options: shared options.
 
-    options: as of every attack, but without `restarts`. Other arguments and errors are those of `pgd`; ValueError on a
-    version that is not in `VERSIONS`.
+    Returns:
+      What became of each image. `attack` names the version, and diffprog's; `broken_by` (n,) the member that broke
+      each image, "" where none did. Steps and passes are sums over the members. Failures come back as the first member
+      left them.
+
+    Raises:
+      ValueError: the version is not known, or `restarts` is given: the members have their own.
+
+    References:
+      Croce & Hein 2020b; in L1 Croce & Hein 2021.
     """
-    border.checked_norm(norm, (linf, l2, l1))
-    border.checked_choice(version, VERSIONS, "version")
+    validation.check_norm(norm, (linf, l2, l1))
+    validation.check_choice(version, VERSIONS, "version")
     if version == "rand" and not isinstance(model, ExpectationOverTransformation):
         raise ValueError(
             f"version 'rand' is for a model that draws; found {model!s:.60}: "
@@ -82,22 +96,23 @@ def autoattack(
     if "restarts" in options:
         raise ValueError(f"autoattack has restarts of its own; found restarts={options['restarts']}: leave it out")
     skip, whole = options.pop("skip", None), None
-    for number, member in enumerate(members(version, norm)):
-        left = _standing(whole, skip, member.minimal)
-        arguments = {"early_stop": True, **options, "skip": left, **member.arguments}
-        if not member.minimal:
+    for index, member in enumerate(members(version, norm)):
+        broken = _to_skip(whole, skip, member.is_minimum_norm)
+        arguments = {"early_stop": True, **options, "skip": broken, **member.arguments}
+        if not member.is_minimum_norm:
             arguments["epsilon"] = epsilon
-        found = member.attack(model, images, labels, key=jax.random.fold_in(key, number), norm=norm, **arguments)
-        if member.minimal:
-            found = within(found, norm, whole.epsilon)
-        found = found._replace(broken_by=np.where(found.success, member.name, ""))
-        whole = found if whole is None else either(whole, found)
+        result = member.attack(model, images, labels, key=jax.random.fold_in(key, index), norm=norm, **arguments)
+        if whole is not None and member.is_minimum_norm:
+            result = at_budgets(result, norm, whole.epsilon)
+        result = result._replace(broken_by=np.where(result.success, member.name, ""))
+        whole = result if whole is None else best_of(whole, result)
+    assert whole is not None  # there is always a member
     return whole._replace(attack=f"autoattack-{version}, diffprog {installed('diffprog')}")
 
 
-def _standing(whole, skip, minimal):
-    """What the next member leaves out: of one without a budget, what has been broken at every budget."""
+def _to_skip(whole, skip, is_minimum_norm):
+    """Tell what the next member leaves out; a member without a budget, what is broken at every budget."""
     if whole is None:
         return skip
     broken = whole.success if skip is None else whole.success | np.asarray(skip, bool)
-    return broken.all(axis=0) if minimal and broken.ndim == 2 else broken
+    return broken.all(axis=0) if is_minimum_norm and broken.ndim == 2 else broken

@@ -1,30 +1,33 @@
-"""The attack of Carlini & Wagner (2017) in L2."""
+"""The attack of Carlini & Wagner in L2."""
 
-from functools import lru_cache
 from typing import Any, NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.typing import ArrayLike
 
-from diffprog.attack._engine import border
-from diffprog.attack._engine.bisection import Rounds, checked_progress, first_round, plan, restarted, told
-from diffprog.attack._engine.method import Method, smaller
-from diffprog.attack._engine.queries import by_gradient
+from diffprog._util.factory import factory
+from diffprog._util.trees import tree_where
+from diffprog.attack._engine import validation
+from diffprog.attack._engine.bisection import BinarySearch, advance, check_progress, first_round, limits
+from diffprog.attack._engine.method import AttackSpec, smaller_norm
+from diffprog.attack._engine.oracle import Model, query_gradient
 from diffprog.attack._engine.result import AttackResult
-from diffprog.attack._engine.run import Options, search
+from diffprog.attack._engine.run import Options, documents_options, parse_options, run_attack
 from diffprog.attack._norms import l2
 
 STRETCH = 1.01  # the box that tanh fills, relative to the pixels': its slope at their bounds is then no longer 0
 
 
+@documents_options
 def carlini_wagner(
-    model,
-    images,
-    labels,
+    model: Model,
+    images: ArrayLike,
+    labels: ArrayLike,
     *,
-    key=None,
+    key: jax.Array | None = None,
     binary_search_steps: int = 9,
     max_steps: int = 1000,
     step_size: float = 1e-2,
@@ -32,77 +35,101 @@ def carlini_wagner(
     confidence: float = 0.0,
     **options: Unpack[Options],
 ) -> AttackResult:
-    """The smallest perturbation in L2 by the method of Carlini & Wagner (2017, sections V and VI).
+    """Find the minimum perturbation in L2 by the method of Carlini & Wagner.
 
-    Adam minimizes |r|^2 + c max(confidence - lead, 0) over w, where the image is tanh(w) moved and scaled to the box,
+    Adam minimizes |r|^2 + c max(confidence - lead, 0) over w, where the image is tanh(w), moved and scaled to the box,
     and `lead` is the largest logit of another class minus the label's (the target's minus the largest other). Each
-    image has its own c, found by bisection: tenfold until the first success.
+    image has its own c, found by bisection: tenfold until the first success. It abandons a round when its objective
+    stalls.
 
     Unlike in the paper, tanh fills a box larger by a hundredth, whose overhang is clipped: pixels at 0 or 1 are the
-    ends of tanh, where its slope is 0, and could not move. Each image abandons a search by itself when the objective
-    stalls, and a search that fails altogether returns the image it was given. Distances are to that image.
+    ends of tanh, where its slope is 0, and could not move. Distances are to the image as it is.
 
-    searches:   values of c that are tried.
-    steps:      of Adam in each search at most; the authors took 10000.
-    step_size:  of Adam, in w.
-    weight:     the first c.
-    confidence: the lead, in units of the logits, that counts as a success.
-    Other arguments are those of `pgd`; nothing is drawn, so `key` is not needed.
+    Args:
+      model: (images (n, ...)) -> logits (n, classes).
+      images: (n, ...), floats within the bounds.
+      labels: (n,), int; classes to leave, or with `targeted` to reach.
+      key: not needed; nothing is drawn.
+      binary_search_steps: values of c that are tried.
+      max_steps: steps of Adam for each of them, at most; the authors took 10000.
+      step_size: of Adam, in w.
+      initial_const: the first c.
+      confidence: lead, in units of the logits, that counts as a success.
+      **options: shared options.
+
+    Returns:
+      The smallest success of each image, or the image itself.
+
+    References:
+      Carlini & Wagner 2017, sections V and VI.
     """
-    border.checked_counts(binary_search_steps=binary_search_steps, max_steps=max_steps)
-    border.checked_positive(step_size=step_size, initial_const=initial_const)
-    border.checked_not_negative(confidence=confidence)
-    given = plan(initial_const, binary_search_steps, max_steps), np.float32(step_size), np.float32(confidence)
-    return search(
+    validation.check_counts(binary_search_steps=binary_search_steps, max_steps=max_steps)
+    validation.check_positive(step_size=step_size, initial_const=initial_const)
+    return run_attack(
         model,
         images,
         labels,
-        _method(),
+        _spec(),
+        parse_options({**options, "confidence": confidence}),
         max_steps=binary_search_steps * max_steps,
         key=key,
-        given=given,
-        confidence=confidence,
-        **options,
+        hyperparameters=(
+            limits(initial_const, binary_search_steps, max_steps),
+            np.float32(step_size),
+            np.float32(confidence),
+        ),
     )
 
 
-class State(NamedTuple):
-    """A search of Adam, and which it is."""
+class Iterate(NamedTuple):
+    """Where Adam is."""
 
     point: jax.Array
-    variable: jax.Array  # w
+    w: jax.Array
     adam: Any  # Optax's state
-    rounds: Rounds
+
+
+class State(NamedTuple):
+    """A run of Adam, and which round of the binary search it is."""
+
+    iterate: Iterate
+    search: BinarySearch
     done: jax.Array
 
+    @property
+    def point(self) -> jax.Array:
+        """Where the model is queried."""
+        return self.iterate.point
 
-@lru_cache
-def _method():
+
+@factory
+def _spec():
     adam = optax.scale_by_adam()
 
-    def span(example):
+    def box(example):
         return (example.lower + example.upper) / 2, STRETCH * (example.upper - example.lower) / 2
 
-    def beginning(example):
-        middle, half = span(example)
-        variable = jnp.arctanh(jnp.where(half > 0, (example.image - middle) / jnp.where(half > 0, half, 1), 0))
-        return example.image, variable, adam.init(variable)
+    def first_iterate(example):
+        middle, half = box(example)
+        w = jnp.arctanh(jnp.where(half > 0, (example.image - middle) / jnp.where(half > 0, half, 1), 0))
+        return Iterate(example.image, w, adam.init(w))
 
-    def start(example, given):
-        return State(*beginning(example), first_round(given[0]), jnp.array(False))
+    def init(example, hyperparameters):
+        return State(first_iterate(example), first_round(hyperparameters[0]), jnp.array(False))
 
-    def learn(example, given, state, view):
-        plan, step_size, confidence = given
-        moved = state.point - example.image
-        short = jnp.maximum(confidence - view.value, 0)
-        rounds, idle = checked_progress(state.rounds, plan, jnp.sum(moved**2) + state.rounds.weight * short)
-        middle, half = span(example)
-        slope = half * (1 - jnp.tanh(state.variable) ** 2)
-        gradient = (2 * moved - jnp.where(short > 0, rounds.weight, 0) * view.gradient) * slope
-        step, moments = adam.update(gradient, state.adam)
-        variable = state.variable - step_size * step
-        point = jnp.clip(middle + half * jnp.tanh(variable), example.lower, example.upper)
-        rounds, ended, done = told(rounds, plan, rounds.found | view.hit, idle)
-        return State(*restarted(ended, beginning(example), (point, variable, moments)), rounds, done)
+    def update(example, hyperparameters, state, view):
+        limits, step_size, confidence = hyperparameters
+        perturbation = state.point - example.image
+        shortfall = jnp.maximum(confidence - view.value, 0)
+        objective = jnp.sum(perturbation**2) + state.search.weight * shortfall
+        search, stalled = check_progress(state.search, limits, objective)
+        middle, half = box(example)
+        slope = half * (1 - jnp.tanh(state.iterate.w) ** 2)
+        gradient = (2 * perturbation - jnp.where(shortfall > 0, search.weight, 0) * view.gradient) * slope
+        step, adam_state = adam.update(gradient, state.iterate.adam)
+        w = state.iterate.w - step_size * step
+        iterate = Iterate(example.clip(middle + half * jnp.tanh(w)), w, adam_state)
+        search, ended, done = advance(search, limits, search.succeeded | view.is_adversarial, stalled)
+        return State(tree_where(ended, first_iterate(example), iterate), search, done)
 
-    return Method("carlini_wagner", start, learn, by_gradient, norm=l2, better=smaller)
+    return AttackSpec("carlini_wagner", init, update, query_gradient, norm=l2, better=smaller_norm)

@@ -1,54 +1,76 @@
-"""DDN, the decoupled direction and norm attack (Rony et al. 2019)."""
+"""DDN, the decoupled direction and norm attack."""
 
-from functools import lru_cache
 from typing import NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
-from diffprog.attack._engine import border
-from diffprog.attack._engine.bisection import cosine, unit, width
-from diffprog.attack._engine.method import Method, smaller
-from diffprog.attack._engine.queries import by_gradient
+from diffprog._util.factory import factory
+from diffprog.attack._engine import validation
+from diffprog.attack._engine.bisection import cosine_schedule, unit_gradient
+from diffprog.attack._engine.method import AttackSpec, smaller_norm
+from diffprog.attack._engine.oracle import Model, query_gradient
 from diffprog.attack._engine.result import AttackResult
-from diffprog.attack._engine.run import Options, search
-from diffprog.attack._losses import cross_entropy, of_label
+from diffprog.attack._engine.run import Options, documents_options, parse_options, run_attack
+from diffprog.attack._losses import cross_entropy
 from diffprog.attack._norms import l2
-from diffprog.attack._norms.norm import euclidean
 
 
+@documents_options
 def ddn(
-    model,
-    images,
-    labels,
+    model: Model,
+    images: ArrayLike,
+    labels: ArrayLike,
     *,
-    key=None,
+    key: jax.Array | None = None,
     max_steps: int = 100,
     init_norm: float = 1.0,
     gamma: float = 0.05,
     levels: int | None = 256,
     **options: Unpack[Options],
 ) -> AttackResult:
-    """The smallest perturbation in L2 by decoupled direction and norm (Rony et al. 2019, algorithm 1).
+    """Find the minimum perturbation in L2 by decoupled direction and norm.
 
-    The direction of r follows the gradient of the cross-entropy, its length does not: it shrinks by `gamma` after a
-    success and grows by as much after a failure. A zero gradient is replaced by a random direction, which `key`
-    decides.
+    The direction of the perturbation follows the gradient of the cross-entropy; its length shrinks by `gamma` after a
+    success and grows by as much after a failure. Steps along the unit gradient shrink from 1 to 0.01 as half a cosine,
+    as in the authors' program. A zero gradient is replaced by a random direction.
 
-    init_norm: the first length, for pixels in [0, 1].
-    levels: every point that is tried is rounded to so many values of a pixel, so that a success survives being saved:
-            256 for files of bytes. None rounds nothing, and finds smaller perturbations.
-    Steps along the unit gradient shrink from 1 to 0.01 as half a cosine, as in the authors' program. Other arguments
-    are those of `pgd`.
+    Args:
+      model: (images (n, ...)) -> logits (n, classes).
+      images: (n, ...), floats within the bounds.
+      labels: (n,), int; classes to leave, or with `targeted` to reach.
+      key: random key, for directions in place of zero gradients.
+      max_steps: steps of each search.
+      init_norm: first length, for pixels in [0, 1].
+      gamma: relative change of the length in a step.
+      levels: values of a pixel to which every point is rounded, so that a success survives being saved: 256 for files
+        of bytes. None rounds nothing, and finds smaller perturbations.
+      **options: shared options.
+
+    Returns:
+      The smallest success of each image, or the image itself.
+
+    References:
+      Rony et al. 2019, algorithm 1.
     """
-    border.checked_counts(max_steps=max_steps)
-    border.checked_positive(init_norm=init_norm, gamma=gamma)
+    settings = parse_options(options)
+    validation.check_counts(max_steps=max_steps)
+    validation.check_positive(init_norm=init_norm, gamma=gamma)
     if levels is not None:
-        border.checked_counts(levels=levels)
-    low, high = border.checked_bounds(options.get("bounds", (0, 1)))
-    given = *map(np.float32, (max_steps, init_norm, gamma)), None if levels is None else _grid(low, high, levels)
-    return search(model, images, labels, _method(), max_steps=max_steps, key=key, given=given, **options)
+        validation.check_counts(levels=levels)
+    grid = None if levels is None else _grid(*settings.bounds, levels)
+    return run_attack(
+        model,
+        images,
+        labels,
+        _spec(),
+        settings,
+        max_steps=max_steps,
+        key=key,
+        hyperparameters=(*map(np.float32, (max_steps, init_norm, gamma)), grid),
+    )
 
 
 def _grid(low, high, levels):
@@ -62,21 +84,22 @@ class State(NamedTuple):
     radius: jax.Array
 
 
-@lru_cache
-def _method():
-    def start(example, given):
-        return State(example.image, given[1] * width(example))
+@factory
+def _spec():
+    def init(example, hyperparameters):
+        _, init_norm, *_ = hyperparameters
+        return State(example.image, init_norm * example.pixel_range)
 
-    def learn(example, given, state, view):
-        max_steps, _, gamma, grid = given
-        length = width(example) * cosine(1.0, 0.01, view.number, max_steps)
-        moved = state.point + length * unit(l2, view.gradient, example, view.key) - example.image
-        radius = state.radius * (1 + jnp.where(view.hit, -gamma, gamma))
-        size = euclidean(moved)
-        point = example.image + moved * radius / jnp.where(size > 0, size, 1)
+    def update(example, hyperparameters, state, view):
+        max_steps, _, gamma, grid = hyperparameters
+        length = example.pixel_range * cosine_schedule(1.0, 0.01, view.step, max_steps)
+        perturbation = state.point + length * unit_gradient(l2, view.gradient, example, view.key) - example.image
+        radius = state.radius * (1 + jnp.where(view.is_adversarial, -gamma, gamma))
+        size = l2.size(perturbation)
+        point = example.image + perturbation * radius / jnp.where(size > 0, size, 1)
         if grid is not None:
             low, level = grid
             point = low + level * jnp.round((point - low) / level)
-        return State(jnp.clip(point, example.lower, example.upper), radius)
+        return State(example.clip(point), radius)
 
-    return Method("ddn", start, learn, by_gradient, of_label(cross_entropy), l2, smaller)
+    return AttackSpec("ddn", init, update, query_gradient, cross_entropy, l2, smaller_norm)

@@ -1,102 +1,115 @@
-"""DeepFool (Moosavi-Dezfooli et al. 2016)."""
+"""DeepFool: steps to the nearest boundary, as if the network were linear."""
 
-from functools import lru_cache
 from typing import NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
-from diffprog.attack._attacks.fast_gradient import stopped
-from diffprog.attack._engine import border
-from diffprog.attack._engine.method import Method, smaller
-from diffprog.attack._engine.queries import by_jacobian
+from diffprog._util.factory import factory
+from diffprog.attack._engine import validation
+from diffprog.attack._engine.method import AttackSpec, smaller_norm
+from diffprog.attack._engine.oracle import Model, query_jacobian
 from diffprog.attack._engine.result import AttackResult
-from diffprog.attack._engine.run import Options, search
+from diffprog.attack._engine.run import Options, documents_options, parse_options, run_attack
 from diffprog.attack._norms import Norm, l2, linf
 
 BEYOND = 1e-4  # of the largest logit: steps that end at a bent boundary come nearer and nearer without crossing it
 
 
+@documents_options
 def deepfool(
-    model,
-    images,
-    labels,
+    model: Model,
+    images: ArrayLike,
+    labels: ArrayLike,
     *,
-    key=None,
+    key: jax.Array | None = None,
     norm: Norm = l2,
     max_steps: int = 50,
     num_candidates: int = 10,
     overshoot: float = 0.02,
     **options: Unpack[Options],
 ) -> AttackResult:
-    """A small perturbation in L2 or L-infinity by steps to the nearest boundary, as if the network were linear
-    (Moosavi-Dezfooli et al. 2016, algorithm 2 and section 3.3).
+    """Find a small perturbation in L2 or L-infinity by steps to the nearest boundary.
 
-    The gradients of all candidates come from one pullback, mapped over them. Unlike in the paper the candidates are
-    the largest other logits of each step, not of the first; elements at a bound of the box that a step would push
-    farther take no part in it; and a targeted search steps to the boundary between the target and the largest other
-    class. The search ends with the first success.
+    The gradients of all candidates come from one pullback. Unlike in the paper the candidates are the largest other
+    logits of each step, not of the first. Elements at a bound of the box that a step would push farther take no part
+    in it. A targeted search steps to the boundary between the target and the largest other class. The search ends with
+    the first success.
 
-    norm:       `l2` or `linf`.
-    candidates: classes that a step compares; as many as there are, if fewer.
-    overshoot:  the whole perturbation is longer by this part, in order to cross the boundary.
-    Other arguments are those of `pgd`; nothing is drawn, so `key` is not needed.
+    Args:
+      model: (images (n, ...)) -> logits (n, classes).
+      images: (n, ...), floats within the bounds.
+      labels: (n,), int; classes to leave, or with `targeted` to reach.
+      key: not needed; nothing is drawn.
+      norm: to be made small, `l2` or `linf`.
+      max_steps: steps of each search.
+      num_candidates: classes that a step compares; all of them if there are fewer.
+      overshoot: fraction by which the whole perturbation is longer, in order to cross the boundary.
+      **options: shared options.
+
+    Returns:
+      The smallest success of each image, or the image itself.
+
+    References:
+      Moosavi-Dezfooli et al. 2016, algorithm 2 and section 3.3.
     """
-    norm = border.checked_norm(norm, (l2, linf))
-    border.checked_counts(max_steps=max_steps, num_candidates=num_candidates)
-    border.checked_not_negative(overshoot=overshoot)
-    return search(
+    norm = validation.check_norm(norm, (l2, linf))
+    validation.check_counts(max_steps=max_steps, num_candidates=num_candidates)
+    validation.check_nonnegative(overshoot=overshoot)
+    return run_attack(
         model,
         images,
         labels,
-        _method(norm, num_candidates),
+        _spec(norm, num_candidates),
+        parse_options(options),
         max_steps=max_steps,
         key=key,
-        given=np.float32(overshoot),
-        **options,
+        hyperparameters=np.float32(overshoot),
     )
 
 
 class State(NamedTuple):
-    """The perturbation before overshoot and box, and what became of it."""
+    """A point, and the perturbation before overshoot and box."""
 
     point: jax.Array
     total: jax.Array
     done: jax.Array
 
 
-@lru_cache
-def boundaries(num_candidates):
-    """Weightings of the logits, [n, candidates, classes], whose sums are 0 at the boundaries to compare."""
+@factory
+def boundaries(num_candidates: int):
+    """Weigh the logits, [n, candidates, classes], so that the sums are 0 at the boundaries to compare."""
 
     def weights(oracle, examples, logits):
         classes = jnp.arange(logits.shape[1])
-        label = (classes == examples.label[:, None])[:, None]
+        is_label = (classes == examples.label[:, None])[:, None]
         count = 1 if oracle.targeted else min(num_candidates, logits.shape[1] - 1)
-        others = jax.lax.top_k(jnp.where(label[:, 0], -jnp.inf, logits), count)[1]
-        away = (classes == others[..., None]).astype(logits.dtype) - label
+        others = jax.lax.top_k(jnp.where(is_label[:, 0], -jnp.inf, logits), count)[1]
+        away = (classes == others[..., None]).astype(logits.dtype) - is_label
         return -away if oracle.targeted else away
 
     return weights
 
 
-@lru_cache
-def _method(norm, num_candidates):
-    def start(example, given):
+@factory
+def _spec(norm, num_candidates):
+    def init(example, overshoot):
         return State(example.image, jnp.zeros_like(example.image), jnp.array(False))
 
-    def learn(example, given, state, view):
-        leads, gradients = view.extra
-        free = jax.vmap(lambda each: jnp.where(stopped(each, state.point, example), 0, each))(gradients)
+    def update(example, overshoot, state, view):
+        leads, gradients = view.extras
+        free = jax.vmap(lambda slope: jnp.where(example.blocked(slope, state.point), 0, slope))(gradients)
         slopes = jax.vmap(norm.dual)(free)
         gaps = jnp.abs(leads) + BEYOND * jnp.max(jnp.abs(view.logits))
-        ways = jnp.where(slopes > 0, gaps / jnp.where(slopes > 0, slopes, 1), jnp.inf)
-        nearest = jnp.argmin(ways)
-        length = jnp.where(jnp.isfinite(ways[nearest]), ways[nearest], 0)
+        lengths = jnp.where(slopes > 0, gaps / jnp.where(slopes > 0, slopes, 1), jnp.inf)
+        nearest = jnp.argmin(lengths)
+        length = jnp.where(jnp.isfinite(lengths[nearest]), lengths[nearest], 0)
         total = state.total + length * norm.steepest(free[nearest])
-        total = jnp.clip(example.image + total, example.lower, example.upper) - example.image
-        point = jnp.clip(example.image + (1 + given) * total, example.lower, example.upper)
-        return State(point, total, view.hit)
+        total = example.clip(example.image + total) - example.image
+        point = example.clip(example.image + (1 + overshoot) * total)
+        return State(point, total, view.is_adversarial)
 
-    return Method("deepfool", start, learn, by_jacobian(boundaries(num_candidates)), norm=norm, better=smaller)
+    query = query_jacobian(boundaries(num_candidates))
+    return AttackSpec("deepfool", init, update, query, norm=norm, better=smaller_norm)

@@ -5,116 +5,123 @@ from typing import Unpack
 
 import jax
 import numpy as np
+from jax.typing import ArrayLike
 
-from diffprog.attack._attacks.fast_gradient import descent, step_lengths
-from diffprog.attack._attacks.probes import by_differences
-from diffprog.attack._engine import border
+from diffprog.attack._attacks.fast_gradient import descent, step_size_of
+from diffprog.attack._engine import validation
+from diffprog.attack._engine.oracle import Model, query_differences
 from diffprog.attack._engine.result import AttackResult
-from diffprog.attack._engine.run import Options, search
-from diffprog.attack._losses import margin, of_label
+from diffprog.attack._engine.run import Options, documents_options, parse_options, run_attack
+from diffprog.attack._losses import margin
 from diffprog.attack._norms import Norm, l2, linf
 
 
+@documents_options
 def spsa(
-    model: Callable,
-    images,
-    labels,
+    model: Model,
+    images: ArrayLike,
+    labels: ArrayLike,
     *,
     key: jax.Array,
     norm: Norm = linf,
-    epsilon=8 / 255,
+    epsilon: ArrayLike = 8 / 255,
     max_steps: int = 40,
-    step_size=None,
+    step_size: float | None = None,
     num_samples: int = 128,
     delta: float = 0.01,
-    loss: Callable = margin,
+    loss: Callable[..., jax.Array] = margin,
     **options: Unpack[Options],
 ) -> AttackResult:
-    """Simultaneous perturbation stochastic approximation (Uesato et al. 2018, section 4, algorithm 1).
+    """Attack by simultaneous perturbation stochastic approximation, without gradients.
 
-    The gradient is the mean over `num_samples` random sign vectors u of u (loss(x + delta u) - loss(x - delta u)) /
-    (2 delta): each step costs 1 + 2 x num_samples queries of each image, and no gradient. It is followed as in `bim`,
-    where
-    the paper uses Adam; the best iterate is returned. Probes stay within the bounds, unlike the paper's, so that the
-    model is only ever asked about images.
+    The gradient is estimated as the mean over random sign vectors u of
+    u (loss(x + delta u) - loss(x - delta u)) / (2 delta). It is followed as in `bim`; the paper uses Adam. All points
+    that the model is queried about lie within the bounds, unlike the paper's. A step costs 1 + 2 num_samples queries.
 
-    norm:       `linf` or `l2`, of `epsilon`.
-    step_size:  in that norm; epsilon / 4 if left out.
-    delta:      in pixel values: too short, and rounding drowns the difference; too long, and the loss bends.
-    Other arguments are those of `pgd`.
+    Args:
+      model: (images (n, ...)) -> logits (n, classes).
+      images: (n, ...), floats within the bounds.
+      labels: (n,), int; classes to leave, or with `targeted` to reach.
+      key: random key, which decides the directions.
+      norm: `linf` or `l2`.
+      epsilon: budget in the norm's units; one number, one per image (n,), or several at once (K, 1).
+      max_steps: steps of each search.
+      step_size: length of a step in the norm; epsilon / 4 by default.
+      num_samples: directions per step.
+      delta: distance of the points around, in pixel values. If too short, rounding drowns the difference; if too
+        long, the loss bends.
+      loss: (logits, labels) -> (n,); raised, or with `targeted` lowered.
+      **options: shared options.
+
+    Returns:
+      The best iterate of each image: a success before a failure, then the larger loss.
+
+    References:
+      Uesato et al. 2018, section 4, algorithm 1.
     """
-    border.checked_positive(delta=delta)
-    return _estimated(
-        "spsa",
-        jax.random.rademacher,
-        model,
-        images,
-        labels,
-        key,
-        norm,
-        epsilon,
-        max_steps,
-        step_size,
-        num_samples,
-        delta,
-        loss,
-        options,
-    )
+    validation.check_positive(delta=delta)
+    own = key, norm, epsilon, max_steps, step_size, num_samples, delta, loss
+    return _run("spsa", jax.random.rademacher, model, images, labels, *own, options)
 
 
+@documents_options
 def nes(
-    model: Callable,
-    images,
-    labels,
+    model: Model,
+    images: ArrayLike,
+    labels: ArrayLike,
     *,
     key: jax.Array,
     norm: Norm = linf,
-    epsilon=8 / 255,
+    epsilon: ArrayLike = 8 / 255,
     max_steps: int = 40,
-    step_size=None,
+    step_size: float | None = None,
     num_samples: int = 128,
     sigma: float = 0.001,
-    loss: Callable = margin,
+    loss: Callable[..., jax.Array] = margin,
     **options: Unpack[Options],
 ) -> AttackResult:
-    """Natural evolution strategies (Ilyas et al. 2018, section 2.1, algorithm 1): `spsa` with normal directions u.
+    """Attack by natural evolution strategies: `spsa` with normal directions.
 
-    2 x num_samples is the paper's population (there 50), `sigma` its deviation. Probes that would leave the bounds
-    are clipped.
+    Points that would leave the bounds are clipped.
+
+    Args:
+      model: (images (n, ...)) -> logits (n, classes).
+      images: (n, ...), floats within the bounds.
+      labels: (n,), int; classes to leave, or with `targeted` to reach.
+      key: random key, which decides the directions.
+      norm: `linf` or `l2`.
+      epsilon: budget in the norm's units; one number, one per image (n,), or several at once (K, 1).
+      max_steps: steps of each search.
+      step_size: length of a step in the norm; epsilon / 4 by default.
+      num_samples: directions per step, half the paper's population (there 50).
+      sigma: standard deviation of the points around, in pixel values.
+      loss: (logits, labels) -> (n,); raised, or with `targeted` lowered.
+      **options: shared options.
+
+    Returns:
+      The best iterate of each image: a success before a failure, then the larger loss.
+
+    References:
+      Ilyas et al. 2018, section 2.1, algorithm 1.
     """
-    border.checked_positive(sigma=sigma)
-    return _estimated(
-        "nes",
-        jax.random.normal,
-        model,
-        images,
-        labels,
-        key,
-        norm,
-        epsilon,
-        max_steps,
-        step_size,
-        num_samples,
-        sigma,
-        loss,
-        options,
-    )
+    validation.check_positive(sigma=sigma)
+    own = key, norm, epsilon, max_steps, step_size, num_samples, sigma, loss
+    return _run("nes", jax.random.normal, model, images, labels, *own, options)
 
 
-def _estimated(
-    name, draw, model, images, labels, key, norm, epsilon, max_steps, step_size, num_samples, reach, loss, options
+def _run(
+    name, draw, model, images, labels, key, norm, epsilon, max_steps, step_size, num_samples, distance, loss, options
 ):
-    border.checked_counts(num_samples=num_samples)
-    method = descent(name, border.checked_norm(norm, (linf, l2)), of_label(loss), False)
-    given = (*step_lengths(step_size, 1 / 4), np.float32(reach))
-    return search(
+    validation.check_counts(num_samples=num_samples)
+    query = query_differences(draw, num_samples)
+    return run_attack(
         model,
         images,
         labels,
-        method._replace(look=by_differences(draw, num_samples)),
+        descent(name, validation.check_norm(norm, (linf, l2)), loss, False, query),
+        parse_options(options),
         max_steps=max_steps,
         key=key,
         epsilon=epsilon,
-        given=given,
-        **options,
+        hyperparameters=(step_size_of(step_size, 1 / 4), np.float32(distance)),
     )

@@ -1,71 +1,112 @@
-"""HopSkipJump: the smallest perturbation for whom the model says no more than whether the attack has what it wants."""
+"""HopSkipJump: a minimum-norm attack that needs only decisions, whether a point is adversarial."""
 
 from collections.abc import Callable
-from functools import lru_cache
-from typing import NamedTuple, Unpack
+from math import ceil, log2
+from typing import Any, NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
-from diffprog.attack._attacks.decisions import Asker, boundary, choose, jump, noise
-from diffprog.attack._engine import border
-from diffprog.attack._engine.method import Method, smaller
-from diffprog.attack._engine.queries import by_logits
+from diffprog._util.factory import factory
+from diffprog._util.trees import tree_where
+from diffprog.attack._engine import validation
+from diffprog.attack._engine.method import AttackSpec, Example, smaller_norm
+from diffprog.attack._engine.oracle import Model, Oracle, group_size, query_logits, sum_in_groups
 from diffprog.attack._engine.result import AttackResult
-from diffprog.attack._engine.run import Options, search
+from diffprog.attack._engine.run import Options, documents_options, parse_options, run_attack
 from diffprog.attack._norms import Norm, l2, linf
 
+MAX_HALVINGS = 24  # of a line: float32 tells no more
+MAX_TRIES = 30  # halvings of a jump, before it is given up
 
+
+@documents_options
 def hop_skip_jump(
-    model: Callable,
-    images,
-    labels,
+    model: Model,
+    images: ArrayLike,
+    labels: ArrayLike,
     *,
     key: jax.Array,
     norm: Norm = l2,
     max_steps: int = 64,
-    starting_points=None,
+    starting_points: ArrayLike | None = None,
     initial_num_evals: int = 100,
     max_num_evals: int = 10000,
     init_trials: int = 100,
     **options: Unpack[Options],
 ) -> AttackResult:
-    """HopSkipJump (Chen, Jordan & Wainwright 2020, algorithm 2): the smallest perturbation from decisions alone.
+    """Find the minimum perturbation from decisions alone, by HopSkipJump.
 
     From an adversarial point, each image goes back to the boundary on the line to the image (algorithm 1; with `linf`,
-    by shrinking the cube around the image), estimates there which way leads deeper from the decisions at random points
-    nearby (eq. 9 and 16), jumps that way by the longest of distance / sqrt(step), half of it, ... that is adversarial,
-    and goes back to the boundary. The smallest adversarial point is returned, at any time; an image for which no start
-    is found comes back as it was, as a failure. Every decision counts as one of `queries`, those of the start too.
+    by shrinking the cube around the image). There it estimates which way leads deeper, from the decisions at random
+    points nearby (eq. 9 and 16). It jumps that way by the longest of distance / sqrt(step), half of it, ... that is
+    adversarial, and goes back to the boundary. Every decision counts as one of `queries`, also those of the start.
 
-    norm:         of the perturbation to be made small, `l2` or `linf`.
-    starts:       [n, ...], adversarial points to begin with: for `targeted`, images of the target class. Without them,
-                  the first adversarial of `trials` images of uniform noise.
-    evaluations:  decisions of the first estimate; that of step t takes sqrt(t) times as many, at most `most`.
-
-    The lengths are the paper's: lines are halved until d^-1.5 (L-infinity: d^-2) of them is left, for images of d
+    Lengths are the paper's: lines are halved until d^-1.5 (L-infinity: d^-2) of them is left, for images of d
     elements, but no further than float32 goes; estimates reach distance / d, the first one a tenth of the bounds. With
-    `criterion`, the decision is the criterion's. What tells only the class may return 2 * one-hot as logits.
+    `criterion`, the decision is the criterion's. A model that tells only the class may return 2 * one-hot as logits.
+
+    Args:
+      model: (images (n, ...)) -> logits (n, classes), of which only the decision is used.
+      images: (n, ...), floats within the bounds.
+      labels: (n,), int; classes to leave, or with `targeted` to reach.
+      key: random key.
+      norm: to be made small, `l2` or `linf`.
+      max_steps: jumps.
+      starting_points: (n, ...), adversarial points to begin with; for `targeted`, images of the target class. Without
+        them, the first adversarial of `init_trials` images of uniform noise.
+      initial_num_evals: decisions of the first estimate; step t takes sqrt(t) times as many.
+      max_num_evals: decisions of an estimate at most.
+      init_trials: images of noise that are tried.
+      **options: shared options.
+
+    Returns:
+      The smallest adversarial point of each image. Where no start is found, the image itself, as a failure.
+
+    References:
+      Chen, Jordan & Wainwright 2020, algorithm 2.
     """
-    border.checked_norm(norm, (l2, linf))
-    border.checked_counts(
-        initial_num_evals=initial_num_evals, max_num_evals=max_num_evals, init_trials=init_trials, max_steps=max_steps
+    validation.check_norm(norm, (l2, linf))
+    validation.check_counts(
+        initial_num_evals=initial_num_evals,
+        max_num_evals=max_num_evals,
+        init_trials=init_trials,
+        max_steps=max_steps,
     )
-    images = border.checked_images(images, options.get("bounds", (0.0, 1.0)))
-    if starting_points is None and options.get("targeted"):
+    settings = parse_options(options)
+    images = validation.check_images(images, settings.bounds)
+    if starting_points is None and settings.targeted:
         raise ValueError(
             "starting_points must be given with targeted=True: noise hardly ever meets one class; "
             "give one image per row that the model takes for the target"
         )
     if starting_points is not None:
-        starting_points = border.checked_images(starting_points, options.get("bounds", (0.0, 1.0)))
+        starting_points = validation.check_images(starting_points, settings.bounds)
         if starting_points.shape != images.shape:
             raise ValueError(
                 f"starting_points must have the shape of the images, {images.shape}; found {starting_points.shape}: "
                 "give one per image"
             )
-    method = _method(norm, starting_points is None, initial_num_evals, max_num_evals, init_trials)
-    return search(model, images, labels, method, max_steps=max_steps + 1, key=key, extra=starting_points, **options)
+    budget = Decisions(initial_num_evals, max_num_evals, init_trials)
+    return run_attack(
+        model,
+        images,
+        labels,
+        _spec(norm, starting_points is None, budget),
+        settings,
+        max_steps=max_steps + 1,
+        key=key,
+        extras=starting_points,
+    )
+
+
+class Decisions(NamedTuple):
+    """How many decisions may be spent on what."""
+
+    initial: int
+    most: int
+    init_trials: int
 
 
 class State(NamedTuple):
@@ -76,37 +117,144 @@ class State(NamedTuple):
     done: jax.Array  # bool, there is nothing to start from
 
 
-@lru_cache
-def _method(norm, seeks, initial_num_evals, max_num_evals, init_trials):
-    def start(example, given):
-        point = example.image if seeks else jnp.clip(example.extra, example.lower, example.upper)
+@factory
+def _spec(norm, starts_from_noise, budget):
+    def init(example, hyperparameters):
+        point = example.image if starts_from_noise else example.clip(example.extras)
         return State(point, jnp.int32(0), jnp.array(False))
 
-    def learn(example, given, state, view):
-        point, found = view.extra
-        return State(jnp.where(found, point, state.point), state.step + 1, ~found)
+    def update(example, hyperparameters, state, view):
+        point, has_start = view.extras
+        return State(jnp.where(has_start, point, state.point), state.step + 1, ~has_start)
 
-    def look(oracle, loss, states, examples, given, keys):
-        view = by_logits(oracle, loss, states, examples, given, keys)
-        first = states.step == 0
-        asker = Asker(oracle, loss, examples)
-        seek_keys, jump_keys, line_keys = jax.vmap(lambda key: jax.random.split(key, 3))(keys).T
-        point, found, spent = states.point, jnp.where(first, view.hit, True), jnp.zeros(len(keys), jnp.int32)
-        going = first & ~states.done
-        if seeks:
-            point, found, spent = _if_any(
-                going, lambda: noise(asker, point, going, init_trials, seek_keys), (point, found, spent)
-            )
-        going = ~first & ~states.done
-        further, more = _if_any(
-            going, lambda: jump(asker, norm, states, going, initial_num_evals, max_num_evals, jump_keys), (point, spent)
-        )
-        point, spent = choose(going, further, point), spent + jnp.where(going, more, 0)
-        point, lines = boundary(asker, norm, point, line_keys)
-        return view._replace(extra=(point, found), queries=1 + spent + jnp.where(found, lines, 0))
+    def query(oracle, loss, states, examples, hyperparameters, keys):
+        view = query_logits(oracle, loss, states, examples, hyperparameters, keys)
+        is_first = states.step == 0
+        decider = Decider(oracle, loss, examples)
+        noise_keys, jump_keys, line_keys = jax.vmap(lambda key: jax.random.split(key, 3))(keys).T
+        point, spent = states.point, jnp.zeros(len(keys), jnp.int32)
+        has_start = jnp.where(is_first, view.is_adversarial, True)
+        active = is_first & ~states.done
+        if starts_from_noise:
+            find = lambda: first_adversarial_noise(decider, point, active, budget.init_trials, noise_keys)
+            point, has_start, spent = _if_any(active, find, (point, has_start, spent))
+        active = ~is_first & ~states.done
+        leap = lambda: jump(decider, norm, states, active, budget, jump_keys)
+        farther, jump_spent = _if_any(active, leap, (point, spent))
+        point, spent = tree_where(active, farther, point), spent + jnp.where(active, jump_spent, 0)
+        point, line_spent = to_boundary(decider, norm, point, line_keys)
+        return view._replace(extras=(point, has_start), queries=1 + spent + jnp.where(has_start, line_spent, 0))
 
-    return Method("hop_skip_jump", start, learn, look, norm=norm, better=smaller)
+    return AttackSpec("hop_skip_jump", init, update, query, norm=norm, better=smaller_norm)
 
 
-def _if_any(going, do, otherwise):
-    return jax.lax.cond(jnp.any(going), do, lambda: otherwise)
+def _if_any(active, do, otherwise):
+    return jax.lax.cond(jnp.any(active), do, lambda: otherwise)
+
+
+class Decider(NamedTuple):
+    """The model, as far as this attack may know it."""
+
+    oracle: Oracle
+    loss: Callable[..., jax.Array]
+    examples: Example
+
+    def __call__(self, points: jax.Array, keys: jax.Array) -> jax.Array:
+        """Decide which points [n, ...] of the batch are adversarial."""
+        logits = self.oracle.evaluate(points, self.examples, keys, self.loss)[1]
+        return self.oracle.is_adversarial(logits, self.examples.label)
+
+
+def first_adversarial_noise(is_adversarial: Decider, points, active, num_trials, keys):
+    """Find the first adversarial image of noise for every active image.
+
+    Returns:
+      The points [n, ...], whether there was one, and the decisions spent.
+    """
+    examples = is_adversarial.examples
+
+    def trial(carry):
+        index, points, found, spent = carry
+        noise_keys, query_keys = _split(keys, index)
+        uniform = jax.vmap(lambda key: jax.random.uniform(key, points.shape[1:]))(noise_keys)
+        noise = examples.clip(examples.lower + uniform * (examples.upper - examples.lower))
+        hit = is_adversarial(noise, query_keys)
+        return index + 1, tree_where(hit & ~found, noise, points), found | hit, spent + (active & ~found)
+
+    unfinished = lambda carry: (carry[0] < num_trials) & jnp.any(~carry[2])
+    return jax.lax.while_loop(unfinished, trial, (0, points, ~active, jnp.zeros(len(keys), jnp.int32)))[1:]
+
+
+def jump(is_adversarial: Decider, norm: Norm, states: State, active, budget: Decisions, keys):
+    """Jump off the boundary to the next adversarial points.
+
+    Returns:
+      The points [n, ...], and the decisions spent.
+    """
+    points, size, examples = states.point, states.point[0].size, is_adversarial.examples
+    per_image = lambda numbers: numbers.reshape(-1, *[1] * (points.ndim - 1))
+    distance = jax.vmap(norm.size)(points - examples.image)
+    pixel_range = (examples.upper - examples.lower).reshape(len(points), -1).max(axis=1)
+    tiny = jnp.finfo(jnp.float32).tiny
+    delta = per_image(jnp.maximum(jnp.where(states.step == 1, 0.1 * pixel_range, distance / size), tiny))
+    step = jnp.maximum(states.step, 1).astype(jnp.float32)
+    num_evals = jnp.minimum(budget.initial * jnp.sqrt(step), budget.most).astype(jnp.int32)
+    num_evals = jnp.where(active, num_evals, 0)
+    estimate_keys, try_keys = jax.vmap(jax.random.split)(keys).T
+
+    def decision(index):
+        direction_keys, query_keys = _split(estimate_keys, index)
+        shifts = delta * jax.vmap(lambda key: l2.steepest(norm.direction(key, points.shape[1:])))(direction_keys)
+        near = examples.clip(points + shifts)
+        used = index < num_evals
+        sign = jnp.where(is_adversarial(near, query_keys), 1.0, -1.0) * used
+        shift = (near - points) / delta
+        return per_image(sign) * shift, per_image(used) * shift, sign
+
+    groups = group_size(len(points), budget.initial)
+    signed, plain, signs = sum_in_groups(decision, jnp.max(num_evals), groups)
+    mean = signs / jnp.maximum(num_evals, 1)
+    direction = jax.vmap(norm.steepest)(signed - per_image(jnp.where(jnp.abs(mean) < 1, mean, 0)) * plain)
+
+    def try_length(carry):
+        index, length, landed, found, spent = carry
+        tried = examples.clip(points + per_image(length) * direction)
+        hit = is_adversarial(tried, _split(try_keys, index)[1])
+        landed = tree_where(hit & ~found, tried, landed)
+        return index + 1, length / 2, landed, found | hit, spent + ~found
+
+    unfinished = lambda carry: (carry[0] < MAX_TRIES) & jnp.any(~carry[3])
+    begin = (0, distance / jnp.sqrt(step), points, ~active, num_evals)
+    _, _, landed, _, spent = jax.lax.while_loop(unfinished, try_length, begin)
+    return landed, spent
+
+
+def to_boundary(is_adversarial: Decider, norm: Norm, points, keys) -> tuple[jax.Array, Any]:
+    """Bring the points back towards the images, as far as they stay adversarial.
+
+    Returns:
+      The points [n, ...], and the decisions spent on each.
+    """
+    examples, size = is_adversarial.examples, points[0].size
+    halvings = min(ceil((1.5 if norm is l2 else 2) * log2(size)), MAX_HALVINGS) if size > 1 else MAX_HALVINGS
+    way = points - examples.image
+    farthest = jnp.abs(way).reshape(len(points), -1).max(axis=1)
+
+    def between(fraction):
+        fraction = fraction.reshape(-1, *[1] * (points.ndim - 1))
+        limit = fraction * farthest.reshape(fraction.shape)
+        shorter = fraction * way if norm is l2 else jnp.clip(way, -limit, limit)
+        return jnp.where(fraction == 1, points, examples.clip(examples.image + shorter))
+
+    def halve(index, bracket):
+        low, high = bracket
+        middle = (low + high) / 2
+        hit = is_adversarial(between(middle), _split(keys, index)[1])
+        return jnp.where(hit, low, middle), jnp.where(hit, middle, high)
+
+    _, high = jax.lax.fori_loop(0, halvings, halve, (jnp.zeros(len(points)), jnp.ones(len(points))))
+    return between(high), halvings
+
+
+def _split(keys, index):
+    return jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, index)))(keys).T

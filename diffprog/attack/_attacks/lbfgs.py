@@ -1,89 +1,106 @@
-"""The first attack on neural networks, by box-constrained L-BFGS (Szegedy et al. 2014)."""
+"""The first attack on neural networks, by box-constrained L-BFGS."""
 
-from functools import lru_cache
 from typing import NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
-from diffprog.attack._engine import border
-from diffprog.attack._engine.bisection import Rounds, first_round, plan, restarted, told
-from diffprog.attack._engine.method import Method, smaller
-from diffprog.attack._engine.queries import by_gradient
+from diffprog._util.factory import factory
+from diffprog._util.trees import tree_where
+from diffprog.attack._engine import validation
+from diffprog.attack._engine.bisection import BinarySearch, advance, first_round, limits
+from diffprog.attack._engine.method import AttackSpec, smaller_norm
+from diffprog.attack._engine.oracle import Model, query_gradient
 from diffprog.attack._engine.result import AttackResult
-from diffprog.attack._engine.run import Options, search
-from diffprog.attack._losses import cross_entropy, of_label, other_class
+from diffprog.attack._engine.run import Options, documents_options, parse_options, run_attack
+from diffprog.attack._losses import cross_entropy, other_class
 from diffprog.attack._norms import l2
 from diffprog.optimize import _lbfgsb as lbfgsb
 
 
+@documents_options
 def lbfgs(
-    model,
-    images,
-    labels,
+    model: Model,
+    images: ArrayLike,
+    labels: ArrayLike,
     *,
-    key=None,
+    key: jax.Array | None = None,
     binary_search_steps: int = 15,
     max_steps: int = 150,
     initial_const: float = 1e-2,
     memory_size: int = 10,
     **options: Unpack[Options],
 ) -> AttackResult:
-    """The smallest perturbation in L2 by L-BFGS-B (Szegedy et al. 2014, section 4.1).
+    """Find the minimum perturbation in L2 by L-BFGS-B.
 
-    Minimizes |r|^2 + c loss(x + r) in the box, where the loss is -log of the target's probability, or untargeted, -log
-    of the probability that it is not the label. Both are bounded below, so there is a minimum for each c; the smallest
-    c whose minimum is a success is found by bisection, for each image its own. The paper writes c |r| + loss: its c
-    is large where this one is small. And |r|^2 is smooth where r = 0, at which every search begins; |r| is not.
+    It minimizes |r|^2 + c loss(x + r) in the box, where the loss is -log of the target's probability, or untargeted,
+    -log of the probability that it is not the label. Both are bounded below, so there is a minimum for each c. The
+    smallest c whose minimum is a success is found by bisection, for each image its own: tenfold until the first
+    success, then halfway between failure and success. The paper writes c |r| + loss: its c is large where this one is
+    small. And |r|^2 is smooth where r = 0, at which every round begins; |r| is not.
 
-    The optimizer is `diffprog.optimize._lbfgsb`: every image has its own curvature, line search and end.
+    Every image has its own curvature, line search and end.
 
-    searches: values of c that are tried.
-    steps:    evaluations of loss and gradient in each search at most.
-    weight:   the first c; tenfold until the first success, then halfway between failure and success.
-    memory:   steps that L-BFGS-B remembers.
-    Other arguments are those of `pgd`; nothing is drawn, so `key` is not needed.
+    Args:
+      model: (images (n, ...)) -> logits (n, classes).
+      images: (n, ...), floats within the bounds.
+      labels: (n,), int; classes to leave, or with `targeted` to reach.
+      key: not needed; nothing is drawn.
+      binary_search_steps: values of c that are tried.
+      max_steps: evaluations of loss and gradient for each of them, at most.
+      initial_const: the first c.
+      memory_size: steps that L-BFGS-B remembers.
+      **options: shared options.
+
+    Returns:
+      The smallest success of each image, or the image itself.
+
+    References:
+      Szegedy et al. 2014, section 4.1.
     """
-    border.checked_counts(binary_search_steps=binary_search_steps, max_steps=max_steps, memory_size=memory_size)
-    border.checked_positive(initial_const=initial_const)
-    method = _method(of_label(cross_entropy if options.get("targeted") else other_class), memory_size)
-    return search(
+    settings = parse_options(options)
+    validation.check_counts(binary_search_steps=binary_search_steps, max_steps=max_steps, memory_size=memory_size)
+    validation.check_positive(initial_const=initial_const)
+    return run_attack(
         model,
         images,
         labels,
-        method,
+        _spec(cross_entropy if settings.targeted else other_class, memory_size),
+        settings,
         max_steps=binary_search_steps * max_steps,
         key=key,
-        given=plan(initial_const, binary_search_steps, max_steps),
-        **options,
+        hyperparameters=limits(initial_const, binary_search_steps, max_steps),
     )
 
 
 class State(NamedTuple):
-    """A search of L-BFGS-B over the flattened image, and which it is."""
+    """A run of L-BFGS-B over the flattened image, and which round of the binary search it is."""
 
     point: jax.Array
-    search: lbfgsb.SearchState
-    rounds: Rounds
+    minimization: lbfgsb.SearchState
+    search: BinarySearch
     done: jax.Array
 
 
-@lru_cache
-def _method(loss, memory_size):
-    def start(example, given):
-        search = lbfgsb.init(example.image.reshape(-1), memory_size)
-        return State(example.image, search, first_round(given), jnp.array(False))
+@factory
+def _spec(loss, memory_size):
+    def init(example, limits):
+        minimization = lbfgsb.init(example.image.reshape(-1), memory_size)
+        return State(example.image, minimization, first_round(limits), jnp.array(False))
 
-    def learn(example, given, state, view):
-        moved = state.point - example.image
-        value = jnp.sum(moved**2) - state.rounds.weight * view.value
-        gradient = 2 * moved - state.rounds.weight * view.gradient
+    def update(example, limits, state, view):
+        perturbation = state.point - example.image
+        value = jnp.sum(perturbation**2) - state.search.weight * view.value
+        gradient = 2 * perturbation - state.search.weight * view.gradient
         lower, upper = example.lower.reshape(-1), example.upper.reshape(-1)
-        search = lbfgsb.update(state.search, value, gradient.reshape(-1), lower, upper)
-        arrived = jnp.all(search.best == state.search.point)  # steps that were only tried say nothing about the minimum
-        found = jnp.where(arrived, view.hit, state.rounds.found)
-        rounds, ended, done = told(state.rounds, given, found, search.status != lbfgsb.SEARCHING)
-        search = restarted(ended, lbfgsb.init(example.image.reshape(-1), memory_size), search)
-        return State(search.point.reshape(moved.shape), search, rounds, done)
+        minimization = lbfgsb.update(state.minimization, value, gradient.reshape(-1), lower, upper)
+        # Points that a line search only tries say nothing about the minimum.
+        arrived = jnp.all(minimization.best == minimization.point)
+        succeeded = jnp.where(arrived, view.is_adversarial, state.search.succeeded)
+        stopped = minimization.status != lbfgsb.SEARCHING
+        search, ended, done = advance(state.search, limits, succeeded, stopped)
+        minimization = tree_where(ended, lbfgsb.init(example.image.reshape(-1), memory_size), minimization)
+        return State(minimization.point.reshape(perturbation.shape), minimization, search, done)
 
-    return Method("lbfgs", start, learn, by_gradient, loss, l2, smaller)
+    return AttackSpec("lbfgs", init, update, query_gradient, loss, l2, smaller_norm)

@@ -1,20 +1,21 @@
 """One perturbation for all images."""
 
 from collections.abc import Callable
-from functools import lru_cache
 from typing import NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.typing import ArrayLike
 
-from diffprog.attack._attacks.fast_gradient import project
-from diffprog.attack._attacks.trials import trials, try_out
-from diffprog.attack._attacks.universal_training import checked_data, learn
-from diffprog.attack._engine import border
+from diffprog._util.factory import factory
+from diffprog.attack._attacks.random_search import random_search, run_random_search
+from diffprog.attack._attacks.universal_training import ascend, check_data
+from diffprog.attack._engine import validation
+from diffprog.attack._engine.oracle import Model
 from diffprog.attack._engine.result import AttackResult
-from diffprog.attack._engine.run import Options
+from diffprog.attack._engine.run import Options, documents_options, parse_options
 from diffprog.attack._losses import cross_entropy
 from diffprog.attack._norms import Norm, l2, linf
 
@@ -24,13 +25,14 @@ class Universal(NamedTuple):
 
     perturbation: np.ndarray  # float32, of the shape of one image, within the budget, strictly
     result: AttackResult
-    losses: np.ndarray  # float32 [steps], the mean of each step's batch, before the step; negated with `targeted`
+    losses: np.ndarray  # float32 [max_steps], mean of each step's batch, before the step; negated with `targeted`
 
 
+@documents_options
 def universal(
-    model: Callable,
-    images,
-    labels,
+    model: Model,
+    images: ArrayLike,
+    labels: ArrayLike,
     *,
     key: jax.Array,
     norm: Norm = linf,
@@ -38,77 +40,103 @@ def universal(
     max_steps: int = 200,
     step_size: float | None = None,
     minibatch_size: int = 128,
-    loss: Callable = cross_entropy,
+    loss: Callable[..., jax.Array] = cross_entropy,
     max_loss: float = 9.0,
     **options: Unpack[Options],
 ) -> Universal:
-    """One perturbation that fools the model on most images (the goal of Moosavi-Dezfooli et al. 2017), by projected
-    ascent on the mean loss over random batches (Shafahi et al. 2020, algorithm 1).
+    """Learn one perturbation that fools the model on most images, by projected ascent on the mean loss.
 
-    Each image's loss counts at most `cap`, as there (eq. 4): no single image decides. Steps follow the norm's steepest
-    direction, and their length falls to zero, unlike there, so that the last batches do not decide either.
+    Steps follow the norm's steepest direction. Unlike in the paper their length falls to zero, so that the last
+    batches do not decide. For other images: `apply_universal`.
 
-    norm:       `linf` or `l2`; `epsilon` is one number, in its units. Each image plus the perturbation is brought into
-                the bounds and the budget, both strictly.
-    step_size:  of the first step, in that norm; epsilon / 10 if left out.
-    minibatch:     images per step. `batch`, an option, is the size of the batches in which the result is judged.
-    For other images: `apply_universal(model, images, labels, perturbation, norm=..., epsilon=...)`.
+    Args:
+      model: (images (n, ...)) -> logits (n, classes).
+      images: (n, ...), floats within the bounds.
+      labels: (n,), int; classes to leave, or with `targeted` to reach.
+      key: random key, which decides the minibatches.
+      norm: `linf` or `l2`.
+      epsilon: budget in the norm's units. Each image plus the perturbation is brought into bounds and budget, strictly.
+      max_steps: steps.
+      step_size: length of the first step in the norm; epsilon / 10 by default.
+      minibatch_size: images per step; `batch_size` is for judging the result.
+      loss: (logits, labels) -> (n,); raised, or with `targeted` lowered.
+      max_loss: what an image's loss counts at most (eq. 4): no single image decides.
+      **options: shared options.
+
+    Returns:
+      The perturbation, and what became of each image.
+
+    References:
+      Moosavi-Dezfooli et al. 2017 for the goal; Shafahi et al. 2020, algorithm 1.
     """
-    border.checked_norm(norm, (linf, l2))
-    border.checked_positive(epsilon=epsilon)
-    if step_size is not None:
-        border.checked_positive(step_size=step_size)
-    data = checked_data(images, labels, **options)
+    settings = parse_options(options)
+    validation.check_norm(norm, (linf, l2))
     length = epsilon / 10 if step_size is None else step_size
-    ascent = optax.chain(
+    validation.check_positive(epsilon=epsilon, step_size=length)
+    data = check_data(images, labels, settings)
+    optimizer = optax.chain(
         optax.stateless(lambda downhill, _: norm.steepest(downhill)),
         optax.scale_by_learning_rate(optax.linear_schedule(length, 0, max_steps)),
     )
-    nothing = np.zeros(data.images.shape[1:], np.float32)
-    radius, span = border.float32_at_most(epsilon), np.ptp(options.get("bounds", (0.0, 1.0)))
-    inside = lambda moved: norm.project(moved, nothing, radius, -span, span)
-    make = lambda perturbation, batch, keys: batch.images + perturbation
-    found, losses = learn(
+    zero = np.zeros(data.images.shape[1:], np.float32)
+    radius, pixel_range = validation.round_down_to_float32(epsilon), np.ptp(settings.bounds)
+    learned, losses = ascend(
         model,
         data,
-        make,
-        nothing,
-        ascent,
-        inside,
+        lambda perturbation, batch, keys: batch.images + perturbation,
+        zero,
+        optimizer,
+        lambda perturbation: norm.project(perturbation, zero, radius, -pixel_range, pixel_range),
+        settings,
         key=key,
         max_steps=max_steps,
         minibatch_size=minibatch_size,
         loss=loss,
         max_loss=max_loss,
-        **options,
     )
-    found = np.asarray(found)
-    result = apply_universal(model, images, labels, found, norm=norm, epsilon=epsilon, key=key, **options)
-    return Universal(found, result, losses)
+    perturbation = np.asarray(learned)
+    result = apply_universal(model, images, labels, perturbation, norm=norm, epsilon=epsilon, key=key, **options)
+    return Universal(perturbation, result, losses)
 
 
+@documents_options
 def apply_universal(
-    model: Callable,
-    images,
-    labels,
-    perturbation,
+    model: Model,
+    images: ArrayLike,
+    labels: ArrayLike,
+    perturbation: ArrayLike,
     *,
     norm: Norm = linf,
     epsilon: float = 10 / 255,
-    key=None,
+    key: jax.Array | None = None,
     **options: Unpack[Options],
 ) -> AttackResult:
-    """What a perturbation, of the shape of one image, does to images: each plus it, in the bounds and the budget."""
+    """Add a perturbation to images, within the bounds and the budget, and judge the model.
+
+    Args:
+      model: (images (n, ...)) -> logits (n, classes).
+      images: (n, ...), floats within the bounds.
+      labels: (n,), int; classes to leave, or with `targeted` to reach.
+      perturbation: of the shape of one image.
+      norm: `linf` or `l2`.
+      epsilon: budget in the norm's units.
+      key: not needed, unless the model draws random numbers.
+      **options: shared options.
+
+    Returns:
+      What became of each image.
+    """
     images, perturbation = np.asarray(images), np.asarray(perturbation, np.float32)
     if perturbation.shape != images.shape[1:]:
         raise ValueError(
             f"perturbation must have the shape of one image, {images.shape[1:]}; found "
             f"{perturbation.shape}: resize it, or the images"
         )
-    method = trials("universal", _add(border.checked_norm(norm, (linf, l2))), norm=norm)
-    return try_out(model, images, labels, method, 1, (jnp.asarray(perturbation),), key=key, epsilon=epsilon, **options)
+    spec = random_search("universal", _add(validation.check_norm(norm, (linf, l2))), norm=norm)
+    given = (jnp.asarray(perturbation),)
+    return run_random_search(model, images, labels, spec, parse_options(options), 1, given, key=key, epsilon=epsilon)
 
 
-@lru_cache
+@factory
 def _add(norm):
-    return lambda example, given, number, key: project(norm, example.image + given[0], example)
+    return lambda example, hyperparameters, index, key: example.project(norm, example.image + hyperparameters[0])

@@ -1,72 +1,93 @@
 """One thing that is learned for many images: by ascent on the mean loss over random batches of them."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+import optax
 
-from diffprog.attack._engine import border
-from diffprog.attack._engine.method import Example, Oracle
-from diffprog.attack._losses import of_label
+from diffprog.attack._engine import validation
+from diffprog.attack._engine.method import Example
+from diffprog.attack._engine.oracle import Model, Oracle
+from diffprog.attack._engine.run import Settings
 from diffprog.optimize import Descent
 
 
 class Data(NamedTuple):
-    """Of many images, or of a batch of them."""
+    """Many images, or a batch of them."""
 
-    images: jax.Array  # float32 [n, ...]
-    labels: jax.Array  # int32 [n]
-    lower: jax.Array  # float32 [n, ...], the box of each
-    upper: jax.Array
-
-
-def checked_data(images, labels, mask=None, bounds=(0.0, 1.0), **_) -> Data:
-    """What is learned from, checked as in a search."""
-    images = border.checked_images(images, bounds)
-    return Data(images, border.checked_labels(labels, len(images)), *border.checked_box(images, mask, bounds))
+    images: Any  # float32 [n, ...]
+    labels: Any  # int32 [n]
+    lower: Any  # float32 [n, ...], the box of each
+    upper: Any
 
 
-def learn(
-    model,
+def check_data(images: Any, labels: Any, settings: Settings) -> Data:
+    """Check what is learned from, as in every attack."""
+    images = validation.check_images(images, settings.bounds)
+    labels = validation.check_labels(labels, len(images))
+    return Data(images, labels, *validation.check_box(images, settings.mask, settings.bounds))
+
+
+def ascend(
+    model: Model,
     data: Data,
-    make: Callable,
-    start,
-    optimizer,
-    project: Callable,
+    apply: Callable[[Any, Data, jax.Array], jax.Array],
+    start: Any,
+    optimizer: optax.GradientTransformation,
+    project: Callable[[Any], Any],
+    settings: Settings,
     *,
-    key,
-    max_steps,
-    minibatch_size,
-    loss,
-    max_loss,
-    targeted=False,
-    engine="diffprog",
-    progress=None,
-    **_,
-):
-    """The parameter after `steps` steps from `start`, and the mean loss before each.
+    key: jax.Array,
+    max_steps: int,
+    minibatch_size: int,
+    loss: Callable[..., jax.Array],
+    max_loss: float,
+) -> tuple[Any, np.ndarray]:
+    """Maximize the mean loss over random minibatches.
 
-    make:    (parameter, a batch of `Data`, keys [n]) -> points [n, ...], where the parameter has been put to use.
-    minibatch:  images per step, drawn anew without repetition; all of them if there are not more.
-    cap:     what an image's loss counts at most.
+    Args:
+      model: the model under attack.
+      data: what is learned from.
+      apply: (parameter, minibatch, keys (n,)) -> points (n, ...), where the parameter has been put to use.
+      start: the parameter to begin with.
+      optimizer: Optax's.
+      project: parameter -> parameter, after each step.
+      settings: what every attack takes.
+      key: random key.
+      max_steps: steps.
+      minibatch_size: images per step, drawn anew without repetition; all of them if there are not more.
+      loss: (logits, labels) -> (n,).
+      max_loss: what an image's loss counts at most.
+
+    Returns:
+      The parameter at the end, and the mean loss before each step, (max_steps,).
     """
-    border.checked_counts(max_steps=max_steps, minibatch_size=minibatch_size)
-    border.checked_positive(max_loss=max_loss)
-    oracle, loss, count = Oracle(model, bool(targeted), None, engine), of_label(loss), len(data.images)
+    validation.check_counts(max_steps=max_steps, minibatch_size=minibatch_size)
+    validation.check_positive(max_loss=max_loss)
+    oracle = Oracle(model, settings.targeted, None, settings.engine)
+    count = len(data.images)
 
     def objective(parameter, step):
-        row_key, make_key, draw_key = jax.random.split(step.key, 3)
+        row_key, apply_key, query_key = jax.random.split(step.key, 3)
         rows = jax.random.choice(row_key, count, (min(minibatch_size, count),), replace=False)
         batch = jax.tree.map(lambda leaf: leaf[rows], step.data)
-        make_keys, draw_keys = (
-            jax.vmap(lambda row: jax.random.fold_in(each, row))(rows) for each in (make_key, draw_key)
-        )
-        examples = Example(batch.images, batch.labels, batch.labels, None, batch.lower, batch.upper, draw_keys)
-        points = jnp.clip(make(parameter, batch, make_keys), batch.lower, batch.upper)
-        return jnp.minimum(oracle.ask(points, examples, draw_keys, loss)[0], max_loss).mean()
+        keys_of_rows = lambda key: jax.vmap(lambda row: jax.random.fold_in(key, row))(rows)
+        apply_keys, query_keys = keys_of_rows(apply_key), keys_of_rows(query_key)
+        infinite = jnp.full(len(rows), jnp.inf)
+        examples = Example(batch.images, batch.labels, batch.labels, infinite, batch.lower, batch.upper, query_keys)
+        points = examples.clip(apply(parameter, batch, apply_keys))
+        return jnp.minimum(oracle.evaluate(points, examples, query_keys, loss)[0], max_loss).mean()
 
-    descent = Descent(objective, optimizer, project=lambda each, _: project(each), maximize=True, engine=engine)
-    state = descent.init(start, key=border.checked_key(key))
-    state, history = descent.run(state, max_steps, data=jax.tree.map(jnp.asarray, data), progress=progress)
+    descent = Descent(
+        objective,
+        optimizer,
+        project=lambda parameter, _: project(parameter),
+        maximize=True,
+        engine=settings.engine,
+    )
+    state = descent.init(start, key=validation.check_key(key))
+    state, history = descent.run(state, max_steps, data=jax.tree.map(jnp.asarray, data), progress=settings.progress)
     return state.parameters, history.value

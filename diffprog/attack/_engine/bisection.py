@@ -1,4 +1,4 @@
-"""What searches for the smallest perturbation share: a weight found by bisection, schedules, units."""
+"""The binary search for the weight of a loss, and schedules and units, of attacks that seek the minimum norm."""
 
 from typing import NamedTuple
 
@@ -6,85 +6,93 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diffprog.attack._engine.method import Example
+from diffprog.attack._norms import Norm
+
 UNKNOWN = 1e10  # upper end of a bisection in which nothing has succeeded
-CHECKS = 10  # an abandoned search is noticed so often
+CHECKS = 10  # a round that stalls is noticed so often
 
 
-class Rounds(NamedTuple):
-    """Searches with one weight of the loss after the other: the smallest weight that succeeds (Carlini & Wagner 2017,
-    section V and their program): tenfold until the first success, then halfway between failure and success."""
+class BinarySearch(NamedTuple):
+    """Rounds of minimization, each with one weight of the loss; the smallest weight that succeeds is sought.
 
-    weight: jax.Array
-    low: jax.Array  # the largest weight that failed
-    high: jax.Array  # the smallest that succeeded
-    number: jax.Array  # int32, rounds finished
+    The weight grows tenfold until the first success, and is then halfway between failure and success (Carlini &
+    Wagner 2017, section V, and their program).
+    """
+
+    weight: jax.Array  # float32, of this round
+    low: jax.Array  # float32, the largest weight that failed
+    high: jax.Array  # float32, the smallest that succeeded
+    round: jax.Array  # int32, rounds finished
     step: jax.Array  # int32, of this round
-    found: jax.Array  # bool, whether this round has a success
-    before: jax.Array  # the objective when progress was last checked
+    succeeded: jax.Array  # bool, whether this round has a success
+    last_objective: jax.Array  # float32, when progress was last checked
 
 
-class Plan(NamedTuple):
-    """Numbers of a method that searches in rounds."""
+class Limits(NamedTuple):
+    """The numbers that a binary search is given."""
 
-    first: jax.Array  # weight
-    rounds: jax.Array
-    steps: jax.Array  # of each round, at most
-
-
-def plan(weight, searches, steps) -> Plan:
-    return Plan(np.float32(weight), np.int32(searches), np.int32(steps))
+    initial_const: np.ndarray  # float32, the first weight
+    rounds: np.ndarray  # int32
+    max_steps: np.ndarray  # int32, of each round
 
 
-def first_round(plan: Plan) -> Rounds:
+def limits(initial_const: float, binary_search_steps: int, max_steps: int) -> Limits:
+    """Make the limits of a binary search from the arguments of an attack."""
+    return Limits(np.float32(initial_const), np.int32(binary_search_steps), np.int32(max_steps))
+
+
+def first_round(limits: Limits) -> BinarySearch:
+    """Begin a binary search."""
     zero, none, no = jnp.float32(0), jnp.int32(0), jnp.array(False)
-    return Rounds(plan.first, zero, zero + UNKNOWN, none, none, no, zero + jnp.inf)
+    return BinarySearch(limits.initial_const, zero, zero + UNKNOWN, none, none, no, zero + jnp.inf)
 
 
-def told(rounds: Rounds, plan: Plan, found, over) -> tuple[Rounds, jax.Array, jax.Array]:
-    """The rounds after a step, which of them has `found` something now; whether the step was the last of its round
-    because the plan or `over` says so, and whether it was the last of all."""
-    step = rounds.step + 1
-    ended = over | (step >= plan.steps)
-    low = jnp.where(ended & jnp.logical_not(found), jnp.maximum(rounds.low, rounds.weight), rounds.low)
-    high = jnp.where(ended & found, jnp.minimum(rounds.high, rounds.weight), rounds.high)
-    number = rounds.number + ended
-    weight = jnp.where(high < UNKNOWN, (low + high) / 2, rounds.weight * 10)
-    weight = jnp.where((plan.rounds >= 10) & (number == plan.rounds - 1) & (high < UNKNOWN), high, weight)  # as theirs
-    new = Rounds(
-        jnp.where(ended, weight, rounds.weight),
-        low,
-        high,
-        number,
-        jnp.where(ended, 0, step),
-        found & ~ended,
-        jnp.where(ended, jnp.inf, rounds.before),
+def advance(search: BinarySearch, limits: Limits, succeeded, stalled) -> tuple[BinarySearch, jax.Array, jax.Array]:
+    """Advance the binary search by one step.
+
+    Args:
+      search: the search.
+      limits: its limits.
+      succeeded: bool, whether the round has a success by now.
+      stalled: bool, whether the round ends early.
+
+    Returns:
+      The search; bool, whether the step was the last of its round; and bool, whether it was the last of all.
+    """
+    step = search.step + 1
+    ended = stalled | (step >= limits.max_steps)
+    low = jnp.where(ended & jnp.logical_not(succeeded), jnp.maximum(search.low, search.weight), search.low)
+    high = jnp.where(ended & succeeded, jnp.minimum(search.high, search.weight), search.high)
+    finished = search.round + ended
+    weight = jnp.where(high < UNKNOWN, (low + high) / 2, search.weight * 10)
+    is_last = (limits.rounds >= 10) & (finished == limits.rounds - 1) & (high < UNKNOWN)
+    weight = jnp.where(is_last, high, weight)  # as in the authors' program
+    new = BinarySearch(
+        weight=jnp.where(ended, weight, search.weight),
+        low=low,
+        high=high,
+        round=finished,
+        step=jnp.where(ended, 0, step),
+        succeeded=succeeded & ~ended,
+        last_objective=jnp.where(ended, jnp.inf, search.last_objective),
     )
-    return new, ended, number >= plan.rounds
+    return new, ended, finished >= limits.rounds
 
 
-def checked_progress(rounds: Rounds, plan: Plan, objective) -> tuple[Rounds, jax.Array]:
-    """Ten times a round: whether the objective has fallen by less than a ten thousandth since the last check."""
-    due = rounds.step % jnp.maximum(plan.steps // CHECKS, 1) == 0
-    idle = due & (objective > 0.9999 * rounds.before)
-    return rounds._replace(before=jnp.where(due, objective, rounds.before)), idle
+def check_progress(search: BinarySearch, limits: Limits, objective) -> tuple[BinarySearch, jax.Array]:
+    """Check ten times a round whether the objective has fallen by less than a ten thousandth since the last check."""
+    due = search.step % jnp.maximum(limits.max_steps // CHECKS, 1) == 0
+    stalled = due & (objective > 0.9999 * search.last_objective)
+    return search._replace(last_objective=jnp.where(due, objective, search.last_objective)), stalled
 
 
-def cosine(first, last, number, steps):
-    """From `first` to `last` along half a cosine."""
-    return last + (first - last) * (1 + jnp.cos(jnp.pi * number / steps)) / 2
+def cosine_schedule(first, last, step, max_steps):
+    """Go from `first` to `last` along half a cosine."""
+    return last + (first - last) * (1 + jnp.cos(jnp.pi * step / max_steps)) / 2
 
 
-def width(example):
-    """The range of a pixel: in what lengths are measured that papers give for images in [0, 1]."""
-    return jnp.max(example.upper - example.lower)
-
-
-def unit(norm, gradient, example, key):
-    """The gradient with length 1 in L2; a random direction where it is zero, so that the search goes on."""
-    drawn = jax.random.normal(key, gradient.shape) * (example.upper > example.lower)
-    return norm.steepest(jnp.where(jnp.any(gradient != 0), gradient, drawn))
-
-
-def restarted(ended, fresh, state):
-    """`fresh` where a round has ended."""
-    return jax.tree.map(lambda new, old: jnp.where(ended, new, old), fresh, state)
+def unit_gradient(norm: Norm, gradient: jax.Array, example: Example, key: jax.Array) -> jax.Array:
+    """Scale the gradient to length 1; a zero gradient is replaced by a random direction, so that the search goes on."""
+    random = jax.random.normal(key, gradient.shape) * (example.upper > example.lower)
+    return norm.steepest(jnp.where(jnp.any(gradient != 0), gradient, random))

@@ -1,10 +1,18 @@
-"""The one loop behind every attack: rows of images go through compiled blocks of steps, and leave when they are done.
+"""The one loop behind every attack.
 
-A batch has a fixed number of rows. Each row has its own image, budget, step number and key, and no row sees another:
-what becomes of an image does not depend on what it shares a batch with. Finished rows are frozen, and taken by the next
-images of the queue between blocks; so several budgets, restarts and the last, ragged batch are one compiled program.
+A batch has a fixed number of slots, on the device. In each slot runs the search for one row of the result: one image
+at one budget, with its own step number and key. Blocks of steps are compiled; between blocks the host takes finished
+rows out, and admits the next of the queue into the free slots:
+
+    queue of rows          slots on the device                   findings on the host
+    [9 8 7 6 5] -- admit --> [4][.][2][3] -- block, conclude --> rows 0 and 1, the best over all restarts
+                              ^--- until enough slots are finished ---
+
+No slot sees another, and a finished slot is frozen: what becomes of an image does not depend on what shares its batch.
+So several budgets, restarts and the last, ragged batch are all one compiled program.
 """
 
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -13,233 +21,258 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from diffprog.attack._engine import border
-from diffprog.attack._engine.method import Candidate, Example, Method, Oracle, smaller
+from diffprog._util.trees import strong_types, tree_where
+from diffprog.attack._engine import validation
+from diffprog.attack._engine.method import AttackSpec, Candidate, Example, smaller_norm
+from diffprog.attack._engine.oracle import Model, Oracle
 
 BLOCKS = 20  # a search with a progress bar comes back so often
 
 
-class Row(NamedTuple):
-    """An image's search."""
+class Slots(NamedTuple):
+    """The searches of a batch, on the device: one row of every leaf per slot."""
 
     state: Any
     best: Candidate
     step: jax.Array  # int32
-    first: jax.Array  # int32, steps before the first success, or -1
+    first_success: jax.Array  # int32, steps before it, or -1
     queries: jax.Array  # int32
-    gradients: jax.Array
+    backward_passes: jax.Array  # int32
     finished: jax.Array  # bool
 
 
-class Trace:
-    """What was found so far, on the host: one row per image and budget, the best over all restarts."""
+class Findings:
+    """The best of all restarts so far, on the host: one row per image and budget."""
 
-    def __init__(self, images, method: Method):
+    def __init__(self, images: np.ndarray, spec: AttackSpec):
         rows = len(images)
-        self.images, self._better = images.copy(), method.better
-        self.hit, self.first = np.zeros(rows, bool), np.full(rows, -1)
+        self.images, self._better = images.copy(), spec.better
+        self.is_adversarial, self.first_success = np.zeros(rows, bool), np.full(rows, -1)
         self.value, self.size = np.full(rows, -np.inf, np.float32), np.full(rows, np.inf, np.float32)
-        self.steps, self.queries, self.gradients = (np.zeros(rows, int) for _ in range(3))
+        self.steps, self.queries, self.backward_passes = (np.zeros(rows, int) for _ in range(3))
 
-    def add(self, places, row: Row):
-        """Take in finished searches: `row`, in NumPy arrays, of the rows `places`."""
-        kept = Candidate(None, self.value[places], self.hit[places], self.size[places])
-        better = np.asarray(self._better(kept, row.best))
-        into = places[better]
-        for mine, found in (
-            (self.images, row.best.point),
-            (self.value, row.best.value),
-            (self.hit, row.best.hit),
-            (self.size, row.best.size),
-        ):
-            mine[into] = found[better]
-        newly = (self.first[places] < 0) & (row.first >= 0)
-        self.first[places[newly]] = row.first[newly]
-        for mine, spent in ((self.steps, row.step), (self.queries, row.queries), (self.gradients, row.gradients)):
-            mine[places] += spent
+    def add(self, rows: np.ndarray, slots: Slots) -> None:
+        """Take in finished searches, in NumPy arrays, for these rows."""
+        before = Candidate(None, self.value[rows], self.is_adversarial[rows], self.size[rows])
+        better = np.asarray(self._better(before, slots.best))
+        improved = rows[better]
+        self.images[improved] = slots.best.point[better]
+        self.value[improved] = slots.best.value[better]
+        self.is_adversarial[improved] = slots.best.is_adversarial[better]
+        self.size[improved] = slots.best.size[better]
+        newly = (self.first_success[rows] < 0) & (slots.first_success >= 0)
+        self.first_success[rows[newly]] = slots.first_success[newly]
+        self.steps[rows] += slots.step
+        self.queries[rows] += slots.queries
+        self.backward_passes[rows] += slots.backward_passes
+
+
+class Placement(NamedTuple):
+    """Where a batch lives: its number of slots, and how arrays of so many rows are put on the devices."""
+
+    num_slots: int
+    put: Callable[[Any], Any]
+
+
+def placement(batch_size: int, devices: Sequence[jax.Device] | None = None) -> Placement:
+    """Divide a batch over devices; its size is rounded up to a multiple of their number."""
+    if not devices:
+        return Placement(batch_size, jax.device_put)
+    sharding = NamedSharding(Mesh(np.array(list(devices)), ("images",)), PartitionSpec("images"))
+    return Placement(batch_size + -batch_size % len(devices), lambda tree: jax.device_put(tree, sharding))
+
+
+class BatchedModel:
+    """The logits of a model for any number of images, from one compiled program.
+
+    Keys come as their bits, of the generator `key_impl`: rows are gathered on the host, where NumPy holds no keys.
+    """
+
+    def __init__(self, oracle: Oracle, placement: Placement, key_impl: str):
+        self.oracle, self._placement = oracle, placement
+        self._program = _cached_if_hashable(_logits_program, oracle.model, key_impl)
+
+    def __call__(self, images: np.ndarray, keys: np.ndarray) -> np.ndarray:
+        """Compute the logits (n, classes), a batch at a time."""
+        num_slots, logits, running = self._placement.num_slots, [], None
+        for first in range(0, len(images), num_slots):
+            rows = np.arange(first, min(first + num_slots, len(images)))
+            rows = np.concatenate([rows, np.full(num_slots - len(rows), first)])
+            running, previous = self._program(*self._placement.put((images[rows], keys[rows]))), running
+            if previous is not None:  # waited for while the next batch is on its way
+                logits.append(np.asarray(previous))
+        return np.concatenate([*logits, np.asarray(running)])[: len(images)]
 
 
 class Loop:
-    """A method, a model and a number of rows: compiled once, for any number of images.
+    """An attack on a model in a number of slots: compiled once, for any number of images.
 
-    rows are rounded up to a multiple of the number of devices. Keys come and go as their bits, of the generator `impl`.
+    Keys come as their bits, of the generator `key_impl`.
     """
 
-    def __init__(self, method: Method, oracle: Oracle, rows: int, devices=None, impl: str = "threefry2x32"):
-        devices = list(devices or [])
-        self.oracle, self._rows = oracle, rows + -rows % max(len(devices), 1)
-        kept = _hashable((method, oracle))
-        self._programs = (_programs if kept else _programs.__wrapped__)(method, oracle, impl)
-        self._ask = (_logits if kept else _logits.__wrapped__)(oracle.model, impl)
-        self._place = jax.device_put
-        if devices:
-            sharding = NamedSharding(Mesh(np.array(devices), ("images",)), PartitionSpec("images"))
-            self._place = lambda tree: jax.device_put(tree, sharding)
+    def __init__(self, spec: AttackSpec, oracle: Oracle, placement: Placement, key_impl: str):
+        self._placement = placement
+        self._programs = _cached_if_hashable(_programs, spec, oracle, key_impl)
 
-    def logits(self, images, keys) -> np.ndarray:
-        """The model's logits of any number of images, a batch at a time."""
-        found, asked = [], None
-        for first in range(0, len(images), self._rows):
-            chosen = self._padded(np.arange(first, min(first + self._rows, len(images))))
-            asked, before = self._ask(*self._place((images[chosen], keys[chosen]))), asked
-            if before is not None:  # waited for while the next batch is on its way
-                found.append(np.asarray(before))
-        return np.concatenate([*found, np.asarray(asked)])[: len(images)]
+    def run(
+        self,
+        examples_of: Callable[[np.ndarray], Example],
+        queue: np.ndarray,
+        findings: Findings,
+        hyperparameters: Any,
+        max_steps: int,
+        early_stop: bool,
+        bar: Any,
+    ) -> None:
+        """Search for every row of the queue, and add the outcomes to the findings.
 
-    def run(self, example, queue, trace: Trace, given, max_steps: int, early_stop: bool, bar):
-        """Search for the rows of `queue`, whose examples `example(rows)` are, and add what is found to `trace`."""
+        Args:
+          examples_of: rows (num_slots,) -> their examples.
+          queue: rows to search for, in this order.
+          findings: what was found so far.
+          hyperparameters: of the attack.
+          max_steps: of each search.
+          early_stop: end a search with its first success.
+          bar: tqdm's.
+        """
         if not len(queue):
             return
         bar.total += len(queue) * max_steps
-        rows = examples = None
-        taken = np.zeros(self._rows, int)  # steps of each row, as the bar knows them
-        owner = np.full(self._rows, -1)  # which row of the trace a row of the batch works for
-        while len(queue) or (owner >= 0).any():
-            free = np.flatnonzero(owner < 0)[: len(queue)]
+        num_slots, put = self._placement
+        slots = examples = None
+        row_of_slot = np.full(num_slots, -1)  # -1: the slot is free
+        steps_shown = np.zeros(num_slots, int)  # by the bar
+        while len(queue) or (row_of_slot >= 0).any():
+            free = np.flatnonzero(row_of_slot < 0)[: len(queue)]
             if len(free):
-                owner[free], queue = queue[: len(free)], queue[len(free) :]
-                fresh = np.isin(np.arange(self._rows), free)
-                taken = np.where(fresh, 0, taken)
-                chosen = np.where(owner >= 0, owner, owner[free[0]])  # a row without an owner copies one, and rests
-                examples = self._place(example(chosen))
-                rows = self._programs.admit(rows, examples, given, *self._place((fresh, owner < 0)))
-            turns = max_steps if bar.disable else -(-max_steps // BLOCKS)
-            enough = -(-self._rows // 4) if len(queue) else self._rows  # come back when so many rows are free
-            rows = self._programs.block(rows, examples, given, max_steps, turns, enough, early_stop)
-            rows = self._programs.conclude(rows, examples, max_steps)
-            host = jax.device_get(rows._replace(state=None))
-            done = host.finished & (owner >= 0)
-            bar.update(int((host.step - taken)[owner >= 0].sum()))
-            taken = host.step
-            if done.any():
-                leaving = np.flatnonzero(done)
-                trace.add(owner[leaving], jax.tree.map(lambda leaf: leaf[leaving], host))
+                row_of_slot[free], queue = queue[: len(free)], queue[len(free) :]
+                is_fresh = np.isin(np.arange(num_slots), free)
+                steps_shown = np.where(is_fresh, 0, steps_shown)
+                rows = np.where(row_of_slot >= 0, row_of_slot, row_of_slot[free[0]])  # idle slots copy one
+                examples = put(examples_of(rows))
+                slots = self._programs.admit(slots, examples, hyperparameters, *put((is_fresh, row_of_slot < 0)))
+            block_steps = max_steps if bar.disable else -(-max_steps // BLOCKS)
+            enough = -(-num_slots // 4) if len(queue) else num_slots  # come back when so many slots are finished
+            slots = self._programs.block(slots, examples, hyperparameters, max_steps, block_steps, enough, early_stop)
+            slots = self._programs.conclude(slots, examples, max_steps)
+            host = jax.device_get(slots._replace(state=None))
+            ended = host.finished & (row_of_slot >= 0)
+            bar.update(int((host.step - steps_shown)[row_of_slot >= 0].sum()))
+            steps_shown = host.step
+            if ended.any():
+                leaving = np.flatnonzero(ended)
+                findings.add(row_of_slot[leaving], jax.tree.map(lambda leaf: leaf[leaving], host))
                 bar.total -= int((max_steps - host.step[leaving]).sum())
-                owner[leaving] = -1
-                bar.set_postfix(successes=int(trace.hit.sum()))
-
-    def _padded(self, chosen):
-        return np.concatenate([chosen, np.full(self._rows - len(chosen), chosen[0])])
+                row_of_slot[leaving] = -1
+                bar.set_postfix(successes=int(findings.is_adversarial.sum()))
 
 
-class Programs(NamedTuple):
-    """The compiled parts of a search, on whole batches."""
+class Programs:
+    """The compiled parts of a search, on whole batches of slots."""
 
-    admit: Any  # (rows or None, examples, given, fresh, resting) -> rows
-    block: Any  # (rows, examples, given, steps, turns, enough, early_stop) -> rows
-    conclude: Any  # (rows, examples, steps) -> rows
+    def __init__(self, spec: AttackSpec, oracle: Oracle, key_impl: str):
+        self._spec, self._oracle, self._key_impl = spec, oracle, key_impl
+        self.admit, self.block, self.conclude = map(jax.jit, (self._admit, self._block, self._conclude))
 
-
-@lru_cache(maxsize=32)
-def _programs(method: Method, oracle: Oracle, impl: str) -> Programs:
-    def opened(examples):
-        return examples._replace(key=jax.random.wrap_key_data(examples.key, impl=impl))
-
-    def candidate(examples, points, value, hit):
-        seek = method.better is smaller
-        size = jax.vmap(method.norm.size)(points - examples.image) if seek else jnp.zeros(len(points))
-        return Candidate(points, value, hit, size)
-
-    def admit(rows, examples, given, fresh, resting):
-        count, examples = len(fresh), opened(examples)
-        state = jax.vmap(method.start, (0, None))(examples, given)
-        nothing = Candidate(examples.image, jnp.full(count, -jnp.inf), jnp.zeros(count, bool), jnp.full(count, jnp.inf))
+    def _admit(self, slots: Slots | None, examples, hyperparameters, is_fresh, is_idle) -> Slots:
+        """Begin the searches of fresh slots; idle ones count as finished."""
+        count, examples = len(is_fresh), self._with_keys(examples)
+        state = jax.vmap(self._spec.init, (0, None))(examples, hyperparameters)
+        none, infinite = jnp.zeros(count, bool), jnp.full(count, jnp.inf)
+        image_itself = Candidate(examples.image, -infinite, none, infinite)
         zeros = jnp.zeros(count, jnp.int32)
-        new = Row(jax.tree.map(_strong, state), nothing, zeros, zeros - 1, zeros, zeros, jnp.zeros(count, bool))
-        rows = new if rows is None else _choose(fresh, new, rows)
-        return rows._replace(finished=(rows.finished & ~fresh) | resting)
+        new = Slots(strong_types(state), image_itself, zeros, zeros - 1, zeros, zeros, none)
+        slots = new if slots is None else tree_where(is_fresh, new, slots)
+        return slots._replace(finished=(slots.finished & ~is_fresh) | is_idle)
 
-    def turn(rows, examples, given, max_steps, early_stop):
-        keys = jax.vmap(jax.random.fold_in)(examples.key, rows.step)
-        view = method.look(oracle, method.loss, rows.state, examples, given, keys)
-        view = view._replace(
-            number=rows.step,
-            key=keys,
-            queries=_each(view.queries, rows.step),
-            gradients=_each(view.gradients, rows.step),
-        )
-        best = _keep(rows.best, candidate(examples, rows.state.point, view.value, view.hit), method.better)
-        state = jax.vmap(method.learn, (0, None, 0, 0))(examples, given, rows.state, view)
-        step = rows.step + 1
-        first = jnp.where((rows.first < 0) & view.hit, rows.step, rows.first)
-        finished = (step >= max_steps) | (early_stop & view.hit) | getattr(state, "done", False)
-        new = Row(state, best, step, first, rows.queries + view.queries, rows.gradients + view.gradients, finished)
-        return _choose(rows.finished, rows, new)
+    def _block(self, slots: Slots, examples, hyperparameters, max_steps, block_steps, enough, early_stop) -> Slots:
+        """Take up to `block_steps` steps, until `enough` slots are finished."""
+        examples = self._with_keys(examples)
 
-    def block(rows, examples, given, max_steps, turns, enough, early_stop):
-        examples = opened(examples)
-
-        def go_on(carry):
-            return (carry[0] < turns) & (jnp.sum(carry[1].finished) < enough)
+        def goes_on(carry):
+            steps, slots = carry
+            return (steps < block_steps) & (jnp.sum(slots.finished) < enough)
 
         def body(carry):
-            return carry[0] + 1, turn(carry[1], examples, given, max_steps, early_stop)
+            steps, slots = carry
+            return steps + 1, self._step(slots, examples, hyperparameters, max_steps, early_stop)
 
-        return jax.lax.while_loop(go_on, body, (0, rows))[1]
+        return jax.lax.while_loop(goes_on, body, (0, slots))[1]
 
-    def conclude(rows, examples, max_steps):
-        """The point that the last step led to has not been looked at yet."""
-        ended = rows.finished & (rows.step == max_steps)
+    def _step(self, slots: Slots, examples, hyperparameters, max_steps, early_stop) -> Slots:
+        """Query every slot's point, and move it on."""
+        spec = self._spec
+        keys = jax.vmap(jax.random.fold_in)(examples.key, slots.step)
+        view = spec.query(self._oracle, spec.loss, slots.state, examples, hyperparameters, keys)
+        per_slot = lambda cost: jnp.broadcast_to(jnp.asarray(cost, jnp.int32), slots.step.shape)
+        queries, backward_passes = per_slot(view.queries), per_slot(view.backward_passes)
+        view = view._replace(step=slots.step, key=keys, queries=queries, backward_passes=backward_passes)
+        state = jax.vmap(spec.update, (0, None, 0, 0))(examples, hyperparameters, slots.state, view)
+        step, is_adversarial = slots.step + 1, view.is_adversarial
+        new = Slots(
+            state=state,
+            best=self._better_of(slots.best, self._candidate(examples, slots, view.value, is_adversarial)),
+            step=step,
+            first_success=jnp.where((slots.first_success < 0) & is_adversarial, slots.step, slots.first_success),
+            queries=slots.queries + queries,
+            backward_passes=slots.backward_passes + backward_passes,
+            finished=(step >= max_steps) | (early_stop & is_adversarial) | getattr(state, "done", False),
+        )
+        return tree_where(slots.finished, slots, new)
 
-        def look(rows):
-            own = opened(examples)
-            keys = jax.vmap(jax.random.fold_in)(own.key, rows.step)
-            value, logits = oracle.ask(rows.state.point, own, keys, method.loss)
-            hit = oracle.hit(logits, own)
-            best = _keep(rows.best, candidate(own, rows.state.point, value, hit), method.better)
-            first = jnp.where((rows.first < 0) & hit, rows.step, rows.first)
-            return rows._replace(
-                best=_choose(ended, best, rows.best),
-                first=jnp.where(ended, first, rows.first),
-                queries=rows.queries + ended,
+    def _conclude(self, slots: Slots, examples, max_steps) -> Slots:
+        """Query the points that the last step led to: no step has seen them."""
+        ended = slots.finished & (slots.step == max_steps)
+
+        def query(slots):
+            opened = self._with_keys(examples)
+            keys = jax.vmap(jax.random.fold_in)(opened.key, slots.step)
+            value, logits = self._oracle.evaluate(slots.state.point, opened, keys, self._spec.loss)
+            is_adversarial = self._oracle.is_adversarial(logits, opened.label)
+            best = self._better_of(slots.best, self._candidate(opened, slots, value, is_adversarial))
+            first_success = jnp.where((slots.first_success < 0) & is_adversarial, slots.step, slots.first_success)
+            return slots._replace(
+                best=tree_where(ended, best, slots.best),
+                first_success=jnp.where(ended, first_success, slots.first_success),
+                queries=slots.queries + ended,
             )
 
-        return jax.lax.cond(jnp.any(ended), look, lambda rows: rows, rows)
+        return jax.lax.cond(jnp.any(ended), query, lambda slots: slots, slots)
 
-    return Programs(jax.jit(admit), jax.jit(block), jax.jit(conclude))
+    def _candidate(self, examples, slots, value, is_adversarial) -> Candidate:
+        points = slots.state.point
+        measures = self._spec.better is smaller_norm
+        size = jax.vmap(self._spec.norm.size)(points - examples.image) if measures else jnp.zeros(len(points))
+        return Candidate(points, value, is_adversarial, size)
+
+    def _better_of(self, best: Candidate, new: Candidate) -> Candidate:
+        return tree_where(self._spec.better(best, new), new, best)
+
+    def _with_keys(self, examples: Example) -> Example:
+        return examples._replace(key=jax.random.wrap_key_data(examples.key, impl=self._key_impl))
 
 
 @lru_cache(maxsize=32)
-def _logits(model, impl: str):
-    """(images, bits of keys) -> [n, classes], compiled: one program for all the attacks on a model."""
+def _logits_program(model: Model, key_impl: str) -> Callable[..., jax.Array]:
+    """Compile (images, bits of keys) -> logits [n, classes]: one program for all the attacks on a model."""
     oracle = Oracle(model, False, None, "jax")
 
-    def logits(images, keys):
-        keys, nobody = jax.random.wrap_key_data(keys, impl=impl), jnp.zeros(len(images), jnp.int32)
-        examples = Example(images, nobody, nobody, None, None, None, keys)
-        found = oracle.ask(images, examples, keys, lambda logits, labels, target_classes: jnp.zeros(len(images)))[1]
-        return border.checked_answer(found)
+    def logits(images, key_bits):
+        keys, no_class = jax.random.wrap_key_data(key_bits, impl=key_impl), jnp.zeros(len(images), jnp.int32)
+        examples = Example(images, no_class, no_class, *(None,) * 3, keys)
+        no_loss = lambda logits, labels: jnp.zeros(len(images))
+        return validation.check_answer(oracle.evaluate(images, examples, keys, no_loss)[1])
 
     return jax.jit(logits)
 
 
-def _keep(kept: Candidate, new: Candidate, better) -> Candidate:
-    return _choose(better(kept, new), new, kept)
+_programs = lru_cache(maxsize=32)(Programs)
 
 
-def _choose(where, yes, no):
-    """Rows of one pytree or the other."""
-
-    def leaf(y, n):
-        if jax.dtypes.issubdtype(n.dtype, jax.dtypes.prng_key):
-            data = leaf(jax.random.key_data(y), jax.random.key_data(n))
-            return jax.random.wrap_key_data(data, impl=jax.random.key_impl(n))
-        return jnp.where(where.reshape(-1, *[1] * (n.ndim - 1)), y, n)
-
-    return jax.tree.map(leaf, yes, no)
-
-
-def _each(cost, rows):
-    return jnp.broadcast_to(jnp.asarray(cost, jnp.int32), rows.shape)
-
-
-def _strong(leaf):
-    return jax.lax.convert_element_type(leaf, leaf.dtype) if getattr(leaf, "weak_type", False) else leaf
-
-
-def _hashable(value):
+def _cached_if_hashable(make, *arguments):
+    """Find compiled programs again by the values of the arguments, or compile anew where they have no hash."""
     try:
-        hash(value)
+        hash(arguments)
     except TypeError:
-        return False
-    return True
+        return make.__wrapped__(*arguments)
+    return make(*arguments)

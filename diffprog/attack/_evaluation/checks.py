@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffprog.attack._engine.loop import Loop
-from diffprog.attack._engine.method import Example, ExpectationOverTransformation
-from diffprog.attack._engine.queries import by_gradient
+from diffprog.attack._engine.loop import BatchedModel
+from diffprog.attack._engine.method import Example
+from diffprog.attack._engine.oracle import ExpectationOverTransformation, query_gradient
 from diffprog.attack._evaluation.results import AttackRecord, Evaluation, RobustnessWarning
-from diffprog.attack._losses import label_margin
+from diffprog.attack._losses import margin
 
 # ---------------------------------------------------------------- the model
 
@@ -52,29 +52,29 @@ class _Point(NamedTuple):
 
 
 def ask_model(
-    loop: Loop, images: np.ndarray, labels: np.ndarray, keys: jax.Array, bounds: tuple[float, float]
+    logits_of: BatchedModel, images: np.ndarray, labels: np.ndarray, keys: jax.Array, bounds: tuple[float, float]
 ) -> ModelAnswers:
     """Ask a model a few questions about the first batch, before it is attacked.
 
     Args:
-        loop: With the model as attacks ask it.
+        logits_of: With the model as attacks ask it.
         images: [n, ...].
         labels: int [n].
         keys: Random keys of the images, [n].
         bounds: Smallest and largest value of a pixel.
     """
-    network: Any = loop.oracle.model
+    network: Any = logits_of.oracle.model
     key_bits = np.asarray(jax.random.key_data(keys))
-    logits = loop.logits(images, key_bits)
+    logits = logits_of(images, key_bits)
     again = apart = None
     if not isinstance(network, ExpectationOverTransformation):
         again = np.asarray(jax.jit(lambda points: network(points))(jnp.asarray(images)))
         half = len(images) // 2
-        apart = loop.logits(images[half:][::-1], key_bits[half:])[::-1] if half else None
+        apart = logits_of(images[half:][::-1], key_bits[half:])[::-1] if half else None
 
     @jax.jit
     def gradient_of_margin(example: Example) -> jax.Array:
-        return by_gradient(loop.oracle, label_margin, _Point(example.image), example, None, example.key).gradient
+        return query_gradient(logits_of.oracle, margin, _Point(example.image), example, None, example.key).gradient
 
     image, label = jnp.asarray(images), jnp.asarray(labels, jnp.int32)
     low, high = (jnp.full_like(image, bound) for bound in bounds)

@@ -18,9 +18,9 @@ from tqdm import tqdm
 
 from diffprog._util.fingerprint import fingerprint
 from diffprog._util.resumable import describe
-from diffprog.attack._engine import border
-from diffprog.attack._engine.loop import Loop
-from diffprog.attack._engine.method import ExpectationOverTransformation, Oracle
+from diffprog.attack._engine import validation
+from diffprog.attack._engine.loop import BatchedModel, placement
+from diffprog.attack._engine.oracle import ExpectationOverTransformation, Oracle
 from diffprog.attack._evaluation.checks import ask_model, check_model, check_results
 from diffprog.attack._evaluation.data import Batch, batches
 from diffprog.attack._evaluation.results import (
@@ -103,9 +103,9 @@ def evaluate(
     References:
         Carlini et al. On Evaluating Adversarial Robustness. 2019, from which most warnings come.
     """
-    border.checked_counts(batch_size=batch_size, max_worst_cases=max_worst_cases)
-    norm, key = border.checked_norm(norm, tuple(NORMS.values())), border.checked_key(key)
-    budgets, _ = border.checked_budgets(np.reshape(np.asarray(epsilons), (-1, 1)), 1)
+    validation.check_counts(batch_size=batch_size, max_worst_cases=max_worst_cases)
+    norm, key = validation.check_norm(norm, tuple(NORMS.values())), validation.check_key(key)
+    budgets, _ = validation.check_budgets(np.reshape(np.asarray(epsilons), (-1, 1)), 1)
     budgets = budgets[:, 0].copy()
     common = {"key": key, "batch_size": batch_size, "bounds": bounds, "engine": engine}
     common |= {"devices": devices} if devices else {}
@@ -129,8 +129,8 @@ def evaluate(
     data = batches(model, images, labels, batch_size, names or None, preprocess)
     oracle = Oracle(_hashable(model), False, None, engine)
     # No method: only its logits are asked for.
-    loop = Loop(None, oracle, batch_size, devices, str(jax.random.key_impl(key)))  # type: ignore[arg-type]
-    run = _Run(specs, budgets, norm, key, settings, loop)
+    logits_of = BatchedModel(oracle, placement(batch_size, devices), str(jax.random.key_impl(key)))
+    run = _Run(specs, budgets, norm, key, settings, logits_of)
     with TemporaryDirectory() if directory is None else nullcontext(directory) as folder:
         evaluation = _evaluated(run, data, Path(folder), names, progress)
         if directory is not None and jax.process_index() == 0:
@@ -227,7 +227,7 @@ class _Run(NamedTuple):
     norm: Norm
     key: jax.Array
     settings: dict[str, Any]
-    loop: Loop
+    logits_of: BatchedModel
 
 
 @dataclass(frozen=True)
@@ -240,15 +240,15 @@ class _LoadedBatch:
     image_ids: np.ndarray
     keys: jax.Array  # of the first query to a network that draws; no attack asks it
 
-    def logits(self, loop: Loop) -> np.ndarray:
+    def logits(self, logits_of: BatchedModel) -> np.ndarray:
         """Ask the model about the images as they are."""
-        return loop.logits(self.images, np.asarray(jax.random.key_data(self.keys)))
+        return logits_of(self.images, np.asarray(jax.random.key_data(self.keys)))
 
 
 def _load(run: _Run, batch: Batch) -> _LoadedBatch:
     images, labels = batch.load()
-    images = border.checked_images(images, run.settings["bounds"])
-    labels = border.checked_labels(labels, len(images))
+    images = validation.check_images(images, run.settings["bounds"])
+    labels = validation.check_labels(labels, len(images))
     image_ids = batch.index * run.settings["batch_size"] + np.arange(len(images), dtype=np.uint32)
     return _LoadedBatch(batch.index, images, labels, image_ids, _folded(run.key, image_ids))
 
@@ -284,9 +284,9 @@ def _evaluated(
 
 def _opened(run: _Run, folder: Path, batch: _LoadedBatch) -> tuple[Store, list[RobustnessWarning]]:
     """Open the store of this evaluation, and check the model's answers to the first batch."""
-    border.checked_reach(run.epsilons, run.norm, batch.images, run.settings["bounds"])
-    border.checked_logits(batch.logits(run.loop), batch.labels)
-    answers = ask_model(run.loop, batch.images, batch.labels, batch.keys, run.settings["bounds"])
+    validation.check_largest_budget(run.epsilons, run.norm, batch.images, run.settings["bounds"])
+    validation.check_logits(batch.logits(run.logits_of), batch.labels)
+    answers = ask_model(run.logits_of, batch.images, batch.labels, batch.keys, run.settings["bounds"])
     largest = [float(value) if np.isfinite(value) else None for value in answers.logits.max(axis=1)]
     first_batch = {"images": fingerprint(batch.images, batch.labels), "logits": largest}
     manifest = {"settings": run.settings, "versions": _versions(), "first_batch": first_batch}
@@ -298,7 +298,7 @@ def _attack_batch(run: _Run, store: Store, batch: _LoadedBatch, worst_sizes: np.
     content = fingerprint(batch.images, batch.labels)
     entry = entry_name(batch.index, "clean")
     if not store.has(entry):
-        logits = batch.logits(run.loop)
+        logits = batch.logits(run.logits_of)
         predictions = np.where(np.isfinite(logits).all(axis=1), logits.argmax(axis=1), -1)
         clean = {"labels": batch.labels, "clean_predictions": predictions, "fingerprint": np.array(content)}
         store.save(entry, clean)
@@ -332,7 +332,7 @@ def _attacked(
     result, times, returned = None, [0.0, 0.0], np.repeat(images[None], searches, axis=0)
     if valid.any():
         options = spec.options | ({"image_ids": batch.image_ids[valid]} if spec.takes_image_ids else {})
-        attack = lambda: spec.attack(run.loop.oracle.model, images[valid], batch.labels[valid], **options)
+        attack = lambda: spec.attack(run.logits_of.oracle.model, images[valid], batch.labels[valid], **options)
         result, *times = timed(attack)
         returned[:, valid] = np.reshape(result.images, (searches, -1, *images.shape[1:]))
     size = np.stack([run.norm.measure(search.astype(np.float64) - images) for search in returned])

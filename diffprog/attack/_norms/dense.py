@@ -25,7 +25,7 @@ def _l2_measure(perturbations):
     return np.linalg.norm(np.asarray(perturbations, np.float64).reshape(len(perturbations), -1), axis=1)
 
 
-def _l2_steepest(gradient, stopped=None):
+def _l2_steepest(gradient, blocked=None):
     largest = jnp.max(jnp.abs(gradient))
     scaled = gradient / jnp.where(largest > 0, largest, 1)  # so that no square of a tiny gradient underflows
     size = jnp.sqrt(jnp.sum(scaled**2))
@@ -33,8 +33,10 @@ def _l2_steepest(gradient, stopped=None):
 
 
 def _l2_project(point, center, epsilon, lower=0.0, upper=1.0):
-    """The nearest point of ball and box is clip(center + t (point - center)) for some t in [0, 1] (the ball's Lagrange
-    multiplier is 1/t - 1). So only t is sought: where the distance from the center, which grows with t, is epsilon.
+    """Find the nearest point of ball and box: clip(center + t (point - center)) for some t in [0, 1].
+
+    The ball's Lagrange multiplier is 1/t - 1. So only t is sought, where the distance from the center, which grows with
+    t, is epsilon.
 
     Were the pixels that the box stops at some t the only ones that it stops, the answer would be one square root. That
     root is larger than t and may stop more pixels; from t = 0 it rises to the answer from below, in a few rounds.
@@ -56,7 +58,7 @@ def _l2_project(point, center, epsilon, lower=0.0, upper=1.0):
 
 
 def _l2_uniform(key, shape, epsilon):
-    """A uniform direction at a radius whose distribution has the volume of the ball: epsilon U^(1/dimension)."""
+    """Draw a uniform direction at a radius whose distribution has the volume of the ball: epsilon U^(1/dimension)."""
     direction_key, radius_key = jax.random.split(key)
     direction = jax.random.normal(direction_key, shape)
     radius = epsilon * jax.random.uniform(radius_key) ** (1 / direction.size)
@@ -68,8 +70,9 @@ linf = Norm(
     _linf_measure,
     lambda v: jnp.max(jnp.abs(v)),
     lambda g: jnp.sum(jnp.abs(g)),
-    lambda gradient, stopped=None: jnp.sign(gradient),
+    lambda gradient, blocked=None: jnp.sign(gradient),
     _linf_project,
     _linf_uniform,
+    lambda key, shape: jax.random.uniform(key, shape, minval=-1.0),
 )
-l2 = Norm("l2", _l2_measure, euclidean, euclidean, _l2_steepest, _l2_project, _l2_uniform)
+l2 = Norm("l2", _l2_measure, euclidean, euclidean, _l2_steepest, _l2_project, _l2_uniform, jax.random.normal)

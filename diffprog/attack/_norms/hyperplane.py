@@ -8,12 +8,21 @@ from diffprog.attack._norms.norm import Norm
 from diffprog.attack._norms.sparse import l1
 
 
-def way_to_plane(norm: Norm, point, rise, slope, lower, upper):
-    """The smallest `way` in L-infinity, L2 or L1 along which a linear function of gradient `slope` rises by the number
-    `rise`, which may be negative, with `point + way` in the box (Croce & Hein 2020a, equation 3). Where the box does
-    not hold so much rise, as much as it holds.
+def way_to_plane(
+    norm: Norm, point: jax.Array, rise: jax.Array, slope: jax.Array, lower: jax.Array, upper: jax.Array
+) -> jax.Array:
+    """Find the smallest way, in L-infinity, L2 or L1, along which a linear function rises by a number.
 
-    point, slope, lower, upper: of one example, of any shape; the point lies in the box.
+    Args:
+      norm: `linf`, `l2` or `l1`.
+      point: of one example, of any shape; it lies in the box.
+      rise: a scalar, which may be negative. Where the box does not hold so much, take as much as it holds.
+      slope: the gradient of the function.
+      lower: the box, in which `point + way` lies.
+      upper: likewise.
+
+    References:
+      Croce & Hein 2020a, equation 3.
     """
     slope = jnp.sign(rise) * slope
     room = jnp.where(slope > 0, upper - point, point - lower)
@@ -22,7 +31,7 @@ def way_to_plane(norm: Norm, point, rise, slope, lower, upper):
 
 
 def _all_together(speed):
-    """Each element goes at its speed until the box stops it: min(t speed, room), all for the same t.
+    """Let each element go at its speed until the box stops it: min(t speed, room), all for the same t.
 
     The rise is concave in t and made of straight lines, so Newton's method from t = 0 goes up to the answer without
     passing it, and arrives in a few rounds.
@@ -32,8 +41,8 @@ def _all_together(speed):
         def solve(t):
             stopped = t * speed >= room
             left = rise - jnp.sum(jnp.where(stopped, steepness * room, 0))
-            rate = jnp.sum(jnp.where(stopped, 0, steepness * speed))
-            return jnp.where(rate > 0, left / jnp.where(rate > 0, rate, 1), t)
+            rise_per_t = jnp.sum(jnp.where(stopped, 0, steepness * speed))
+            return jnp.where(rise_per_t > 0, left / jnp.where(rise_per_t > 0, rise_per_t, 1), t)
 
         first = solve(jnp.zeros_like(rise) - 1)
         _, t = jax.lax.while_loop(
@@ -45,7 +54,7 @@ def _all_together(speed):
 
 
 def _one_after_the_other(steepness, room, rise):
-    """The steepest element goes first, as far as the box lets it, then the next, until the rise is reached."""
+    """Let the steepest element go first, as far as the box allows, then the next, until the rise is reached."""
     order = jnp.argsort(-steepness.reshape(-1), stable=True)
     steep, far = steepness.reshape(-1)[order], room.reshape(-1)[order]
     gained = jnp.cumsum(steep * far)

@@ -9,35 +9,37 @@ arithmetic and when the difference is taken in float32.
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 
 SLACK = 1e-5  # relative: more than float32 sums of millions of terms are wrong by
 
 
 class Norm(NamedTuple):
-    """A ball's geometry.
-
-    measure:   perturbations [n, ...] -> their sizes, in float64 on the host.
-    size:      perturbation -> its size, in float32, for use inside a program.
-    dual:      gradient -> its size in the dual norm: how fast a value can rise per unit of this norm.
-    steepest:  (gradient, stopped=None) -> a perturbation of size 1 along which the value rises fast; 0 where the
-               gradient is 0. `stopped` are the elements that the box keeps from following their gradient.
-    project:   (point, center, epsilon, lower=0, upper=1) -> the nearest point of the box at most epsilon from `center`,
-               which lies in the box itself.
-    uniform:   (key, shape, epsilon) -> a perturbation drawn uniformly from the ball.
-    """
+    """The geometry of a ball, as functions of one example."""
 
     name: str
-    measure: Callable
-    size: Callable
-    dual: Callable
-    steepest: Callable
-    project: Callable
-    uniform: Callable
+    # perturbations [n, ...] -> their sizes [n], in float64 on the host
+    measure: Callable[..., np.ndarray]
+    # perturbation -> its size, in float32, for use inside a program
+    size: Callable[..., jax.Array]
+    # gradient -> its size in the dual norm: how fast a value can rise per unit of this norm
+    dual: Callable[..., jax.Array]
+    # (gradient, blocked=None) -> a perturbation of size 1 along which the value rises fast; 0 where the gradient is 0.
+    # `blocked` are the elements that the box keeps from following their gradient
+    steepest: Callable[..., jax.Array]
+    # (point, center, epsilon, lower=0, upper=1) -> the nearest point of the box at most epsilon from `center`, which
+    # lies in the box itself
+    project: Callable[..., jax.Array]
+    # (key, shape, epsilon) -> a perturbation drawn uniformly from the ball
+    uniform: Callable[..., jax.Array]
+    # (key, shape) -> a random direction, of any length: uniform elements in L-infinity, else normal ones
+    direction: Callable[..., jax.Array]
 
 
-def shift_towards_zero(center, shift):
-    """`center + shift`, rounded towards `center`: the result is at most |shift| away from it, exactly.
+def shift_towards_zero(center: jax.Array, shift: jax.Array) -> jax.Array:
+    """Compute `center + shift`, rounded so that the result is at most |shift| away from `center`, exactly.
 
     Knuth's TwoSum (The Art of Computer Programming 2, section 4.2.2) yields the rounding error of the sum, and where
     the sum went too far it steps back to the neighboring float.
@@ -49,14 +51,14 @@ def shift_towards_zero(center, shift):
     return jnp.where(too_far, jnp.nextafter(total, center), total)
 
 
-def euclidean(values):
-    """The Euclidean norm of all of `values`, whose squares may under- or overflow."""
+def euclidean(values: jax.Array) -> jax.Array:
+    """Compute the Euclidean norm of all values, whose squares may under- or overflow."""
     largest = jnp.max(jnp.abs(values))
     scale = jnp.where(largest > 0, largest, 1)
     return scale * jnp.sqrt(jnp.sum((values / scale) ** 2))
 
 
-def reach_and_room(point, center, lower, upper):
-    """How far `point` wants to go from `center` along each axis, and how far the box lets it."""
+def reach_and_room(point, center, lower, upper) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Compute the way from `center` to `point`, its magnitude, and how far the box lets each element go."""
     direction = point - center
     return direction, jnp.abs(direction), jnp.where(direction > 0, upper - center, center - lower)

@@ -6,36 +6,38 @@ import numpy as np
 
 from diffprog.attack._norms.norm import SLACK, Norm, reach_and_room, shift_towards_zero
 
-SPARSITY = 0.01  # part of the elements that a step of steepest ascent in L1 changes
+SPARSITY = 0.01  # fraction of the elements that a step of steepest ascent in L1 changes
 
 
 def _l1_measure(perturbations):
     return np.abs(np.asarray(perturbations, np.float64)).reshape(len(perturbations), -1).sum(axis=1)
 
 
-def largest(magnitude, count):
-    """A mask of the `count` largest elements, exactly that many: of equal ones the first. `count` may be traced."""
+def largest(magnitude: jax.Array, count) -> jax.Array:
+    """Mask the `count` largest elements, exactly that many: of equal ones the first. `count` may be traced."""
     flat = magnitude.reshape(-1)
     order = jnp.argsort(-flat, stable=True)
     return jnp.zeros(flat.shape, bool).at[order].set(jnp.arange(flat.size) < count).reshape(magnitude.shape)
 
 
-def _l1_steepest(gradient, stopped=None):
-    """Equal steps on the largest hundredth of the gradient (SLIDE: Tramer & Boneh 2019, section 5): the steepest
-    direction itself is one element, and a search along it takes as many steps as there are elements.
+def _l1_steepest(gradient, blocked=None):
+    """Make equal steps on the largest hundredth of the gradient (SLIDE: Tramer & Boneh 2019, section 5).
 
-    Stopped elements are not counted, but pushed as the others are: the projection draws all that are not back.
+    The steepest direction itself is one element, and a search along it takes as many steps as there are elements.
+    Blocked elements are not counted, but pushed as the others are: the projection draws all others back.
     """
-    stopped = jnp.zeros(gradient.shape, bool) if stopped is None else stopped
+    blocked = jnp.zeros(gradient.shape, bool) if blocked is None else blocked
     count = max(1, int(SPARSITY * gradient.size))
-    chosen = largest(jnp.where(stopped, -1, jnp.abs(gradient)), count) & ~stopped & (gradient != 0)
-    return jnp.sign(gradient) * (chosen | stopped) / jnp.maximum(jnp.sum(chosen), 1)
+    chosen = largest(jnp.where(blocked, -1, jnp.abs(gradient)), count) & ~blocked & (gradient != 0)
+    return jnp.sign(gradient) * (chosen | blocked) / jnp.maximum(jnp.sum(chosen), 1)
 
 
 def _l1_project(point, center, epsilon, lower=0.0, upper=1.0):
-    """Soft thresholding, stopped by the box: each element goes clip(reach - threshold, 0, room) (Croce & Hein 2021,
-    proposition 2.1). The way that all go together falls with the threshold; bisection brackets where it is epsilon, and
-    between two breakpoints it is a straight line, which gives the threshold itself."""
+    """Threshold softly, stopped by the box: each element goes clip(reach - threshold, 0, room).
+
+    The way that all go together falls with the threshold. Bisection brackets where it is epsilon; between two
+    breakpoints it is a straight line, which gives the threshold itself (Croce & Hein 2021, proposition 2.1).
+    """
     direction, reach, room = reach_and_room(point, center, lower, upper)
     radius = jnp.asarray(epsilon * (1 - SLACK), point.dtype)
 
@@ -61,8 +63,10 @@ def _l1_project(point, center, epsilon, lower=0.0, upper=1.0):
 
 
 def _l1_uniform(key, shape, epsilon):
-    """Spacings of uniform points, which are exponentials divided by their sum, with random signs; the last spacing is
-    the distance to the sphere."""
+    """Draw spacings of uniform points, with random signs; the last spacing is the distance to the sphere.
+
+    Spacings are exponentials divided by their sum.
+    """
     size_key, sign_key = jax.random.split(key)
     count = int(np.prod(shape))
     spacings = jax.random.exponential(size_key, (count + 1,))
@@ -74,22 +78,24 @@ def _l0_measure(perturbations):
     return np.count_nonzero(np.asarray(perturbations).reshape(len(perturbations), -1), axis=1).astype(np.float64)
 
 
-def _l0_steepest(gradient, stopped=None):
-    """The whole range of a pixel on the element with the largest gradient that can follow it."""
-    magnitude = jnp.abs(gradient) if stopped is None else jnp.where(stopped, -1, jnp.abs(gradient))
+def _l0_steepest(gradient, blocked=None):
+    """Put the whole range of a pixel on the element with the largest gradient that can follow it."""
+    magnitude = jnp.abs(gradient) if blocked is None else jnp.where(blocked, -1, jnp.abs(gradient))
     return jnp.sign(gradient) * largest(magnitude, 1)
 
 
 def _l0_project(point, center, epsilon, lower=0.0, upper=1.0):
-    """The box, and then the changes that go farthest: keeping element i saves (way in the box)^2 less what the box cut
-    off, so elements are ranked by what they save."""
+    """Clip to the box, and keep the changes that go farthest.
+
+    Keeping element i saves (way in the box)^2 less what the box cut off: elements are ranked by what they save.
+    """
     boxed = jnp.clip(point, lower, upper)
     saved = (point - center) ** 2 - (point - boxed) ** 2
     return jnp.where(largest(jnp.where(boxed == center, -1, saved), jnp.floor(epsilon)), boxed, center)
 
 
 def _l0_uniform(key, shape, epsilon):
-    """Random elements, as many as allowed, changed by a uniform amount in [-1, 1]."""
+    """Change random elements, as many as allowed, by a uniform amount in [-1, 1]."""
     place_key, size_key = jax.random.split(key)
     chosen = largest(jax.random.uniform(place_key, shape), jnp.floor(epsilon))
     return jnp.where(chosen, jax.random.uniform(size_key, shape, minval=-1.0), 0)
@@ -103,6 +109,7 @@ l1 = Norm(
     _l1_steepest,
     _l1_project,
     _l1_uniform,
+    jax.random.normal,
 )
 l0 = Norm(
     "l0",
@@ -112,4 +119,5 @@ l0 = Norm(
     _l0_steepest,
     _l0_project,
     _l0_uniform,
+    jax.random.normal,
 )

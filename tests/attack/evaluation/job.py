@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffprog import attack
-from diffprog.attack._engine.method import Method, smaller
-from diffprog.attack._engine.queries import by_gradient
-from diffprog.attack._engine.run import search
+from diffprog.attack._engine.method import AttackSpec, smaller_norm
+from diffprog.attack._engine.oracle import query_gradient
+from diffprog.attack._engine.run import parse_options, run_attack
 from diffprog.attack._norms import linf
 
 COUNT, SIZE, CLASSES, BATCH = 22, 16, 5, 8
@@ -43,20 +43,20 @@ class Walk(NamedTuple):
 def _walk():
     """Straight on along the sign of the first gradient, a hundredth at a time, to the first success."""
 
-    def start(example, given):
+    def init(example, hyperparameters):
         return Walk(example.image, jnp.zeros_like(example.image))
 
-    def learn(example, given, state, view):
-        direction = jnp.where(view.number == 0, jnp.sign(view.gradient), state.direction)
-        length = (view.number + 1) / 100
+    def update(example, hyperparameters, state, view):
+        direction = jnp.where(view.step == 0, jnp.sign(view.gradient), state.direction)
+        length = (view.step + 1) / 100
         return Walk(jnp.clip(example.image + length * direction, example.lower, example.upper), direction)
 
-    return Method("walk", start, learn, by_gradient, norm=linf, better=smaller)
+    return AttackSpec("walk", init, update, query_gradient, norm=linf, better=smaller_norm)
 
 
 def walk(model, images, labels, *, key, max_steps=12, **options):
     """A search for the smallest perturbation."""
-    return search(model, images, labels, _walk(), max_steps=max_steps, key=key, **options)
+    return run_attack(model, images, labels, _walk(), parse_options(options), max_steps=max_steps, key=key)
 
 
 def claimed(images, success):

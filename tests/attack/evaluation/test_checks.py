@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from diffprog import attack
-from diffprog.attack._engine.loop import Loop
-from diffprog.attack._engine.method import Oracle
+from diffprog.attack._engine.loop import BatchedModel, placement
+from diffprog.attack._engine.oracle import Oracle
 from diffprog.attack._evaluation.checks import ask_model, check_model, check_results
 from diffprog.attack._evaluation.results import AttackRecord, Evaluation
 from tests.attack.evaluation import job
@@ -43,9 +43,9 @@ random = attack.ExpectationOverTransformation(lambda x, key: x @ WEIGHTS + jax.r
 def test_models(model, codes):
     oracle = Oracle(model, False, None, "jax")
     keys = jax.random.split(jax.random.key(0), 8)
-    loop = Loop(None, oracle, 8)
-    labels = loop.logits(IMAGES, np.asarray(jax.random.key_data(keys))).argmax(axis=1)
-    answers = ask_model(loop, IMAGES, labels, keys, (0, 1))
+    logits_of = BatchedModel(oracle, placement(8), "threefry2x32")
+    labels = logits_of(IMAGES, np.asarray(jax.random.key_data(keys))).argmax(axis=1)
+    answers = ask_model(logits_of, IMAGES, labels, keys, (0, 1))
     found = check_model(answers)
     assert [warning.code for warning in found] == codes
     assert all(": " in warning.message and warning.message.endswith(".") for warning in found)

@@ -1,0 +1,191 @@
+"""The model under attack, what counts as a success, and the ways to query it: each is one batched question."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from diffprog._util.factory import factory
+from diffprog.attack._engine import validation
+from diffprog.attack._engine.method import Example, View
+from diffprog.attack._losses import TWO_CLASS_LOSSES, margin
+from diffprog.optimize._engine import value_and_grad, vjp
+
+CLEAR = 1e-6  # of the largest logit: a lead that another order of summation cannot undo
+ROWS_AT_ONCE = 512  # rows of one pass: enough to fill a processor, within the memory that a large network leaves
+
+
+class ExpectationOverTransformation(NamedTuple):
+    """A model that draws random numbers, judged by its expectation (EOT, Athalye et al. 2018).
+
+    Losses and gradients are means over draws, and the verdict is taken from the mean probabilities. A search for the
+    minimum norm ends where single draws decide, and fresh draws undo most of what it found: `confidence=1.0`, an
+    option of every attack, makes it seek points with a lead, which stay. A deterministic model under random
+    transforms is attacked likewise:
+    `ExpectationOverTransformation(lambda images, key: model(transform(key, images)), num_samples=20)`.
+    """
+
+    model: Callable[..., jax.Array]  # (images, key) -> logits
+    num_samples: int = 20  # draws per query
+
+
+Model = Callable[..., jax.Array] | ExpectationOverTransformation
+
+
+class Oracle(NamedTuple):
+    """The model, and what counts as a success."""
+
+    model: Model
+    targeted: bool
+    criterion: Callable[..., Any] | None  # (logits [n, classes], labels [n]) -> bool [n]; None: the label decides
+    engine: str
+    confidence: float = 0.0  # lead of the winning class, in units of the logits, that a success needs in the search
+
+    def evaluate(self, points, examples: Example, keys, loss) -> tuple[jax.Array, jax.Array]:
+        """Compute the values [n], to be raised, and the logits [n, classes]."""
+        sign = -1 if self.targeted else 1
+        if not isinstance(self.model, ExpectationOverTransformation):
+            logits = validation.call_model(self.model, points)
+            return sign * loss_values(loss, logits, examples), logits
+
+        model, num_samples = self.model
+        validation.check_counts(num_samples=num_samples)
+
+        def draw(index):
+            draw_keys = jax.vmap(lambda key: jax.random.fold_in(key, index))(keys)
+            logits_of_point = lambda point, key: validation.call_random_model(model, point[None], key)[0]
+            return jax.vmap(logits_of_point)(points, draw_keys)
+
+        draws = jax.vmap(draw)(jnp.arange(num_samples))
+        values = jax.vmap(lambda logits: loss_values(loss, logits, examples))(draws)
+        return sign * values.mean(axis=0), mean_logits(draws)
+
+    def is_adversarial(self, logits: jax.Array, labels: jax.Array, clear: float = CLEAR) -> jax.Array:
+        """Tell successes during a search, by a lead that rounding cannot undo. Logits that are not finite are none."""
+        if self.criterion is not None:
+            return jnp.isfinite(logits).all(axis=-1) & validation.call_criterion(self.criterion, logits, labels)
+        lead = margin(logits, labels) * (-1 if self.targeted else 1)
+        leads_clearly = lead > clear * jnp.max(jnp.abs(logits), axis=-1)  # false where that is NaN or infinite
+        return leads_clearly & (lead >= self.confidence)
+
+    def judge(self, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """Tell successes by the plain prediction, as a user computes it."""
+        finite = np.isfinite(logits).all(axis=-1)
+        if self.criterion is not None:
+            return finite & np.asarray(validation.call_criterion(self.criterion, logits, labels))
+        return finite & ((logits.argmax(axis=-1) == labels) == self.targeted)
+
+
+def loss_values(loss, logits, examples):
+    """Compute the loss of each image, [n]."""
+    target_classes = (examples.target_class,) if loss in TWO_CLASS_LOSSES else ()
+    return validation.call_loss(loss, logits, examples.label, *target_classes)
+
+
+def mean_logits(logits):
+    """Compute logits whose softmax is the mean of the softmaxes over the first axis."""
+    return jax.nn.logsumexp(jax.nn.log_softmax(logits), axis=0) - jnp.log(len(logits))
+
+
+def query_logits(oracle: Oracle, loss, states, examples: Example, hyperparameters, keys) -> View:
+    """Take one forward pass: the value and the logits."""
+    values, logits = oracle.evaluate(states.point, examples, keys, loss)
+    return View(logits, values, oracle.is_adversarial(logits, examples.label))
+
+
+def query_gradient(oracle: Oracle, loss, states, examples: Example, hyperparameters, keys) -> View:
+    """Take one forward and one backward pass: the value, the logits and the gradient of the value."""
+
+    def total(points):
+        values, logits = oracle.evaluate(points, examples, keys, loss)
+        return values.sum(), (values, logits)  # a sum: no image's gradient is scaled by how many others there are
+
+    (_, (values, logits)), gradient = value_and_grad(oracle.engine)(total, has_aux=True)(states.point)
+    gradient = gradient * (examples.upper > examples.lower)
+    return View(logits, values, oracle.is_adversarial(logits, examples.label), gradient, backward_passes=1)
+
+
+@factory
+def query_jacobian(weightings: Callable[..., jax.Array]) -> Callable[..., View]:
+    """Make a query of gradients of weighted sums of logits, all from one pullback.
+
+    Args:
+      weightings: (oracle, examples, logits (n, classes)) -> weights (n, k, classes).
+
+    Returns:
+      A query whose view has `extras = (sums (n, k), gradients (n, k, ...))`.
+    """
+
+    def query(oracle, loss, states, examples, hyperparameters, keys):
+        def logits_and_values(points):
+            values, logits = oracle.evaluate(points, examples, keys, loss)
+            return logits, values
+
+        logits, pullback, values = vjp(oracle.engine)(logits_and_values, states.point, has_aux=True)
+        weights = weightings(oracle, examples, logits)
+        gradients = jax.vmap(lambda weight: pullback(weight)[0], 1, 1)(weights)
+        gradients = gradients * (examples.upper > examples.lower)[:, None]
+        sums = jnp.sum(weights * logits[:, None], axis=-1)
+        is_adversarial = oracle.is_adversarial(logits, examples.label)
+        return View(logits, values, is_adversarial, extras=(sums, gradients), backward_passes=weights.shape[1])
+
+    return query
+
+
+@factory
+def query_differences(draw: Callable[..., jax.Array], num_samples: int) -> Callable[..., View]:
+    """Make a query whose gradient is estimated from 2 * num_samples values around the point.
+
+    The estimate is the mean over random directions u of u times the slope along u. The points lie in the box, where
+    images are: near its edge, or between edges that are closer than that, the center and the distance make room.
+
+    Args:
+      draw: (key, shape) -> a direction whose elements are independent, of variance 1.
+      num_samples: directions.
+
+    Returns:
+      A query that takes the distance of its points from the last of the hyperparameters.
+    """
+
+    def query(oracle, loss, states, examples, hyperparameters, keys):
+        distance = jnp.minimum(hyperparameters[-1], (examples.upper - examples.lower) / 2)
+        center = jnp.clip(states.point, examples.lower + distance, examples.upper - distance)
+        shape = examples.image.shape[1:]
+
+        def slope(index):
+            sample_keys = jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, index)))(keys)
+            direction_keys, query_keys = sample_keys.T
+            direction = jax.vmap(lambda key: draw(key, shape))(direction_keys)
+
+            def value(sign):
+                points = examples.clip(center + sign * distance * direction)
+                return oracle.evaluate(points, examples, query_keys, loss)[0]
+
+            ahead, behind = jax.vmap(value)(jnp.array([1.0, -1.0]))
+            return direction * ((ahead - behind) / 2).reshape(-1, *[1] * len(shape))
+
+        mean = sum_in_groups(slope, num_samples, group_size(2 * len(keys), num_samples)) / num_samples
+        gradient = jnp.where(distance > 0, mean / jnp.where(distance > 0, distance, 1), 0)
+        view = query_logits(oracle, loss, states, examples, hyperparameters, keys)
+        return view._replace(gradient=gradient, queries=1 + 2 * num_samples)
+
+    return query
+
+
+def group_size(rows: int, num_terms: int) -> int:
+    """Count how many of `num_terms` queries of so many rows each are made at once."""
+    return max(1, min(num_terms, ROWS_AT_ONCE // rows))
+
+
+def sum_in_groups(term: Callable[..., Any], num_terms, size: int) -> Any:
+    """Sum term(index), a pytree, over index < `num_terms`, which may be traced; `size` terms at a time."""
+
+    def add(group, total):
+        indices = group * size + jnp.arange(size)
+        keep = lambda leaf: jnp.where((indices < num_terms).reshape(-1, *[1] * (leaf.ndim - 1)), leaf, 0).sum(axis=0)
+        return jax.tree.map(lambda t, leaf: t + keep(leaf), total, jax.vmap(term)(indices))
+
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(term, jnp.int32(0)))
+    return jax.lax.fori_loop(0, -(-num_terms // size), add, zeros)

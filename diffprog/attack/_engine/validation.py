@@ -1,0 +1,332 @@
+"""Checks of what enters an attack, made once. Each message says what was found, what was expected and what to do."""
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from diffprog.attack._norms import Norm
+
+# ---------------------------------------------------------------- images and labels
+
+
+def check_images(images: Any, bounds: Any = (0.0, 1.0)) -> np.ndarray:
+    """Return the images as a float32 array (n, ...) within the bounds."""
+    low, high = check_bounds(bounds)
+    if isinstance(images, jax.core.Tracer):
+        raise ValueError(
+            "images must be numbers; found a tracer: call the attack outside of jax.jit, jax.grad and the "
+            "like, it compiles by itself"
+        )
+    try:
+        images = np.asarray(images)
+    except ValueError:
+        raise ValueError("images must be of one shape; found several: crop or resize them") from None
+    if not jax.numpy.issubdtype(images.dtype, np.floating):
+        remedy = "divide 8-bit images by 255" if images.dtype.kind in "iu" else "give one array of them"
+        raise ValueError(f"images must be float32 in [{low:g}, {high:g}]; found {images.dtype}: {remedy}")
+    if images.ndim < 2 or images.size == 0:
+        raise ValueError(
+            f"images must have a leading batch axis; found shape {images.shape}: add one with images[None]"
+        )
+    if not np.isfinite(images).all():
+        count = int((~np.isfinite(images).reshape(len(images), -1).all(axis=1)).sum())
+        raise ValueError(f"images must be finite; found NaN or infinity in {count} of {len(images)}: mend the data")
+    if images.min() < low or images.max() > high:
+        raise ValueError(f"images must be in [{low:g}, {high:g}]; found {_out_of_bounds(images, low, high)}")
+    return np.clip(images.astype(np.float32), np.float32(low), np.float32(high))
+
+
+def _out_of_bounds(images, low, high):
+    """Say which values there are, and what to do about them."""
+    lowest, highest = float(images.min()), float(images.max())
+    if max(low - lowest, highest - high) <= 0.001 * (high - low):
+        return f"{lowest:.9g} .. {highest:.9g}: clip them with np.clip(images, {low:g}, {high:g})"
+    extent = f"{lowest:.4g} .. {highest:.4g}"
+    if (low, high) == (0, 1) and 0 <= lowest and highest <= 255:
+        return f"{extent}: divide values of 8 bits by 255"
+    return f"{extent}: are they already normalized? do that in the model, or give their bounds=(lowest, highest)"
+
+
+def check_pictures(images: Any) -> None:
+    """Require images with a height, a width and channels last."""
+    if np.ndim(images) != 4:
+        raise ValueError(
+            "images must have shape (n, height, width, channels) for this attack; "
+            f"found {np.shape(images)}: reshape them, with an axis of size 1 for gray"
+        )
+    if np.shape(images)[1] in (1, 3) and np.shape(images)[3] > 4:
+        raise ValueError(
+            "images must have shape (n, height, width, channels) for this attack; "
+            f"found {np.shape(images)}: move the channels to the end with np.moveaxis(images, 1, 3), and "
+            "back in the model"
+        )
+
+
+def check_bounds(bounds: Any) -> tuple[float, float]:
+    """Return the lowest and the highest value of a pixel."""
+    try:
+        low, high = map(float, bounds)
+    except (TypeError, ValueError):
+        low = high = np.nan
+    if not (np.isfinite(low) and np.isfinite(high) and low < high):
+        raise ValueError(f"bounds must be (lowest, highest) value of a pixel; found {bounds!s:.60}: try (0, 1)")
+    return low, high
+
+
+def check_box(images: np.ndarray, mask: Any, bounds: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return lower and upper limits of every element: the bounds, and the image itself where the mask is false."""
+    low, high = (np.full_like(images, bound) for bound in check_bounds(bounds))
+    if mask is None:
+        return low, high
+    mask = np.asarray(mask)
+    if mask.dtype != bool:
+        raise ValueError(
+            f"mask must be of booleans, true where a change is allowed; found {mask.dtype}: compare it with a threshold"
+        )
+    try:
+        mask = np.broadcast_to(mask, images.shape)
+    except ValueError:
+        raise ValueError(
+            f"mask must have the shape of the images, {images.shape}, or of one, or sizes of 1; "
+            f"found {mask.shape}: add axes with mask[..., None]"
+        ) from None
+    return np.where(mask, low, images), np.where(mask, high, images)
+
+
+def check_labels(labels: Any, count: int) -> np.ndarray:
+    """Return the labels as an int32 array (count,)."""
+    labels = np.asarray(labels)
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(f"labels must be integer class indices; found {labels.dtype}: convert them with astype(int)")
+    if labels.shape != (count,):
+        raise ValueError(
+            f"labels must have shape ({count},), one class index per image; found {labels.shape}: "
+            "take argmax of one-hot rows"
+        )
+    return labels.astype(np.int32)
+
+
+def check_image_ids(image_ids: Any, count: int) -> np.ndarray:
+    """Return the images' numbers in their data set as a uint32 array (count,)."""
+    image_ids = np.arange(count) if image_ids is None else np.asarray(image_ids)
+    if image_ids.shape != (count,) or not np.issubdtype(image_ids.dtype, np.integer):
+        raise ValueError(
+            f"image_ids must be integers of shape ({count},), one per image; found {image_ids.dtype} "
+            f"{image_ids.shape}: leave them out for 0 .. {count - 1}"
+        )
+    return image_ids.astype(np.uint32)
+
+
+# ---------------------------------------------------------------- the model, the loss and the criterion
+
+
+def check_function(name: str, function: Any, inputs: Sequence[str], remedy: str) -> Callable[..., Any]:
+    """Require a function that takes inputs of these names, and return it."""
+    requirement = f"{name} must be a function of {' and '.join(inputs)}"
+    if not callable(function):
+        raise ValueError(f"{requirement}; found a {type(function).__name__}: {remedy}")
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # of a built-in function
+        return function
+    try:
+        signature.bind(*inputs)
+    except TypeError:
+        raise ValueError(f"{requirement}; found parameters {', '.join(signature.parameters):.60}: {remedy}") from None
+    return function
+
+
+def _call(name, function, *inputs):
+    """Call a user's function while JAX traces it. An error of its own gets a note, and is raised as it is."""
+    try:
+        return function(*inputs)
+    except Exception as error:
+        if not (isinstance(error, TypeError) and "racer" in f"{type(error).__name__} {error}"):
+            error.add_note(f"{name} was asked about {inputs[0].dtype} {inputs[0].shape}, a batch at a time.")
+            raise
+        raise ValueError(
+            f"{name} must compute with jax.numpy and not look at values; found {type(error).__name__} "
+            "while it was traced: replace NumPy, torch and Python's if in it"
+        ) from error
+
+
+def call_model(model: Callable[..., Any], points: jax.Array) -> jax.Array:
+    """Call a model, and require one array."""
+    check_function(
+        "model",
+        model,
+        ["images"],
+        "try lambda images: network.apply(variables, images), or attack.ExpectationOverTransformation(network) "
+        "if it takes a key, too",
+    )
+    return check_answer(_call("model", model, points))
+
+
+def call_random_model(model: Callable[..., Any], points: jax.Array, key: jax.Array) -> jax.Array:
+    """Call a model that draws random numbers, and require one array."""
+    check_function(
+        "model", model, ["images", "key"], "a model without a key needs no attack.ExpectationOverTransformation"
+    )
+    return check_answer(_call("model", model, points, key))
+
+
+def call_loss(loss: Callable[..., Any], logits: jax.Array, labels: jax.Array, *target_classes: jax.Array) -> jax.Array:
+    """Call a loss, and require one number per image."""
+    inputs = ["logits", "labels", "target_classes"][: 2 + len(target_classes)]
+    check_function("loss", loss, inputs, "try attack.cross_entropy, margin or dlr")
+    values = _call("loss", loss, logits, labels, *target_classes)
+    if np.shape(values) != labels.shape:
+        raise ValueError(
+            f"loss must return one number per image, shape (n,); found shape {np.shape(values)}: "
+            "leave out the mean or sum over images"
+        )
+    return values
+
+
+def call_criterion(criterion: Callable[..., Any], logits: Any, labels: Any) -> Any:
+    """Call a criterion, and require one bool per image."""
+    check_function("criterion", criterion, ["logits", "labels"], "try lambda logits, labels: logits.argmax(-1) == 3")
+    is_adversarial = _call("criterion", criterion, logits, labels)
+    kind = getattr(is_adversarial, "dtype", np.dtype(object))
+    if np.shape(is_adversarial) != (len(logits),) or kind.kind != "b":
+        raise ValueError(
+            f"criterion must return one bool per image, shape (n,); found {kind} of shape "
+            f"{np.shape(is_adversarial)}: compare along the last axis"
+        )
+    return is_adversarial
+
+
+def check_answer(answer: Any) -> jax.Array:
+    """Require that a model returns one array, and return it."""
+    if not hasattr(answer, "shape"):
+        raise ValueError(
+            f"model must return logits alone; found a {type(answer).__name__}: "
+            "leave out what it returns besides, such as new statistics of batches"
+        )
+    return answer
+
+
+def check_logits(logits: Any, labels: np.ndarray) -> np.ndarray:
+    """Return the logits (n, classes) of the images themselves; every label must be one of the classes."""
+    logits = np.asarray(logits)
+    if logits.ndim != 2 or len(logits) != len(labels) or logits.shape[1] < 2:
+        raise ValueError(
+            f"model must return logits of shape ({len(labels)}, classes); found {logits.shape}: "
+            "keep the batch axis and one column per class"
+        )
+    if not jax.numpy.issubdtype(logits.dtype, np.floating):
+        raise ValueError(
+            f"model must return logits of real numbers; found {logits.dtype}: return what its last layer "
+            "computes, not the class"
+        )
+    finite = np.isfinite(logits).all(axis=1)
+    if not finite.any():
+        raise ValueError(
+            f"model must return finite logits; found NaN or infinity for each of {len(logits)} images: "
+            "mend the model before attacking it"
+        )
+    known, exact = logits[finite].astype(np.float64), max(1e-5, float(jax.numpy.finfo(logits.dtype).eps))
+    if np.all(known >= 0) and np.allclose(known.sum(axis=1), 1, atol=exact):
+        raise ValueError("model returns probabilities, which sum to 1; an attack needs logits: leave out the softmax")
+    if labels.min() < 0 or labels.max() >= logits.shape[1]:
+        raise ValueError(
+            f"labels must be in 0 .. {logits.shape[1] - 1}, the model's classes; "
+            f"found {labels.min()} .. {labels.max()}: check which numbering they use"
+        )
+    return logits
+
+
+# ---------------------------------------------------------------- keys, budgets, norms, counts and lengths
+
+
+def check_key(key: Any) -> jax.Array:
+    """Return the key; a fixed one for an attack that draws nothing."""
+    if key is None:
+        return jax.random.key(0)
+    if not jax.dtypes.issubdtype(getattr(key, "dtype", None), jax.dtypes.prng_key):
+        raise ValueError(f"key must be a JAX random key; found {key!s:.60}: make one with jax.random.key(0)")
+    if key.shape:
+        raise ValueError(
+            f"key must be one key; found an array of shape {key.shape}: give key[0], from "
+            "which an attack draws for each image by its number"
+        )
+    return key
+
+
+def check_budgets(epsilon: Any, count: int) -> tuple[np.ndarray, bool]:
+    """Return budgets (K, count) in float64; true if the user gave an axis of several budgets."""
+    try:
+        budgets = np.asarray(epsilon, np.float64)
+    except (TypeError, ValueError):
+        budgets = np.array(np.nan)
+    if not np.all(budgets > 0):
+        raise ValueError(
+            f"epsilon must be a positive number; found {epsilon!s:.60}: images are in [0, 1], so try 8 / 255"
+        )
+    several = budgets.ndim == 2
+    if budgets.shape not in ((), (count,)) and not (several and len(budgets) and budgets.shape[1] in (1, count)):
+        raise ValueError(
+            f"epsilon must be a number, one per image ({count},), or several budgets (K, 1) or "
+            f"(K, {count}); found shape {budgets.shape}: add an axis with epsilon[:, None]"
+        )
+    if several and np.any(np.diff(budgets, axis=0) <= 0):
+        raise ValueError(f"budgets must increase; found {budgets[:, 0].tolist()} for image 0: sort them")
+    return np.broadcast_to(budgets, (len(budgets) if several else 1, count)), several
+
+
+def check_largest_budget(epsilons: Any, norm: Norm, images: np.ndarray, bounds: tuple[float, float]) -> None:
+    """Refuse budgets within which every image is any other's neighbor."""
+    low, high = bounds
+    whole, largest = norm.measure(np.full((1, *images.shape[1:]), high - low))[0], np.max(epsilons)
+    if largest > whole:
+        raise ValueError(
+            f"epsilon must be at most {whole:.4g} in {norm.name}, which takes any image to any other; "
+            f"found {largest:g}: pixels are in [{low:g}, {high:g}], so try {largest:g} / 255"
+        )
+
+
+def check_norm(norm: Any, allowed: Sequence[Norm]) -> Norm:
+    """Require one of the norms for which an attack is defined, and return it."""
+    if not isinstance(norm, Norm) or norm not in allowed:
+        name = norm.name if isinstance(norm, Norm) else repr(norm)
+        raise ValueError(
+            f"norm must be one of {', '.join(known.name for known in allowed)}, Norms of diffprog.attack; "
+            f"found {name}: choose one or another attack"
+        )
+    return norm
+
+
+def check_choice(choice: Any, allowed: Sequence[str], name: str) -> None:
+    """Require one of the words that an argument knows."""
+    if choice not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}; found {choice!r}: choose one of them")
+
+
+def check_counts(**counts: Any) -> None:
+    """Require whole numbers of at least 1."""
+    for name, count in counts.items():
+        if not (isinstance(count, int | np.integer) and count >= 1):
+            raise ValueError(f"{name} must be a whole number of at least 1; found {count!r}: give one, or leave it out")
+
+
+def check_positive(**numbers: Any) -> None:
+    """Require finite numbers above zero."""
+    for name, number in numbers.items():
+        if not (np.isscalar(number) and np.isfinite(number) and number > 0):
+            raise ValueError(f"{name} must be a positive number; found {number!r}: leave it out for the default")
+
+
+def check_nonnegative(**numbers: Any) -> None:
+    """Require finite numbers of at least 0."""
+    for name, number in numbers.items():
+        if not (np.isscalar(number) and np.isfinite(number) and number >= 0):
+            raise ValueError(f"{name} must be a number of at least 0; found {number!r}: leave it out for the default")
+
+
+def round_down_to_float32(epsilon: Any) -> np.ndarray:
+    """Find the largest float32 that is not above `epsilon`: float32(8 / 255) itself is."""
+    nearest = np.asarray(epsilon, np.float64).astype(np.float32)
+    return np.where(nearest.astype(np.float64) <= epsilon, nearest, np.nextafter(nearest, np.float32(0)))
