@@ -263,7 +263,7 @@ def evaluate(options: argparse.Namespace) -> None:
     model = models.load(options.network or ("digits" if options.evaluate == "digits" else "efficientnet_lite0"))
     norm = choose_norm(options, options.attack[0])
     largest = float(Fraction(options.epsilon or BUDGETS[norm.name]))
-    budgets = largest * np.arange(1, 9) / 8 if options.curve else [largest]
+    budgets = largest * (np.arange(1, 9) / 8 if options.curve else np.ones(1))
     images, labels = options.evaluate, None
     if options.evaluate == "digits":
         _, digits = load_digits()

@@ -1,12 +1,12 @@
 """Draw what units of a pretrained ImageNet network respond to.
 
-    %(prog)s                                  ten chosen units, from shallow to deep, on one sheet
-    %(prog)s volcano blocks.8:3               a class and a channel (short for the command render)
-    %(prog)s dream photo.jpg --unit blocks.9  what a layer sees in a photograph
+    %(prog)s
+    %(prog)s volcano blocks.8:3
+    %(prog)s dream photo.jpg --unit blocks.9
 
-Commands, with options that COMMAND --help shows:
+Without arguments, ten chosen units are drawn on one sheet. With a command, whose options COMMAND --help shows:
 
-    render volcano blocks.8:3        a class and a channel, on one sheet
+    render volcano blocks.8:3        a class and a channel, on one sheet (the word render may be left out)
     layer blocks.5                   every channel of a layer, as a page to search; goes on where it was stopped
     class volcano "golden retriever" classes, as a sheet
     dream photo.jpg                  what a layer sees in a photograph, more and more of it; a video with --video
