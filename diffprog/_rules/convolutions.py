@@ -5,7 +5,7 @@ lie d apart, the cotangent of the input slides the reversed kernel over the cota
 are set apart by the stride; the cotangent of the kernel slides that same spread cotangent over the input.
 
 A depthwise convolution of images is instead written as shifted multiply-adds on a CPU, forwards and backwards
-(`diffprog._rules.depthwise`), where XLA's own is up to 200 times slower.
+(`diffprog._kernels.depthwise`), where XLA's own is up to 200 times slower.
 """
 
 from functools import partial
@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from jax import lax, typeof
 
-from diffprog._rules import depthwise
+from diffprog._kernels import depthwise
 from diffprog._tracer.rules import rule
 
 

@@ -1,5 +1,6 @@
 """Two small networks for the handwritten digits: one trained plainly, one on adversarial examples."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -13,29 +14,29 @@ NETWORKS = ("digits", "digits_robust")
 SIZES = (64, 64, 10)
 
 
-def layers(parameters, images):
-    """(name, value) from the first hidden layer to the logits, of images (n, 8, 8, 1) in [0, 1]."""
+def layers(parameters: list, images: jax.Array) -> Iterator[tuple[str, jax.Array]]:
+    """Yield (name, value) from the first hidden layer to the logits, of images (n, 8, 8, 1) in [0, 1]."""
     values = images.reshape(len(images), -1)
     *hidden, (weights, bias) = parameters
-    for number, (hidden_weights, hidden_bias) in enumerate(hidden):
+    for index, (hidden_weights, hidden_bias) in enumerate(hidden):
         values = jax.nn.relu(values @ hidden_weights + hidden_bias)
-        yield f"hidden.{number}", values
+        yield f"hidden.{index}", values
     yield "logits", values @ weights + bias
 
 
-def model(name, parameters):
-    """The `Model` around a list of (weights [in, out], bias [out]), as `diffprog.fit.mlp` has them."""
+def model(name: str, parameters: list) -> Model:
+    """Make a `Model` of a list of (weights [in, out], bias [out]), as `diffprog.fit.mlp` has them."""
     labels = tuple(str(digit) for digit in range(10))
     return Model(name, layers, parameters, labels, size=8, min_size=8, channels=1)
 
 
-def load(name):
-    """One of `NETWORKS`. Raises FileNotFoundError where the file of weights is missing."""
+def load(name: str) -> Model:
+    """Load one of `NETWORKS`; FileNotFoundError where the file of weights is missing."""
     if not PATH.is_file():
         raise FileNotFoundError(f"no weights at {PATH}: it belongs to the package, so install diffprog again")
     with np.load(PATH, allow_pickle=False) as archive:
-        count = len(SIZES) - 1
-        return model(name, [(archive[f"{name}_weights_{n}"], archive[f"{name}_bias_{n}"]) for n in range(count)])
+        layers_with_weights = range(len(SIZES) - 1)
+        return model(name, [(archive[f"{name}_weights_{n}"], archive[f"{name}_bias_{n}"]) for n in layers_with_weights])
 
 
 def save(networks, path=PATH):

@@ -4,14 +4,15 @@ Batch norms are folded into the convolutions before them, so each layer is one c
 """
 
 import math
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from diffprog._rules import depthwise
+from diffprog.models._depthwise import depthwise_convolution
 
 EPSILON = 1e-3  # of the batch norms
 
@@ -26,7 +27,8 @@ class Block(NamedTuple):
     outputs: int
 
     @property
-    def skips(self):
+    def skips(self) -> bool:
+        """Whether the input is added to the output."""
         return self.stride == 1 and self.inputs == self.outputs
 
 
@@ -41,8 +43,8 @@ STAGES = (  # of Lite0: repeats, then the first block; the others have stride 1 
 )
 
 
-def blocks(width=1.0, depth=1.0):
-    """The blocks of the variant whose stages are `width` times as wide and `depth` times as deep as Lite0's.
+def blocks(width: float = 1.0, depth: float = 1.0) -> tuple[Block, ...]:
+    """List the blocks of the variant whose stages are `width` times as wide and `depth` times as deep as Lite0's.
 
     The first and last stage are never repeated, and stem and head keep their widths: this is what makes it Lite.
     """
@@ -56,7 +58,7 @@ def blocks(width=1.0, depth=1.0):
 
 
 def _multiple_of_eight(channels):
-    """The nearest one, or the next if that is more than a tenth too few."""
+    """Round to the nearest multiple of eight, or up if that is more than a tenth too few."""
     nearest = max(8, int(channels + 4) // 8 * 8)
     return nearest + 8 if nearest < 0.9 * channels else nearest
 
@@ -64,12 +66,19 @@ def _multiple_of_eight(channels):
 BLOCKS = blocks()  # of Lite0
 
 
-def layers(parameters, images, chain=BLOCKS, convolution="fast"):
-    """The network as a generator of (name, value), from "stem.pre" to "logits".
+def layers(
+    parameters: Any, images: jax.Array, chain: tuple[Block, ...] = BLOCKS, convolution: str = "fast"
+) -> Iterator[tuple[str, jax.Array]]:
+    """Yield (name, value) of each layer, from "stem.pre" to "logits".
 
-    images: (n, height, width, 3) in [0, 1]. A name that ends in ".pre" is the value before a ReLU6; block outputs
-    ("blocks.0" ...) are linear. chain: the blocks. convolution: "fast", or "native" for `conv_general_dilated`
-    throughout.
+    Args:
+      parameters: As `parameters_from` makes them.
+      images: Array (n, height, width, 3) in [0, 1].
+      chain: The blocks.
+      convolution: "fast", or "native" for `conv_general_dilated` throughout.
+
+    Yields:
+      A name that ends in ".pre" is the value before a ReLU6; block outputs ("blocks.0" ...) are linear.
     """
     convolve = CONVOLUTIONS[convolution]
     x = yield from _within("stem", _stem(images, parameters["stem"], convolve))
@@ -103,7 +112,7 @@ def _head(x, parameters, convolve):
 
 
 def _within(scope, steps):
-    """The steps under a `jax.named_scope`, which is left whenever the generator waits; returns the last one's value."""
+    """Run steps under a `jax.named_scope`, which is left whenever the generator waits; return the last one's value."""
     value = None
     while True:
         with jax.named_scope(scope):
@@ -114,18 +123,18 @@ def _within(scope, steps):
         _, value = step
 
 
-def relu6(x):
+def relu6(x: jax.Array) -> jax.Array:
+    """Clip to [0, 6]."""
     # As one operation: its derivative keeps a mask of one byte an element, and not the activations.
     return lax.clamp(0.0, x, 6.0)
 
 
-# Three kinds of convolution, each (x, {"kernel": HWIO, "bias"}, ...) -> NHWC with SAME padding.
-
-
 class Convolutions(NamedTuple):
-    dense: callable
-    depthwise: callable
-    pointwise: callable
+    """Convolutions (x, {"kernel": HWIO, "bias"}, ...) -> NHWC with SAME padding."""
+
+    dense: Callable[..., jax.Array]
+    depthwise: Callable[..., jax.Array]
+    pointwise: Callable[..., jax.Array]
 
 
 def _native(x, weights, stride=1):
@@ -144,7 +153,7 @@ def _native(x, weights, stride=1):
 def _shifted(x, weights, stride):
     kernel = weights["kernel"]
     padding = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], (stride, stride), "SAME")
-    return depthwise.depthwise_convolution(x, kernel, (stride, stride), tuple(padding)) + weights["bias"]
+    return depthwise_convolution(x, kernel, (stride, stride), tuple(padding)) + weights["bias"]
 
 
 def _matrix(x, weights):
@@ -160,8 +169,8 @@ CONVOLUTIONS = {
 # From the weights file's names and layout to ours.
 
 
-def parameters_from(state, chain=BLOCKS):
-    """Parameters for `layers` from the state dict of the PyTorch package: OIHW kernels and separate batch norms."""
+def parameters_from(state: Mapping[str, np.ndarray], chain: tuple[Block, ...] = BLOCKS) -> dict[str, Any]:
+    """Make parameters for `layers` from the state dict of the PyTorch package: OIHW kernels, separate batch norms."""
     block = lambda index, kind: (f"_blocks.{index}._{kind}_conv", f"_blocks.{index}._bn{NORMS[kind]}")
     kinds = lambda index: ["expand", "depthwise", "project"][chain[index].expansion == 1 :]
     return {
@@ -176,7 +185,7 @@ NORMS = {"expand": 0, "depthwise": 1, "project": 2}
 
 
 def _folded(state, convolution, norm):
-    """norm(w * x) as one kernel and one bias, computed in float64."""
+    """Fold norm(w * x) into one kernel and one bias, computed in float64."""
     part = lambda name: np.asarray(state[f"{norm}.{name}"], np.float64)
     scale = part("weight") / np.sqrt(part("running_var") + EPSILON)
     kernel = np.asarray(state[f"{convolution}.weight"], np.float64).transpose(2, 3, 1, 0) * scale

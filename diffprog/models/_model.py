@@ -1,6 +1,6 @@
-"""A network as a value: parameters, preprocessing, labels and named layers in one record."""
+"""Networks as values: parameters, preprocessing, labels and named layers in one record."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from diffprog.images._checks import check_images
 from diffprog.models._labels import class_index, suggest
@@ -15,14 +16,18 @@ from diffprog.models._labels import class_index, suggest
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A pretrained network.
+    """A network with its parameters.
 
-    network: (parameters, images) -> an iterator of (layer name, value) from the input to the logits. A generator, so
-        that whoever needs a shallow layer computes no deeper one. Images are NHWC in [0, 1]: the preprocessing is the
-        network's first act.
-    labels: the classes' names in the order of the logits.
-    size: the side of the square images that the network was trained for; min_size: the least side it accepts.
-    channels: of the images, 3 for RGB.
+    Attributes:
+      name: For messages and captions.
+      network: `network(parameters, images)`, an iterator of (layer name, value) from the input to the logits. It is a
+        generator, so that whoever needs a shallow layer computes no deeper one. Images are NHWC in [0, 1]:
+        preprocessing is the network's first act.
+      parameters: Pytree of arrays.
+      labels: The classes' names in the order of the logits.
+      size: Side of the square images that the network was trained for.
+      min_size: The smallest side that it takes.
+      channels: Channels of the images, 3 for RGB.
     """
 
     name: str
@@ -33,16 +38,32 @@ class Model:
     min_size: int
     channels: int = 3
 
-    def apply(self, parameters, images):
-        """Logits (n, classes) of images (n, height, width, 3): plain JAX, unchecked, for grad, jit and vmap."""
+    def apply(self, parameters: Any, images: jax.Array) -> jax.Array:
+        """Compute logits in plain JAX, unchecked and uncompiled, for grad, jit and vmap.
+
+        Args:
+          parameters: The network's, or others like them.
+          images: Array (n, height, width, channels) in [0, 1].
+
+        Returns:
+          Logits (n, classes).
+        """
         *_, (_, logits) = self.network(parameters, images)
         return logits
 
-    def __call__(self, images):
-        """Logits (n, classes) of float images (n, height, width, 3) in [0, 1], compiled.
+    def __call__(self, images: ArrayLike) -> jax.Array:
+        """Compute logits, compiled.
 
-        Raises ValueError for images of another type, rank or range, or smaller than `min_size` pixels. (Under a
-        transformation the values are unknown, and only type and shape are checked.)
+        Under a transformation the values of the images are unknown, and only type and shape are checked.
+
+        Args:
+          images: Floats (n, height, width, channels) in [0, 1].
+
+        Returns:
+          Logits (n, classes).
+
+        Raises:
+          ValueError: The images have another type, rank or range, or less than `min_size` pixels.
         """
         return self._compiled(self.parameters, self.check_images(images))
 
@@ -54,35 +75,60 @@ class Model:
     def _compiled_layers(self):
         return jax.jit(self.collect, static_argnums=2)
 
-    def activations(self, images, names):
-        """The values of the named layers, as a dict, for images as `__call__` takes them.
+    def activations(self, images: ArrayLike, names: str | Iterable[str]) -> dict[str, jax.Array]:
+        """Compute the values of layers, compiled; nothing beyond the deepest of them is computed.
 
-        names: one name or several, from `layers`. Nothing beyond the deepest of them is computed.
+        Args:
+          images: Floats (n, height, width, channels) in [0, 1].
+          names: A layer's name or several, from `layers`.
+
+        Returns:
+          {name: values (n, ...)}, in the order of `names`.
+
+        Raises:
+          ValueError: The images are unsuitable, or there is no such layer.
         """
         names = self.check_layers([names] if isinstance(names, str) else names)
-        found = self._compiled_layers(self.parameters, self.check_images(images), names)
-        return {name: found[name] for name in names}  # in the order asked for, which jit does not keep
+        values = self._compiled_layers(self.parameters, self.check_images(images), names)
+        return {name: values[name] for name in names}  # in the order asked for, which jit does not keep
 
-    def collect(self, parameters, images, names):
-        """`activations` in plain JAX, unchecked and uncompiled, as `apply` is to `__call__`."""
+    def collect(self, parameters: Any, images: jax.Array, names: Iterable[str]) -> dict[str, jax.Array]:
+        """Compute the values of layers in plain JAX, unchecked and uncompiled.
+
+        Args:
+          parameters: The network's, or others like them.
+          images: Array (n, height, width, channels) in [0, 1].
+          names: Names from `layers`.
+
+        Returns:
+          {name: values (n, ...)}.
+        """
         asked = {self.layer_name(name): name for name in names}
-        found = {}
+        values = {}
         for name, value in self.network(parameters, images):
             if name in asked:
-                found[name] = value
-            if len(found) == len(asked):
+                values[name] = value
+            if len(values) == len(asked):
                 break
-        return {asked[name]: found[name] for name in asked}
+        return {asked[name]: values[name] for name in asked}
 
     @cached_property
-    def layers(self):
+    def layers(self) -> dict[str, tuple[int, ...]]:
         """The layers in order: a dict from name to the shape (height, width, channels) at the network's own size."""
         return self.layers_at(self.size)
 
-    def layers_at(self, height, width=None):
-        """`layers` for images of another size."""
+    def layers_at(self, height: int, width: int | None = None) -> dict[str, tuple[int, ...]]:
+        """List the layers for images of another size.
+
+        Args:
+          height: The images' height in pixels.
+          width: Their width; the height by default.
+
+        Returns:
+          A dict from name to shape, as `layers`.
+        """
         images = jax.ShapeDtypeStruct((1, height, width or height, self.channels), jnp.float32)
-        names = []
+        names: list[str] = []
 
         def values(parameters, images):
             pairs = list(self.network(parameters, images))
@@ -92,47 +138,103 @@ class Model:
         shapes = jax.eval_shape(values, self.parameters, images)
         return {name: shape.shape[1:] for name, shape in zip(names, shapes, strict=True)}
 
-    def label_index(self, name):
-        """The index of the logit of a class, by name ("volcano"), synonym or number; ValueError lists near misses."""
+    def label_index(self, name: str | int) -> int:
+        """Find the logit of a class.
+
+        Args:
+          name: The class by name ("volcano"), synonym or index.
+
+        Returns:
+          The index.
+
+        Raises:
+          ValueError: There is no such class. The message lists near misses.
+        """
         if self.labels:
             return class_index(self.labels, name)
-        count = self.layers.get("logits", (0,))[-1]
-        if isinstance(name, int) and 0 <= name < count:
+        num_classes = self.layers.get("logits", (0,))[-1]
+        if isinstance(name, int) and 0 <= name < num_classes:
             return name
-        raise ValueError(f"{self.name} has no names for its {count} classes; found {name!r}: give a number")
+        raise ValueError(f"{self.name} has no names for its {num_classes} classes; found {name!r}: give a number")
 
-    def top(self, images, k=5):
-        """The most probable classes of each image: a list of [(label, index, probability), ...], best first."""
+    def top(self, images: ArrayLike, k: int = 5) -> list[list[tuple[str, int, float]]]:
+        """List the most probable classes of each image.
+
+        Args:
+          images: Floats (n, height, width, channels) in [0, 1].
+          k: Number of classes.
+
+        Returns:
+          For each image a list of (label, index, probability), best first.
+        """
         probabilities = np.asarray(jax.nn.softmax(self(images)))
         best = np.argsort(-probabilities, axis=-1, kind="stable")[:, :k]
         rows = zip(probabilities, best, strict=True)
         return [[(self.labels[i], int(i), float(row[i])) for i in order] for row, order in rows]
 
-    def check_layers(self, names):
-        """The names as a tuple; ValueError with the near misses if one is no layer."""
+    def check_layers(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Check that there are layers of these names.
+
+        Args:
+          names: Names of layers.
+
+        Returns:
+          The names, each once.
+
+        Raises:
+          ValueError: There is no such layer. The message lists near misses.
+        """
+        names = tuple(dict.fromkeys(names))
         for name in names:
             self.layer_name(name)
-        return tuple(dict.fromkeys(names))
+        return names
 
-    def layer_name(self, name):
-        """The full name of a layer, of which the last part is enough where only one layer has it.
+    def layer_name(self, name: str) -> str:
+        """Complete the name of a layer: its last part is enough where only one layer has it.
 
-        Raises ValueError with the near misses if there is no such layer, or more than one.
+        Args:
+          name: "CNN/Conv_0", or "Conv_0".
+
+        Returns:
+          The full name.
+
+        Raises:
+          ValueError: There is no such layer, or more than one. The message lists near misses.
         """
         if name in self.layers:
             return name
         ends = [layer for layer in self.layers if layer.endswith(f"/{name}")]
         if len(ends) == 1:
             return ends[0]
-        found = f"has {len(ends)} layers" if ends else "has no layer"
-        raise ValueError(f"{self.name} {found} {name!r}; {suggest(str(name), ends or list(self.layers))}")
+        problem = f"has {len(ends)} layers" if ends else "has no layer"
+        raise ValueError(f"{self.name} {problem} {name!r}; {suggest(str(name), ends or list(self.layers))}")
 
-    def check_image(self, image):
-        """One image (height, width, channels) as a float32 array; ValueError if it is not in [0, 1]."""
+    def check_image(self, image: ArrayLike) -> np.ndarray:
+        """Check one image.
+
+        Args:
+          image: Floats (height, width, channels) in [0, 1].
+
+        Returns:
+          The image as a float32 array.
+
+        Raises:
+          ValueError: The image has another type, rank or range, or less than `min_size` pixels.
+        """
         if np.ndim(image) != 3:
             raise ValueError(f"a photograph has shape (height, width, {self.channels}); found {np.shape(image)}")
         return np.asarray(self.check_images(np.asarray(image)[None])[0])
 
-    def check_images(self, images):
-        """The images as a float32 array; ValueError if they are not (n, height, width, channels) in [0, 1]."""
+    def check_images(self, images: ArrayLike) -> jax.Array:
+        """Check a batch of images.
+
+        Args:
+          images: Floats (n, height, width, channels) in [0, 1].
+
+        Returns:
+          The images as a float32 array.
+
+        Raises:
+          ValueError: The images have another type, rank or range, or less than `min_size` pixels.
+        """
         return check_images(images, self.channels, self.min_size)

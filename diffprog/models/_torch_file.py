@@ -30,7 +30,7 @@ class WeightsError(ValueError):
 
 
 class _Tensor(NamedTuple):
-    """Where a tensor lies: a storage key and, in elements, where it begins, its shape and its strides."""
+    """Where a tensor lies: its storage's key, and in elements its offset, shape and strides."""
 
     key: str
     dtype: np.dtype
@@ -61,11 +61,17 @@ class _Unpickler(pickle.Unpickler):
         return key, dtype
 
 
-def read_state_dict(data):
-    """The named arrays of a weights file, as an ordered dict of NumPy arrays.
+def read_state_dict(data: bytes) -> OrderedDict[str, np.ndarray]:
+    """Read the named arrays of a weights file.
 
-    data: the file's bytes. Raises WeightsError if they are not a file of this format, end early, or name anything
-    but tensors.
+    Args:
+      data: The file's bytes.
+
+    Returns:
+      Arrays by name, in the file's order.
+
+    Raises:
+      WeightsError: The bytes are not a file of this format, end early, or name anything but tensors.
     """
     file = io.BytesIO(data)
     try:
@@ -82,8 +88,8 @@ def read_state_dict(data):
 
 
 def _read_storage(file, dtype):
-    count = int.from_bytes(file.read(8), "little")
-    return np.frombuffer(file.read(count * dtype.itemsize), dtype, count)
+    size = int.from_bytes(file.read(8), "little")
+    return np.frombuffer(file.read(size * dtype.itemsize), dtype, size)
 
 
 def _view(tensor, storage):

@@ -1,12 +1,14 @@
-"""Any JAX network as a `Model`: a plain function, Flax Linen, Flax NNX, Equinox."""
+"""Wrapping of any JAX network as a `Model`: a plain function, Flax Linen, Flax NNX, Equinox."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from diffprog._jax_internals import is_array_type
 from diffprog.graph._interventions.activations import activations
@@ -16,40 +18,50 @@ from diffprog.models._model import Model
 
 def wrap(
     function: Callable,
-    parameters=None,
+    parameters: Any = None,
     *,
     size: int,
-    name=None,
-    labels=(),
-    channels=3,
-    min_size=1,
-    mean=None,
-    std=None,
-    channels_first=False,
+    name: str | None = None,
+    labels: Sequence[str] = (),
+    channels: int = 3,
+    min_size: int = 1,
+    mean: ArrayLike | None = None,
+    std: ArrayLike | None = None,
+    channels_first: bool = False,
 ) -> Model:
-    """A network of your own as a `Model`, with its layers found: nothing in it has to be changed.
+    """Make a `Model` of a network of your own, with its layers found; nothing in it has to be changed.
 
-        models.wrap(lambda parameters, images: module.apply(parameters, images), parameters, size=32)    Flax Linen
-        models.wrap(lambda module, images: module(images), module, size=32)                              Flax NNX
-        models.wrap(jax.vmap(module), size=32, channels_first=True)                                      Equinox
-
-    function:   `function(parameters, images)`, or `function(images)` where no parameters are given. A result that is
-                an array (n, classes) is the layer "logits", another array (n, ...) "output"; it may be anything else.
-    size:       the side of the square images that it takes; channels: how many they have.
-    min_size:    the least side that it takes.
-    labels:     the classes' names, in the order of the logits.
-    mean, std:  what it was trained to have subtracted, and then divided by: a number, or one for each channel. Images
-                are in [0, 1]: a network that takes 0 .. 255 has std=1 / 255, one that takes -1 .. 1 mean=0.5 and
-                std=0.5. Nothing is subtracted unless you say so.
-    channels_first: whether it takes (n, channels, height, width), and its four-dimensional values inside are of that
-                layout; the layers' values are given with channels last.
+    ```python
+    wrap(lambda parameters, images: module.apply(parameters, images), parameters, size=32)  # Flax Linen
+    wrap(lambda module, images: module(images), module, size=32)  # Flax NNX
+    wrap(jax.vmap(module), size=32, channels_first=True)  # Equinox
+    ```
 
     Its layers are what modules return, by path ("CNN/Conv_0", of which "Conv_0" will do where one layer is called so),
-    and values under `dp.tap`. A function that has neither has its operations for layers, counted from 1
+    and values under `dp.tap`. In a function that has neither, operations are layers, counted from 1
     ("conv_general_dilated#2"): those whose result is an array of floats (n, ...). A layer that is called twice is
     "CNN/Conv_0" and "CNN/Conv_0#2".
 
-    Raises ValueError, in one sentence, if the function cannot take images of that size or has no layers.
+    Args:
+      function: `function(parameters, images)`, or `function(images)` where no parameters are given. A result that is an
+        array (n, classes) is the layer "logits", another array (n, ...) "output"; it may be anything else.
+      parameters: Pytree of arrays, or a module.
+      size: Side of the square images that the network takes.
+      name: For messages and captions; the function's by default.
+      labels: The classes' names, in the order of the logits.
+      channels: Channels of the images.
+      min_size: The smallest side that the network takes.
+      mean: What is subtracted from images, a number or one per channel; nothing by default. Images are in [0, 1].
+      std: What they are divided by then. A network that takes 0 .. 255 has std=1 / 255, one that takes -1 .. 1 mean=0.5
+        and std=0.5.
+      channels_first: Whether it takes (n, channels, height, width), and four-dimensional values inside are of that
+        layout. The layers' values are given with channels last.
+
+    Returns:
+      A `Model`.
+
+    Raises:
+      ValueError: The function cannot take images of that size, or has no layers.
     """
     name = name or _name_of(function)
     normal = mean is None and std is None
@@ -69,17 +81,26 @@ def wrap(
 
 
 def combine(models: Mapping[str, Model]) -> Model:
-    """Several networks, seen as one that looks at the same images: `combine({"a": model, "b": other})`.
+    """Combine networks into one that looks at images with all of them.
 
-    Layer "blocks.3" of the first is "a/blocks.3": `channel("a/blocks.3", 5) + logit("volcano", "b/logits")` is an
-    objective in both. Its logits are the mean of theirs where all have the same labels.
+    Layer "blocks.3" of network "a" is "a/blocks.3": `channel("a/blocks.3", 5) + logit("volcano", "b/logits")` is an
+    objective in both. The logits are the mean of the networks' where all have the same labels.
+
+    Args:
+      models: {name: network}; names without "/".
+
+    Returns:
+      A `Model`.
+
+    Raises:
+      ValueError: There is no network, a name is unsuitable, or numbers of channels differ.
     """
     models = dict(models)
     if not models or any("/" in key for key in models):
-        raise ValueError(f'networks are put together in a dict, under names without "/"; found {list(models)}')
+        raise ValueError(f'networks are combined in a dict, under names without "/"; found {list(models)}')
     channels = {model.channels for model in models.values()}
     if len(channels) > 1:
-        raise ValueError(f"networks that are put together take images of as many channels; found {sorted(channels)}")
+        raise ValueError(f"networks that are combined take images of as many channels; found {sorted(channels)}")
     first = next(iter(models.values()))
     same_labels = all(model.labels == first.labels for model in models.values())
 
@@ -111,16 +132,15 @@ def _name_of(function):
     return name if name.isidentifier() else "network"
 
 
-def _per_channel(given, default, channels, what):
-    value = np.asarray(default if given is None else given, np.float32)
-    if value.shape not in ((), (channels,)) or not np.isfinite(value).all() or (what == "std" and not value.all()):
-        raise ValueError(f"{what} must be a finite number or {channels} of them, std not 0; found {given!r}")
+def _per_channel(number, default, channels, name):
+    value = np.asarray(default if number is None else number, np.float32)
+    if value.shape not in ((), (channels,)) or not np.isfinite(value).all() or (name == "std" and not value.all()):
+        raise ValueError(f"{name} must be a finite number or {channels} of them, std not 0; found {number!r}")
     return value
 
 
 def _network(function, names, channels_first, parameters, images):
-    """(name, value) of each layer, as `Model.network` gives them. All are computed; those that nobody uses are removed
-    when it is compiled."""
+    """Yield (name, value) of each layer; those that nobody uses are removed when it is compiled."""
     output, values = _run(function, lambda site, name: name in names, parameters, images)
     last = lambda value: jnp.moveaxis(value, 1, -1) if channels_first and value.ndim == 4 else value
     yield from ((name, last(value)) for name, value in values)
@@ -129,8 +149,9 @@ def _network(function, names, channels_first, parameters, images):
 
 
 def _run(function, chosen, parameters, images):
-    """The function's output, and (name, value) of each operation for which `chosen(site, name)` holds, in order."""
-    counts, found = Counter(), []
+    """Run the function: its output, and (name, value) of each operation for which `chosen(site, name)` holds."""
+    counts: Counter[str] = Counter()
+    names: list[str] = []
 
     def selects(site):
         name = full_name(site) if site.tap is not None else f"{site.label}#"
@@ -140,30 +161,30 @@ def _run(function, chosen, parameters, images):
         elif counts[name] > 1:
             name = f"{name}#{counts[name]}"
         if chosen(site, name):
-            found.append(name)
+            names.append(name)
             return True
         return False
 
     try:
         output, values = activations(function, [selects], with_output=True)(parameters, images)
     except ValueError:
-        if found:
+        if names:
             raise
         return function(parameters, images), []  # nothing is chosen, which `activations` takes for a mistake
     values = values[selects]
-    return output, list(zip(found, values if isinstance(values, list) else [values], strict=True))
+    return output, list(zip(names, values if isinstance(values, list) else [values], strict=True))
 
 
 def _layers(name, function, parameters, shape):
-    """The names of the layers, found in a run on shapes alone: taps and modules, or else operations."""
+    """Find the names of the layers in a run on shapes alone: taps and modules, or else operations."""
     images = jax.ShapeDtypeStruct(shape, jnp.float32)
-    found = []
+    names: list[str] = []
 
     def run(parameters, images):
         for kind in (lambda site, _: site.tap is not None, lambda site, _: site.tap is None):
             _, values = _run(function, kind, parameters, images)
-            found.extend(name for name, value in values if _is_batch(value, images))
-            if found:
+            names.extend(name for name, value in values if _is_batch(value, images))
+            if names:
                 break
 
     try:
@@ -171,7 +192,7 @@ def _layers(name, function, parameters, shape):
     except Exception as error:  # whatever the user's function raises
         reason = " ".join(str(error).split())[:300]
         raise ValueError(f"{name} cannot take images of {' x '.join(map(str, shape[1:]))}: {reason}") from error
-    return frozenset(found)
+    return frozenset(names)
 
 
 def _is_batch(value, images):

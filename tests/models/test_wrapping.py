@@ -124,7 +124,7 @@ def test_networks_together_answer_as_they_do_alone():
         (lambda: models.wrap(lambda x: x.reshape(3, 7), size=12), r"cannot take images of 12 x 12 x 3: .*reshape"),
         (lambda: models.wrap(lambda x: x, size=12, std=0), "std must be a finite number or 3 of them, .* found 0"),
         (lambda: models.wrap(lambda x: x, size=12, mean=[1, 2]), r"mean must be a finite number or 3 of them"),
-        (lambda: models.combine({}), 'put together in a dict, under names without "/"'),
+        (lambda: models.combine({}), 'combined in a dict, under names without "/"'),
         (lambda: linen_model()[0].layer_name("Conv_9"), "CNN has no layer 'Conv_9'; did you mean 'CNN/Conv_"),
         (lambda: linen_model()[0].label_index("cat"), "CNN has no names for its 4 classes; found 'cat'"),
         (lambda: linen_model()[0].check_images(IMAGES[..., :1]), r"\(n, height, width, 3\); found \(2, 12, 12, 1\)"),

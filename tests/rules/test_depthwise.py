@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import diffprog as dp
-from diffprog._rules import depthwise
+from diffprog._kernels import depthwise
+from diffprog.models._depthwise import depthwise_convolution
 
 CASES = [  # size, kernel, strides, padding
     ((7, 9), (3, 3), (1, 1), ((1, 1), (1, 1))),
@@ -75,13 +76,13 @@ def test_custom_derivative_agrees_to_second_order(x64):
         forward_over_reverse = lambda x, k: jax.jvp(jax.grad(value, (0, 1)), (x, k), (x, k))[1]
         return jax.jit(lambda x, k: (*jax.grad(slope, (0, 1))(x, k), *forward_over_reverse(x, k)))(x, k)
 
-    for ours, theirs in zip(second(depthwise.depthwise_convolution), second(depthwise.native), strict=True):
+    for ours, theirs in zip(second(depthwise_convolution), second(depthwise.native), strict=True):
         assert_close(ours, theirs)
 
 
 def test_a_cotangent_that_is_not_wanted_is_not_computed():
     x, kernel = np.ones((1, 5, 5, 2), np.float32), np.ones((3, 3, 1, 2), np.float32)
-    run = lambda x, kernel: jnp.sum(depthwise.depthwise_convolution(x, kernel, (1, 1), ((1, 1), (1, 1))))
+    run = lambda x, kernel: jnp.sum(depthwise_convolution(x, kernel, (1, 1), ((1, 1), (1, 1))))
     for grad in (jax.grad, dp.grad):
         both = str(jax.make_jaxpr(grad(run, (0, 1)))(x, kernel))
         one = str(jax.make_jaxpr(grad(run))(x, kernel))

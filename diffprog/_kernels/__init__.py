@@ -1,0 +1,1 @@
+"""Numerical kernels that rules and networks share."""
