@@ -4,14 +4,14 @@ After Carter et al. 2019, "Activation Atlas".
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Unpack
 
 import jax
 import numpy as np
 
 from diffprog._util.batches import by_shape
 from diffprog.models import Model
-from diffprog.visualize._activations.grid import assembled, icons
+from diffprog.visualize._activations.grid import IconOptions, assembled, icons
 
 BATCH_SIZE = 16  # images of one size that go through the network at a time
 
@@ -61,13 +61,7 @@ def activation_atlas(
     per_image: int = 1,
     min_vectors: int = 1,
     layout: Callable[[np.ndarray], np.ndarray] = tsne,
-    side: int = 64,
-    cosine_power: float = 2,
-    steps: int = 96,
-    learning_rate: float = 0.08,
-    batch_size: int = 16,
-    engine: str = "diffprog",
-    progress: str | None = None,
+    **icon_options: Unpack[IconOptions],
 ) -> Atlas:
     """Draw the mean activation vector of each cell of a plane in which similar vectors are neighbors.
 
@@ -82,13 +76,13 @@ def activation_atlas(
       per_image: Positions of the layer that are sampled at random from each image.
       min_vectors: A cell with fewer vectors stays empty.
       layout: `layout(vectors) -> (n, 2)`, of vectors (n, channels); t-SNE by default, which needs scikit-learn.
-      side: Side of an icon in pixels, as shown. It is drawn 8 pixels larger on each side, which must be enough for the
-        network.
-      cosine_power: How strictly an icon shows its vector's direction and nothing else; see `direction`.
-      steps: Number of ascent steps.
-      learning_rate: Adam's learning rate.
-      batch_size: Icons drawn at a time, by one compiled program. It changes speed and memory, not the icons.
-      engine: Gradients by "diffprog" or by "jax".
+      side: Side of an icon in pixels, 64 by default. It is drawn 8 pixels larger on each side, which must be enough for
+        the network.
+      cosine_power: How strictly an icon shows its vector's direction and nothing else, 2 by default; see `direction`.
+      steps: Number of ascent steps, 96 by default.
+      learning_rate: Adam's learning rate, 0.08 by default.
+      batch_size: Icons drawn at a time, by one compiled program, 16 by default. It changes speed and memory only.
+      engine: Gradients by "diffprog", the default, or by "jax".
       progress: A caption, which switches on a progress bar with the time left.
 
     Returns:
@@ -105,19 +99,7 @@ def activation_atlas(
     vectors, sources = sampled(model, images, layer, sampling, per_image)
     plane = _unit_square(layout(vectors), len(vectors))
     counts, means = binned(vectors, plane, grid, min_vectors)
-    drawn = icons(
-        model,
-        layer,
-        means,
-        key=drawing,
-        side=side,
-        cosine_power=cosine_power,
-        steps=steps,
-        learning_rate=learning_rate,
-        batch_size=batch_size,
-        engine=engine,
-        progress=progress,
-    )
+    drawn = icons(model, layer, means, key=drawing, **icon_options)
     return Atlas(assembled(drawn), drawn, means, counts, plane, sources)
 
 

@@ -3,7 +3,7 @@
 After Olah et al. 2018, "The Building Blocks of Interpretability".
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict, Unpack
 
 import jax
 import numpy as np
@@ -40,6 +40,18 @@ class Grid(NamedTuple):
         return np.linalg.norm(self.vectors, axis=-1)
 
 
+class IconOptions(TypedDict, total=False):
+    """How icons are drawn; see `activation_grid`."""
+
+    side: int
+    cosine_power: float
+    steps: int
+    learning_rate: float
+    batch_size: int
+    engine: str
+    progress: str | None
+
+
 def activation_grid(
     model: Model,
     photograph: np.ndarray,
@@ -48,13 +60,7 @@ def activation_grid(
     key: jax.Array,
     cells: tuple[int, int] | None = None,
     sized: bool = False,
-    side: int = 64,
-    cosine_power: float = 2,
-    steps: int = 96,
-    learning_rate: float = 0.08,
-    batch_size: int = 16,
-    engine: str = "diffprog",
-    progress: str | None = None,
+    **icon_options: Unpack[IconOptions],
 ) -> Grid:
     """Draw what a layer detects at each position of a photograph.
 
@@ -68,13 +74,13 @@ def activation_grid(
       cells: (rows, columns) of a coarser grid, whose cells stand for the mean of the positions in them; a cell for each
         position by default.
       sized: Shrink an icon in the measure in which its vector is shorter than the longest.
-      side: Side of an icon in pixels, as shown. It is drawn 8 pixels larger on each side, which must be enough for the
-        network.
-      cosine_power: How strictly an icon shows its vector's direction and nothing else; see `direction`.
-      steps: Number of ascent steps.
-      learning_rate: Adam's learning rate.
-      batch_size: Icons drawn at a time, by one compiled program. It changes speed and memory, not the icons.
-      engine: Gradients by "diffprog" or by "jax".
+      side: Side of an icon in pixels, 64 by default. It is drawn 8 pixels larger on each side, which must be enough for
+        the network.
+      cosine_power: How strictly an icon shows its vector's direction and nothing else, 2 by default; see `direction`.
+      steps: Number of ascent steps, 96 by default.
+      learning_rate: Adam's learning rate, 0.08 by default.
+      batch_size: Icons drawn at a time, by one compiled program, 16 by default. It changes speed and memory only.
+      engine: Gradients by "diffprog", the default, or by "jax".
       progress: A caption, which switches on a progress bar with the time left.
 
     Returns:
@@ -89,19 +95,7 @@ def activation_grid(
     (layer,) = model.check_layers([layer])
     values = np.asarray(model.activations(model.check_image(photograph)[None], layer)[layer])[0]
     vectors = block_means(values, layer, cells)
-    drawn = icons(
-        model,
-        layer,
-        vectors,
-        key=key,
-        side=side,
-        cosine_power=cosine_power,
-        steps=steps,
-        learning_rate=learning_rate,
-        batch_size=batch_size,
-        engine=engine,
-        progress=progress,
-    )
+    drawn = icons(model, layer, vectors, key=key, **icon_options)
     lengths = np.linalg.norm(vectors, axis=-1)
     shown = shrunk(drawn, lengths / max(lengths.max(), 1e-12)) if sized else drawn
     return Grid(assembled(shown), drawn, vectors)

@@ -14,11 +14,7 @@ from diffprog.visualize.parameterizations._natural_statistics import magnitudes,
 
 @factory
 def maco(
-    height: int,
-    width: int | None = None,
-    *,
-    colors: bool | ArrayLike = True,
-    spectrum: ArrayLike | None = None,
+    height: int, width: int | None = None, *, colors: bool | ArrayLike = True, spectrum: ArrayLike | None = None
 ) -> Parameterization:
     """Write pictures of three channels whose magnitudes are fixed: only the phase of each wave is free.
 
