@@ -328,7 +328,7 @@ def test_what_makes_no_sense_is_refused():
         (carlini_wagner, {"binary_search_steps": 0}, "binary_search_steps must be a whole number"),
         (ead, {"decision_rule": "l2"}, "decision_rule must be one of 'elastic_net', 'l1'; found 'l2'"),
         (deepfool, {"norm": l1}, "norm must be one of l2, linf"),
-        (lbfgs, {"memory_size": 0}, "memory_size must be a whole number"),
+        (lbfgs, {"history_size": 0}, "history_size must be a whole number"),
         (sigma_zero, {"sigma": 0.0}, "sigma must be a positive number"),
     ):
         with pytest.raises(ValueError, match=message):

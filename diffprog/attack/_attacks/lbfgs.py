@@ -29,7 +29,7 @@ def lbfgs(
     binary_search_steps: int = 15,
     max_steps: int = 150,
     initial_const: float = 1e-2,
-    memory_size: int = 10,
+    history_size: int = 10,
     **options: Unpack[Options],
 ) -> AttackResult:
     """Find the minimum perturbation in L2 by L-BFGS-B.
@@ -50,7 +50,7 @@ def lbfgs(
       binary_search_steps: values of c that are tried.
       max_steps: evaluations of loss and gradient for each of them, at most.
       initial_const: the first c.
-      memory_size: steps that L-BFGS-B remembers.
+      history_size: steps that L-BFGS-B remembers.
       **options: shared options.
 
     Returns:
@@ -60,13 +60,13 @@ def lbfgs(
       Szegedy et al. 2014, section 4.1.
     """
     settings = parse_options(options)
-    validation.check_counts(binary_search_steps=binary_search_steps, max_steps=max_steps, memory_size=memory_size)
+    validation.check_counts(binary_search_steps=binary_search_steps, max_steps=max_steps, history_size=history_size)
     validation.check_positive(initial_const=initial_const)
     return run_attack(
         model,
         images,
         labels,
-        _spec(cross_entropy if settings.targeted else other_class, memory_size),
+        _spec(cross_entropy if settings.targeted else other_class, history_size),
         settings,
         max_steps=binary_search_steps * max_steps,
         key=key,
@@ -84,9 +84,9 @@ class State(NamedTuple):
 
 
 @factory
-def _spec(loss, memory_size):
+def _spec(loss, history_size):
     def init(example, limits):
-        minimization = lbfgsb.init(example.image.reshape(-1), memory_size)
+        minimization = lbfgsb.init(example.image.reshape(-1), history_size)
         return State(example.image, minimization, first_round(limits), jnp.array(False))
 
     def update(example, limits, state, view):
@@ -96,11 +96,11 @@ def _spec(loss, memory_size):
         lower, upper = example.lower.reshape(-1), example.upper.reshape(-1)
         minimization = lbfgsb.update(state.minimization, value, gradient.reshape(-1), lower, upper)
         # Points that a line search only tries say nothing about the minimum.
-        arrived = jnp.all(minimization.best == minimization.point)
+        arrived = jnp.all(minimization.best == state.minimization.point)
         succeeded = jnp.where(arrived, view.is_adversarial, state.search.succeeded)
         stopped = minimization.status != lbfgsb.SEARCHING
         search, ended, done = advance(state.search, limits, succeeded, stopped)
-        minimization = tree_where(ended, lbfgsb.init(example.image.reshape(-1), memory_size), minimization)
+        minimization = tree_where(ended, lbfgsb.init(example.image.reshape(-1), history_size), minimization)
         return State(minimization.point.reshape(perturbation.shape), minimization, search, done)
 
     return AttackSpec("lbfgs", init, update, query_gradient, loss, l2, smaller_norm)
