@@ -47,8 +47,7 @@ from diffprog.visualize import (
     score,
     top_activating_crops,
 )
-from diffprog.visualize.evaluation import HEADER
-from diffprog.visualize.evaluation._dataset_examples import every_crop
+from diffprog.visualize.evaluation import HEADER, square_crops
 from diffprog.visualize.objectives import caricature, class_of, diversity, guide
 from diffprog.visualize.transforms import lucid
 
@@ -212,9 +211,8 @@ def draw_dream(options):
         how["mask"] = mask.mean(axis=-1)
     key = jax.random.key(options.seed)
     if options.video:
-        print(
-            dream_video(model, target, picture, options.video, key=key, frames=options.frames, progress="video", **how)
-        )
+        how |= {"num_frames": options.frames, "progress": "video"}
+        print(dream_video(model, target, picture, options.video, key=key, **how))
     else:
         print(images.save_png(options.out, dream(model, target, picture, key=key, progress=options.unit, **how).image))
 
@@ -275,7 +273,7 @@ def draw_grid(options):
 
 def draw_atlas(options):
     model = models.load(options.network)
-    crops = every_crop(options.folder, options.size or model.size)
+    crops = square_crops(options.folder, options.size or model.size)
     atlas = activation_atlas(
         model,
         crops,

@@ -28,17 +28,17 @@ def dream_video(
     *,
     key: jax.Array,
     folder: str | Path | None = None,
-    frames: int = 60,
+    num_frames: int = 60,
     zoom: float = 1.04,
     rotate: float = 0.0,
-    speed: float = 12.0,
+    frames_per_second: float = 12.0,
     progress: str | None = None,
     **options: Any,
 ) -> Path:
     """Write a film that falls into a photograph without end.
 
     Each frame is dreamt from the one before, which is enlarged about its center, turned, and brought back to the
-    contrast of the first. A frame's randomness is `key` folded with its number.
+    contrast of the first. A frame's randomness is `key` folded with its index.
 
     Args:
         model: The network that dreams.
@@ -48,10 +48,10 @@ def dream_video(
         key: A random key.
         folder: Where finished frames are kept as PNG; `path` without its suffix if None. After an interruption, the
             film goes on behind the last finished frame, and is the one that it would have been.
-        frames: Number of frames, at least 1.
+        num_frames: Number of frames, at least 1.
         zoom: Factor from frame to frame, in [0.5, 2]. Below 1, the picture recedes and its reflection surrounds it.
         rotate: Degrees from frame to frame, counterclockwise.
-        speed: Frames per second, in (0, 50].
+        frames_per_second: Speed of the film, in (0, 50].
         progress: Caption of a progress bar with the time left; None for no bar.
         **options: Options of `dream`, for every frame. A mask stays where it is.
 
@@ -68,10 +68,10 @@ def dream_video(
     path = Path(path)
     if path.suffix.lower() not in FORMATS:
         raise ValueError(f"a film is written as .gif or .webp; found {path.name}")
-    if frames < 1 or not 0.5 <= zoom <= 2 or not 0 < speed <= 50:
+    if num_frames < 1 or not 0.5 <= zoom <= 2 or not 0 < frames_per_second <= 50:
         raise ValueError(
-            "frames must be at least 1, zoom in [0.5, 2] and speed in (0, 50]; "
-            f"found frames={frames}, zoom={zoom}, speed={speed}"
+            "num_frames must be at least 1, zoom in [0.5, 2] and frames_per_second in (0, 50]; "
+            f"found num_frames={num_frames}, zoom={zoom}, frames_per_second={frames_per_second}"
         )
     picture = model.check_image(photograph)
     manifest = {
@@ -82,16 +82,16 @@ def dream_video(
         **describe({"zoom": zoom, "rotate": rotate, **options}),
     }
     folder = Path(folder or path.with_suffix(""))
-    kept = ResumableFolder(folder, manifest, holds="frames of a film", suffix=".png", name="film.json")
-    names = [f"{number:05d}" for number in range(frames)]
-    for number, name in enumerate(tqdm(names, desc=progress, disable=progress is None, unit="frame")):
-        if not kept.has(name):
-            if number > 0:
-                before, first = (read_image(kept.path(frame)) for frame in (names[number - 1], names[0]))
+    film = ResumableFolder(folder, manifest, holds="frames of a film", suffix=".png", name="film.json")
+    names = [f"{index:05d}" for index in range(num_frames)]
+    for index, name in enumerate(tqdm(names, desc=progress, disable=progress is None, unit="frame")):
+        if not film.has(name):
+            if index > 0:
+                before, first = (read_image(film.path(frame)) for frame in (names[index - 1], names[0]))
                 picture = steadied(zoomed(before, zoom, rotate), first)
-            frame = dream(model, objective, picture, key=jax.random.fold_in(key, number), **options).image
-            kept.write(name, partial(save_png, image=frame))
-    return _save(path, [kept.path(name) for name in names], speed)
+            frame = dream(model, objective, picture, key=jax.random.fold_in(key, index), **options).image
+            film.write(name, partial(save_png, image=frame))
+    return _save(path, [film.path(name) for name in names], frames_per_second)
 
 
 def steadied(image: np.ndarray, first: np.ndarray) -> np.ndarray:
@@ -116,7 +116,7 @@ def zoomed(image: np.ndarray, zoom: float, rotate: float) -> np.ndarray:
     return np.asarray(moved, np.float32) / 255
 
 
-def _save(path: Path, files: list[Path], speed: float) -> Path:
+def _save(path: Path, files: list[Path], frames_per_second: float) -> Path:
     """Write the film from its frames' files; returns its path."""
     first, *others = (Image.open(file).convert("RGB") for file in files)
     with replacing(path) as file:
@@ -125,7 +125,7 @@ def _save(path: Path, files: list[Path], speed: float) -> Path:
             format=FORMATS[path.suffix.lower()],
             save_all=True,
             append_images=others,
-            duration=round(1000 / speed),
+            duration=round(1000 / frames_per_second),
             loop=0,
             quality=85,
         )

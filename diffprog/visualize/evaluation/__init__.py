@@ -6,7 +6,7 @@ print(score(model, objective, rendering, examples, key=key, transform=transform)
 ```
 """
 
-from diffprog.visualize.evaluation._dataset_examples import DatasetExamples, top_activating_crops
+from diffprog.visualize.evaluation._dataset_examples import DatasetExamples, square_crops, top_activating_crops
 from diffprog.visualize.evaluation._metrics import (
     Likeness,
     Transfer,
@@ -41,6 +41,7 @@ __all__ = [
     "score",
     "seed_stability",
     "spectral_slope",
+    "square_crops",
     "top_activating_crops",
     "transfer",
 ]

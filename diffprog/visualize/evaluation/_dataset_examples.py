@@ -167,7 +167,7 @@ def top_activating_crops(
     )
 
 
-def every_crop(photographs: Photographs, size: int, scales: Sequence[float] = (1.0, 0.6, 0.36)) -> list[np.ndarray]:
+def square_crops(photographs: Photographs, size: int, scales: Sequence[float] = (1.0, 0.6, 0.36)) -> list[np.ndarray]:
     """Cut all square crops of images, as `top_activating_crops` does.
 
     Args:
@@ -197,10 +197,10 @@ def _sources(photographs: Photographs) -> tuple[list[_Source], list[str]]:
         if not folder.is_dir():
             raise ValueError(f"{folder} is no folder; give a folder of images, or a list of image files")
         known = Image.registered_extensions()
-        found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in known and path.is_file())
-        if not found:
+        paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in known and path.is_file())
+        if not paths:
             raise ValueError(f"there is no image file in {folder}; give a folder with photographs")
-        named: list[tuple[str, str | Path | np.ndarray]] = [(str(path.relative_to(folder)), path) for path in found]
+        named: list[tuple[str, str | Path | np.ndarray]] = [(str(path.relative_to(folder)), path) for path in paths]
     else:
         named = [
             (str(image), image) if isinstance(image, str | Path) else (f"image {index}", image)

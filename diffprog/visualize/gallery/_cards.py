@@ -104,10 +104,10 @@ def read_cards(folder: str | Path) -> list[Card]:
         ValueError: If there is no card, or a file is none; the message names the file and what is wrong in it.
     """
     folder = Path(folder)
-    found = [path for path in sorted(folder.glob("*.json")) if path.with_suffix(".png").is_file()]
-    if not found:
+    paths = [path for path in sorted(folder.glob("*.json")) if path.with_suffix(".png").is_file()]
+    if not paths:
         raise ValueError(f"there are no cards in {folder}: a card is a picture NAME.png with NAME.json beside it")
-    return sorted((_read(path) for path in found), key=lambda card: _order(card.unit))
+    return sorted((_read(path) for path in paths), key=lambda card: _order(card.unit))
 
 
 def _read(path: Path) -> Card:
@@ -135,10 +135,10 @@ def _read(path: Path) -> Card:
 
 def _inside(path: Path, name: str) -> Path:
     """Find a file beside `path`, and refuse one elsewhere."""
-    found = (path.parent / name).resolve()
-    if not found.is_relative_to(path.parent.resolve()):
+    inside = (path.parent / name).resolve()
+    if not inside.is_relative_to(path.parent.resolve()):
         raise ValueError(f"{path}: {name!r} lies outside the folder; dataset examples are files within it")
-    return found
+    return inside
 
 
 FIELDS: dict[str, Any] = {

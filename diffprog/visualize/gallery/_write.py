@@ -56,8 +56,8 @@ def write_gallery(
     units = [card.unit for card in cards]
     if not cards or len(set(units)) < len(units):
         twice = next((unit for unit in units if units.count(unit) > 1), None)
-        found = f"two of {twice!r}" if cards else "none"
-        raise ValueError(f"a gallery needs a card for each unit, and one only; found {found}")
+        problem = f"two of {twice!r}" if cards else "none"
+        raise ValueError(f"a gallery needs a card for each unit, and one only; found {problem}")
     package = "diffprog.visualize.gallery"
     body = fill(
         read_asset(package, "page.html"),

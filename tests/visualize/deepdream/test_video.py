@@ -17,7 +17,7 @@ GOAL = layer("units")
 
 
 def film(path, **options):
-    return dream_video(MODEL, GOAL, PHOTOGRAPH, path, key=KEY, **{"frames": 3, **OPTIONS, **options})
+    return dream_video(MODEL, GOAL, PHOTOGRAPH, path, key=KEY, **{"num_frames": 3, **OPTIONS, **options})
 
 
 @pytest.mark.parametrize("suffix", ["gif", "webp"])
@@ -31,7 +31,7 @@ def test_a_film_has_its_frames(tmp_path, suffix):
 
 
 def test_each_frame_is_a_dream_of_the_one_before(tmp_path):
-    film(tmp_path / "film.webp", frames=2, zoom=1.1)
+    film(tmp_path / "film.webp", num_frames=2, zoom=1.1)
     first, second = (read_image(tmp_path / "film" / f"0000{number}.png") for number in (0, 1))
     for number, start, found in ((0, PHOTOGRAPH, first), (1, steadied(zoomed(first, 1.1, 0), first), second)):
         expected = dream(MODEL, GOAL, start, key=jax.random.fold_in(KEY, number), **OPTIONS).image
@@ -39,17 +39,17 @@ def test_each_frame_is_a_dream_of_the_one_before(tmp_path):
 
 
 def test_an_interrupted_film_goes_on(tmp_path):
-    film(tmp_path / "whole.webp", frames=3)
-    film(tmp_path / "broken.webp", frames=2)
+    film(tmp_path / "whole.webp", num_frames=3)
+    film(tmp_path / "broken.webp", num_frames=2)
     frame = tmp_path / "broken" / "00000.png"
     written = frame.stat().st_mtime_ns
-    film(tmp_path / "broken.webp", frames=3)
+    film(tmp_path / "broken.webp", num_frames=3)
     assert frame.stat().st_mtime_ns == written  # not redone
     assert (tmp_path / "broken.webp").read_bytes() == (tmp_path / "whole.webp").read_bytes()
     with pytest.raises(ValueError, match=r"frames of a film of other settings \(zoom: 1.04, not 1.2\): give another"):
         film(tmp_path / "broken.webp", zoom=1.2)
     with pytest.raises(ValueError, match=r"holds frames of a film of other settings \(objective: .*: give another"):
-        dream_video(MODEL, channel("units", 1), PHOTOGRAPH, tmp_path / "broken.webp", key=KEY, frames=3, **OPTIONS)
+        dream_video(MODEL, channel("units", 1), PHOTOGRAPH, tmp_path / "broken.webp", key=KEY, num_frames=3, **OPTIONS)
 
 
 def test_zooming_keeps_the_center_and_reflects_beyond_the_edge():
@@ -77,7 +77,7 @@ def test_contrast_comes_back():
 def test_bad_arguments_are_refused_before_work(tmp_path):
     with pytest.raises(ValueError, match=r"a film is written as .gif or .webp; found film.mp4"):
         film(tmp_path / "film.mp4")
-    with pytest.raises(ValueError, match=r"zoom in \[0.5, 2\] .*; found frames=3, zoom=3"):
+    with pytest.raises(ValueError, match=r"zoom in \[0.5, 2\] .*; found num_frames=3, zoom=3"):
         film(tmp_path / "film.gif", zoom=3)
     assert not list(tmp_path.iterdir())
     with pytest.raises(ValueError, match="8 pixels or more, but the smallest of 9 octaves"):
