@@ -1,0 +1,56 @@
+"""The README's examples run, in the order in which they are read."""
+
+import re
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from diffprog import fit, models
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+
+
+def examples(section):
+    """The Python of a section, one text a block."""
+    text = re.search(rf"^## {section}.*?\n(.*?)(?=^## )", README, re.M | re.S).group(1)
+    return re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
+
+
+def run(section, names):
+    for number, source in enumerate(examples(section)):
+        exec(compile(source, f"README.md:{section}:{number}", "exec"), names)
+    return names
+
+
+def test_differentiate_and_see(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    names = run("Differentiate", {})
+    value, gradient = jax.value_and_grad(names["loss"])(names["w"], names["x"])
+    np.testing.assert_allclose(names["value"], value, rtol=1e-6)
+    np.testing.assert_allclose(names["gradient"], gradient, rtol=1e-6)
+    run("See", names)
+    np.testing.assert_allclose(names["recording"]["hidden"].gradient, 2 * np.tanh(names["w"] @ names["x"]), rtol=1e-6)
+    assert "NaN in the backward pass" in capsys.readouterr().out
+
+
+def test_attack(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    _, test = fit.load_digits()
+    images, labels = test.inputs[:8].reshape(-1, 8, 8, 1), test.labels[:8]
+    names = run("Attack", {"model": models.load("digits"), "images": images, "labels": labels, "key": jax.random.key(0)})
+    assert names["result"].distances["linf"].max() <= 8 / 255
+    assert (tmp_path / "out/robustness").is_dir()
+
+
+def test_fit():
+    names = run("Fit", {"key": jax.random.key(0)})
+    assert fit.accuracy(fit.mlp.apply, names["fitted"].parameters, names["test"]) > 0.85
+
+
+@pytest.mark.slow
+def test_visualize():
+    names = {}
+    run("Differentiate", names)
+    run("Visualize", names)
