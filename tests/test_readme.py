@@ -39,14 +39,17 @@ def test_attack(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     _, test = fit.load_digits()
     images, labels = test.inputs[:8].reshape(-1, 8, 8, 1), test.labels[:8]
-    names = run("Attack", {"model": models.load("digits"), "images": images, "labels": labels, "key": jax.random.key(0)})
+    names = run(
+        "Attack", {"model": models.load("digits"), "images": images, "labels": labels, "key": jax.random.key(0)}
+    )
     assert names["result"].distances["linf"].max() <= 8 / 255
     assert (tmp_path / "out/robustness").is_dir()
 
 
 def test_fit():
     names = run("Fit", {"key": jax.random.key(0)})
-    assert fit.accuracy(fit.mlp.apply, names["fitted"].parameters, names["test"]) > 0.85
+    logits = fit.mlp.apply(names["fitted"].parameters, names["test"].inputs)
+    assert fit.accuracy(logits, names["test"].labels) > 0.85
 
 
 @pytest.mark.slow
