@@ -181,7 +181,7 @@ def attack_photograph(options: argparse.Namespace) -> None:
         raise ValueError(f"{options.image} is classified as {target} already: choose another --target")
     report(task, result, options.out, pictures)
     if options.survive:
-        survivals = attack.survives_distortions(model, result.images, [label], targeted=targeted)
+        survivals = attack.survives_distortions(model, result.images, np.array([label]), targeted=targeted)
         for distortion, survives in survivals.items():
             fate = "the attack survives" if survives[0] and result.success[0] else "the attack is gone"
             print(f"{distortion:<24}{fate}")

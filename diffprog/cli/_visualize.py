@@ -22,15 +22,20 @@ A UNIT is a class by name or number ("volcano", 980), a channel of a layer ("blo
 column ("blocks.8:3@4,5"), a whole layer ("blocks.8"), or a sum of these ("volcano+blocks.8:3").
 """
 
+import argparse
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import jax
+import numpy as np
 
 from diffprog import images, models
 from diffprog.cli._command_line import launch
 from diffprog.cli._visualize_options import make_parser
+from diffprog.models import Model
 from diffprog.visualize import (
+    Objective,
     accentuate,
     activation_atlas,
     activation_grid,
@@ -47,7 +52,7 @@ from diffprog.visualize import (
     score,
     top_activating_crops,
 )
-from diffprog.visualize.evaluation import HEADER, square_crops
+from diffprog.visualize.evaluation import HEADER, DatasetExamples, square_crops
 from diffprog.visualize.objectives import caricature, class_of, diversity, guide
 from diffprog.visualize.transforms import lucid
 
@@ -63,7 +68,7 @@ SHEET = (
     "volcano",
     "starfish",
 )
-ELSEWHERE = ("efficientnet_lite1", "efficientnet_lite2")  # networks that are shown the pictures of classes
+ELSEWHERE = ("efficientnet_lite1", "efficientnet_lite2")  # do they see the class in a picture of it?
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "diffprog visualize") -> None:
@@ -77,8 +82,8 @@ def main(arguments: Sequence[str] | None = None, prog: str = "diffprog visualize
 # ---------------------------------------------------------------- what the words on the command line mean
 
 
-def objective(model, unit):
-    """The objective that a word names."""
+def objective(model: Model, unit: str) -> Objective:
+    """Make the objective that a word names."""
     terms = [_single(model, word.strip()) for word in unit.split("+")]
     return sum(terms[1:], terms[0]).check(model)
 
@@ -94,80 +99,100 @@ def _single(model, word):
     return neuron(name, int(index), *map(int, row_column)) if place else channel(name, int(index))
 
 
-def caption(model, unit):
-    """A unit's name under its picture, on two lines."""
+def caption(model: Model, unit: str) -> str:
+    """Write a unit's name on two lines."""
     name, separator, index = unit.rpartition(":")
     if "+" in unit or unit in model.layers:
         return unit
     return f"{name}\nchannel {index}" if separator else f"class\n{model.labels[model.label_index(unit)].split(',')[0]}"
 
 
-def units_of(options, model):
+def objectives_of(options: argparse.Namespace, model: Model) -> dict[str, Objective]:
+    """Make the objectives of the units on the command line."""
     return {unit: objective(model, unit) for unit in options.units}
 
 
-def save_sheet(path, pictures, captions, columns=5):
+def other_networks(model: Model) -> list[Model]:
+    """Load the networks that are shown the pictures of classes."""
+    return [models.load(name) for name in ELSEWHERE if name != model.name]
+
+
+def render_settings(
+    options: argparse.Namespace, model: Model, target: Objective, recipe_name: str | None = None
+) -> dict[str, Any]:
+    """Collect the options of `render`: those of a recipe, and those of the command line."""
+    settings = dict(recipe(model, target, recipe_name or options.recipe, options.size).options)
+    if options.max_steps:
+        settings["steps"] = options.max_steps
+    return settings | {"key": jax.random.key(options.seed), "engine": options.engine}
+
+
+def save_sheet(path: str, pictures: Sequence[np.ndarray], captions: Sequence[str], columns: int = 5) -> None:
+    """Save pictures on one sheet, and print where."""
     print(images.save_png(path, images.contact_sheet(pictures, captions, columns=min(len(pictures), columns))))
 
 
-def photograph(model, options):
-    """The photograph, of `--size` pixels on its short side."""
-    found = images.read_image(options.photograph)
-    size = options.size or min(found.shape[:2])
-    return images.resize_short_side(found, size) if size != min(found.shape[:2]) else found
+def read_photograph(options: argparse.Namespace) -> np.ndarray:
+    """Read the photograph, and bring its short side to `--size` pixels."""
+    photograph = images.read_image(options.photograph)
+    differs = options.size and options.size != min(photograph.shape[:2])
+    return images.resize_short_side(photograph, options.size) if differs else photograph
+
+
+def read_crop(options: argparse.Namespace, model: Model) -> np.ndarray:
+    """Read the center of the photograph, of `--size` pixels or the network's."""
+    return images.network_crop(images.read_image(options.photograph), options.size or model.size)
 
 
 # ---------------------------------------------------------------- commands
 
 
-def draw(options):
-    """Units on a sheet, each from the same key, so that its neighbors do not matter."""
+def draw(options: argparse.Namespace) -> None:
+    """Draw units on a sheet, each from one key, so that its neighbors do not matter."""
     model = models.load(options.network)
-    chosen = [(unit, objective(model, unit)) for unit in options.units or SHEET]
-    pictures, captions = [], []
-    for number, (unit, target) in enumerate(chosen, 1):
-        how = recipe(model, target, options.recipe, options.size).options
+    targets = {unit: objective(model, unit) for unit in options.units or SHEET}
+    pictures: list[np.ndarray] = []
+    captions: list[str] = []
+    for number, (unit, target) in enumerate(targets.items(), 1):
+        settings = render_settings(options, model, target)
         if options.num_images > 1:
             target = target + options.diversity * diversity(options.diversity_layer)
         drawn = render(
             model,
             target,
-            key=jax.random.key(options.seed),
             num_images=options.num_images,
-            engine=options.engine,
             snapshots=options.snapshots,
-            progress=f"{number}/{len(chosen)} {unit}",
-            **how | ({"steps": options.max_steps} if options.max_steps else {}),
+            progress=f"{number}/{len(targets)} {unit}",
+            **settings,
         )
-        shown = {f"after {at} steps": each for at, each in drawn.snapshots.items()} or {"": drawn.images}
-        for when, each in shown.items():
-            pictures += list(each)
-            captions += ["\n".join(filter(None, [caption(model, unit), when]))] * len(each)
-    rows = len(options.snapshots or ()) or options.num_images
-    save_sheet(options.out, pictures, captions, columns=rows if rows > 1 else 5)
+        rows = {f"after {step} steps": row for step, row in drawn.snapshots.items()} or {"": drawn.images}
+        for moment, row in rows.items():
+            pictures += list(row)
+            captions += ["\n".join(filter(None, [caption(model, unit), moment]))] * len(row)
+    columns = len(options.snapshots or ()) or options.num_images
+    save_sheet(options.out, pictures, captions, columns=columns if columns > 1 else 5)
 
 
-def draw_layer(options):
+def draw_layer(options: argparse.Namespace) -> None:
+    """Draw the channels of a layer as a page."""
     model = models.load(options.network)
     (name,) = model.check_layers([options.layer])
-    count = model.layers[name][-1]
-    first, last = options.channels or (0, count - 1)
-    if not 0 <= first <= last < count:
-        raise ValueError(f"{name} has channels 0 to {count - 1}; found {first}-{last}")
-    _gallery(
-        options,
-        model,
-        {f"{name}:{index}": channel(name, index) for index in range(first, last + 1)},
-        options.out.replace("LAYER", name),
-    )
+    num_channels = model.layers[name][-1]
+    first, last = options.channels or (0, num_channels - 1)
+    if not 0 <= first <= last < num_channels:
+        raise ValueError(f"{name} has channels 0 to {num_channels - 1}; found {first}-{last}")
+    objectives = {f"{name}:{index}": channel(name, index) for index in range(first, last + 1)}
+    write_page(options, model, objectives, options.out.replace("LAYER", name))
 
 
-def draw_gallery(options):
+def draw_gallery(options: argparse.Namespace) -> None:
+    """Draw units as a page."""
     model = models.load(options.network)
-    _gallery(options, model, units_of(options, model), options.out)
+    write_page(options, model, objectives_of(options, model), options.out)
 
 
-def _gallery(options, model, objectives, folder):
+def write_page(options: argparse.Namespace, model: Model, objectives: dict[str, Objective], folder: str) -> None:
+    """Draw objectives into a folder, add examples from images if there are any, and write the page."""
     render_all(
         model,
         objectives,
@@ -181,24 +206,21 @@ def _gallery(options, model, objectives, folder):
         progress="pictures",
     )
     if options.images:
-        networks = [models.load(name) for name in ELSEWHERE if name != model.name]
+        networks = other_networks(model)
         gallery.annotate(model, objectives, folder, options.images, networks=networks, progress="annotate")
-    print(
-        gallery.gallery_from(
-            folder,
-            title=f"What units of {model.name} respond to",
-            about=f"recipe {options.recipe}, seed {options.seed}",
-        )
-    )
+    title = f"What units of {model.name} respond to"
+    print(gallery.gallery_from(folder, title=title, about=f"recipe {options.recipe}, seed {options.seed}"))
 
 
-def draw_dream(options):
+def draw_dream(options: argparse.Namespace) -> None:
+    """Dream on a photograph, as a picture or as a video."""
     model = models.load(options.network)
-    picture = photograph(model, options)
+    photograph = read_photograph(options)
     target = objective(model, options.unit)
     if options.guide:
         target = guide(model, options.unit, images.read_image(options.guide))
-    how = {
+    settings = {
+        "key": jax.random.key(options.seed),
         "octaves": options.octaves,
         "scale": options.scale,
         "steps": options.max_steps or 20,
@@ -207,42 +229,36 @@ def draw_dream(options):
         "engine": options.engine,
     }
     if options.mask:
-        mask = images.resize(images.read_image(options.mask), *picture.shape[:2])
-        how["mask"] = mask.mean(axis=-1)
-    key = jax.random.key(options.seed)
+        mask = images.resize(images.read_image(options.mask), *photograph.shape[:2])
+        settings["mask"] = mask.mean(axis=-1)
     if options.video:
-        how |= {"num_frames": options.frames, "progress": "video"}
-        print(dream_video(model, target, picture, options.video, key=key, **how))
+        settings |= {"num_frames": options.frames, "progress": "video"}
+        print(dream_video(model, target, photograph, options.video, **settings))
     else:
-        print(images.save_png(options.out, dream(model, target, picture, key=key, progress=options.unit, **how).image))
+        picture = dream(model, target, photograph, progress=options.unit, **settings).image
+        print(images.save_png(options.out, picture))
 
 
-def draw_caricature(options):
-    model, pictures = models.load(options.network), []
-    seen = images.network_crop(images.read_image(options.photograph), options.size or model.size)
-    for name in options.layers:
-        target = caricature(model, seen, name)
-        how = recipe(model, target, "caricature", options.size).options
-        drawn = render(
-            model,
-            target,
-            key=jax.random.key(options.seed),
-            engine=options.engine,
-            progress=name,
-            **how | ({"steps": options.max_steps} if options.max_steps else {}),
-        )
-        pictures.append(drawn.images[0])
-    save_sheet(options.out, [seen, *pictures], ["photograph", *options.layers], columns=6)
-
-
-def draw_accentuation(options):
+def draw_caricature(options: argparse.Namespace) -> None:
+    """Draw what several layers make of a photograph."""
     model = models.load(options.network)
-    seen, pictures = images.network_crop(images.read_image(options.photograph), options.size or model.size), []
+    photograph, pictures = read_crop(options, model), []
+    for name in options.layers:
+        target = caricature(model, photograph, name)
+        settings = render_settings(options, model, target, "caricature")
+        pictures.append(render(model, target, progress=name, **settings).images[0])
+    save_sheet(options.out, [photograph, *pictures], ["photograph", *options.layers], columns=6)
+
+
+def draw_accentuation(options: argparse.Namespace) -> None:
+    """Draw a photograph with what units see in it brought out."""
+    model = models.load(options.network)
+    photograph, pictures = read_crop(options, model), []
     for unit in options.units:
         drawn = accentuate(
             model,
             objective(model, unit),
-            seen,
+            photograph,
             key=jax.random.key(options.seed),
             layer=options.hold,
             strength=options.strength,
@@ -251,15 +267,16 @@ def draw_accentuation(options):
             progress=unit,
         )
         pictures.append(drawn.images[0])
-    save_sheet(options.out, [seen, *pictures], ["photograph", *(caption(model, unit) for unit in options.units)])
+    captions = ["photograph", *(caption(model, unit) for unit in options.units)]
+    save_sheet(options.out, [photograph, *pictures], captions)
 
 
-def draw_grid(options):
+def draw_grid(options: argparse.Namespace) -> None:
+    """Draw a small picture for each place of a photograph."""
     model = models.load(options.network)
-    seen = images.network_crop(images.read_image(options.photograph), options.size or model.size)
     grid = activation_grid(
         model,
-        seen,
+        read_crop(options, model),
         options.layer,
         key=jax.random.key(options.seed),
         cells=options.cells,
@@ -271,12 +288,12 @@ def draw_grid(options):
     print(images.save_png(options.out, grid.picture))
 
 
-def draw_atlas(options):
+def draw_atlas(options: argparse.Namespace) -> None:
+    """Draw an atlas of many images."""
     model = models.load(options.network)
-    crops = square_crops(options.folder, options.size or model.size)
     atlas = activation_atlas(
         model,
-        crops,
+        square_crops(options.folder, options.size or model.size),
         options.layer,
         key=jax.random.key(options.seed),
         grid=options.cells,
@@ -288,39 +305,37 @@ def draw_atlas(options):
     print(images.save_png(options.out, atlas.picture))
 
 
-def show_scores(options):
-    """One row for each unit; two pictures are drawn of each, for the stability over seeds."""
-    model, natural = models.load(options.network), {}
-    objectives = units_of(options, model)
-    networks = [models.load(name) for name in ELSEWHERE if name != model.name]
-    key = jax.random.key(options.seed)
+def show_scores(options: argparse.Namespace) -> None:
+    """Print a row of scores for each unit, of two pictures: the second shows the stability over seeds."""
+    model = models.load(options.network)
+    objectives, networks = objectives_of(options, model), other_networks(model)
+    examples: dict[int, DatasetExamples] = {}  # by the size of the pictures
     print(f"{'unit':<16}{HEADER}")
-    for number, (unit, target) in enumerate(objectives.items()):
-        how = recipe(model, target, options.recipe, options.size).options
-        steps = {"steps": options.max_steps} if options.max_steps else {}
-        drawn = render(model, target, num_images=2, key=key, engine=options.engine, progress=unit, **how | steps)
+    for index, (unit, target) in enumerate(objectives.items()):
+        drawn = render(model, target, num_images=2, progress=unit, **render_settings(options, model, target))
         size = drawn.images.shape[1]
-        if size not in natural:
-            natural[size] = top_activating_crops(
+        if size not in examples:
+            examples[size] = top_activating_crops(
                 model, list(objectives.values()), options.images, size=size, progress="dataset examples"
             )
         label = class_of(target)
-        found = score(
+        scores = score(
             model,
             target,
             drawn,
-            natural[size],
-            key=key,
+            examples[size],
+            key=jax.random.key(options.seed),
             transform=lucid,
-            objective_index=number,
+            objective_index=index,
             siblings=drawn.images[1:],
             networks=networks if label is not None else (),
             label=label,
         )
-        print(f"{unit:<16}{found}", flush=True)
+        print(f"{unit:<16}{scores}", flush=True)
 
 
-def list_layers(options):
+def list_layers(options: argparse.Namespace) -> None:
+    """Print the layers and their shapes."""
     model = models.load(options.network)
     for name, shape in model.layers_at(options.size or model.size).items():
         print(f"{name:<22} {' x '.join(map(str, shape))}")

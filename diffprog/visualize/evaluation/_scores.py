@@ -115,8 +115,11 @@ def _cell(value, width, form):
 class Rendered(Protocol):
     """What `score` reads of a `Rendering`: images (n, height, width, 3) and scores (steps, n)."""
 
-    images: np.ndarray
-    scores: np.ndarray
+    @property
+    def images(self) -> np.ndarray: ...
+
+    @property
+    def scores(self) -> np.ndarray: ...
 
 
 def score(
