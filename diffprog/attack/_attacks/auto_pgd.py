@@ -1,6 +1,7 @@
 """Auto-PGD: projected gradient ascent with momentum, which halves its own steps and restarts from its best point."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple, Unpack
 
 import jax
@@ -117,18 +118,8 @@ def _run(name, model, images, labels, loss, key, norm, epsilon, max_steps, optio
     validation.check_counts(max_steps=max_steps)
     ascent = l1_ascent if validation.check_norm(norm, (linf, l2, l1)) is l1 else dense_ascent
     spec, hyperparameters = ascent(name, norm, loss, max_steps)
-    return run_attack(
-        model,
-        images,
-        labels,
-        spec,
-        parse_options(options),
-        max_steps=max_steps,
-        key=key,
-        epsilon=epsilon,
-        hyperparameters=hyperparameters,
-        target_classes=target_classes,
-    )
+    run = partial(run_attack, target_classes=target_classes, key=key, epsilon=epsilon)
+    return run(model, images, labels, spec, parse_options(options), max_steps, hyperparameters)
 
 
 class Best(NamedTuple):

@@ -279,17 +279,9 @@ def _search_line(
     name, line, model, images, labels, key, norm, linear_search_steps, binary_search_steps, settings, extras=None
 ):
     validation.check_counts(linear_search_steps=linear_search_steps, binary_search_steps=binary_search_steps)
-    return run_attack(
-        model,
-        images,
-        labels,
-        line_search(name, line, norm),
-        settings,
-        max_steps=linear_search_steps + binary_search_steps,
-        key=key,
-        extras=extras,
-        hyperparameters=(np.float32(linear_search_steps), np.int32(binary_search_steps)),
-    )
+    spec, max_steps = line_search(name, line, norm), linear_search_steps + binary_search_steps
+    hyperparameters = np.float32(linear_search_steps), np.int32(binary_search_steps)
+    return run_attack(model, images, labels, spec, settings, max_steps, hyperparameters, key=key, extras=extras)
 
 
 class LineState(NamedTuple):

@@ -32,7 +32,6 @@ def carlini_wagner(
     max_steps: int = 1000,
     step_size: float = 1e-2,
     initial_const: float = 1e-3,
-    confidence: float = 0.0,
     **options: Unpack[Options],
 ) -> AttackResult:
     """Find the minimum perturbation in L2 by the method of Carlini & Wagner.
@@ -54,7 +53,6 @@ def carlini_wagner(
       max_steps: steps of Adam for each of them, at most; the authors took 10000.
       step_size: of Adam, in w.
       initial_const: the first c.
-      confidence: lead, in units of the logits, that counts as a success.
       **options: shared options.
 
     Returns:
@@ -65,20 +63,10 @@ def carlini_wagner(
     """
     validation.check_counts(binary_search_steps=binary_search_steps, max_steps=max_steps)
     validation.check_positive(step_size=step_size, initial_const=initial_const)
-    return run_attack(
-        model,
-        images,
-        labels,
-        _spec(),
-        parse_options({**options, "confidence": confidence}),
-        max_steps=binary_search_steps * max_steps,
-        key=key,
-        hyperparameters=(
-            limits(initial_const, binary_search_steps, max_steps),
-            np.float32(step_size),
-            np.float32(confidence),
-        ),
-    )
+    settings, rounds = parse_options(options), limits(initial_const, binary_search_steps, max_steps)
+    hyperparameters = rounds, np.float32(step_size), np.float32(settings.confidence)
+    steps = binary_search_steps * max_steps
+    return run_attack(model, images, labels, _spec(), settings, steps, hyperparameters, key=key)
 
 
 class Iterate(NamedTuple):

@@ -61,16 +61,8 @@ def ddn(
     if levels is not None:
         validation.check_counts(levels=levels)
     grid = None if levels is None else _grid(*settings.bounds, levels)
-    return run_attack(
-        model,
-        images,
-        labels,
-        _spec(),
-        settings,
-        max_steps=max_steps,
-        key=key,
-        hyperparameters=(*map(np.float32, (max_steps, init_norm, gamma)), grid),
-    )
+    hyperparameters = *map(np.float32, (max_steps, init_norm, gamma)), grid
+    return run_attack(model, images, labels, _spec(), settings, max_steps, hyperparameters, key=key)
 
 
 def _grid(low, high, levels):

@@ -58,16 +58,8 @@ def deepfool(
     norm = validation.check_norm(norm, (l2, linf))
     validation.check_counts(max_steps=max_steps, num_candidates=num_candidates)
     validation.check_nonnegative(overshoot=overshoot)
-    return run_attack(
-        model,
-        images,
-        labels,
-        _spec(norm, num_candidates),
-        parse_options(options),
-        max_steps=max_steps,
-        key=key,
-        hyperparameters=np.float32(overshoot),
-    )
+    spec, settings, hyperparameters = _spec(norm, num_candidates), parse_options(options), np.float32(overshoot)
+    return run_attack(model, images, labels, spec, settings, max_steps, hyperparameters, key=key)
 
 
 class State(NamedTuple):

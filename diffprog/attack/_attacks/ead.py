@@ -32,7 +32,6 @@ def ead(
     step_size: float = 1e-2,
     initial_const: float = 1e-3,
     beta: float = 1e-2,
-    confidence: float = 0.0,
     decision_rule: str = "elastic_net",
     **options: Unpack[Options],
 ) -> AttackResult:
@@ -55,7 +54,6 @@ def ead(
       step_size: of the first step of each round; it falls with the root of the steps that are left.
       initial_const: the first c.
       beta: how far an element is set back, for pixels in [0, 1].
-      confidence: lead, in units of the logits, that counts as a success.
       decision_rule: which of an image's successes is returned: the smallest in "elastic_net", |r|^2 + beta |r|_1, or
         in "l1".
       **options: shared options.
@@ -69,22 +67,13 @@ def ead(
     validation.check_counts(binary_search_steps=binary_search_steps, max_steps=max_steps)
     validation.check_positive(step_size=step_size, initial_const=initial_const, beta=beta)
     validation.check_choice(decision_rule, DECISION_RULES, "decision_rule")
-    settings = parse_options({**options, "confidence": confidence})
+    settings = parse_options(options)
     low, high = settings.bounds
     beta *= high - low
-    return run_attack(
-        model,
-        images,
-        labels,
-        _spec(float(beta) if decision_rule == "elastic_net" else None),
-        settings,
-        key=key,
-        hyperparameters=(
-            limits(initial_const, binary_search_steps, max_steps),
-            *map(np.float32, (step_size, beta, confidence)),
-        ),
-        max_steps=binary_search_steps * max_steps,
-    )
+    rounds = limits(initial_const, binary_search_steps, max_steps)
+    hyperparameters = rounds, *map(np.float32, (step_size, beta, settings.confidence))
+    spec, steps = _spec(float(beta) if decision_rule == "elastic_net" else None), binary_search_steps * max_steps
+    return run_attack(model, images, labels, spec, settings, steps, hyperparameters, key=key)
 
 
 class Iterate(NamedTuple):

@@ -1,5 +1,6 @@
 """FAB: from boundary to boundary, each time a little nearer to the image."""
 
+from functools import partial
 from typing import NamedTuple, Unpack
 
 import jax
@@ -57,17 +58,9 @@ def fab(
       Croce & Hein 2020a, algorithm 1; 2020b, section 5, for the target classes.
     """
     validation.check_counts(max_steps=max_steps, num_target_classes=num_target_classes)
-    return run_attack(
-        model,
-        images,
-        labels,
-        _spec(validation.check_norm(norm, (linf, l2, l1))),
-        parse_options(options),
-        max_steps=2 * max_steps + 1,
-        key=key,
-        hyperparameters=max_steps,
-        target_classes=likely_target_classes(num_target_classes),
-    )
+    spec = _spec(validation.check_norm(norm, (linf, l2, l1)))
+    run = partial(run_attack, target_classes=likely_target_classes(num_target_classes), key=key)
+    return run(model, images, labels, spec, parse_options(options), 2 * max_steps + 1, max_steps)
 
 
 class State(NamedTuple):

@@ -52,17 +52,8 @@ def fgsm(
       Goodfellow et al. 2015, section 4.
     """
     spec = descent("fgsm", validation.check_norm(norm, (linf, l2, l1)), loss, False)._replace(better=latest)
-    return run_attack(
-        model,
-        images,
-        labels,
-        spec,
-        parse_options(options),
-        max_steps=1,
-        key=key,
-        epsilon=epsilon,
-        hyperparameters=(step_size_of(None, 1.0),),
-    )
+    settings, hyperparameters = parse_options(options), (step_size_of(None, 1.0),)
+    return run_attack(model, images, labels, spec, settings, 1, hyperparameters, key=key, epsilon=epsilon)
 
 
 @documents_options
@@ -100,17 +91,8 @@ def bim(
       Kurakin et al. 2017, section 2.2.
     """
     spec = descent("bim", validation.check_norm(norm, (linf, l2, l1)), loss, False)
-    return run_attack(
-        model,
-        images,
-        labels,
-        spec,
-        parse_options(options),
-        max_steps=max_steps,
-        key=key,
-        epsilon=epsilon,
-        hyperparameters=(step_size_of(step_size, 1 / 4),),
-    )
+    settings, hyperparameters = parse_options(options), (step_size_of(step_size, 1 / 4),)
+    return run_attack(model, images, labels, spec, settings, max_steps, hyperparameters, key=key, epsilon=epsilon)
 
 
 @documents_options
@@ -157,17 +139,8 @@ def pgd(
       Madry et al. 2018, eq. 3; in L1 Tramer & Boneh 2019, section 5, and Croce & Hein 2021.
     """
     spec = descent("pgd", validation.check_norm(norm, (linf, l2, l1)), loss, True)
-    return run_attack(
-        model,
-        images,
-        labels,
-        spec,
-        parse_options(options),
-        max_steps=max_steps,
-        key=key,
-        epsilon=epsilon,
-        hyperparameters=(step_size_of(step_size, 1 / 4),),
-    )
+    settings, hyperparameters = parse_options(options), (step_size_of(step_size, 1 / 4),)
+    return run_attack(model, images, labels, spec, settings, max_steps, hyperparameters, key=key, epsilon=epsilon)
 
 
 class StepSize(NamedTuple):

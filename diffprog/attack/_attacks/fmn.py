@@ -60,16 +60,8 @@ def fmn(
     norm = validation.check_norm(norm, (l0, l1, l2, linf))
     validation.check_counts(max_steps=max_steps)
     validation.check_positive(step_size=step_size, gamma=gamma)
-    return run_attack(
-        model,
-        images,
-        labels,
-        _spec(norm),
-        parse_options(options),
-        max_steps=max_steps,
-        key=key,
-        hyperparameters=tuple(map(np.float32, (max_steps, step_size, gamma))),
-    )
+    settings, hyperparameters = parse_options(options), tuple(map(np.float32, (max_steps, step_size, gamma)))
+    return run_attack(model, images, labels, _spec(norm), settings, max_steps, hyperparameters, key=key)
 
 
 class State(NamedTuple):

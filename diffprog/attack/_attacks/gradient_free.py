@@ -114,14 +114,6 @@ def _run(
 ):
     validation.check_counts(num_samples=num_samples)
     query = query_differences(draw, num_samples)
-    return run_attack(
-        model,
-        images,
-        labels,
-        descent(name, validation.check_norm(norm, (linf, l2)), loss, False, query),
-        parse_options(options),
-        max_steps=max_steps,
-        key=key,
-        epsilon=epsilon,
-        hyperparameters=(step_size_of(step_size, 1 / 4), np.float32(distance)),
-    )
+    spec = descent(name, validation.check_norm(norm, (linf, l2)), loss, False, query)
+    settings, hyperparameters = parse_options(options), (step_size_of(step_size, 1 / 4), np.float32(distance))
+    return run_attack(model, images, labels, spec, settings, max_steps, hyperparameters, key=key, epsilon=epsilon)

@@ -88,17 +88,8 @@ def hop_skip_jump(
                 f"starting_points must have the shape of the images, {images.shape}; found {starting_points.shape}: "
                 "give one per image"
             )
-    budget = Decisions(initial_num_evals, max_num_evals, init_trials)
-    return run_attack(
-        model,
-        images,
-        labels,
-        _spec(norm, starting_points is None, budget),
-        settings,
-        max_steps=max_steps + 1,
-        key=key,
-        extras=starting_points,
-    )
+    spec = _spec(norm, starting_points is None, Decisions(initial_num_evals, max_num_evals, init_trials))
+    return run_attack(model, images, labels, spec, settings, max_steps + 1, key=key, extras=starting_points)
 
 
 class Decisions(NamedTuple):

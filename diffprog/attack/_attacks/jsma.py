@@ -55,17 +55,10 @@ def jsma(
     settings = parse_options(options)
     images = validation.check_images(images, settings.bounds)
     validation.check_positive(gamma=gamma)
-    validation.check_positive(theta=abs(theta) if np.isscalar(theta) else theta)
-    return run_attack(
-        model,
-        images,
-        labels,
-        _spec(),
-        settings,
-        max_steps=max(1, int(gamma * images[0].size / 2)),
-        key=key,
-        hyperparameters=(np.float32(theta), np.float32(1 if settings.targeted else -1)),
-    )
+    validation.check_positive(theta=abs(theta) if isinstance(theta, int | float | np.number) else theta)
+    max_steps = max(1, int(gamma * images[0].size / 2))
+    hyperparameters = np.float32(theta), np.float32(1 if settings.targeted else -1)
+    return run_attack(model, images, labels, _spec(), settings, max_steps, hyperparameters, key=key)
 
 
 class State(NamedTuple):

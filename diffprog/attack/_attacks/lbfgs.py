@@ -62,16 +62,9 @@ def lbfgs(
     settings = parse_options(options)
     validation.check_counts(binary_search_steps=binary_search_steps, max_steps=max_steps, history_size=history_size)
     validation.check_positive(initial_const=initial_const)
-    return run_attack(
-        model,
-        images,
-        labels,
-        _spec(cross_entropy if settings.targeted else other_class, history_size),
-        settings,
-        max_steps=binary_search_steps * max_steps,
-        key=key,
-        hyperparameters=limits(initial_const, binary_search_steps, max_steps),
-    )
+    spec = _spec(cross_entropy if settings.targeted else other_class, history_size)
+    steps, rounds = binary_search_steps * max_steps, limits(initial_const, binary_search_steps, max_steps)
+    return run_attack(model, images, labels, spec, settings, steps, rounds, key=key)
 
 
 class State(NamedTuple):

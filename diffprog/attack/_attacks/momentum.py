@@ -247,17 +247,9 @@ def ti_fgsm(
 def _run(name, model, images, labels, key, norm, epsilon, max_steps, step_size, decay, transforms, loss, options):
     validation.check_counts(max_steps=max_steps)
     validation.check_norm(norm, (linf, l2))
-    return run_attack(
-        model,
-        images,
-        labels,
-        _spec(name, norm, loss, tuple(transforms)),
-        parse_options(options),
-        max_steps=max_steps,
-        key=key,
-        epsilon=epsilon,
-        hyperparameters=(step_size_of(step_size, 1 / max_steps), np.float32(decay)),
-    )
+    spec, settings = _spec(name, norm, loss, tuple(transforms)), parse_options(options)
+    hyperparameters = step_size_of(step_size, 1 / max_steps), np.float32(decay)
+    return run_attack(model, images, labels, spec, settings, max_steps, hyperparameters, key=key, epsilon=epsilon)
 
 
 class State(NamedTuple):

@@ -64,6 +64,4 @@ def run_random_search(
     The loop is given one step more, which is never taken: after the last step of a search it would query once more.
     """
     hyperparameters = (jnp.int32(num_samples), *hyperparameters)
-    return run_attack(
-        model, images, labels, spec, settings, max_steps=num_samples + 1, hyperparameters=hyperparameters, **arguments
-    )
+    return run_attack(model, images, labels, spec, settings, num_samples + 1, hyperparameters, **arguments)

@@ -59,16 +59,9 @@ def sigma_zero(
     """
     validation.check_counts(max_steps=max_steps)
     validation.check_positive(step_size=step_size, sigma=sigma, threshold=threshold, threshold_step=threshold_step)
-    return run_attack(
-        model,
-        images,
-        labels,
-        _spec(),
-        parse_options(options),
-        max_steps=max_steps,
-        key=key,
-        hyperparameters=tuple(map(np.float32, (max_steps, step_size, sigma, threshold, threshold_step))),
-    )
+    hyperparameters = tuple(map(np.float32, (max_steps, step_size, sigma, threshold, threshold_step)))
+    settings = parse_options(options)
+    return run_attack(model, images, labels, _spec(), settings, max_steps, hyperparameters, key=key)
 
 
 class State(NamedTuple):

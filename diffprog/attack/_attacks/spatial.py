@@ -70,7 +70,7 @@ def spatial(
             "max_rotation and max_translation must be numbers that are not negative; "
             f"found {max_rotation!r} and {max_translation!r}: give the limits, 0 for no such motion"
         )
-    limits = np.float32([np.deg2rad(max_rotation), max_translation, max_translation])
+    limits = np.array([np.deg2rad(max_rotation), max_translation, max_translation], np.float32)
     height, width = images.shape[1:3]
     margin_width = ceil((hypot(height, width) - min(height, width)) / 2 + max_translation) + 1
     around, fill = margin_width if padding == "edge" else 0, settings.bounds[0]

@@ -65,17 +65,8 @@ def square(
     """
     validation.check_positive(p_init=p_init)
     settings = parse_options({"early_stop": True, **options})
-    return run_attack(
-        model,
-        images,
-        labels,
-        _spec(validation.check_norm(norm, (linf, l2, l1)), loss),
-        settings,
-        max_steps=max_steps,
-        key=key,
-        epsilon=epsilon,
-        hyperparameters=np.float32(p_init),
-    )
+    spec, hyperparameters = _spec(validation.check_norm(norm, (linf, l2, l1)), loss), np.float32(p_init)
+    return run_attack(model, images, labels, spec, settings, max_steps, hyperparameters, key=key, epsilon=epsilon)
 
 
 class State(NamedTuple):

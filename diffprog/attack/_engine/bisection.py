@@ -1,6 +1,6 @@
 """The binary search for the weight of a loss, and schedules and units, of attacks that seek the minimum norm."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -32,9 +32,9 @@ class BinarySearch(NamedTuple):
 class Limits(NamedTuple):
     """The numbers that a binary search is given."""
 
-    initial_const: np.ndarray  # float32, the first weight
-    rounds: np.ndarray  # int32
-    max_steps: np.ndarray  # int32, of each round
+    initial_const: Any  # float32, the first weight
+    rounds: Any  # int32
+    max_steps: Any  # int32, of each round
 
 
 def limits(initial_const: float, binary_search_steps: int, max_steps: int) -> Limits:

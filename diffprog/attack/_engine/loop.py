@@ -172,7 +172,7 @@ class Programs:
 
     def __init__(self, spec: AttackSpec, oracle: Oracle, key_impl: str):
         self._spec, self._oracle, self._key_impl = spec, oracle, key_impl
-        self.admit, self.block, self.conclude = map(jax.jit, (self._admit, self._block, self._conclude))
+        self.admit, self.block, self.conclude = jax.jit(self._admit), jax.jit(self._block), jax.jit(self._conclude)
 
     def _admit(self, slots: Slots | None, examples, hyperparameters, is_fresh, is_idle) -> Slots:
         """Begin the searches of fresh slots; idle ones count as finished."""

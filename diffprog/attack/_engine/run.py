@@ -136,11 +136,11 @@ def run_attack(
     labels: Any,
     spec: AttackSpec,
     settings: Settings,
-    *,
     max_steps: int,
+    hyperparameters: Any = None,
+    *,
     key: jax.Array | None = None,
     epsilon: Any = np.inf,
-    hyperparameters: Any = None,
     extras: Any = None,
     target_classes: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
 ) -> AttackResult:
@@ -153,10 +153,10 @@ def run_attack(
       spec: the attack.
       settings: what every attack takes.
       max_steps: steps of each search.
+      hyperparameters: pytree of numbers for the attack; other values are no other program.
       key: random key.
       epsilon: a number, or one per image (n,), or several budgets at once, increasing: (K, n) or (K, 1). Then every
         field of the result has an axis K in front, and what succeeds within a budget succeeds in every larger one.
-      hyperparameters: pytree of numbers for the attack; other values are no other program.
       extras: pytree of arrays (n, ...), one row per image, for the attack.
       target_classes: (logits (n, classes), labels (n,)) -> (m, n), for losses of two classes: every restart is one
         search per target class, in turn, of the images that still stand.

@@ -315,14 +315,14 @@ def check_counts(**counts: Any) -> None:
 def check_positive(**numbers: Any) -> None:
     """Require finite numbers above zero."""
     for name, number in numbers.items():
-        if not (np.isscalar(number) and np.isfinite(number) and number > 0):
+        if not (isinstance(number, int | float | np.number) and np.isfinite(number) and number > 0):
             raise ValueError(f"{name} must be a positive number; found {number!r}: leave it out for the default")
 
 
 def check_nonnegative(**numbers: Any) -> None:
     """Require finite numbers of at least 0."""
     for name, number in numbers.items():
-        if not (np.isscalar(number) and np.isfinite(number) and number >= 0):
+        if not (isinstance(number, int | float | np.number) and np.isfinite(number) and number >= 0):
             raise ValueError(f"{name} must be a number of at least 0; found {number!r}: leave it out for the default")
 
 

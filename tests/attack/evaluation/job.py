@@ -56,7 +56,7 @@ def _walk():
 
 def walk(model, images, labels, *, key, max_steps=12, **options):
     """A search for the smallest perturbation."""
-    return run_attack(model, images, labels, _walk(), parse_options(options), max_steps=max_steps, key=key)
+    return run_attack(model, images, labels, _walk(), parse_options(options), max_steps, key=key)
 
 
 def claimed(images, success):

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from diffprog.attack import fab, l1, l2, linf
-from tests.attack.test_gradient import network
+from tests.attack.attacks.test_fast_gradient import network
 
 NORMS = pytest.mark.parametrize("norm", [linf, l2, l1], ids=lambda norm: norm.name)
 

@@ -7,7 +7,7 @@ from diffprog.attack import apgd, apgd_targeted, cross_entropy, dlr, l1, l2, lin
 from diffprog.attack._attacks.auto_pgd import dense_ascent
 from diffprog.attack._engine.method import Example, View
 from diffprog.attack._norms.norm import SLACK
-from tests.attack.test_gradient import linear_problem, network
+from tests.attack.attacks.test_fast_gradient import linear_problem, network
 
 KEY = jax.random.key(3)
 NORMS = pytest.mark.parametrize("norm", [linf, l2], ids=lambda norm: norm.name)

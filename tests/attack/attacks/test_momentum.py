@@ -14,7 +14,7 @@ from diffprog.attack._attacks.momentum import (
 )
 from diffprog.images._filters import gaussian_blur
 from diffprog.optimize import ENGINES
-from tests.attack.test_gradient import network
+from tests.attack.attacks.test_fast_gradient import network
 
 KEY = jax.random.key(9)
 

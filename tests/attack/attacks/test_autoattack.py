@@ -7,7 +7,7 @@ import pytest
 from diffprog.attack import ExpectationOverTransformation, apgd, autoattack, dlr, l1, l2, linf, pgd
 from diffprog.attack._attacks.autoattack import members
 from diffprog.attack._engine.result import at_budgets, best_of
-from tests.attack.test_gradient import network
+from tests.attack.attacks.test_fast_gradient import network
 
 KEY = jax.random.key(7)
 BUDGETS = np.array([[0.02], [0.045], [0.06]])

@@ -5,7 +5,7 @@ import pytest
 
 from diffprog.attack import l1, l2, linf, margin, square
 from diffprog.attack._attacks.square import hill, place, tiles, window_sides
-from tests.attack.test_gradient import linear_problem
+from tests.attack.attacks.test_fast_gradient import linear_problem
 
 KEY = jax.random.key(5)
 
