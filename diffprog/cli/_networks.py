@@ -15,7 +15,7 @@ def _normal(rng, *shape):
 
 
 def chain(rng):
-    """The lecture's chain of scalar functions."""
+    """Make the lecture's chain of scalar functions."""
 
     def fun(x):
         for _ in range(10):
@@ -26,7 +26,7 @@ def chain(rng):
 
 
 def mlp(rng):
-    """The lecture's multi-layer perceptron: ReLU and squared error."""
+    """Make the lecture's multi-layer perceptron, with ReLU and squared error."""
     sizes = (64, 128, 128, 10)
     parameters = [(_normal(rng, a, b), jnp.zeros(b)) for a, b in itertools.pairwise(sizes)]
 
@@ -40,7 +40,7 @@ def mlp(rng):
 
 
 def dag(rng):
-    """A graph with fan-out: one value used by many, whose gradients add up."""
+    """Make a graph with fan-out: one value is used by many, whose gradients add up."""
 
     def fun(x, w):
         shared = jnp.tanh(w @ x)
@@ -51,7 +51,7 @@ def dag(rng):
 
 
 def convolutional_network(rng):
-    """Two convolutions with pooling and a linear layer, cross-entropy."""
+    """Make two convolutions with pooling and a linear layer, with cross-entropy."""
     parameters = {
         "first": _normal(rng, 3, 3, 1, 16),
         "second": _normal(rng, 3, 3, 16, 32) / 3,
@@ -71,7 +71,7 @@ def convolutional_network(rng):
 
 
 def efficientnet_lite0(rng):
-    """A logit of the pretrained network with respect to an image, written with plain convolutions."""
+    """Make a logit of the pretrained network, written with plain convolutions, as a function of an image."""
     model = models.load("efficientnet_lite0", convolution="native")
 
     def fun(images):
@@ -81,7 +81,7 @@ def efficientnet_lite0(rng):
 
 
 def lstm(rng):
-    """An LSTM over 30 steps by `lax.scan`."""
+    """Make an LSTM over 30 steps by `lax.scan`."""
     size = 64
     parameters = {
         "in": _normal(rng, size, 4 * size),
@@ -106,7 +106,7 @@ def lstm(rng):
 
 
 def transformer_block(rng):
-    """Causal self-attention and a GELU layer, each with layer norm and skip."""
+    """Make causal self-attention and a GELU layer, each with layer norm and skip."""
     width, heads, length = 64, 4, 32
     parameters = {
         "qkv": _normal(rng, width, 3 * width),
@@ -131,7 +131,7 @@ def transformer_block(rng):
 
 
 def equilibrium(rng):
-    """A deep equilibrium layer (Bai et al. 2019): iterated until it changes no more, which JAX does not reverse."""
+    """Make a deep equilibrium layer (Bai et al. 2019), iterated until it settles, which JAX does not reverse."""
     size = 32
     parameters = {"inner": 0.5 * _normal(rng, size, size), "outer": _normal(rng, size, size)}
 

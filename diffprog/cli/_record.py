@@ -33,7 +33,7 @@ CAT = Path(__file__).resolve().parent / "data" / "chelsea.png"
 
 
 def mlp(rng):
-    """A network of three layers and the loss of four examples."""
+    """Compute the loss of a network of three layers on four examples."""
     sizes = {"first": (2, 8), "second": (8, 8), "last": (8, 3)}
     parameters = {
         name: {"w": np.float32(rng.normal(size=size) / size[0] ** 0.5), "b": np.zeros(size[1], np.float32)}
@@ -53,7 +53,7 @@ def mlp(rng):
 
 
 def rnn(rng):
-    """A recurrent network over ten steps, which `lax.scan` runs."""
+    """Run a recurrent network over ten steps by `lax.scan`."""
     w, u, xs = (np.float32(rng.normal(size=size) / 2) for size in ((4, 4), (4, 2), (10, 2)))
 
     def energy(w, u, xs):
@@ -69,7 +69,7 @@ def rnn(rng):
 
 
 def nan(rng):
-    """Distances, of which one is zero: its square root makes the gradient NaN, although `where` leaves it out."""
+    """Sum distances, of which one is zero: its square root makes the gradient NaN, although `where` leaves it out."""
 
     def total(points):
         squares = jnp.sum(points**2, axis=1)
@@ -80,7 +80,7 @@ def nan(rng):
 
 
 def efficientnet(rng):
-    """The log-probability of a class of a pretrained network, on a photograph; arrays are kept as summaries."""
+    """Compute the log-probability of a class on a photograph, by a pretrained network; arrays become summaries."""
     model = dp.models.load("efficientnet_lite0")
     images = jnp.asarray(network_crop(read_image(CAT), model.size))[None]
     label = model.label_index("tabby")
