@@ -128,7 +128,6 @@ def evaluate(
     names = tuple(class_names if class_names is not None else getattr(model, "labels", ()))
     data = batches(model, images, labels, batch_size, names or None, preprocess)
     oracle = Oracle(_hashable(model), False, None, engine)
-    # No method: only its logits are asked for.
     logits_of = BatchedModel(oracle, placement(batch_size, devices), str(jax.random.key_impl(key)))
     run = _Run(specs, budgets, norm, key, settings, logits_of)
     with TemporaryDirectory() if directory is None else nullcontext(directory) as folder:
@@ -166,6 +165,7 @@ def _checked_attacks(
 def _spec(
     name: str, attack: Callable[..., Any], norm: Norm, epsilons: np.ndarray, options: Mapping[str, Any]
 ) -> AttackSpec:
+    """Check one attack, and describe it with all its arguments."""
     if not (isinstance(name, str) and re.fullmatch(r"[\w +-][\w .+-]*", name)) or name == "clean":
         raise ValueError(
             f"an attack's name must be of letters, digits, spaces and .+-_; found {name!r}: files are named after it"
@@ -226,7 +226,7 @@ class _Run(NamedTuple):
     epsilons: np.ndarray
     norm: Norm
     key: jax.Array
-    settings: dict[str, Any]
+    settings: dict[str, Any]  # as the manifest has them
     logits_of: BatchedModel
 
 
@@ -246,6 +246,7 @@ class _LoadedBatch:
 
 
 def _load(run: _Run, batch: Batch) -> _LoadedBatch:
+    """Read a batch and check it."""
     images, labels = batch.load()
     images = validation.check_images(images, run.settings["bounds"])
     labels = validation.check_labels(labels, len(images))
