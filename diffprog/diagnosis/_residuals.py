@@ -1,4 +1,4 @@
-"""What the backward pass keeps: how many bytes, made by which line, kept by which rule."""
+"""List what the backward pass keeps: bytes, the line that made it, the rules that keep it."""
 
 import types
 from dataclasses import dataclass
@@ -6,6 +6,8 @@ from functools import partial
 
 import jax
 
+from diffprog._util.tables import text_table
+from diffprog._util.walk import walk
 from diffprog.graph._recording.nodes import Node
 from diffprog.graph._recording.recording import Recording
 
@@ -15,7 +17,8 @@ class Residual:
     """An array that is kept from the forward to the backward pass.
 
     Attributes:
-      bytes, shape, dtype: its size and type.
+      bytes: its size.
+      shape, dtype: its type.
       maker: the node whose result it is; None for one that a rule computed for itself.
       keepers: the nodes whose rules keep it.
     """
@@ -34,49 +37,66 @@ class Residual:
 
 @dataclass(frozen=True)
 class Residuals:
-    """All residuals of a recording, the largest first; printed, a table."""
+    """All residuals of a recording, the largest first; printed, they are a table."""
 
     all: tuple[Residual, ...]
 
     @property
     def bytes(self) -> int:
-        """Of those that are no inputs or constants."""
+        """Bytes of the residuals that are no inputs or constants."""
         return sum(r.bytes for r in self.all if not r.is_argument)
 
     def by_path(self) -> dict[str, int]:
-        """Per module or scope the bytes that `jax.checkpoint` around it would no longer keep: those made within it and
-        kept by rules within it, which it would compute a second time instead."""
-        found: dict[str, int] = {}
+        """Compute what `jax.checkpoint` around each module or scope would save.
+
+        It saves what is made within the scope and kept by rules within it alone: this is computed a second time.
+
+        Returns:
+          Bytes by path, the largest first.
+        """
+        saved: dict[str, int] = {}
         for r in self.all:
             if r.is_argument:
                 continue
             parts = (r.maker or r.keepers[0]).path.split("/")
             for path in ("/".join(parts[: i + 1]) for i in range(len(parts))):
                 if path and all(f"{node.path}/".startswith(f"{path}/") for node in r.keepers):
-                    found[path] = found.get(path, 0) + r.bytes
-        return dict(sorted(found.items(), key=lambda item: -item[1]))
+                    saved[path] = saved.get(path, 0) + r.bytes
+        return dict(sorted(saved.items(), key=lambda item: -item[1]))
 
     def __str__(self):
         return self.table()
 
-    def table(self, count: int = 12) -> str:
-        """The largest residuals with the line that made each and the rules that keep it, and what checkpoints save."""
-        rows = [r for r in self.all if not r.is_argument]
-        lines = [f"the backward pass keeps {_size(self.bytes)} in {len(rows)} arrays, besides inputs and constants"]
-        for r in rows[:count]:
-            made = f"{r.maker.label} at {r.maker.source or 'an unknown line'}" if r.maker else "computed by the rule"
-            kept = ", ".join(dict.fromkeys(f"{node.label} {node.source or ''}".strip() for node in r.keepers))
-            shape = f"{getattr(r.dtype, 'name', r.dtype)}[{','.join(map(str, r.shape))}]"
-            lines.append(f"  {_size(r.bytes):>10}  {shape:<24} {made:<36} kept by {kept}")
-        if len(rows) > count:
-            lines.append(f"  {_size(sum(r.bytes for r in rows[count:])):>10}  in {len(rows) - count} more")
+    def table(self, max_rows: int = 12) -> str:
+        """Write the largest residuals, the line that made each, the rules that keep it, and what checkpoints save.
+
+        Args:
+          max_rows: number of residuals to list; the others are summed.
+
+        Returns:
+          The lines, as one text.
+        """
+        kept = [r for r in self.all if not r.is_argument]
+        rows: list[tuple[str, ...]] = [_row(r) for r in kept[:max_rows]]
+        if len(kept) > max_rows:
+            rows.append((_size(sum(r.bytes for r in kept[max_rows:])), f"in {len(kept) - max_rows} more"))
+        head = f"the backward pass keeps {_size(self.bytes)} in {len(kept)} arrays, besides inputs and constants"
+        lines = [head, *(f"  {line}" for line in text_table(rows, align="><"))]
         for path, saved in list(self.by_path().items())[:5]:
             lines.append(f"  jax.checkpoint around {path} would save {_size(saved)}")
         return "\n".join(lines)
 
 
+def _row(residual: Residual) -> tuple[str, str, str, str]:
+    maker, dtype = residual.maker, residual.dtype
+    made = "computed by the rule" if maker is None else f"{maker.label} at {maker.source or 'an unknown line'}"
+    keepers = ", ".join(dict.fromkeys(f"{node.label} {node.source or ''}".strip() for node in residual.keepers))
+    shape = f"{getattr(dtype, 'name', dtype)}[{','.join(map(str, residual.shape))}]"
+    return _size(residual.bytes), shape, made, f"kept by {keepers}"
+
+
 def residuals(recording: Recording) -> Residuals:
-    """Look into the backward functions of a recording for the arrays that they hold."""
+    """Find the arrays that the backward functions of a recording hold."""
     recorder = recording._recorder
     keepers: dict[int, list[Node]] = {}
     arrays: dict[int, jax.Array] = {}
@@ -87,42 +107,46 @@ def residuals(recording: Recording) -> Residuals:
                 arrays[id(x)] = x
                 keepers.setdefault(id(x), []).append(node)
     made = {id(x): node for node in recorder.nodes for x in node.values if isinstance(x, jax.Array)}
-    found = []
+    kept = []
     for key, x in arrays.items():
         place = recorder.place_of(x)
         maker = made.get(key) or (place.node if place else None)
-        found.append(Residual(x.nbytes, x.shape, x.dtype, maker, tuple(dict.fromkeys(keepers[key]))))
-    return Residuals(tuple(sorted(found, key=lambda r: -r.bytes)))
+        kept.append(Residual(x.nbytes, x.shape, x.dtype, maker, tuple(dict.fromkeys(keepers[key]))))
+    return Residuals(tuple(sorted(kept, key=lambda r: -r.bytes)))
 
 
 def _held(function, known: set[int]) -> list[jax.Array]:
-    """The arrays that a function closes over, also through other functions, lists and objects that it closes over.
+    """List the arrays that a function holds, also through functions, lists and objects that it closes over.
 
     Args:
+      function: any function.
       known: ids of objects to leave alone.
     """
-    found, seen, waiting = {}, set(known), [function]
-    while waiting:
-        x = waiting.pop()
-        if id(x) in seen:
-            continue
-        seen.add(id(x))
-        if isinstance(x, jax.Array):
-            found[id(x)] = x
-        elif isinstance(x, types.FunctionType):
-            waiting += [cell.cell_contents for cell in x.__closure__ or () if _is_filled(cell)]
-            waiting += [value for value in x.__defaults__ or ()]
-        elif isinstance(x, types.MethodType):
-            waiting += [x.__func__, x.__self__]
-        elif isinstance(x, partial):
-            waiting += [x.func, *x.args, *x.keywords.values()]
-        elif isinstance(x, (list, tuple)):
-            waiting += list(x)
-        elif isinstance(x, dict):
-            waiting += list(x.values())
-        elif type(x).__module__.startswith("diffprog._tracer"):  # the tape of a program within a rule
-            waiting += [getattr(x, name, None) for kind in type(x).__mro__ for name in getattr(kind, "__slots__", ())]
-    return list(found.values())
+    objects = {id(function): function}  # by their ids, as not all can be hashed
+
+    def contents(key: int) -> list[int]:
+        inside = [x for x in _contents(objects[key]) if id(x) not in known]
+        objects.update((id(x), x) for x in inside)
+        return list(map(id, inside))
+
+    return [objects[key] for key in walk([id(function)], contents) if isinstance(objects[key], jax.Array)]
+
+
+def _contents(x) -> list:
+    """The objects that an object holds, as far as arrays may be among them."""
+    if isinstance(x, types.FunctionType):
+        return [*(cell.cell_contents for cell in x.__closure__ or () if _is_filled(cell)), *(x.__defaults__ or ())]
+    if isinstance(x, types.MethodType):
+        return [x.__func__, x.__self__]
+    if isinstance(x, partial):
+        return [x.func, *x.args, *x.keywords.values()]
+    if isinstance(x, (list, tuple)):
+        return list(x)
+    if isinstance(x, dict):
+        return list(x.values())
+    if type(x).__module__.startswith("diffprog._tracer"):  # the tape of a program within a rule
+        return [getattr(x, name, None) for kind in type(x).__mro__ for name in getattr(kind, "__slots__", ())]
+    return []
 
 
 def _is_filled(cell) -> bool:
@@ -133,8 +157,8 @@ def _is_filled(cell) -> bool:
     return True
 
 
-def _size(count: int) -> str:
+def _size(num_bytes: int) -> str:
     for unit, size in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
-        if count >= size:
-            return f"{count / size:.1f} {unit}"
-    return f"{count} B"
+        if num_bytes >= size:
+            return f"{num_bytes / size:.1f} {unit}"
+    return f"{num_bytes} B"

@@ -319,7 +319,7 @@ def test_summaries_hold_the_numbers_that_numpy_computes():
     (node,) = named(recording, "mul")
     value = 2 * x
     assert isinstance(node.value, Summary) and isinstance(node.gradient, Summary)
-    found = [node.value.mean, node.value.spread, node.value.low, node.value.high, node.value.norm, node.value.zeros]
+    found = [node.value.mean, node.value.std, node.value.low, node.value.high, node.value.norm, node.value.zeros]
     expected = [value.mean(), value.std(), value.min(), value.max(), np.linalg.norm(value), 10 / 2000]
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
     np.testing.assert_array_equal(node.value.histogram, np.histogram(value, 24)[0])

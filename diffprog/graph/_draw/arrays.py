@@ -47,7 +47,7 @@ def shown(value: Any, aval: Any = None) -> dict[str, Any] | None:
 def _statistics(summary: Summary) -> list[list[str]]:
     rows = [
         ["mean", number(summary.mean)],
-        ["standard deviation", number(summary.spread)],
+        ["standard deviation", number(summary.std)],
         ["smallest", number(summary.low)],
         ["largest", number(summary.high)],
         ["length (L2)", number(summary.norm)],

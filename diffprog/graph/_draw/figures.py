@@ -51,7 +51,7 @@ def brief(value: Any, max_elements: int = 4) -> str:
         return "empty"
     if summary.size == 1 and not summary.nonfinite:
         return number(summary.mean)
-    text = f"{summary.mean:.3g} ± {summary.spread:.2g}"
+    text = f"{summary.mean:.3g} ± {summary.std:.2g}"
     return f"{text}, {_share(summary.nonfinite)} not finite" if summary.nonfinite else text
 
 

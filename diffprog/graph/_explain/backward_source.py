@@ -1,4 +1,4 @@
-"""The backward pass of a function as Python that can be read, and run."""
+"""`dp.backward_source`: write the backward pass of a function as Python that can be read, and run."""
 
 import linecache
 from collections.abc import Callable
@@ -27,7 +27,7 @@ from diffprog.graph._recording.variable_names import assigned_variable
 
 
 class BackwardSource(str):
-    """Python text of a function `backward`, which takes the function's arrays and returns their gradients.
+    """The text of a Python function `backward`, which takes a function's arrays and returns their gradients.
 
     Attributes:
       named: what the text mentions without defining it: large arrays that the function closes over, and operations
@@ -37,28 +37,30 @@ class BackwardSource(str):
     named: dict
 
     def function(self) -> Callable:
-        """The text, run: the function `backward`."""
+        """Run the text.
+
+        Returns:
+          The function `backward`.
+        """
         scope = {"jnp": jnp, "lax": lax, **self.named}
         exec(compile(self, "<backward_source>", "exec"), scope)
         return scope["backward"]
 
 
 def backward_source(fun: Callable) -> Callable[..., BackwardSource]:
-    """The backward pass of a function as Python: `print(dp.backward_source(loss)(*args))`.
+    """Write the backward pass of a function as Python: `print(dp.backward_source(loss)(*args))`.
 
     The text is a function `backward` of the function's arrays, which returns the gradients with respect to the
-    floating-point ones, and of the forward pass has what these need. Each operation is one statement; a comment says
+    floating-point ones. Of the forward pass it has what these need. Each operation is one statement; a comment says
     which line of the function it comes from, and names are the function's own: `d_h` is the gradient with respect to
     `h`. Functions under `jit` stand in place; loops and branches stay loops and branches.
 
     Args:
-      fun: function of pytrees to a scalar.
+      fun: function of pytrees to a real scalar.
 
     Returns:
-      a function of the same arguments that returns the text, a `BackwardSource`; its `function()` runs it.
-
-    Raises:
-      TypeError: the function's result is no real scalar.
+      A function of the same arguments that returns the text, a `BackwardSource`; its `function()` runs it. When it is
+      called, a result that is no real scalar is a TypeError, and so is a function that decides by values.
     """
 
     def source(*args, **kwargs) -> BackwardSource:
@@ -76,20 +78,20 @@ class _Traced:
 
     Attributes:
       jaxpr: arrays -> value, gradients, then each value on the tape, each gradient that arrived at one.
-      count: how many gradients.
+      num_gradients: number of gradients.
       sources: the user's line of each value on the tape.
       arrived: which values the gradients at the end belong to.
     """
 
     def __init__(self, call, values):
         self.wanted = [is_differentiable(x) for x in values]
-        self.count = sum(self.wanted)
+        self.num_gradients = sum(self.wanted)
 
-        def run(*given):
+        def run(*arrays):
             with take_current_trace() as parent:
                 tape = NotingTape(parent)
                 with set_current_trace(parent):
-                    inputs = [tape.watch(x) if want else x for x, want in zip(given, self.wanted, strict=True)]
+                    inputs = [tape.watch(x) if want else x for x, want in zip(arrays, self.wanted, strict=True)]
                 with set_current_trace(tape):
                     result = call(*inputs)
                 tape.invalidate()
@@ -99,15 +101,15 @@ class _Traced:
             arrived: list = []
             nodes = [x.node for x, want in zip(inputs, self.wanted, strict=True) if want]
             seeds = [] if place is None else [(place, lax.full_like(value, 1))]
-            found = backward(seeds, nodes, visit=lambda node, given, _: arrived.append((node, given)))
-            grads = [instantiate(node.avals[0]) if g is None else g for g, node in zip(found, nodes, strict=True)]
+            sent = backward(seeds, nodes, visit=lambda node, cotangents, _: arrived.append((node, cotangents)))
+            grads = [instantiate(node.avals[0]) if g is None else g for g, node in zip(sent, nodes, strict=True)]
             self.made = [(node, i) for node, results in tape.noted for i in range(len(results))]
-            self.arrived = [(node, i) for node, given in arrived for i, g in enumerate(given) if g is not None]
+            self.arrived = [(node, i) for node, gs in arrived for i, g in enumerate(gs) if g is not None]
             return [
                 value,
                 *grads,
                 *(x for _, results in tape.noted for x in results),
-                *(g for _, given in arrived for g in given if g is not None),
+                *(g for _, gs in arrived for g in gs if g is not None),
             ]
 
         with keeping_sources():
@@ -127,31 +129,33 @@ def _write(traced: _Traced, names: list[str], function: str) -> BackwardSource:
     writer = Writer(wanted.get, _comment)
     for variable, name in zip(body.invars, parameters, strict=True):
         writer.alias(variable, writer.fresh(name))
-    results = writer.program(jaxpr, "    ", range(1, 1 + traced.count))
+    results = writer.program(jaxpr, "    ", range(1, 1 + traced.num_gradients))
     gradients = ", ".join(results)
     head = [
         f"def backward({', '.join(writer.read(v) for v in body.invars)}):",
         f'    """The gradient of {function}, forward and back."""',
     ]
-    text = "\n".join([*head, *writer.lines, "", f"    return {gradients}{',' if traced.count == 1 else ''}", ""])
+    text = "\n".join(
+        [*head, *writer.lines, "", f"    return {gradients}{',' if traced.num_gradients == 1 else ''}", ""]
+    )
     source = BackwardSource(text)
     source.named = writer.named
     return source
 
 
 def _wanted_names(traced, parameters) -> dict:
-    """What to call the jaxpr's variables: as the program's own variables are, and their gradients d_ and the same."""
+    """Name the jaxpr's variables as the program's own, and their gradients with a d_ before."""
     body = traced.jaxpr.jaxpr
-    outputs = body.outvars[1 + traced.count :]
+    outputs = body.outvars[1 + traced.num_gradients :]
     values, gradients = outputs[: len(traced.made)], outputs[len(traced.made) :]
     maker = {v: eqn for eqn in body.eqns for v in eqn.outvars}
     names = dict(zip(body.invars, parameters, strict=True))
     last: dict = {}  # line -> the last value that it made, which its variable is
     for variable in values:
         if variable in maker and not is_backward(maker[variable]):
-            found = source_of_equation(maker[variable])
-            if found is not None:
-                last[found.file, found.line] = variable
+            line = source_of_equation(maker[variable])
+            if line is not None:
+                last[line.file, line.line] = variable
     for (file, line), variable in last.items():
         name = assigned_variable(file, line)
         if name is not None:
@@ -172,7 +176,7 @@ def _comment(equation) -> str | None:
 
 
 def _identifier(name: str) -> str:
-    """A name for a leaf such as "params['w']": params_w."""
+    """Make an identifier of the name of a leaf: params_w of "params['w']"."""
     text = "".join(c if c.isalnum() else "_" for c in name).strip("_")
     while "__" in text:
         text = text.replace("__", "_")

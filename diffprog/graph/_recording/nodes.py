@@ -42,10 +42,13 @@ class Source(Frame):
     callers: tuple[Frame, ...] = ()
 
     def context(self, around: int = 2) -> list[tuple[int, str]]:
-        """Read the line and its neighbors: (line number, text) of each; empty if the file can't be read.
+        """Read the line and its neighbors.
 
         Args:
           around: number of lines before and after it.
+
+        Returns:
+          (line number, text) of each; empty if the file can't be read.
         """
         lines = linecache.getlines(self.file)
         first, last = max(1, self.line - around), min(len(lines), self.line + around)

@@ -157,6 +157,9 @@ class Recording:
           selector: a tap's name, a primitive, a path ("*/Dense_1/*"), a module ("MLP/Dense_1"), a line ("model.py:31"),
             or a function of a node; see `dp.graph`.
 
+        Returns:
+          The nodes.
+
         Raises:
           ValueError: it means none; the message has the nearest names.
         """
@@ -214,6 +217,9 @@ class Recording:
         Args:
           digits: number of significant digits.
           max_elements: number of elements above which an array is summarized.
+
+        Returns:
+          The lines, as one text.
         """
         from diffprog.graph._explain.derivation import explain
 
@@ -237,6 +243,9 @@ class Recording:
           width: width of the lines, in characters; by default the terminal's.
           color: whether to color marks, by ANSI codes.
 
+        Returns:
+          The lines, as one text.
+
         Raises:
           ValueError: a glob matches no group.
         """
@@ -252,6 +261,9 @@ class Recording:
           budget: about how many boxes to draw if `open` is None.
           everything: whether to draw plain numbers that the program used, and operations whose results go nowhere.
 
+        Returns:
+          The text of an SVG file.
+
         Raises:
           ValueError: a glob matches no group.
         """
@@ -264,6 +276,9 @@ class Recording:
 
         Args:
           everything: whether to draw plain numbers that the program used, and operations whose results go nowhere.
+
+        Returns:
+          The text of a file for `dot`.
         """
         from diffprog.graph._draw import dot
 
@@ -335,7 +350,10 @@ class Recording:
         return tree.unflatten([x if place is None else computed[place] for x, place in places])
 
     def check(self) -> "Recording":
-        """Replay the graph and confirm that it gives the recorded output; returns itself.
+        """Replay the graph and confirm that it gives the recorded output.
+
+        Returns:
+          The recording itself.
 
         Raises:
           AssertionError: it does not.

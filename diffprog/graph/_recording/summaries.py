@@ -1,6 +1,7 @@
 """Arrays in a few numbers."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,17 +15,17 @@ class Summary:
 
     Attributes:
       shape, dtype: of the array.
-      mean, spread: mean and standard deviation of what is finite in it (of the absolute value, if it is complex).
-      low, high: its extremes, of what is finite.
-      norm: Euclidean length of what is finite.
+      mean, std: mean and standard deviation of its finite elements (of their absolute values, if they are complex).
+      low, high: smallest and largest finite element.
+      norm: Euclidean length of the finite elements.
       zeros, nonfinite: shares of its elements, 0 to 1.
-      histogram: counts of what is finite in equal bins from `low` to `high`.
+      histogram: counts of the finite elements in equal bins from `low` to `high`.
     """
 
     shape: tuple[int, ...]
     dtype: object
     mean: float
-    spread: float
+    std: float
     low: float
     high: float
     norm: float
@@ -34,6 +35,7 @@ class Summary:
 
     @property
     def size(self) -> int:
+        """Number of elements."""
         return int(np.prod(self.shape))
 
     def __str__(self):
@@ -41,7 +43,7 @@ class Summary:
             return "empty"
         if self.size == 1:
             return f"{self.mean:.6g}" if not self.nonfinite else "not finite"
-        text = f"{self.mean:.3g} ± {self.spread:.2g} in [{self.low:.3g}, {self.high:.3g}]"
+        text = f"{self.mean:.3g} ± {self.std:.2g} in [{self.low:.3g}, {self.high:.3g}]"
         if self.zeros:
             text += f", {self.zeros:.0%} zero"
         if self.nonfinite:
@@ -49,8 +51,15 @@ class Summary:
         return text
 
 
-def summarize(value) -> Summary | None:
-    """The summary of an array; None for what has no numbers (None, keys); a `Summary` stays as it is."""
+def summarize(value: Any) -> Summary | None:
+    """Summarize an array in a few numbers.
+
+    Args:
+      value: an array, a number, a `Summary`, or something without numbers (None, a key).
+
+    Returns:
+      The summary; None for what has no numbers. A `Summary` is returned as it is.
+    """
     if value is None or isinstance(value, Summary):
         return value
     dtype = getattr(value, "dtype", np.asarray(value).dtype if isinstance(value, (int, float, complex)) else None)
@@ -77,15 +86,15 @@ def summarize(value) -> Summary | None:
     scaled = finite / flat.dtype.type(scale) if scale > 1e15 or scale < 1e-15 else finite
     unit = scale if scaled is not finite else 1.0
     norm = float(np.sqrt(np.dot(scaled, scaled))) * unit
-    spread = float(np.sqrt(max((norm / unit) ** 2 / finite.size - (mean / unit) ** 2, 0.0))) * unit
+    std = float(np.sqrt(max((norm / unit) ** 2 / finite.size - (mean / unit) ** 2, 0.0))) * unit
     zeros = 1.0 - np.count_nonzero(flat) / size
     return Summary(
-        shape, dtype, mean, spread, low, high, norm, zeros, 1.0 - finite.size / size, _histogram(finite, low, high)
+        shape, dtype, mean, std, low, high, norm, zeros, 1.0 - finite.size / size, _histogram(finite, low, high)
     )
 
 
 def _histogram(finite, low, high) -> tuple[int, ...]:
-    """Counts in equal bins; of at most 100,000 elements evenly chosen, scaled up, since it is to be looked at."""
+    """Count elements in equal bins; for speed, of at most 100,000 evenly chosen elements, scaled up."""
     every = -(-finite.size // 100_000)
     with np.errstate(all="ignore"):
         per_unit = np.float64(_BINS) / (np.float64(high) - np.float64(low))
