@@ -1,5 +1,7 @@
 """Looking into the arrays of a recording."""
 
+from typing import NamedTuple
+
 import numpy as np
 
 from diffprog.graph._recording.nodes import Edge, Node, Place
@@ -18,29 +20,26 @@ def array(x):
     return found.astype(np.float32) if small else found
 
 
-class Flaw:
-    """Where an array is not finite."""
+class Flaw(NamedTuple):
+    """Whether an array has NaN, and infinities."""
 
-    def __init__(self, nan: bool, infinite: bool):
-        self.nan, self.infinite = nan, infinite
+    nan: bool
+    infinite: bool
 
     def __bool__(self):
         return self.nan or self.infinite
 
 
-_none = Flaw(False, False)
-
-
 def flaw(x) -> Flaw:
     """Whether an array, or a `Summary`, has NaN or infinity in it."""
     if isinstance(x, Summary):
-        return Flaw(x.nonfinite > 0, False) if x.nonfinite else _none
+        return Flaw(x.nonfinite > 0, False)
     found = array(x)
     if found is None or found.dtype.kind not in "fc":
-        return _none
+        return Flaw(False, False)
     with np.errstate(all="ignore"):
         if np.isfinite(found.sum(dtype=np.complex128 if found.dtype.kind == "c" else np.float64)):
-            return _none
+            return Flaw(False, False)
     return Flaw(bool(np.isnan(found).any()), bool(np.isinf(found).any()))
 
 

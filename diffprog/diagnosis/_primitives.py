@@ -156,6 +156,7 @@ _REPEATED = (
     "let the loss depend on the values, or on all vectors of a repeated value together, or add a small "
     "perturbation to the matrix"
 )
+_ATAN2_SLOPES = "its slopes are x / (x**2 + y**2) and y / (x**2 + y**2)"
 _NOT_ORIGIN = "give atan2 a point that is not the origin: jnp.arctan2(y, jnp.where((x == 0) & (y == 0), 1.0, x))"
 
 
@@ -211,6 +212,8 @@ _POWER = Primitive(
     operator=ast.Pow,
 )
 _CUSTOM_ROWS = Row(lambda e: e.any_infinite, "{label} of infinities"), Row(_always, "{label} is singular here")
+_NO_RULE = "{label} has no derivative in this argument", "give its custom rule one"
+_CUSTOM = Primitive(_CUSTOM_ROWS, backward=_CUSTOM_ROWS, cut=_NO_RULE, mixes=True)
 _SOLVE = Primitive(
     (Row(_always, "solve with a singular matrix", fix=f"{_IDENTITY}, or use jnp.linalg.lstsq"),), mixes=True
 )
@@ -273,16 +276,7 @@ PRIMITIVES: dict[str, Primitive] = {
         (_POLE,), (_POLE._replace(slope="digamma(x)"),), written_as=("gammaln", "lgamma"), safe=_POSITIVE
     ),
     "digamma": Primitive((_POLE,), (_POLE._replace(slope="polygamma(1, x)"),), safe=_POSITIVE),
-    "atan2": Primitive(
-        backward=(
-            Row(
-                _always,
-                "atan2 of zero and zero",
-                detail="its slopes are x / (x**2 + y**2) and y / (x**2 + y**2)",
-                fix=_NOT_ORIGIN,
-            ),
-        )
-    ),
+    "atan2": Primitive(backward=(Row(_always, "atan2 of zero and zero", detail=_ATAN2_SLOPES, fix=_NOT_ORIGIN),)),
     "logistic": Primitive(saturates="sigmoid"),
     **{name: Primitive(saturates=name) for name in ("tanh", "erf", "atan")},
     "erfc": Primitive(can_underflow=True),
@@ -346,14 +340,5 @@ PRIMITIVES: dict[str, Primitive] = {
     "bitcast_convert_type": Primitive(cut=_CONVERSION),
     "random_bits": Primitive(cut=("{name} has no derivative", _SMOOTH_SAMPLE)),
     **_alike(Primitive(cut=("a callback has no derivative", _CUSTOM_VJP)), "pure_callback", "io_callback"),
-    **_alike(
-        Primitive(
-            _CUSTOM_ROWS,
-            backward=_CUSTOM_ROWS,
-            cut=("{label} has no derivative in this argument", "give its custom rule one"),
-            mixes=True,
-        ),
-        "custom_jvp_call",
-        "custom_vjp_call",
-    ),
+    **_alike(_CUSTOM, "custom_jvp_call", "custom_vjp_call"),
 }

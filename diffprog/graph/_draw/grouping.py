@@ -11,6 +11,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from graphlib import TopologicalSorter
 
 from diffprog._util.walk import walk
 from diffprog.graph._recording.nodes import Node
@@ -316,23 +317,20 @@ def _in_order(builder: _Builder, group: Group) -> list:
     """Order the members: each before those that use it, otherwise as they began to run (Kahn 1962)."""
     members = group.children
     position = {member: i for i, member in enumerate(members)}
-    users = [
-        {builder.member(group, edge.target) for node in _nodes(member) for edge in builder.uses(node)} - {None, member}
-        for member in members
-    ]
-    waiting = [0] * len(members)
-    for used_by in users:
-        for user in used_by:
-            waiting[position[user]] += 1
-    ready = [i for i, count in enumerate(waiting) if not count]
+    before: dict = {member: set() for member in members}
+    for member in members:
+        for user in {builder.member(group, edge.target) for node in _nodes(member) for edge in builder.uses(node)}:
+            if user is not None and user is not member:
+                before[user].add(member)
+    sorter = TopologicalSorter(before)
+    sorter.prepare()
+    ready: list[int] = []
     ordered = []
-    while ready:
-        first = heapq.heappop(ready)
-        ordered.append(members[first])
-        for user in users[first]:
-            waiting[position[user]] -= 1
-            if not waiting[position[user]]:
-                heapq.heappush(ready, position[user])
+    while sorter.is_active():
+        for member in sorter.get_ready():
+            heapq.heappush(ready, position[member])
+        ordered.append(members[heapq.heappop(ready)])
+        sorter.done(ordered[-1])
     return ordered
 
 

@@ -12,6 +12,7 @@ used in a hundred layers has one line through them.
 from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from graphlib import TopologicalSorter
 
 from diffprog._util.walk import walk
 from diffprog.graph._draw.grouping import Group, GroupTree
@@ -196,24 +197,16 @@ def _join(upper: Vertex, lower: Vertex, bundle: Bundle):
 def _ranks(group: Group, bundles: list[Bundle]) -> dict:
     """Rank the members, 0 at the top: by the longest path to each, then lowered where that shortens lines."""
     after: dict = {child: {} for child in group.children}
+    before: dict = {child: [] for child in group.children}
     for bundle in bundles:
         if bundle.start is not None:
             after[bundle.start].update(bundle.ends)
-    waiting, rank = dict.fromkeys(group.children, 0), dict.fromkeys(group.children, 0)
-    for users in after.values():
-        for user in users:
-            waiting[user] += 1
-    ready = [child for child in group.children if not waiting[child]]
-    ordered = []
-    while ready:
-        child = ready.pop()
-        ordered.append(child)
-        for user in after[child]:
-            rank[user] = max(rank[user], rank[child] + 1)
-            waiting[user] -= 1
-            if not waiting[user]:
-                ready.append(user)
-
+            for end in bundle.ends:
+                before[end].append(bundle.start)
+    ordered = list(TopologicalSorter(before).static_order())
+    rank: dict = {}
+    for child in ordered:
+        rank[child] = max((rank[used] + 1 for used in before[child]), default=0)
     return _lowered(rank, ordered, after, bundles)
 
 

@@ -7,23 +7,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-OPERATORS = {
-    "add": "+",
-    "add_any": "+",
-    "sub": "-",
-    "mul": "*",
-    "div": "/",
-    "pow": "**",
-    "and": "&",
-    "or": "|",
-    "xor": "^",
-    "gt": ">",
-    "lt": "<",
-    "ge": ">=",
-    "le": "<=",
-    "eq": "==",
-    "ne": "!=",
-}
+OPERATORS = dict(add="+", add_any="+", sub="-", mul="*", div="/", pow="**")
+OPERATORS |= dict(gt=">", lt="<", ge=">=", le="<=", eq="==", ne="!=", xor="^") | {"and": "&", "or": "|"}
 _LAX = set(
     "abs acos acosh asin asinh atan atan2 atanh cbrt ceil complex conj cos cosh digamma erf erf_inv erfc exp exp2 "
     "expm1 floor imag is_finite lgamma log log1p logistic max min nextafter real rem rsqrt sign sin sinh sqrt "

@@ -41,37 +41,48 @@ def _installed(file: str) -> bool:
 
 
 def current_source(call_site: Source | None) -> Source | None:
-    """The user's line of the operation that is running now.
+    """Find the user's line of the operation that is running now.
 
     Args:
-      call_site: of the function under `jit`, or the loop, that the operation is in.
+      call_site: where the function under `jit`, or the loop, that the operation is in was called; None outside.
     """
     stack = frames()
     inside = _inside(stack)
-    shown = [Frame(frame.file, frame.line, frame.function) for frame in stack[:inside] if not frame.hidden]
-    own = [frame for frame in shown if not _installed(frame.file)]
+    shown = _visible(stack[:inside])
+    own = _not_installed(shown)
     if call_site is not None:
         # A library's function under `jit`, as most of jax.numpy, shows as the line that calls it.
-        if not own or own[0] == Frame(call_site.file, call_site.line, call_site.function):
+        if not own or own[0] == _frame(call_site):
             return call_site
         return _source([*own, call_site, *call_site.callers])
-    outside = [Frame(f.file, f.line, f.function) for f in stack[inside:] if not f.hidden and not _installed(f.file)]
-    return _source(own or shown[:1] or outside[:1])
+    return _source(own or shown[:1] or _not_installed(_visible(stack[inside:]))[:1])
 
 
 def source_of_equation(equation) -> Source | None:
-    """The user's line of an equation of a jaxpr, None if it is a library's."""
+    """Find the user's line of an equation of a jaxpr; None if it is a library's."""
     stack = frames(equation)
-    shown = [Frame(f.file, f.line, f.function) for f in stack[: _inside(stack)] if not f.hidden]
-    return _source([frame for frame in shown if not _installed(frame.file)])
+    return _source(_not_installed(_visible(stack[: _inside(stack)])))
 
 
 def _inside(stack) -> int:
+    """Count the frames inside the function that is recorded."""
     return next((i for i, frame in enumerate(stack) if frame.file in _STARTS), len(stack))
 
 
-def _source(found: list[Frame]) -> Source | None:
-    if not found:
+def _visible(stack) -> list[Frame]:
+    return [_frame(raw) for raw in stack if not raw.hidden]
+
+
+def _not_installed(stack: list[Frame]) -> list[Frame]:
+    return [frame for frame in stack if not _installed(frame.file)]
+
+
+def _frame(x) -> Frame:
+    return Frame(x.file, x.line, x.function)
+
+
+def _source(stack: list[Frame]) -> Source | None:
+    if not stack:
         return None
-    first, *callers = found
-    return Source(first.file, first.line, first.function, tuple(Frame(f.file, f.line, f.function) for f in callers))
+    first, *callers = stack
+    return Source(first.file, first.line, first.function, tuple(map(_frame, callers)))
