@@ -1,4 +1,4 @@
-"""Looking into the arrays of a recording."""
+"""Look into the arrays of a recording."""
 
 from typing import NamedTuple
 
@@ -9,15 +9,15 @@ from diffprog.graph._recording.summaries import Summary
 
 
 def array(x):
-    """`x` as a NumPy array of at least single precision, None if it was not kept whole or has no numbers."""
+    """Convert to a NumPy array of at least single precision; None for what was not kept whole or has no numbers."""
     if x is None or isinstance(x, Summary):
         return None
     dtype = getattr(x, "dtype", None)
     if dtype is not None and not isinstance(dtype, np.dtype):
         return None  # keys
-    found = np.asarray(x)
-    small = found.dtype.kind not in "iub" and found.dtype.itemsize < 4  # half precision
-    return found.astype(np.float32) if small else found
+    values = np.asarray(x)
+    is_half = values.dtype.kind not in "iub" and values.dtype.itemsize < 4
+    return values.astype(np.float32) if is_half else values
 
 
 class Flaw(NamedTuple):
@@ -31,33 +31,33 @@ class Flaw(NamedTuple):
 
 
 def flaw(x) -> Flaw:
-    """Whether an array, or a `Summary`, has NaN or infinity in it."""
+    """Look for NaN and infinity in an array or a `Summary`."""
     if isinstance(x, Summary):
         return Flaw(x.nonfinite > 0, False)
-    found = array(x)
-    if found is None or found.dtype.kind not in "fc":
+    values = array(x)
+    if values is None or values.dtype.kind not in "fc":
         return Flaw(False, False)
     with np.errstate(all="ignore"):
-        if np.isfinite(found.sum(dtype=np.complex128 if found.dtype.kind == "c" else np.float64)):
+        if np.isfinite(values.sum(dtype=np.complex128 if values.dtype.kind == "c" else np.float64)):
             return Flaw(False, False)
-    return Flaw(bool(np.isnan(found).any()), bool(np.isinf(found).any()))
+    return Flaw(bool(np.isnan(values).any()), bool(np.isinf(values).any()))
 
 
 def first_index(mask) -> tuple[int, ...]:
-    """The index of the first true element."""
+    """Return the index of the first true element."""
     return tuple(int(i) for i in np.argwhere(mask)[0])
 
 
 def operand(node: Node, argument: int):
-    """An argument of a node, as an array; None if it was not kept."""
-    given = node.arguments[argument]
-    return array(given.node.values[given.output] if isinstance(given, Place) else given)
+    """Return an argument of a node as an array; None if it was not kept."""
+    place = node.arguments[argument]
+    return array(place.node.values[place.output] if isinstance(place, Place) else place)
 
 
 def varies(node: Node, argument: int) -> bool:
     """Whether an argument depends on an input by a path that nothing cuts."""
-    given = node.arguments[argument]
-    return isinstance(given, Place) and given.node.differentiable[given.output]
+    place = node.arguments[argument]
+    return isinstance(place, Place) and place.node.differentiable[place.output]
 
 
 def element(values, index):
@@ -75,18 +75,20 @@ def is_zero(x) -> bool:
     """Whether an array, or a `Summary`, is zero everywhere."""
     if isinstance(x, Summary):
         return x.zeros == 1
-    found = array(x)
-    return found is not None and not np.any(found)
+    values = array(x)
+    return values is not None and not np.any(values)
 
 
 def brackets(index) -> str:
+    """Write an index."""
     return f"[{', '.join(map(str, index))}]" if index else ""
 
 
 def number_text(x) -> str:
+    """Write an element."""
     return f"{x + 0:.6g}" if not isinstance(x, (bool, np.bool_)) else str(bool(x))  # 0 rather than -0
 
 
 def used_by(node: Node, output: int) -> list[Edge]:
-    """The edges by which one result of a node is used."""
+    """List the edges by which one result of a node is used."""
     return [edge for edge in node.outgoing if edge.output == output]

@@ -1,5 +1,6 @@
 """Gradients that vanish or explode on their way to the inputs, and the operation where it happens."""
 
+from collections import defaultdict
 from typing import NamedTuple
 
 import numpy as np
@@ -29,10 +30,14 @@ class Step(NamedTuple):
 
 
 def profile(node: Node, known: dict[Node, tuple[Edge | None, float]]) -> list[Step]:
-    """The size of the gradient along the path by which most of it came to an input, from the output back.
+    """Follow the path by which most of a gradient came to an input, from the output back.
 
     Args:
-      known: per node the edge that brings most, and how much; is filled.
+      node: the input.
+      known: per node the edge that brings most, and how much; it is filled in.
+
+    Returns:
+      The operations on the path, with the size of the gradient at each.
     """
     steps = []
     while True:
@@ -63,8 +68,8 @@ def find(recording: Recording) -> list[Finding]:
             vanishing.append((effects.max() - effects[-1], steps))
         elif _is_matter_of_depth(effects, gradients, 1):
             exploding.append((effects[-1] - effects.min(), steps))
-    found = [("vanishing", vanishing, -1), ("exploding", exploding, 1)]
-    return [_finding(kind, paths, sign) for kind, paths, sign in found if paths]
+    kinds = [("vanishing", vanishing, -1), ("exploding", exploding, 1)]
+    return [_finding(kind, paths, sign) for kind, paths, sign in kinds if paths]
 
 
 def _is_matter_of_depth(effects, gradients, sign) -> bool:
@@ -82,33 +87,33 @@ def _is_gradual(logarithms) -> bool:
     return changes.sum() - changes.max(initial=0) > _DECADES / 2
 
 
-def _finding(kind, paths, sign) -> Finding:
+def _finding(kind: str, paths: list[tuple[float, list[Step]]], sign: int) -> Finding:
     decades, steps = max(paths, key=lambda pair: (round(pair[0], 3), len(pair[1])))
     changes = sign * np.diff(np.log10([step.gradient for step in steps]))
-    by_line: dict = {}  # of all operations on one line, over all iterations of a loop
+    by_line: dict = defaultdict(float)  # of all operations on one line, over all iterations of a loop
+    by_label: dict = defaultdict(float)  # of all operations of one kind on one line
     for change, step in zip(changes, steps[:-1], strict=True):
-        by_line[step.node.source] = by_line.get(step.node.source, 0.0) + change
-    worst = max(by_line, key=lambda line: by_line[line])
-    at = max((i for i in range(len(changes)) if steps[i].node.source == worst), key=lambda i: changes[i])
-    node = steps[at].node
-    count = sum(step.node.source == worst and step.node.label == node.label for step in steps)
-    picked = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), 8)).astype(int))
-    shape = "  ".join(f"{steps[i].gradient:.0e}" for i in picked)
+        by_line[step.node.source] += change
+        by_label[step.node.source, step.node.label] += change
+    worst = max(by_line, key=by_line.__getitem__)
+    place = max((i for i in range(len(changes)) if steps[i].node.source == worst), key=changes.__getitem__)
+    node = steps[place].node
+    repeats = sum(step.node.source == worst and step.node.label == node.label for step in steps)
+    shown = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), 8)).astype(int))
+    sizes = "  ".join(f"{steps[i].gradient:.0e}" for i in shown)
     names = steps[-1].node.label + (f" (and {len(paths) - 1} more inputs)" if len(paths) > 1 else "")
     compared = f"{'smaller' if sign < 0 else 'larger'} by {10**decades:.0e}, relative to the values,"
     title = f"{kind} gradient: {compared} on the way to {names}"
-    breaks = f"breaks at {where(node)}" + (f" ({count} times, {10 ** by_line[worst]:.0e} in all)" if count > 1 else "")
-    by_label: dict = {}  # of those on that line
-    for change, step in zip(changes, steps[:-1], strict=True):
-        if step.node.source == worst:
-            by_label[step.node.label] = by_label.get(step.node.label, 0.0) + change
-    labels = {label for label, change in by_label.items() if change > by_line[worst] / 4}
-    lines = (f"|gradient| from the output back: {shape}", breaks)
+    breaks = f"breaks at {where(node)}"
+    if repeats > 1:
+        breaks += f" ({repeats} times, {10 ** by_line[worst]:.0e} in all)"
+    labels = {label for (line, label), change in by_label.items() if line == worst and change > by_line[worst] / 4}
+    lines = (f"|gradient| from the output back: {sizes}", breaks)
     return Finding(kind, f"{kind} gradient", node, title, lines, _fix(kind, labels))
 
 
 def _fix(kind, labels: set[str]) -> str:
-    """What to do, given which operations on the line do it."""
+    """Say what to do about the operations on a line that shrink or grow a gradient."""
     if kind == "exploding":
         return "normalize, initialize with smaller weights, clip the gradient, or go back through fewer iterations"
     flat = labels & {"tanh", "logistic", "sigmoid", "erf", "_softmax", "softmax"}

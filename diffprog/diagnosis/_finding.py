@@ -1,4 +1,4 @@
-"""What a diagnosis says."""
+"""What a diagnosis returns."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -62,6 +62,7 @@ class Diagnosis:
 
     @property
     def healthy(self) -> bool:
+        """Whether nothing is wrong."""
         return not self.findings
 
     @cached_property
@@ -83,7 +84,7 @@ class Diagnosis:
 
 
 def where(node: Node) -> str:
-    """Line, loop iteration and text of a node's source: "model.py:12  y = jnp.sqrt(x)"."""
+    """Write line, loop iteration and text of a node's source: "model.py:12  y = jnp.sqrt(x)"."""
     if node.primitive == "input":
         return f"the input {node.label}"
     if node.source is None:

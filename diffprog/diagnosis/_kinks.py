@@ -14,27 +14,27 @@ from diffprog.graph._recording.recording import Recording
 
 
 def find(recording: Recording) -> list[Finding]:
-    """Operations at a kink or a tie to which a gradient arrives there, one finding per line."""
-    found: dict = {}
+    """Find operations at a kink or a tie to which a gradient arrives there, one finding per line."""
+    hits: dict = {}
     again = _differentiated_lines(recording)
     for node in recording.nodes:
         key = node.source, node.label
-        if node.status != "live" or key in found or not node.gradients:
+        if node.status != "live" or key in hits or not node.gradients:
             continue
         arrived = array(node.gradients[0])
         if arrived is not None:
             hit = _kink(node, arrived)
             if hit is not None and not _is_harmless(recording, node, hit[0], arrived):
-                found[key] = node, *hit
+                hits[key] = node, *hit
         elif node.source in again and "backward" not in node.path and node.values[0] is not None:
             hit = _kink(node, np.ones(node.avals[0].shape))
             if hit is not None:
-                found[key] = node, *hit
-    return [_finding(*hit) for hit in found.values()]
+                hits[key] = node, *hit
+    return [_finding(*hit) for hit in hits.values()]
 
 
 def _differentiated_lines(recording: Recording) -> set:
-    """Lines whose slope is itself part of the output, as at second order."""
+    """List the lines whose slope is itself part of the output, as at second order."""
     reverse = (node for node in recording.nodes if "backward" in node.path.split("/"))
     return {node.source for node in reverse if any(g is not None and not is_zero(g) for g in node.gradients)}
 
@@ -50,7 +50,7 @@ def _is_harmless(recording: Recording, node: Node, mask, arrived) -> bool:
 
 
 def _to_inputs(recording: Recording, cotangents) -> float:
-    """The largest element that cotangents at the sources of some edges send to any input."""
+    """Return the largest element that cotangents at the sources of some edges send to any input."""
     seeds = []
     for edge, cotangent in cotangents:
         aval = edge.source.avals[edge.output]
@@ -70,7 +70,7 @@ def _finding(node, mask, cause, convention) -> Finding:
 
 
 def _kink(node: Node, arrived):
-    """(which elements, what, which convention applied), None if there is none."""
+    """Find a node's kink: (which elements, what it is, which convention applied); None if there is none."""
     name, label = node.primitive, node.label
     x = operand(node, 0) if node.arguments else None
     if x is None:
@@ -102,7 +102,7 @@ def _some(mask, cause, convention):
 
 
 def _slope_at_zero(node) -> float:
-    """Which slope the rule of `abs` took: that of the JAX that is installed."""
+    """Return the slope of `abs` at zero; it depends on the installed JAX."""
     aval = node.avals[0]
     return float(grad(lax.abs)(aval.dtype.type(0)))
 
@@ -117,12 +117,12 @@ def _reduced(node, x, arrived):
 
 
 def _masked_before(node: Node, argument: int):
-    """Where an operand is zero because a rectifier below cut it: there no gradient comes through in any case."""
-    given = node.arguments[argument]
+    """Mark elements of an operand that a rectifier before made zero: no gradient comes through there in any case."""
+    place = node.arguments[argument]
     shape = np.shape(operand(node, argument))
-    if not isinstance(given, Place):
+    if not isinstance(place, Place):
         return np.zeros(shape, bool)
-    below = given.node
+    below = place.node
     while below.primitive in ("name", "reshape", "convert_element_type") and below.incoming:
         below = below.incoming[0].source
     if below.label != "relu" or below.primitive == "input":

@@ -124,16 +124,12 @@ class Recorder(Tape):
         compute = bind if primitive.multiple_results else lambda *values: [bind(*values)]
         return self.record_op(primitive.name, args, params, run, compute, primitive.multiple_results)
 
-    def process_custom_jvp_call(self, primitive, fun, jvp, args, /, *, symbolic_zeros):
-        run = lambda: super(Recorder, self).process_custom_jvp_call(
-            primitive, fun, jvp, args, symbolic_zeros=symbolic_zeros
-        )
+    def process_custom_jvp_call(self, primitive, fun, jvp, args, /, **options):
+        run = lambda: super(Recorder, self).process_custom_jvp_call(primitive, fun, jvp, args, **options)
         return self._record_custom(primitive, fun, args, run)
 
-    def process_custom_vjp_call(self, primitive, fun, fwd, bwd, args, /, *, out_trees, symbolic_zeros):
-        run = lambda: super(Recorder, self).process_custom_vjp_call(
-            primitive, fun, fwd, bwd, args, out_trees=out_trees, symbolic_zeros=symbolic_zeros
-        )
+    def process_custom_vjp_call(self, primitive, fun, fwd, bwd, args, /, **options):
+        run = lambda: super(Recorder, self).process_custom_vjp_call(primitive, fun, fwd, bwd, args, **options)
         return self._record_custom(primitive, fun, args, run)
 
     def _record_custom(self, primitive, fun, args, run):
@@ -158,8 +154,8 @@ class Recorder(Tape):
             run = constant
         return self.record_op(primitive.name, args, params, run, plain, True, label=name)
 
-    def process_shard_map(self, primitive, fun, args, /, **how):
-        run = lambda: super(Recorder, self).process_shard_map(primitive, fun, args, **how)
+    def process_shard_map(self, primitive, fun, args, /, **options):
+        run = lambda: super(Recorder, self).process_shard_map(primitive, fun, args, **options)
         return self.record_op(primitive.name, args, {}, run, None, True)
 
     def process_call(self, primitive, fun, args, params, /):

@@ -86,28 +86,28 @@ class _Call:
     @functools.cached_property
     def places(self) -> dict[int, str]:
         """The path from this module to each module in it, by id."""
-        found: dict[int, str] = {}
+        places: dict[int, str] = {}
         kinds = _module_classes()
 
-        def walk(value, path):
+        def visit(value, path):
             if isinstance(value, kinds) and value is not self.module:
-                if id(value) in found:
+                if id(value) in places:
                     return
                 if not _is_list(value):
-                    found[id(value)] = path
+                    places[id(value)] = path
             if _is_list(value):
                 for i, item in enumerate(value):
-                    walk(item, f"{path}[{i}]")
+                    visit(item, f"{path}[{i}]")
             elif isinstance(value, dict):
                 for key, item in value.items():
-                    walk(item, f"{path}[{key!r}]")
+                    visit(item, f"{path}[{key!r}]")
             elif isinstance(value, kinds):
                 for name, item in vars(value).items():
                     if not name.startswith("_"):
-                        walk(item, f"{path}/{name}" if path else name)
+                        visit(item, f"{path}/{name}" if path else name)
 
-        walk(self.module, "")
-        return found
+        visit(self.module, "")
+        return places
 
 
 def _is_list(value) -> bool:
@@ -115,12 +115,8 @@ def _is_list(value) -> bool:
 
 
 def _module_classes() -> tuple[type, ...]:
-    found = []
-    for library, name in (("equinox", "Module"), ("flax.nnx", "Module")):
-        loaded = sys.modules.get(library)
-        kind = getattr(loaded, name, None)  # None too while the library is being imported
-        found += [kind] if kind is not None else []
-    return tuple(found)
+    loaded = (getattr(sys.modules.get(library), "Module", None) for library in ("equinox", "flax.nnx"))
+    return tuple(kind for kind in loaded if kind is not None)  # None too while a library is being imported
 
 
 def _call_module(original, module, args, kwargs):

@@ -206,23 +206,20 @@ class Names:
           with_lines: whether to keep source lines too, which take time to find out.
         """
         self._with_lines = with_lines
-        self._taps: dict[str, None] = {}  # a dict keeps the order
-        self._modules: dict[str, None] = {}
-        self._primitives: dict[str, None] = {}
-        self._paths: dict[str, None] = {}
-        self._lines: dict[str, None] = {}
+        kinds = ("taps", "modules", "operations", "paths", "lines")
+        self._names: dict[str, dict[str, None]] = {kind: {} for kind in kinds}  # a dict keeps the order
 
     def add(self, site: Site):
         """Note the names of a site."""
         if isinstance(site.tap, ModuleOutput):
-            self._modules[site.path] = None
+            self._names["modules"][site.path] = None
         elif site.tap is not None:
-            self._taps[site.tap] = None
+            self._names["taps"][site.tap] = None
         else:
-            self._primitives[site.primitive] = None
-            self._paths[full_name(site)] = None
+            self._names["operations"][site.primitive] = None
+            self._names["paths"][full_name(site)] = None
             if self._with_lines and site.source is not None:
-                self._lines[str(site.source)] = None
+                self._names["lines"][str(site.source)] = None
 
     def nothing_for(self, given) -> str:
         """Say in one sentence that no site fits a selector, with the nearest names."""
@@ -231,14 +228,14 @@ class Names:
         return f"no value is selected by {given!r}: {self._nearest(given)}"
 
     def _nearest(self, given):
-        names = [*self._taps, *self._modules, *self._primitives, *self._paths, *self._lines]
-        short = {_last(name): name for name in self._modules}
+        short = {_last(name): name for name in self._names["modules"]}
+        names = [name for of_kind in self._names.values() for name in of_kind]
         near = difflib.get_close_matches(given.strip("*/"), [*names, *short], n=3, cutoff=0.55)
         near = list(dict.fromkeys(short.get(name, name) for name in near))
         if near:
             return f"did you mean {' or '.join(map(repr, near))}?"
-        for kind, found in (("taps", self._taps), ("modules", self._modules), ("operations", self._primitives)):
-            if found:
-                listed = ", ".join(map(repr, list(found)[:6])) + (", ..." if len(found) > 6 else "")
-                return f"the {kind} of this run are {listed}"
+        for kind in ("taps", "modules", "operations"):
+            if self._names[kind]:
+                first = list(self._names[kind])
+                return f"the {kind} of this run are {', '.join(map(repr, first[:6]))}" + (", ..." if first[6:] else "")
         return "the run has no operation"

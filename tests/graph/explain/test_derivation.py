@@ -14,7 +14,7 @@ def test_parts_at_a_fan_out_and_their_sum():
 
     said = dp.record(f)(jnp.float32(0.0)).backward().explain()
     lines = [" ".join(line.split()) for line in said.splitlines()]
-    assert "y = exp x = 1 test_explain.py:" + str(f.__code__.co_firstlineno + 1) in lines
+    assert "y = exp x = 1 test_derivation.py:" + str(f.__code__.co_firstlineno + 1) in lines
     assert lines[-3:] == ["df/dx = df/dy * exp x 0", "+ df/df * y 1", "the sum of what comes from its uses = 1"]
 
 
