@@ -120,7 +120,7 @@ LINE = layers.__code__.co_firstlineno + 2
         ("second/t*", edited(second=half)),
         ("relu", edited(relu=half)),
         ("second/custom_jvp_call", edited(relu=half)),
-        (f"test_interpose.py:{LINE + 3}", edited(second=half)),
+        (f"test_intervene.py:{LINE + 3}", edited(second=half)),
         (lambda node: node.primitive == "tanh" and node.path == "first" and node.shape == (3, 4), edited(half)),
         (lambda node: node.source.line == LINE and node.primitive == "tanh", edited(first=half)),
     ],
@@ -151,7 +151,7 @@ def test_one_jitted_function_in_two_scopes_and_on_two_lines():
         x = jnp.where(x > 0, x, 2 * x)
         return jnp.where(x > 1, x, 3 * x)
 
-    second = f"test_interpose.py:{twice.__code__.co_firstlineno + 2}"
+    second = f"test_intervene.py:{twice.__code__.co_firstlineno + 2}"
     chosen = lambda node: node.primitive == "select_n" and str(node.source) == second
     for run in (twice, jax.jit(twice)):
         y = jnp.where(x > 0, x, 2 * x)
