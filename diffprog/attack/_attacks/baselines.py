@@ -133,12 +133,12 @@ def blended(
     """
     settings = parse_options(options)
     images = validation.check_images(images, settings.bounds)
-    own = key, norm, linear_search_steps, binary_search_steps, settings
+    arguments = key, norm, linear_search_steps, binary_search_steps, settings
     if isinstance(towards, str):
         if towards != "noise":
             raise ValueError(f"towards must be 'noise', a number or images; found {towards!r}: give one of them")
         validation.check_key(key)
-        return _search_line("blended_noise", _towards_noise, model, images, labels, *own)
+        return _search_line("blended_noise", _towards_noise, model, images, labels, *arguments)
     try:
         end = np.broadcast_to(np.asarray(towards, np.float32), images.shape)
     except ValueError:
@@ -146,7 +146,7 @@ def blended(
             f"towards must be a number or have the shape of the images, {images.shape}, or of one; found "
             f"{np.shape(towards)}: resize them"
         ) from None
-    return _search_line("blended", _towards_extras, model, images, labels, *own, end)
+    return _search_line("blended", _towards_extras, model, images, labels, *arguments, end)
 
 
 @documents_options
@@ -179,8 +179,8 @@ def contrast_reduction(
     settings = parse_options(options)
     images = validation.check_images(images, settings.bounds)
     gray = np.full_like(images, sum(settings.bounds) / 2)
-    own = key, norm, linear_search_steps, binary_search_steps, settings
-    return _search_line("contrast_reduction", _towards_extras, model, images, labels, *own, gray)
+    arguments = key, norm, linear_search_steps, binary_search_steps, settings
+    return _search_line("contrast_reduction", _towards_extras, model, images, labels, *arguments, gray)
 
 
 @documents_options
@@ -213,8 +213,8 @@ def salt_and_pepper(
       The smallest success of each image, or the image itself.
     """
     validation.check_key(key)
-    own = key, norm, linear_search_steps, binary_search_steps, parse_options(options)
-    return _search_line("salt_and_pepper", _salt_and_pepper, model, images, labels, *own)
+    arguments = key, norm, linear_search_steps, binary_search_steps, parse_options(options)
+    return _search_line("salt_and_pepper", _salt_and_pepper, model, images, labels, *arguments)
 
 
 @documents_options
@@ -250,8 +250,8 @@ def gaussian_blur(
     settings = parse_options(options)
     images = validation.check_images(images, settings.bounds)
     validation.check_pictures(images)
-    own = key, norm, linear_search_steps, binary_search_steps, settings
-    return _search_line("gaussian_blur", _blur(float(max_sigma)), model, images, labels, *own)
+    arguments = key, norm, linear_search_steps, binary_search_steps, settings
+    return _search_line("gaussian_blur", _blur(float(max_sigma)), model, images, labels, *arguments)
 
 
 def _towards_extras(example, fraction):

@@ -60,8 +60,8 @@ def spsa(
       Uesato et al. 2018, section 4, algorithm 1.
     """
     validation.check_positive(delta=delta)
-    own = key, norm, epsilon, max_steps, step_size, num_samples, delta, loss
-    return _run("spsa", jax.random.rademacher, model, images, labels, *own, options)
+    arguments = key, norm, epsilon, max_steps, step_size, num_samples, delta, loss
+    return _run("spsa", jax.random.rademacher, model, images, labels, *arguments, options)
 
 
 @documents_options
@@ -105,8 +105,8 @@ def nes(
       Ilyas et al. 2018, section 2.1, algorithm 1.
     """
     validation.check_positive(sigma=sigma)
-    own = key, norm, epsilon, max_steps, step_size, num_samples, sigma, loss
-    return _run("nes", jax.random.normal, model, images, labels, *own, options)
+    arguments = key, norm, epsilon, max_steps, step_size, num_samples, sigma, loss
+    return _run("nes", jax.random.normal, model, images, labels, *arguments, options)
 
 
 def _run(

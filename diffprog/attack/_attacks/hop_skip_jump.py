@@ -165,12 +165,12 @@ def first_adversarial_noise(is_adversarial: Decider, points, active, num_trials,
     examples = is_adversarial.examples
 
     def trial(carry):
-        index, points, found, spent = carry
+        index, points, succeeded, spent = carry
         noise_keys, query_keys = _split(keys, index)
         uniform = jax.vmap(lambda key: jax.random.uniform(key, points.shape[1:]))(noise_keys)
         noise = examples.clip(examples.lower + uniform * (examples.upper - examples.lower))
         hit = is_adversarial(noise, query_keys)
-        return index + 1, tree_where(hit & ~found, noise, points), found | hit, spent + (active & ~found)
+        return index + 1, tree_where(hit & ~succeeded, noise, points), succeeded | hit, spent + (active & ~succeeded)
 
     unfinished = lambda carry: (carry[0] < num_trials) & jnp.any(~carry[2])
     return jax.lax.while_loop(unfinished, trial, (0, points, ~active, jnp.zeros(len(keys), jnp.int32)))[1:]
@@ -208,11 +208,11 @@ def jump(is_adversarial: Decider, norm: Norm, states: State, active, budget: Dec
     direction = jax.vmap(norm.steepest)(signed - per_image(jnp.where(jnp.abs(mean) < 1, mean, 0)) * plain)
 
     def try_length(carry):
-        index, length, landed, found, spent = carry
+        index, length, landed, succeeded, spent = carry
         tried = examples.clip(points + per_image(length) * direction)
         hit = is_adversarial(tried, _split(try_keys, index)[1])
-        landed = tree_where(hit & ~found, tried, landed)
-        return index + 1, length / 2, landed, found | hit, spent + ~found
+        landed = tree_where(hit & ~succeeded, tried, landed)
+        return index + 1, length / 2, landed, succeeded | hit, spent + ~succeeded
 
     unfinished = lambda carry: (carry[0] < MAX_TRIES) & jnp.any(~carry[3])
     begin = (0, distance / jnp.sqrt(step), points, ~active, num_evals)

@@ -65,8 +65,8 @@ def mi_fgsm(
     References:
       Dong et al. 2018, algorithm 1.
     """
-    own = key, norm, epsilon, max_steps, step_size, decay, gradient_transforms, loss
-    return _run("mi-fgsm", model, images, labels, *own, options)
+    arguments = key, norm, epsilon, max_steps, step_size, decay, gradient_transforms, loss
+    return _run("mi-fgsm", model, images, labels, *arguments, options)
 
 
 @documents_options
@@ -105,8 +105,8 @@ def ni_fgsm(
     References:
       Lin et al. 2020, eq. 6 to 8.
     """
-    own = key, norm, epsilon, max_steps, step_size, decay, (nesterov(),), loss
-    return _run("ni-fgsm", model, images, labels, *own, options)
+    arguments = key, norm, epsilon, max_steps, step_size, decay, (nesterov(),), loss
+    return _run("ni-fgsm", model, images, labels, *arguments, options)
 
 
 @documents_options
@@ -150,8 +150,8 @@ def vmi_fgsm(
       Wang & He 2021, algorithm 1.
     """
     validation.check_counts(num_samples=num_samples)
-    own = key, norm, epsilon, max_steps, step_size, decay, (variance_tuned(num_samples, beta),), loss
-    return _run("vmi-fgsm", model, images, labels, *own, options)
+    arguments = key, norm, epsilon, max_steps, step_size, decay, (variance_tuned(num_samples, beta),), loss
+    return _run("vmi-fgsm", model, images, labels, *arguments, options)
 
 
 @documents_options
@@ -195,8 +195,8 @@ def di_fgsm(
       Xie et al. 2019, section 3.2.
     """
     validation.check_pictures(images)
-    own = key, norm, epsilon, max_steps, step_size, decay, (input_diversity(probability, min_scale),), loss
-    return _run("di-fgsm", model, images, labels, *own, options)
+    arguments = key, norm, epsilon, max_steps, step_size, decay, (input_diversity(probability, min_scale),), loss
+    return _run("di-fgsm", model, images, labels, *arguments, options)
 
 
 @documents_options
@@ -240,8 +240,8 @@ def ti_fgsm(
       Dong et al. 2019, eq. 7.
     """
     validation.check_pictures(images)
-    own = key, norm, epsilon, max_steps, step_size, decay, (translation_invariant(kernel_size, num_sigmas),), loss
-    return _run("ti-fgsm", model, images, labels, *own, options)
+    arguments = key, norm, epsilon, max_steps, step_size, decay, (translation_invariant(kernel_size, num_sigmas),), loss
+    return _run("ti-fgsm", model, images, labels, *arguments, options)
 
 
 def _run(name, model, images, labels, key, norm, epsilon, max_steps, step_size, decay, transforms, loss, options):

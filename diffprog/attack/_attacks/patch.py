@@ -109,8 +109,9 @@ def patch(
         loss=loss,
         max_loss=max_loss,
     )
-    found = np.asarray(learned)
-    return Patch(found, apply_patch(model, images, labels, found, key=key, placements=placements, **options), losses)
+    learned = np.asarray(learned)
+    result = apply_patch(model, images, labels, learned, key=key, placements=placements, **options)
+    return Patch(learned, result, losses)
 
 
 @documents_options
@@ -150,9 +151,9 @@ def apply_patch(
     placements = check_placements(placements)
     validation.check_counts(num_samples=num_samples)
     spec = random_search("patch", _at_random_place(float(placements.scale[1])))
-    given = jnp.asarray(patch), jnp.asarray(placements, jnp.float32)
+    hyperparameters = jnp.asarray(patch), jnp.asarray(placements, jnp.float32)
     key = validation.check_key(key)
-    return run_random_search(model, images, labels, spec, parse_options(options), num_samples, given, key=key)
+    return run_random_search(model, images, labels, spec, parse_options(options), num_samples, hyperparameters, key=key)
 
 
 def check_placements(placements: Placements | None) -> Placements:

@@ -79,8 +79,8 @@ def spatial(
         axes = _spaced(num_rotations), _spaced(num_translations), _spaced(num_translations)
         motions = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
         spec = random_search("spatial", _motion_of_grid(around, fill), loss)
-        given = (np.float32(motions) * limits,)
-        return run_random_search(model, images, labels, spec, settings, len(motions), given, key=key)
+        hyperparameters = (np.float32(motions) * limits,)
+        return run_random_search(model, images, labels, spec, settings, len(motions), hyperparameters, key=key)
     validation.check_counts(num_samples=num_samples)
     if key is None:
         raise ValueError("key must be given with num_samples; found None: make one with jax.random.key(0)")

@@ -133,8 +133,10 @@ def apply_universal(
             f"{perturbation.shape}: resize it, or the images"
         )
     spec = random_search("universal", _add(validation.check_norm(norm, (linf, l2))), norm=norm)
-    given = (jnp.asarray(perturbation),)
-    return run_random_search(model, images, labels, spec, parse_options(options), 1, given, key=key, epsilon=epsilon)
+    hyperparameters = (jnp.asarray(perturbation),)
+    return run_random_search(
+        model, images, labels, spec, parse_options(options), 1, hyperparameters, key=key, epsilon=epsilon
+    )
 
 
 @factory
