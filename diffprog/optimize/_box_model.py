@@ -80,12 +80,7 @@ def cauchy_point(
 
 
 def subspace_minimum(
-    model: QuadraticModel,
-    point: jax.Array,
-    gradient: jax.Array,
-    cauchy: jax.Array,
-    lower: jax.Array,
-    upper: jax.Array,
+    model: QuadraticModel, point: jax.Array, gradient: jax.Array, cauchy: jax.Array, lower: jax.Array, upper: jax.Array
 ) -> jax.Array:
     """Find the lowest point of the model over the elements that the Cauchy point leaves free, in the box.
 

@@ -65,20 +65,8 @@ def init(point: jax.Array, history_size: int = 10) -> SearchState:
     """Begin a search at a point (n,) in the box, which is to remember `history_size` steps."""
     zeros, no_pairs = jnp.zeros_like(point), jnp.zeros((history_size, len(point)), point.dtype)
     zero, none = jnp.zeros((), point.dtype), jnp.zeros((), jnp.int32)
-    return SearchState(
-        point,
-        point,
-        zero + jnp.inf,
-        zeros,
-        Pairs(no_pairs, no_pairs, zero + 1),
-        zeros,
-        line_search.init(zero, zero, zero + 1),
-        zero,
-        zero,
-        none,
-        none,
-        none,
-    )
+    pairs, line = Pairs(no_pairs, no_pairs, zero + 1), line_search.init(zero, zero, zero + 1)
+    return SearchState(point, point, zero + jnp.inf, zeros, pairs, zeros, line, zero, zero, none, none, none)
 
 
 def update(
@@ -119,19 +107,9 @@ def update(
     stuck = (first & ~accepted) | (failed & ~forget)
     status = jnp.select([flat, settled, stuck], [FLAT, SETTLED, STUCK], SEARCHING).astype(jnp.int32)
     point = jnp.where(status == SEARCHING, jnp.clip(best + line.step * direction, lower, upper), best)
+    counts = (state.num_iterations + (accepted & ~first), state.num_evaluations + 1)
     new_state = SearchState(
-        point,
-        best,
-        best_value,
-        slopes,
-        pairs,
-        direction,
-        line,
-        scale,
-        first_slope,
-        state.num_iterations + (accepted & ~first),
-        state.num_evaluations + 1,
-        status,
+        point, best, best_value, slopes, pairs, direction, line, scale, first_slope, *counts, status
     )
     return tree_where(state.status == SEARCHING, new_state, state)
 
@@ -240,17 +218,8 @@ def minimize(
         raise ValueError(
             f"history_size and max_evaluations must be at least 1; found {history_size} and {max_evaluations}"
         )
-    states = _search(
-        fun,
-        history_size,
-        engine,
-        jnp.clip(points, lower, upper),
-        lower,
-        upper,
-        tuple(args),
-        max_evaluations,
-        Tolerances(*map(jnp.float32, tolerances)),
-    )
+    points, tolerances = jnp.clip(points, lower, upper), Tolerances(*map(jnp.float32, tolerances))
+    states = _search(fun, history_size, engine, points, lower, upper, tuple(args), max_evaluations, tolerances)
     results = (states.best, states.value, states.num_iterations, states.num_evaluations, states.status)
     return Minimum(*map(np.asarray, results))
 
