@@ -59,11 +59,11 @@ def cotangent_dtype(aval):
     return getattr(aval.to_tangent_aval(), "dtype", None)
 
 
-def same_type(found, expected) -> bool:
+def same_type(actual, expected) -> bool:
     """Whether these are arrays of one shape and dtype, or of one user's own type."""
     if not isinstance(expected, ShapedArray):
-        return found == expected
-    return isinstance(found, ShapedArray) and found.shape == expected.shape and found.dtype == expected.dtype
+        return actual == expected
+    return isinstance(actual, ShapedArray) and actual.shape == expected.shape and actual.dtype == expected.dtype
 
 
 def add(x, y):

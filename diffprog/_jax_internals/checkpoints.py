@@ -51,10 +51,10 @@ def cut(jaxpr, num_results: int, policy: Callable) -> tuple[Any, list[int], Any]
     staged, used = partial_eval.dce_jaxpr(staged, is_other, [False] * num_kept + [True] * num_args)
 
     same = _first_of_equal_outputs(known)
-    kept = [same[i] for i, use in enumerate(used[:num_kept], num_results + num_others) if use]
-    returned = sorted({*range(num_results), *kept})
+    saved = [same[i] for i, use in enumerate(used[:num_kept], num_results + num_others) if use]
+    returned = sorted({*range(num_results), *saved})
     known, _ = partial_eval.dce_jaxpr(known, [i in returned for i in range(len(same))], True)
-    return closed(known), [returned.index(i) for i in kept], closed(staged)
+    return closed(known), [returned.index(i) for i in saved], closed(staged)
 
 
 def _ask(policy, primitive, *avals, **params):
@@ -79,5 +79,5 @@ def _first_of_equal_outputs(jaxpr) -> list[int]:
 
 def drop_unused_inputs(jaxpr) -> tuple:
     """Drop the inputs of a closed jaxpr that its outputs do not need; tell of each input whether it stayed."""
-    kept, used = partial_eval.dce_jaxpr(jaxpr.jaxpr, True)
-    return closed(kept), tuple(used)
+    smaller, used = partial_eval.dce_jaxpr(jaxpr.jaxpr, True)
+    return closed(smaller), tuple(used)

@@ -111,11 +111,11 @@ def used_inputs(jaxpr) -> list[bool]:
 @weakref_lru_cache
 def count_operations(jaxpr) -> int:
     """Count the operations of a closed jaxpr when it is written out; of a `while` loop one iteration."""
-    count = 0
+    total = 0
     for eqn in jaxpr.jaxpr.eqns:
         inner = [count_operations(closed(program)) for program in core.jaxprs_in_params(eqn.params)]
-        count += 1 + (sum(inner) * eqn.params["length"] if eqn.primitive.name == "scan" else sum(inner))
-    return count
+        total += 1 + (sum(inner) * eqn.params["length"] if eqn.primitive.name == "scan" else sum(inner))
+    return total
 
 
 def bytes_of_values(jaxpr) -> tuple[int, int]:

@@ -15,35 +15,43 @@ __all__ = ["batch_jaxpr", "new_operation"]
 def new_operation(name: str):
     """Make a primitive that runs a program, but is batched and differentiated in a way of its own.
 
-    It has one parameter, `how`, with the attribute `program` (a closed jaxpr: what the operation computes) and the
+    Its one parameter, `operation`, has the attribute `program` (a closed jaxpr: what the operation computes) and the
     method `batch(mapped axis, args, which axis of each is mapped) -> results, which axis of each is mapped`.
     Forward mode goes through the program.
 
     Returns:
-      A function (args, how) -> list of results, which binds it.
+      A function (args, operation) -> list of results, which binds it.
     """
     primitive = Primitive(name)
     primitive.multiple_results = True
     primitive.def_impl(partial(dispatch.apply_primitive, primitive))
-    primitive.def_effectful_abstract_eval(lambda *avals, how: (how.program.out_avals, how.program.effects))
+    primitive.def_effectful_abstract_eval(_abstract_eval)
     mlir.register_lowering(primitive, mlir.lower_fun(_run, multiple_results=True))
-    batching.fancy_primitive_batchers[primitive] = lambda axis, args, dims, *, how: how.batch(axis, args, dims)
+    batching.fancy_primitive_batchers[primitive] = _batch
     ad.primitive_jvps[primitive] = _jvp
-    return lambda args, how: primitive.bind(*args, how=how)
+    return lambda args, operation: primitive.bind(*args, operation=operation)
 
 
-def _run(*args, how):
-    return jaxpr_as_fun(how.program)(*args)
+def _run(*args, operation):
+    return jaxpr_as_fun(operation.program)(*args)
 
 
-def _jvp(primals, tangents, *, how):
+def _abstract_eval(*avals, operation):
+    return operation.program.out_avals, operation.program.effects
+
+
+def _batch(axis, args, dims, *, operation):
+    return operation.batch(axis, args, dims)
+
+
+def _jvp(primals, tangents, *, operation):
     moving = [i for i, t in enumerate(tangents) if type(t) is not ad_util.Zero]
 
     def program(*moved):
         args = list(primals)
         for i, x in zip(moving, moved, strict=True):
             args[i] = x
-        return _run(*args, how=how)
+        return _run(*args, operation=operation)
 
     results, dots = jax.jvp(program, [primals[i] for i in moving], [tangents[i] for i in moving])
     zero = lambda x: ad_util.Zero(jax.typeof(x).to_tangent_aval())

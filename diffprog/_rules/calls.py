@@ -36,9 +36,9 @@ def call_staged(jaxpr, needs_grad, args, run_forward: Callable, run_backward: Ca
       The results, which of them are active, and the map from their cotangents to those of the arguments.
     """
     staged = stage(jaxpr, needs_grad)
-    count = len(staged.active)
-    outputs = run_forward(staged.forward, len(staged.forward.out_avals) - count)
-    residuals, results = staged.collect(args, outputs), outputs[:count]
+    num_results = len(staged.active)
+    outputs = run_forward(staged.forward, len(staged.forward.out_avals) - num_results)
+    residuals, results = staged.collect(args, outputs), outputs[:num_results]
     avals = [typeof(x) for x in results]
 
     def pull(cotangents):

@@ -21,14 +21,14 @@ class _Cut(NamedTuple):
     Attributes:
       staged: the differentiated jaxpr.
       forward: closed jaxpr, constants + arguments -> results + values to keep.
-      kept: the positions of the kept values in what `forward` returns.
+      saved: the positions of the kept values in what `forward` returns.
       recompute: closed jaxpr, kept values + constants + arguments -> residuals that are not arguments.
       constants: arrays that are the same in every call.
     """
 
     staged: Staged
     forward: Any
-    kept: list[int]
+    saved: list[int]
     recompute: Any
     constants: list
 
@@ -67,8 +67,8 @@ def _cut(jaxpr, needs_grad: Mask, policy: Callable) -> _Cut:
         return [*outputs[:num_results], *(pool[i] for i in computed)]
 
     program, constants = trace_to_jaxpr(results_and_residuals, jaxpr.in_avals, "checkpoint")
-    forward, kept, recompute = cut(program, num_results, policy)
-    return _Cut(staged, forward, kept, recompute, constants)
+    forward, saved, recompute = cut(program, num_results, policy)
+    return _Cut(staged, forward, saved, recompute, constants)
 
 
 @weakref_lru_cache
@@ -98,13 +98,13 @@ def checkpoint(jaxpr, needs_grad: Mask, args, *, policy: Callable | None, preven
     if policy is keep_everything:  # as if the function were not checkpointed
         return call(jaxpr, needs_grad, args)
     policy = policy or keep_nothing
-    staged, forward, kept, _, constants = _cut(jaxpr, needs_grad, policy)
+    staged, forward, saved, _, constants = _cut(jaxpr, needs_grad, policy)
     apart = bool(np.any(prevent_cse))
     outputs = bind_checkpoint(forward, [*constants, *args], prevent_cse=apart, policy=policy, differentiated=False)
     results = outputs[: len(staged.active)]
     avals = [typeof(x) for x in results]
     arg_flags = prevent_cse if isinstance(prevent_cse, tuple) else (apart,) * len(args)
-    inputs = [*(outputs[i] for i in kept), *constants, *args]
+    inputs = [*(outputs[i] for i in saved), *constants, *args]
     input_flags = [apart] * (len(inputs) - len(args)) + [*arg_flags]
     # Of what the whole backward pass needs, that for fewer cotangents may need less.
     whole = _stage_backward(jaxpr, needs_grad, policy, staged.active)

@@ -14,7 +14,7 @@ def _dot_general(primitive, needs_grad, args, params):
     (contract_x, contract_y), (batch_x, batch_y) = params["dimension_numbers"]
     avals = typeof(x), typeof(y)
     z = primitive.bind(x, y, **params)
-    how = {"precision": params["precision"], "preferred_element_type": params["preferred_element_type"]}
+    options = {"precision": params["precision"], "preferred_element_type": params["preferred_element_type"]}
 
     def free(aval, contract, batch):
         return [d for d in range(aval.ndim) if d not in contract and d not in batch]
@@ -24,7 +24,7 @@ def _dot_general(primitive, needs_grad, args, params):
     of_x = range(len(batch_x), len(batch_x) + len(free_x))
     of_y = range(len(batch_x) + len(free_x), z.ndim)
 
-    def toward(aval, contract, batch, kept, other, other_contract, other_batch, other_free, summed):
+    def toward(aval, contract, batch, own_free, other, other_contract, other_batch, other_free, summed):
         """Make the map to the factor of type `aval`, contracted by `contract`.
 
         The dimensions `summed` of g belong to the other factor.
@@ -32,9 +32,9 @@ def _dot_general(primitive, needs_grad, args, params):
 
         def pull(g):
             # Dimensions of the product: batch, kept, then the other's contracted ones in their own order.
-            order = [*batch, *kept, *(contract[i] for i in np.argsort(other_contract))]
-            numbers = ((list(summed), other_free), (list(batches), other_batch))
-            product = lax.dot_general(g, other, numbers, **how, out_sharding=placement(aval, order))
+            order = [*batch, *own_free, *(contract[i] for i in np.argsort(other_contract))]
+            dimension_numbers = ((list(summed), other_free), (list(batches), other_batch))
+            product = lax.dot_general(g, other, dimension_numbers, **options, out_sharding=placement(aval, order))
             product = lax.transpose(product, np.argsort(order))
             if np.issubdtype(product.dtype, np.complexfloating) and not np.issubdtype(aval.dtype, np.complexfloating):
                 product = lax.real(product)  # of a real and a complex factor

@@ -167,7 +167,7 @@ def _stage_cond(first, others, needs_grad) -> _StagedCond:
     slot_avals = _slot_types(saved_avals)
     slots = [_assign(avals, slot_avals) for avals in saved_avals]
     used = sorted(
-        {num_args + num_results + i for own in slots for i in own}
+        {num_args + num_results + i for branch_slots in slots for i in branch_slots}
         | {i for branch in branches for i in branch.residuals if i < num_args + num_results}
     )
 
@@ -230,10 +230,10 @@ def _stage_cond_backward(first, others, needs_grad, ct_in) -> _CondBackward:
 
 def _slot_types(saved_avals) -> list:
     """Find the fewest slots with which each branch can store its residuals."""
-    most: Counter = Counter()
+    needed: Counter = Counter()
     for avals in saved_avals:
-        most |= Counter(avals)
-    return list(most.elements())
+        needed |= Counter(avals)
+    return list(needed.elements())
 
 
 def _assign(avals, slot_avals) -> list[int]:

@@ -55,10 +55,10 @@ def _regroup(x, groups, from_dim, to_dim):
     return lax.reshape(x, (*x.shape[:front], groups * x.shape[front + 1], *x.shape[front + 2 :]))
 
 
-def _convolve(x, kernel, numbers, params, like, **changes):
+def _convolve(x, kernel, dimension_numbers, params, like, **changes):
     options = {name: params[name] for name in ("precision", "preferred_element_type")}
     pulled = lax.conv_general_dilated(
-        x, kernel, dimension_numbers=lax.ConvDimensionNumbers(*numbers), **options, **changes
+        x, kernel, dimension_numbers=lax.ConvDimensionNumbers(*dimension_numbers), **options, **changes
     )
     return lax.convert_element_type(pulled, like.dtype)
 
@@ -72,9 +72,9 @@ def _to_input(x, kernel, params):
 
     def pull(g):
         weights = lax.convert_element_type(lax.rev(kernel, k_spec[2:]), g.dtype)
-        count = max(groups, batch_groups)
-        if count > 1:
-            weights = _regroup(weights, count, k_spec[0], k_spec[1])
+        num_groups = max(groups, batch_groups)
+        if num_groups > 1:
+            weights = _regroup(weights, num_groups, k_spec[0], k_spec[1])
         low = kernel_extent - 1 - [low for low, _ in params["padding"]]
         high = x_extent + kernel_extent - 1 - _extent(_spatial_sizes(g.shape, y_spec), strides) - low
         pulled = _convolve(
@@ -87,9 +87,9 @@ def _to_input(x, kernel, params):
             padding=list(zip(low, high, strict=True)),
             lhs_dilation=strides,
             rhs_dilation=dilation,
-            feature_group_count=count,
+            feature_group_count=num_groups,
         )
-        return _regroup(pulled, count, x_spec[1], x_spec[0]) if batch_groups > 1 else pulled
+        return _regroup(pulled, num_groups, x_spec[1], x_spec[0]) if batch_groups > 1 else pulled
 
     return pull
 
@@ -153,8 +153,8 @@ def _depthwise(primitive, needs_grad, args, params):
         sizes = [(x_aval.shape, x_spec), (g.shape, y_spec), (kernel_aval.shape, k_spec)]
         turned = depthwise.turned_padding(*(_spatial_sizes(*v) for v in sizes), padding)
         if strides == (1, 1) and min(side for pair in turned for side in pair) >= 0:
-            numbers = lax.ConvDimensionNumbers(y_spec, k_spec, x_spec)
-            back = params | {"padding": turned, "dimension_numbers": numbers}
+            dimension_numbers = lax.ConvDimensionNumbers(y_spec, k_spec, x_spec)
+            back = params | {"padding": turned, "dimension_numbers": dimension_numbers}
             return _depthwise_convolution(g, lax.rev(kernel, k_spec[2:]), primitive, tuple(back.items()))
         return lax.platform_dependent(g, kernel, cpu=shifted_to_x, default=native_to_x)
 

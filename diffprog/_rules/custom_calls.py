@@ -51,9 +51,9 @@ def _by_tangents(tangents_of: Callable, needs_grad, args):
 
     zeros = [instantiate(typeof(x)) for x, want in zip(args, needs_grad, strict=True) if want]
     outputs, taped = run_taped(both, zeros, [True] * len(zeros), _TangentTape)
-    count = len(outputs) // 2
-    taped = taped._replace(places=taped.places[count:])
-    return outputs[:count], taped.active, lambda cotangents: expand(taped.pull(cotangents), needs_grad)
+    num_results = len(outputs) // 2
+    taped = taped._replace(places=taped.places[num_results:])
+    return outputs[:num_results], taped.active, lambda cotangents: expand(taped.pull(cotangents), needs_grad)
 
 
 class _TangentTape(Tape):

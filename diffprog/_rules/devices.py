@@ -25,16 +25,16 @@ def _split_axes(axes):
     return [a for a in axes if not isinstance(a, int)], [a for a in axes if isinstance(a, int)]
 
 
-def _spread(y, aval, numbers):
+def _spread(y, aval, array_axes):
     """Repeat `y`, reduced over these array axes, to the shape before."""
-    if not numbers:
+    if not array_axes:
         return y
-    return lax.broadcast_in_dim(y, aval.shape, [d for d in range(aval.ndim) if d not in numbers])
+    return lax.broadcast_in_dim(y, aval.shape, [d for d in range(aval.ndim) if d not in array_axes])
 
 
 def _sum_of_copies(g, x, *, axes, axis_index_groups=None):
-    names, numbers = _split_axes(axes)
-    g = _spread(g, x, numbers)
+    names, array_axes = _split_axes(axes)
+    g = _spread(g, x, array_axes)
     return lax.psum(g, tuple(names), axis_index_groups=axis_index_groups) if names else g
 
 
@@ -48,10 +48,10 @@ def _extreme(primitive, axes, axis_index_groups):
     Devices (and elements) that share the extreme value have equal shares in its derivative. As the shares add up to
     one, this is a subgradient, as for `reduce_max`.
     """
-    names, numbers = _split_axes(axes)
+    names, array_axes = _split_axes(axes)
 
     def total(x):
-        x = lax.reduce_sum(x, numbers)
+        x = lax.reduce_sum(x, array_axes)
         return lax.psum(x, tuple(names), axis_index_groups=axis_index_groups) if names else x
 
     @jax.custom_jvp
@@ -62,7 +62,7 @@ def _extreme(primitive, axes, axis_index_groups):
     def tangent(primals, tangents):
         (x,), (t,) = primals, tangents
         y = extreme(x)
-        chosen = lax.convert_element_type(lax.eq(x, _spread(y, typeof(x), numbers)), t.dtype)
+        chosen = lax.convert_element_type(lax.eq(x, _spread(y, typeof(x), array_axes)), t.dtype)
         return y, lax.div(total(lax.mul(chosen, t)), total(chosen))
 
     return extreme

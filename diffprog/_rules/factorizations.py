@@ -49,9 +49,9 @@ from diffprog._tracer.vjp import vjp
 # ---------------------------------------------------------------- Householder reflections
 
 
-def _vectors(stored, count):
+def _vectors(stored, num_vectors):
     """Read Y, unit lower trapezoidal, from the matrix that a factorization stores it in."""
-    y = lower(column_slice(stored, 0, count), -1)
+    y = lower(column_slice(stored, 0, num_vectors), -1)
     return add(y, identity_like(y))
 
 
@@ -161,8 +161,8 @@ def _hessenberg_motion(h, c):
     """
     index = jnp.arange(h.shape[-1], dtype=np.int32)
 
-    def column(w, given):
-        j, c_j, h_j = given
+    def column(w, inputs):
+        j, c_j, h_j = inputs
         rhs = c_j - _dot(w, jnp.where(index <= j, h_j, 0)) + _dot(h, lax.dynamic_index_in_dim(w, j, 1, False))
         moved = rhs / lax.dynamic_index_in_dim(h_j, j + 1, keepdims=False)
         below = jnp.where(index > j + 1, moved, 0)
@@ -291,8 +291,8 @@ def _lower_motion(t, c, last):
         system = jnp.where(jnp.outer(free, free), value * identity - t, identity)
         return solve_triangular(system, rhs[:, None], left_side=True)[:, 0]
 
-    def column(x, given):
-        j, last_j, c_j, t_j = given
+    def column(x, inputs):
+        j, last_j, c_j, t_j = inputs
         free = index > last_j
         rhs = jnp.where(free, c_j - _dot(x, jnp.where(index < j, t_j, 0)), 0)
         solved = solve(t, lax.dynamic_index_in_dim(t_j, j, keepdims=False), free, rhs)
@@ -310,8 +310,8 @@ def _triangularizing(t, joined):
     height = jnp.sqrt(-above * below)
     length = jnp.hypot(above, height)
     cosine, sine = jnp.where(joined, above / length, 1), jnp.where(joined, height / length, 0)
-    own = jnp.append(cosine, 1.0) * jnp.append(1.0, cosine)  # a block's two columns share one cosine
-    return lax.complex(jnp.diag(own), jnp.diag(sine, 1) + jnp.diag(sine, -1))
+    diagonal_values = jnp.append(cosine, 1.0) * jnp.append(1.0, cosine)  # a block's two columns share one cosine
+    return lax.complex(jnp.diag(diagonal_values), jnp.diag(sine, 1) + jnp.diag(sine, -1))
 
 
 def _block_turns(t, joined, moved):

@@ -35,11 +35,11 @@ def _half_to_real(g, lengths):
     of an even length, which are their own.
     """
     half = lax.fft(g, FftType.RFFT, lengths)
-    count = np.full(half.shape[-1], 2)
-    count[0] = 1
+    multiplicity = np.full(half.shape[-1], 2)
+    multiplicity[0] = 1
     if lengths[-1] % 2 == 0:
-        count[-1] = 1
-    weights = lax.broadcast_in_dim(constant(half, count / math.prod(lengths)), half.shape, [half.ndim - 1])
+        multiplicity[-1] = 1
+    weights = lax.broadcast_in_dim(constant(half, multiplicity / math.prod(lengths)), half.shape, [half.ndim - 1])
     return lax.conj(mul(half, weights))
 
 

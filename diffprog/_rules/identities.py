@@ -22,8 +22,8 @@ def _optimization_barrier(primitive, needs_grad, args, params):
     results = primitive.bind(*args, **params)
 
     def pull(cotangents):
-        kept = [i for i, (g, want) in enumerate(zip(cotangents, needs_grad, strict=True)) if want and g is not None]
-        passed = dict(zip(kept, lax.optimization_barrier([cotangents[i] for i in kept]), strict=True))
+        arrived = [i for i, (g, want) in enumerate(zip(cotangents, needs_grad, strict=True)) if want and g is not None]
+        passed = dict(zip(arrived, lax.optimization_barrier([cotangents[i] for i in arrived]), strict=True))
         return [passed.get(i) for i in range(len(cotangents))]
 
     return results, needs_grad, pull

@@ -78,13 +78,13 @@ class _ScatterAdd:
 @rule("gather")
 def _gather(primitive, needs_grad, args, params):
     x, indices = args
-    aval, numbers = typeof(x), params["dimension_numbers"]
+    aval, dimension_numbers = typeof(x), params["dimension_numbers"]
     back = lax.ScatterDimensionNumbers(
-        update_window_dims=numbers.offset_dims,
-        inserted_window_dims=numbers.collapsed_slice_dims,
-        scatter_dims_to_operand_dims=numbers.start_index_map,
-        operand_batching_dims=numbers.operand_batching_dims,
-        scatter_indices_batching_dims=numbers.start_indices_batching_dims,
+        update_window_dims=dimension_numbers.offset_dims,
+        inserted_window_dims=dimension_numbers.collapsed_slice_dims,
+        scatter_dims_to_operand_dims=dimension_numbers.start_index_map,
+        operand_batching_dims=dimension_numbers.operand_batching_dims,
+        scatter_indices_batching_dims=dimension_numbers.start_indices_batching_dims,
     )
     options = tuple((name, params[name]) for name in ("indices_are_sorted", "unique_indices", "mode"))
     add = _ScatterAdd(back, options)
@@ -109,18 +109,18 @@ class _Places:
 
     def read(self, whole):
         """Read `whole` at these places, in the shape of the updates; 0 outside of it."""
-        numbers = self.params["dimension_numbers"]
-        single = {*numbers.inserted_window_dims, *numbers.operand_batching_dims}
-        window = iter(self.updates_shape[d] for d in numbers.update_window_dims)
+        dimension_numbers = self.params["dimension_numbers"]
+        single = {*dimension_numbers.inserted_window_dims, *dimension_numbers.operand_batching_dims}
+        window = iter(self.updates_shape[d] for d in dimension_numbers.update_window_dims)
         return lax.gather(
             whole,
             self.indices,
             lax.GatherDimensionNumbers(
-                offset_dims=numbers.update_window_dims,
-                collapsed_slice_dims=numbers.inserted_window_dims,
-                start_index_map=numbers.scatter_dims_to_operand_dims,
-                operand_batching_dims=numbers.operand_batching_dims,
-                start_indices_batching_dims=numbers.scatter_indices_batching_dims,
+                offset_dims=dimension_numbers.update_window_dims,
+                collapsed_slice_dims=dimension_numbers.inserted_window_dims,
+                start_index_map=dimension_numbers.scatter_dims_to_operand_dims,
+                operand_batching_dims=dimension_numbers.operand_batching_dims,
+                start_indices_batching_dims=dimension_numbers.scatter_indices_batching_dims,
             ),
             slice_sizes=tuple(1 if d in single else next(window) for d in range(whole.ndim)),
             mode=self.params["mode"],
@@ -186,8 +186,8 @@ def _product_of_others(updates, places, shape):
     There is no division, so that zeros are no special case: with the updates sorted by place, it is the product of
     those before it and of those after it.
     """
-    numbers = lax.add(lax.iota(np.int32, math.prod(shape)), np.int32(1))
-    place = places.read(lax.reshape(numbers, shape))  # 0 is outside
+    labels = lax.add(lax.iota(np.int32, math.prod(shape)), np.int32(1))
+    place = places.read(lax.reshape(labels, shape))  # 0 is outside
     place, factors = (lax.reshape(v, (updates.size,)) for v in (place, updates))
     place, position, factors = lax.sort((place, lax.iota(np.int32, updates.size), factors), num_keys=1)
     one = np.ones((), updates.dtype)
@@ -221,10 +221,10 @@ def _scatter(y, x, updates, places):
         read = places.read(g)
         if places.params["unique_indices"]:
             return read
-        numbers = lax.add(lax.iota(np.int32, places.updates.size), np.int32(1))
-        numbers = lax.reshape(numbers, places.updates.shape, out_sharding=placement(places.updates))
-        winners = places.read(places.put(lax.full_like(x, 0, np.int32), numbers))
-        return lax.select(lax.eq(winners, numbers), read, lax.full_like(read, 0))
+        labels = lax.add(lax.iota(np.int32, places.updates.size), np.int32(1))
+        labels = lax.reshape(labels, places.updates.shape, out_sharding=placement(places.updates))
+        winners = places.read(places.put(lax.full_like(x, 0, np.int32), labels))
+        return lax.select(lax.eq(winners, labels), read, lax.full_like(read, 0))
 
     return to_x, to_updates
 
@@ -245,10 +245,10 @@ def _scatter_apply(y, x, updates, places):
 
     def to_x(g):
         repeats = places.add(lax.full(x.shape, 0, np.int32), lax.full(places.updates_shape, 1, np.int32))
-        most = lax.reduce_max(repeats, range(x.ndim))
+        max_repeats = lax.reduce_max(repeats, range(x.ndim))
         step = lambda state: (state[0] + 1, *advance(*state[1:], lax.gt(repeats, state[0])))
         start = (np.int32(0), x, lax.full_like(x, 1))
-        *_, slopes = step(start) if unique else lax.while_loop(lambda state: state[0] < most, step, start)
+        *_, slopes = step(start) if unique else lax.while_loop(lambda state: state[0] < max_repeats, step, start)
         return lax.mul(g, slopes)
 
     return to_x, lambda g: lax.full_like(updates, 0)
@@ -277,7 +277,7 @@ def _scatter_extreme(y, x, updates, places):
 def _put_along(axis, order, g, shape):
     """Write along `axis` at the positions `order`: the inverse of reading there."""
     others = tuple(d for d in range(g.ndim) if d != axis)
-    numbers = lax.ScatterDimensionNumbers(
+    dimension_numbers = lax.ScatterDimensionNumbers(
         update_window_dims=(),
         inserted_window_dims=(axis,),
         scatter_dims_to_operand_dims=(axis,),
@@ -288,7 +288,7 @@ def _put_along(axis, order, g, shape):
         lax.full(shape, 0, g.dtype),
         lax.expand_dims(order, [g.ndim]),
         g,
-        numbers,
+        dimension_numbers,
         unique_indices=True,
         mode=lax.GatherScatterMode.PROMISE_IN_BOUNDS,
     )

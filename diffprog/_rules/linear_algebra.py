@@ -118,7 +118,7 @@ def _square_factors(lu):
 def take_rows(x, order):
     """Take the rows of matrices in this order."""
     batch = tuple(range(x.ndim - 2))
-    numbers = lax.GatherDimensionNumbers(
+    dimension_numbers = lax.GatherDimensionNumbers(
         offset_dims=(x.ndim - 1,),
         collapsed_slice_dims=(x.ndim - 2,),
         start_index_map=(x.ndim - 2,),
@@ -127,7 +127,7 @@ def take_rows(x, order):
     )
     sizes = (*[1] * (x.ndim - 1), x.shape[-1])
     mode = lax.GatherScatterMode.PROMISE_IN_BOUNDS
-    return lax.gather(x, lax.expand_dims(order, [order.ndim]), numbers, sizes, unique_indices=True, mode=mode)
+    return lax.gather(x, lax.expand_dims(order, [order.ndim]), dimension_numbers, sizes, unique_indices=True, mode=mode)
 
 
 def inverse_order(order):

@@ -164,13 +164,13 @@ class _Schedule(NamedTuple):
     """Which states are kept on the way forward.
 
     Attributes:
-      kept: the checkpoints.
+      checkpoints: the checkpoints.
       stride: int32, the state before every `stride`-th iteration is kept.
       room: int32, how many checkpoints there may be.
       progress: where the loop stands.
     """
 
-    kept: Checkpoints
+    checkpoints: Checkpoints
     stride: jax.Array
     room: jax.Array
     progress: _Progress
@@ -196,23 +196,23 @@ def forward_program(body, cond, num_consts: int, num_checkpoints: int):
 
         def stretch(now: _Schedule):
             """Keep the state, after making room for it, and run to where the next one is to be kept."""
-            kept, stride, room, progress = now
-            ints = *kept[1:], stride, room
+            checkpoints, stride, room, progress = now
+            ints = *checkpoints[1:], stride, room
             thin = partial(_thin, min_room=num_checkpoints // 2 + 1)
-            *ints, stride, room = lax.cond(kept.size >= room, thin, lambda *ints: ints, *ints)
-            kept = Checkpoints(kept.states, *ints)
-            stays = (lax.rem(progress.position, stride) == 0) & (kept.size < room)
-            kept = kept.put(progress.position, progress.carry, stays)
+            *ints, stride, room = lax.cond(checkpoints.size >= room, thin, lambda *ints: ints, *ints)
+            checkpoints = Checkpoints(checkpoints.states, *ints)
+            stays = (lax.rem(progress.position, stride) == 0) & (checkpoints.size < room)
+            checkpoints = checkpoints.put(progress.position, progress.carry, stays)
             end = (lax.div(progress.position, stride) + 1) * stride
             runs = lambda now: jnp.any(now.going) & (now.position < end)
-            return _Schedule(kept, stride, room, lax.while_loop(runs, run, progress))
+            return _Schedule(checkpoints, stride, room, lax.while_loop(runs, run, progress))
 
         # One slot more than is kept: there `put` writes what it does not keep, and the way back works.
-        kept = Checkpoints.empty(start, num_checkpoints + 1)
+        checkpoints = Checkpoints.empty(start, num_checkpoints + 1)
         progress = _Progress(jnp.int32(0), start, is_going(start))
-        first = _Schedule(kept, jnp.int32(1), jnp.int32(num_checkpoints), progress)
+        first = _Schedule(checkpoints, jnp.int32(1), jnp.int32(num_checkpoints), progress)
         last = lax.while_loop(lambda now: jnp.any(now.progress.going), stretch, first)
-        return [*last.progress.carry, *last.kept.states, *last.kept[1:], last.progress.position]
+        return [*last.progress.carry, *last.checkpoints.states, *last.checkpoints[1:], last.progress.position]
 
     return trace_to_closed_jaxpr(program, body.in_avals, "while_forward")
 
@@ -241,25 +241,25 @@ class _Replay(NamedTuple):
     Attributes:
       steps: int32, how many iterations were run from there.
       carry: the state after them.
-      kept: the checkpoints.
+      checkpoints: the checkpoints.
     """
 
     steps: jax.Array
     carry: list
-    kept: Checkpoints
+    checkpoints: Checkpoints
 
 
 class _Reversal(NamedTuple):
     """Where a loop stands on its way back.
 
     Attributes:
-      kept: the checkpoints.
+      checkpoints: the checkpoints.
       end: int32, how many iterations are not reversed yet.
       sums: cotangents of the constants, summed so far.
       to_carry: cotangents of the carry after `end` iterations.
     """
 
-    kept: Checkpoints
+    checkpoints: Checkpoints
     end: jax.Array
     sums: list
     to_carry: list
@@ -293,23 +293,23 @@ def backward_program(body, cond, num_consts: int, num_checkpoints: int, pull):
         is_going, step, body_input = _iteration(loop, consts, start)
         flags = is_going if loop.of_many else lambda carry: None
 
-        def fill(kept: Checkpoints, end):
+        def fill(checkpoints: Checkpoints, end):
             """Run on from the top checkpoint, towards the last iteration that is not reversed yet."""
-            position, carry = kept.position(), kept.state()
-            length, free = end - position, num_checkpoints + 1 - kept.size
+            position, carry = checkpoints.position(), checkpoints.state()
+            length, free = end - position, num_checkpoints + 1 - checkpoints.size
             every = length - 1 <= free
             steps = lax.select(every, length - 1, _split(length, free))
 
             def run(now: _Replay):
                 carry = step(flags(now.carry), now.carry)
-                return _Replay(now.steps + 1, carry, now.kept.put(position + now.steps + 1, carry, every))
+                return _Replay(now.steps + 1, carry, now.checkpoints.put(position + now.steps + 1, carry, every))
 
-            replay = _Replay(jnp.int32(0), carry, kept)
-            return lax.while_loop(lambda now: now.steps < steps, run, replay).kept.grow(~every)
+            replay = _Replay(jnp.int32(0), carry, checkpoints)
+            return lax.while_loop(lambda now: now.steps < steps, run, replay).checkpoints.grow(~every)
 
         def reverse(now: _Reversal):
             """Reverse the iteration whose state is on top."""
-            carry, to_carry = now.kept.state(), now.to_carry
+            carry, to_carry = now.checkpoints.state(), now.to_carry
             going = flags(carry)
             if loop.of_many:
                 carry, to_carry = body_input(going, carry), _choose(going, to_carry, map(jnp.zeros_like, to_carry))
@@ -317,18 +317,18 @@ def backward_program(body, cond, num_consts: int, num_checkpoints: int, pull):
             to_consts, before = sent[: len(now.sums)], sent[len(now.sums) :]
             sums = [lax.add(total, part) for total, part in zip(now.sums, to_consts, strict=True)]
             before = _choose(going, before, now.to_carry) if loop.of_many else before
-            return _Reversal(now.kept._replace(size=now.kept.size - 1), now.end - 1, sums, before)
+            return _Reversal(now.checkpoints._replace(size=now.checkpoints.size - 1), now.end - 1, sums, before)
 
         def stretch(now: _Reversal):
             """Store states up to the last iteration, and reverse while there are states."""
-            missing = lambda kept: kept.position() < now.end - 1
-            kept = lax.while_loop(missing, lambda kept: fill(kept, now.end), now.kept)
-            stored = lambda now: (now.end > 0) & (now.kept.position() == now.end - 1)
-            return lax.while_loop(stored, reverse, now._replace(kept=kept))
+            missing = lambda checkpoints: checkpoints.position() < now.end - 1
+            checkpoints = lax.while_loop(missing, lambda checkpoints: fill(checkpoints, now.end), now.checkpoints)
+            stored = lambda now: (now.end > 0) & (now.checkpoints.position() == now.end - 1)
+            return lax.while_loop(stored, reverse, now._replace(checkpoints=checkpoints))
 
-        kept = Checkpoints(saved[:num_carry], *saved[num_carry:])
+        checkpoints = Checkpoints(saved[:num_carry], *saved[num_carry:])
         cotangents = list(args[num_args + len(saved_avals) :])
-        first = _Reversal(kept, end, [instantiate(aval) for aval in sum_avals], cotangents)
+        first = _Reversal(checkpoints, end, [instantiate(aval) for aval in sum_avals], cotangents)
         last = lax.while_loop(lambda now: now.end > 0, stretch, first)
         return [*last.sums, *last.to_carry]
 

@@ -161,7 +161,7 @@ def differentiate(loop, needs_grad, args, checkpoints):
     avals = [typeof(x) for x in results]
 
     def pull(cotangents):
-        reverse = Reverse.of(body, num_consts, needs_grad, tuple(g is not None for g in cotangents))
+        reverse = Reverse.stage(body, num_consts, needs_grad, tuple(g is not None for g in cotangents))
         operation = Backward(loop, checkpoints, _stage_pull(body, num_consts, needs_grad, tuple(reverse.carry)))
         sent = _backward_p([*args, *saved, *fill_zeros(cotangents, avals, reverse.carry)], operation)
         sent = expand(sent, [*reverse.consts, *reverse.carry])
@@ -185,7 +185,7 @@ class Reverse(NamedTuple):
     carry: list[bool]
 
     @classmethod
-    def of(cls, body, num_consts: int, needs_grad: Mask, ct_in: Mask):
+    def stage(cls, body, num_consts: int, needs_grad: Mask, ct_in: Mask):
         """Find it for the carry in `ct_in`, which has a cotangent at the end."""
         staged, num_carry = stage(body, needs_grad), len(body.out_avals)
         partial, carry = ct_in_fixpoint(staged, body, needs_grad, num_consts, num_carry, ct_in)
@@ -219,7 +219,7 @@ def _stage_pull(body, num_consts, needs_grad, ct_in):
     Returns:
       Closed jaxpr, arguments + cotangents of the carry in `ct_in` -> cotangents of constants + of that carry.
     """
-    step, reverse = stage(body, needs_grad), Reverse.of(body, num_consts, needs_grad, ct_in)
+    step, reverse = stage(body, needs_grad), Reverse.stage(body, num_consts, needs_grad, ct_in)
 
     def pull(*operands):
         args, cotangents = split_list(operands, [len(needs_grad)])
@@ -233,32 +233,32 @@ def _stage_pull(body, num_consts, needs_grad, ct_in):
 
 @rule("checkpointed_while")
 def _forward(primitive, needs_grad, args, params):
-    how = params["how"]
-    results, saved, active, pull = differentiate(how.loop, needs_grad, args, how.checkpoints)
-    num_carry = how.loop.num_carry
+    operation = params["operation"]
+    results, saved, active, pull = differentiate(operation.loop, needs_grad, args, operation.checkpoints)
+    num_carry = operation.loop.num_carry
     return [*results, *saved], [*active, *[False] * len(saved)], lambda cotangents: pull(cotangents[:num_carry])
 
 
 @rule("checkpointed_while_backward")
 def _backward(primitive, needs_grad, args, params):
     """Reverse the reverse, by the loop with tangents."""
-    how = params["how"]
-    (args, saved, cts), (args_need_grad, _, cts_need_grad) = how.split(args), how.split(needs_grad)
+    operation = params["operation"]
+    (args, saved, cts), (args_need_grad, _, cts_need_grad) = operation.split(args), operation.split(needs_grad)
     num_args, num_saved = len(args), len(saved)
-    pushed, is_linear = _with_tangents(how.pull, *how.loop)
+    pushed, is_linear = _with_tangents(operation.pull, *operation.loop)
     if not is_linear:
-        program = _both_ways(how.pull, *how.loop, how.checkpoints)
+        program = _both_ways(operation.pull, *operation.loop, operation.checkpoints)
         results, active, send = call(program, (*args_need_grad, *cts_need_grad), [*args, *cts])
         return results, active, lambda cotangents: _insert(send(cotangents), num_args, num_saved)
-    results = primitive.bind(*args, *saved, *cts, how=how)
+    results = primitive.bind(*args, *saved, *cts, operation=operation)
     avals = [typeof(x) for x in results]
-    num_consts, num_carry, num_sums = how.loop.num_consts, how.loop.num_carry, len(results) - len(cts)
+    num_consts, num_carry, num_sums = operation.loop.num_consts, operation.loop.num_carry, len(results) - len(cts)
 
     def pull(cotangents):
         tangents = fill_zeros(cotangents, avals)
         operands = _join(args, tangents, num_consts, num_sums)
         flags = tuple(_join(args_need_grad, [False] * len(tangents), num_consts, num_sums))
-        ended, _, _, reverse = differentiate(pushed, flags, operands, how.checkpoints)
+        ended, _, _, reverse = differentiate(pushed, flags, operands, operation.checkpoints)
         sent = reverse([None] * num_carry + cts) if any(flags) else [None] * len(flags)
         consts, _, carry, _ = split_list(sent, [num_consts, num_sums, num_carry])
         return _insert([*consts, *carry, *ended[num_carry:]], num_args, num_saved)

@@ -34,13 +34,13 @@ def matmul(*factors):
     product, *rest = factors
     for x in rest:
         batch = tuple(range(x.ndim - 2))
-        numbers = ((product.ndim - 1,), (x.ndim - 2,)), (batch, batch)
-        product = lax.dot_general(product, x, numbers, precision=lax.Precision.HIGHEST)
+        dimension_numbers = ((product.ndim - 1,), (x.ndim - 2,)), (batch, batch)
+        product = lax.dot_general(product, x, dimension_numbers, precision=lax.Precision.HIGHEST)
     return product
 
 
-def solve_triangular(a, b, **how):
-    return lax.linalg.triangular_solve(a, b, **how)
+def solve_triangular(a, b, **options):
+    return lax.linalg.triangular_solve(a, b, **options)
 
 
 def _where(x, keep: Callable, other=0):

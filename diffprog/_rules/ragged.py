@@ -18,14 +18,14 @@ def _ragged_dot_general(primitive, needs_grad, args, params):
     of the second kind are two of the first.
     """
     x, y, sizes = args
-    numbers = params["ragged_dot_dimension_numbers"]
-    (contract_x, contract_y), (batch_x, batch_y) = numbers.dot_dimension_numbers
-    (ragged,), group = numbers.lhs_ragged_dimensions, numbers.rhs_group_dimensions
-    how = {name: params[name] for name in ("precision", "preferred_element_type")}
+    dimension_numbers = params["ragged_dot_dimension_numbers"]
+    (contract_x, contract_y), (batch_x, batch_y) = dimension_numbers.dot_dimension_numbers
+    (ragged,), group = dimension_numbers.lhs_ragged_dimensions, dimension_numbers.rhs_group_dimensions
+    options = {name: params[name] for name in ("precision", "preferred_element_type")}
     avals = typeof(x), typeof(y)
     z = primitive.bind(x, y, sizes, **params)
     if ragged in batch_x:
-        plain = lambda x, y: lax.dot_general(x, y, numbers.dot_dimension_numbers, **how)
+        plain = lambda x, y: lax.dot_general(x, y, dimension_numbers.dot_dimension_numbers, **options)
         pull = pullback_of(plain, needs_grad[:2], (x, y))
         return z, lambda g: (*pull(g), None)
 
@@ -44,7 +44,7 @@ def _ragged_dot_general(primitive, needs_grad, args, params):
         batches = range(batch), range(of_rows, batch + of_rows)
         grouped = (batch if of_rows else first) + position
         dims = lax.RaggedDotDimensionNumbers((contract, batches), [grouped], [0] if of_rows else [])
-        return lax.ragged_dot_general(left, right, sizes, dims, **how)
+        return lax.ragged_dot_general(left, right, sizes, dims, **options)
 
     def ordered(x, *dims):
         return lax.transpose(x, dims)

@@ -16,8 +16,8 @@ no_derivative("argmax", "argmin", "reduce_and", "reduce_or", "reduce_xor")
 
 def _spread(y, like, axes):
     """Repeat `y`, a reduction of an array of this type over these axes, to its shape."""
-    kept = [i for i in range(like.ndim) if i not in axes]
-    return lax.broadcast_in_dim(y, like.shape, kept, out_sharding=placement(like))
+    remaining = [i for i in range(like.ndim) if i not in axes]
+    return lax.broadcast_in_dim(y, like.shape, remaining, out_sharding=placement(like))
 
 
 linear("reduce_sum", lambda g, x, axes, **_: _spread(g, x, axes))
@@ -47,10 +47,10 @@ def _reduce_prod(primitive, needs_grad, args, params):
     (x,), axes = args, params["axes"]
 
     def pull(g):
-        kept = [i for i in range(x.ndim) if i not in axes]
-        order = [*kept, *axes]
+        remaining = [i for i in range(x.ndim) if i not in axes]
+        order = [*remaining, *axes]
         moved = lax.transpose(x, order)
-        rows = lax.reshape(moved, (*moved.shape[: len(kept)], int(np.prod([x.shape[i] for i in axes], dtype=int))))
+        rows = lax.reshape(moved, (*moved.shape[: len(remaining)], int(np.prod([x.shape[i] for i in axes], dtype=int))))
         last = rows.ndim - 1
         if rows.shape[last] == 0:
             return (lax.full_like(x, 0),)
@@ -67,24 +67,24 @@ def _reduce_prod(primitive, needs_grad, args, params):
 @rule("reduce")
 def _reduce(primitive, needs_grad, args, params):
     """Differentiate a reduction with any associative function, through the tree of its applications."""
-    count = len(args) // 2
-    if any(needs_grad[count:]):
+    num_operands = len(args) // 2
+    if any(needs_grad[num_operands:]):
         raise NotImplementedError(
             "lax.reduce has no derivative with respect to its initial values: combine them with the result instead"
         )
     combine, axes = on_arrays(jaxpr_as_fun(params["jaxpr"])), params["dimensions"]
 
     def tree(*operands):
-        xs, starts = operands[:count], operands[count:]
-        kept = [i for i in range(xs[0].ndim) if i not in axes]
-        kept_shape = [xs[0].shape[i] for i in kept]
+        xs, starts = operands[:num_operands], operands[num_operands:]
+        remaining = [i for i in range(xs[0].ndim) if i not in axes]
+        kept_shape = [xs[0].shape[i] for i in remaining]
         size = int(np.prod([xs[0].shape[i] for i in axes], dtype=int))
-        rows = [lax.reshape(lax.transpose(x, [*axes, *kept]), (size, *kept_shape)) for x in xs]
+        rows = [lax.reshape(lax.transpose(x, [*axes, *remaining]), (size, *kept_shape)) for x in xs]
         if size == 0:
             return [lax.full(kept_shape, start) for start in starts]
         while size > 1:
             half = (size + 1) // 2
-            fill = [(0, 2 * half - size, 0)] + [(0, 0, 0)] * len(kept)
+            fill = [(0, 2 * half - size, 0)] + [(0, 0, 0)] * len(remaining)
             left = [lax.slice_in_dim(r, 0, half) for r in rows]
             right = [lax.pad(lax.slice_in_dim(r, half, size), s, fill) for r, s in zip(rows, starts, strict=True)]
             rows, size = combine(*left, *right), half

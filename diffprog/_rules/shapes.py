@@ -27,9 +27,9 @@ def _broadcast_in_dim(primitive, needs_grad, args, params):
     """Sum over the new dimensions and over those stretched from 1."""
     x, *dynamic_shape = args
     y = primitive.bind(x, *dynamic_shape, **params)
-    like, kept = typeof(x), params["broadcast_dimensions"]
-    stretched = [d for d, size in zip(kept, like.shape, strict=True) if size == 1 != y.shape[d]]
-    summed = tuple(d for d in range(y.ndim) if d not in kept or d in stretched)
+    like, source_dims = typeof(x), params["broadcast_dimensions"]
+    stretched = [d for d, size in zip(source_dims, like.shape, strict=True) if size == 1 != y.shape[d]]
+    summed = tuple(d for d in range(y.ndim) if d not in source_dims or d in stretched)
 
     def pull(g):
         g = lax.reduce_sum(g, summed) if summed else g

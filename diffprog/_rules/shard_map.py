@@ -192,8 +192,8 @@ def _chosen(reverses: list[_Reverse], arrived) -> list[_Reverse]:
 
 def _shared(g, axes):
     """Share a cotangent among the copies of a result, where no type says that it is equal everywhere."""
-    count = lax.axis_size(axes) if axes else 1
-    return g if count == 1 else lax.div(g, lax.full_like(g, count))
+    num_copies = lax.axis_size(axes) if axes else 1
+    return g if num_copies == 1 else lax.div(g, lax.full_like(g, num_copies))
 
 
 def _summed(g, axes):

@@ -75,8 +75,8 @@ def _over_gaps(turning, values, g_values):
     else:
         read = lax.reduce_max(lax.abs(g_values), (g_values.ndim - 1,))
         unread = lax.broadcast_in_dim(lax.eq(read, lax.full_like(read, 0)), shape, range(read.ndim))
-        own = lax.abs(diagonal(shared))
-        weighted = lax.bitwise_not(_negligible(lax.max(columns(own, shape), rows(own, shape)), scale))
+        strength = lax.abs(diagonal(shared))
+        weighted = lax.bitwise_not(_negligible(lax.max(columns(strength, shape), rows(strength, shape)), scale))
         weightless = lax.bitwise_or(weightless, lax.bitwise_and(unread, weighted))
     vanishes = lax.bitwise_and(_within_rounding(gaps, values), _negligible(skew, scale))
     return off_diagonal(_quotient(skew, off_diagonal(gaps, 1), lax.bitwise_and(vanishes, weightless)))

@@ -232,7 +232,7 @@ def _stage_reverse(body, num_consts, needs_grad, ct_in) -> tuple[Reverse, Callab
       It; and its program: sums of cotangents of the constants, cotangents of the carry, residuals -> both before the
       iteration.
     """
-    reverse = Reverse.of(body, num_consts, needs_grad, ct_in)
+    reverse = Reverse.stage(body, num_consts, needs_grad, ct_in)
 
     def run(sums, to_carry, residuals):
         to_consts, to_carry = reverse.run(residuals, to_carry)

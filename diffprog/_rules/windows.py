@@ -192,8 +192,8 @@ def _select_and_gather_add(primitive, needs_grad, args, params):
 @rule("reduce_window")
 def _reduce_window(primitive, needs_grad, args, params):
     """Differentiate any associative function, applied offset by offset."""
-    count = len(args) // 2
-    if any(needs_grad[count:]):
+    num_operands = len(args) // 2
+    if any(needs_grad[num_operands:]):
         raise NotImplementedError(
             "lax.reduce_window has no derivative with respect to its initial values: "
             "combine them with the result instead"
@@ -201,9 +201,9 @@ def _reduce_window(primitive, needs_grad, args, params):
     combine = on_arrays(partial(eval_jaxpr, params["jaxpr"], params["consts"]))
 
     def program(*operands):
-        pairs = zip(operands[:count], operands[count:], strict=True)
+        pairs = zip(operands[:num_operands], operands[num_operands:], strict=True)
         offsets = list(zip(*(_offset_slices(x, start, params) for x, start in pairs), strict=True))
-        totals = [lax.full(part.shape, start) for part, start in zip(offsets[0], operands[count:], strict=True)]
+        totals = [lax.full(part.shape, start) for part, start in zip(offsets[0], operands[num_operands:], strict=True)]
         for parts in offsets:
             totals = combine(*totals, *parts)
         return list(totals)

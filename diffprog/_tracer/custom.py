@@ -31,10 +31,10 @@ def custom_jvp_call(tape, primitive, fun, jvp, args, symbolic_zeros):
             for aval, want in zip(avals, needs_grad, strict=True)
         ]
         outputs, taped = tape.fresh().run(lambda *dots: jvp.call_wrapped(*values, *dots), tangents, needs_grad)
-    count = len(outputs) // 2
-    taped = taped._replace(places=taped.places[count:])
+    num_results = len(outputs) // 2
+    taped = taped._replace(places=taped.places[num_results:])
     pull = lambda cotangents: expand(taped.pull(cotangents), needs_grad)
-    return tape.record(primitive.name, sources, outputs[:count], taped.active, pull)
+    return tape.record(primitive.name, sources, outputs[:num_results], taped.active, pull)
 
 
 def custom_vjp_call(tape, primitive, fun, fwd, bwd, args, out_trees, symbolic_zeros):
@@ -48,8 +48,8 @@ def custom_vjp_call(tape, primitive, fun, fwd, bwd, args, out_trees, symbolic_ze
     with set_current_trace(tape.parent):
         saved_and_results = fwd.call_wrapped(*flagged)
     _, residual_tree, forwarded = out_trees()
-    count = residual_tree.num_leaves - sum(position is not None for position in forwarded)
-    saved, results = iter(saved_and_results[:count]), saved_and_results[count:]
+    num_saved = residual_tree.num_leaves - sum(position is not None for position in forwarded)
+    saved, results = iter(saved_and_results[:num_saved]), saved_and_results[num_saved:]
     residuals = [next(saved) if position is None else values[position] for position in forwarded]
     avals = [typeof(x) for x in results]
 

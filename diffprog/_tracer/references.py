@@ -49,18 +49,18 @@ def make(tape, primitive, args, params) -> Reference:
     return Reference(tape, aval, version)
 
 
-def operate(tape, primitive, args, params, own):
-    """Run an operation on references of this tape; `own` says which of its arguments these are."""
+def operate(tape, primitive, args, params, is_ref):
+    """Run an operation on references of this tape; `is_ref` says which of its arguments these are."""
     if primitive.name == "freeze":
         return args[0].version
     if primitive.name == "free_ref":
         return []
-    program = pure_operation(primitive, [typeof(x) for x in args], params, own)
-    values = [x.version if mine else x for x, mine in zip(args, own, strict=True)]
+    program = pure_operation(primitive, [typeof(x) for x in args], params, is_ref)
+    values = [x.version if mine else x for x, mine in zip(args, is_ref, strict=True)]
     with set_current_trace(tape):
         outputs = jaxpr_as_fun(program)(*values)
-    references = [x for x, mine in zip(args, own, strict=True) if mine]
-    count = len(outputs) - len(references)
-    for reference, version in zip(references, outputs[count:], strict=True):
+    references = [x for x, mine in zip(args, is_ref, strict=True) if mine]
+    num_results = len(outputs) - len(references)
+    for reference, version in zip(references, outputs[num_results:], strict=True):
         reference.version = version
-    return outputs[:count] if primitive.multiple_results else outputs[0]
+    return outputs[:num_results] if primitive.multiple_results else outputs[0]

@@ -152,9 +152,9 @@ class Tape(Trace):
         if primitive.name in references.MAKES_ONE:
             return references.make(self, primitive, args, params)
         if self.has_references:
-            own = tuple(type(x) is Reference and x._trace is self for x in args)
-            if any(own):
-                return references.operate(self, primitive, args, params, own)
+            is_ref = tuple(type(x) is Reference and x._trace is self for x in args)
+            if any(is_ref):
+                return references.operate(self, primitive, args, params, is_ref)
         values, sources = self.untrace(args)
         needs_grad = tuple(source is not None for source in sources)
         if not any(needs_grad):
@@ -187,10 +187,10 @@ class Tape(Trace):
     def process_custom_vjp_call(self, primitive, fun, fwd, bwd, args, /, *, out_trees, symbolic_zeros):
         return custom.custom_vjp_call(self, primitive, fun, fwd, bwd, args, out_trees, symbolic_zeros)
 
-    def process_shard_map(self, primitive, fun, args, /, *, in_specs, **how):
+    def process_shard_map(self, primitive, fun, args, /, *, in_specs, **params):
         # An exception from "a rule knows no tape": JAX hands over a function to run, not a jaxpr, and what it closes
         # over of this tape is known to nobody else.
-        return rules[primitive.name](self, primitive, fun, args, in_specs, how)
+        return rules[primitive.name](self, primitive, fun, args, in_specs, params)
 
     def process_call(self, primitive, fun, args, params, /):
         with set_current_trace(self):  # the call is inlined; JAX before 0.11 only

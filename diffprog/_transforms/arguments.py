@@ -56,14 +56,14 @@ def choose(fun: Callable, argnums: int | Sequence[int], args: tuple, kwargs: dic
     return partial_fun, tuple(args[position] for position in positions)
 
 
-def wraps(fun: Callable, what: str) -> Callable[[Callable], Callable]:
-    """Name and document the decorated function after `fun`; `what` says what it is of it."""
+def wraps(fun: Callable, kind: str) -> Callable[[Callable], Callable]:
+    """Name and document the decorated function after `fun`, as "the `kind` `fun`"."""
 
     def decorate(wrapped):
         name = getattr(fun, "__name__", type(fun).__name__)
         functools.update_wrapper(wrapped, fun, assigned=("__module__",), updated=())
         wrapped.__name__ = f"{wrapped.__name__.removesuffix('_fun')}({name})"
-        wrapped.__doc__ = f"The {what} `{name}`, with the same arguments."
+        wrapped.__doc__ = f"The {kind} `{name}`, with the same arguments."
         return wrapped
 
     return decorate
@@ -108,9 +108,9 @@ def check_scalar(value: Any) -> None:
     """Raise TypeError if a function's result has no gradient because it is not a single number."""
     if is_array_type(value) and np.shape(value) == ():
         return
-    found = f"an array of shape {np.shape(value)}" if is_array_type(value) else f"a {type(value).__name__}"
+    description = f"an array of shape {np.shape(value)}" if is_array_type(value) else f"a {type(value).__name__}"
     raise TypeError(
-        f"a gradient is defined for functions with a scalar result; this one returned {found}: "
+        f"a gradient is defined for functions with a scalar result; this one returned {description}: "
         "sum it, take the part that counts, or use jacrev"
     )
 

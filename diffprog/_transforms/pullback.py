@@ -67,11 +67,11 @@ class Pullback:
             )
         leaves = list(map(canonical, leaves))
         for leaf, aval in zip(leaves, out_avals, strict=True):
-            found, expected = typeof(leaf), aval.to_tangent_aval()
-            ignored = cotangent_dtype(aval) == float0 and found.shape == aval.shape  # JAX takes any dtype there
-            if not (ignored or same_type(found, expected)):
+            actual, expected = typeof(leaf), aval.to_tangent_aval()
+            ignored = cotangent_dtype(aval) == float0 and actual.shape == aval.shape  # JAX takes any dtype there
+            if not (ignored or same_type(actual, expected)):
                 raise ValueError(
-                    f"the cotangent passed to a pullback has type {found.str_short()}, but a result of type "
+                    f"the cotangent passed to a pullback has type {actual.str_short()}, but a result of type "
                     f"{aval.str_short()} takes {expected.str_short()}: convert it"
                 )
         return in_tree.unflatten(fill_zeros(self._send(leaves), in_avals))

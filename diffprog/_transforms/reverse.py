@@ -169,6 +169,6 @@ def _run(fun, leaves, in_tree, has_aux) -> _Run:
         return [*results, *others]
 
     outputs, taped = run_taped(run, leaves, needs_grad)
-    count = out_tree.num_leaves
-    results, aux = outputs[:count], aux_tree.unflatten(outputs[count:])
-    return _Run(results, out_tree, aux, taped._replace(places=taped.places[:count]), in_avals, needs_grad)
+    num_results = out_tree.num_leaves
+    results, aux = outputs[:num_results], aux_tree.unflatten(outputs[num_results:])
+    return _Run(results, out_tree, aux, taped._replace(places=taped.places[:num_results]), in_avals, needs_grad)
