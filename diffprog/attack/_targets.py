@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from diffprog._util.batches import in_batches
 from diffprog.attack._engine import validation
 
 
@@ -76,5 +77,4 @@ def random_targets(
 
 def _logits(model, images, batch_size):
     images = np.asarray(images)
-    size = batch_size or len(images)
-    return np.concatenate([np.asarray(model(images[first : first + size])) for first in range(0, len(images), size)])
+    return in_batches(lambda batch: np.asarray(model(batch)), images, batch_size or len(images))

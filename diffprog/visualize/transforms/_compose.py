@@ -55,7 +55,9 @@ def chain(*transforms: Transform) -> Transform:
     Returns:
       One transform.
     """
-    flat = [step for each in transforms for step in (each.steps if isinstance(each, Chain) else [each])]
+    flat = [
+        step for transform in transforms for step in (transform.steps if isinstance(transform, Chain) else [transform])
+    ]
     steps: list = []
     for is_motion, run in groupby(flat, lambda step: isinstance(step, Affine)):
         members: list = list(run)
