@@ -16,7 +16,7 @@ from diffprog.visualize.objectives._base import Objective
 
 
 class TermKind(NamedTuple):
-    """What of a term is compiled; the fields are those of `Term`."""
+    """The compiled part of a `Term`; see there."""
 
     measure: Any
     layers: tuple[str, ...]

@@ -71,7 +71,7 @@ class Reached(NamedTuple):
     """The pictures that have reached the score to stop at, as they were when they did.
 
     Attributes:
-      parameters: Parameters of all pictures; those of the others have no meaning.
+      parameters: Parameters of all pictures; without meaning for pictures that have not.
       step: int32 (n,), the step at which a picture reached its score, -1 if it has not.
       num_steps: int32, steps so far.
     """
@@ -137,7 +137,7 @@ def _track(reached, parameters, value, measures):
 
 
 def choose_pictures(chosen: jax.Array, yes: Any, no: Any) -> Any:
-    """Choose rows of `yes` where `chosen` holds, else of `no`; leaves without a row per picture are those of `no`."""
+    """Choose rows of `yes` where `chosen` holds, else of `no`; take leaves without a row per picture from `no`."""
     has_rows = lambda leaf: jnp.ndim(leaf) > 0 and leaf.shape[0] == len(chosen)
     return jax.tree.map(lambda y, n: tree_where(chosen, y, n) if has_rows(n) else n, yes, no)
 

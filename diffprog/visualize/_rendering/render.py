@@ -285,7 +285,7 @@ def _as_list(objective, num_images):
 
 
 def _layer_shapes(model, layers, parameterization, transform):
-    """Find the layers' shapes for pictures as the network gets them, and that of the picture itself."""
+    """Find the shapes of the layers, for pictures as the network gets them, and of the picture itself."""
     height, width = transform.size(parameterization.height, parameterization.width)
     if min(height, width) < model.min_size:
         side = min(height, width)

@@ -171,7 +171,7 @@ def _objective(other):
 
 
 def of_term(*arguments: Any, **options: Any) -> Objective:
-    """Make the objective of one term; the arguments are those of `Term`."""
+    """Make the objective of one term, from the arguments of `Term`."""
     return Objective({Term(*arguments, **options): 1.0})
 
 

@@ -32,7 +32,7 @@ class Facet(NamedTuple):
     """One of the things that a unit responds to.
 
     Attributes:
-      objective: Scores +1 on the mean of the facet's images and -1 on that of the others.
+      objective: Scores +1 on the mean of the facet's images and -1 on the mean of the others.
       members: Indices of the facet's images.
     """
 

@@ -1,4 +1,4 @@
-"""Colors in coordinates in which those of photographs vary independently, and the way from there to [0, 1]."""
+"""Coordinates in which the colors of photographs vary independently, and the way from there to [0, 1]."""
 
 from collections.abc import Sequence
 

@@ -32,7 +32,7 @@ def maco(
       height: Height of the pictures in pixels.
       width: Width of the pictures in pixels; the height by default.
       colors: As for `fourier`, and as given to `spectrum_of`.
-      spectrum: Magnitudes from `spectrum_of`; those of `natural()` by default.
+      spectrum: Magnitudes from `spectrum_of`; `natural().spectrum` by default.
 
     Returns:
       A `Parameterization`.
