@@ -103,17 +103,15 @@ def _some(mask, cause, convention):
 
 def _slope_at_zero(node) -> float:
     """Return the slope of `abs` at zero; it depends on the installed JAX."""
-    aval = node.avals[0]
-    return float(grad(lax.abs)(aval.dtype.type(0)))
+    return float(grad(lax.abs)(node.avals[0].dtype.type(0)))
 
 
-def _reduced(node, x, arrived):
-    axes = node.params["axes"]
-    extreme = array(node.values[0])
-    wide = np.expand_dims(extreme, axes)
-    ties = np.sum((x == wide) & ~_masked_before(node, 0), axis=tuple(axes))
-    mask = (ties > 1) & (arrived != 0)
-    return _some(mask, f"{node.primitive.split('_')[1]} with equal elements", "they share the gradient equally")
+def _reduced(node: Node, x, arrived):
+    axes = tuple(node.params["axes"])
+    is_extreme = x == np.expand_dims(array(node.values[0]), axes)
+    ties = np.sum(is_extreme & ~_masked_before(node, 0), axis=axes)
+    cause = f"{node.primitive.split('_')[1]} with equal elements"
+    return _some((ties > 1) & (arrived != 0), cause, "they share the gradient equally")
 
 
 def _masked_before(node: Node, argument: int):

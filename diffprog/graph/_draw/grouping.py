@@ -21,6 +21,8 @@ BUDGET = 40  # boxes that a reader takes in at once
 NOT_COMPUTED = ("input", "constant")  # what no operation made
 MAX_MEMBERS = 3 * BUDGET  # members of one group that are too many
 
+Open = int | str | list[str] | None  # which groups are open; see `GroupTree.opened`
+
 _INDEXED = re.compile(r"(.+?)(?:\[\d+\]|\.\d+)$")  # "scan[3]", "blocks.3"
 
 
@@ -81,7 +83,7 @@ class GroupTree:
         """The whole recording."""
         return self.groups[0]
 
-    def opened(self, open=None, budget: int = BUDGET) -> set[Group]:
+    def opened(self, open: Open = None, budget: int = BUDGET) -> set[Group]:
         """Choose the groups whose members are drawn; those around an opened group are open too.
 
         Args:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from diffprog.graph._draw.annotations import Annotations
 from diffprog.graph._draw.figures import brief, cut, label, number, type_text
-from diffprog.graph._draw.grouping import Group, GroupTree, group_tree, shown
+from diffprog.graph._draw.grouping import Group, GroupTree, Open, group_tree, shown
 from diffprog.graph._recording.nodes import Node
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ DROPPED_FIRST = (5, 1, 3, 2)  # the columns that go, one after the other, where 
 
 def text(
     recording: "Recording",
-    open: int | str | list[str] | None = None,
+    open: Open = None,
     budget: int = LINES,
     everything: bool = False,
     width: int | None = None,

@@ -7,7 +7,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 from diffprog.graph._draw.annotations import MARKS, MEANINGS, Annotations
 from diffprog.graph._draw.figures import LINE, Label, cut, is_small, label
-from diffprog.graph._draw.grouping import BUDGET, Group
+from diffprog.graph._draw.grouping import BUDGET, Group, Open
 from diffprog.graph._draw.layout import Box, Segment, layout
 from diffprog.graph._draw.scale import Scale
 
@@ -18,12 +18,7 @@ LEGEND = 74.0
 MIN_WIDTH = 560.0
 
 
-def svg(
-    recording: "Recording",
-    open: int | str | list[str] | None = None,
-    budget: int = BUDGET,
-    everything: bool = False,
-) -> str:
+def svg(recording: "Recording", open: Open = None, budget: int = BUDGET, everything: bool = False) -> str:
     """Draw a recording as SVG text, light or dark as the reader's system is.
 
     Args:

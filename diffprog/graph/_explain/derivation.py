@@ -81,14 +81,9 @@ def _backward(node: Node, output: str, called, show):
         return [(name, "where it starts", f"= {total}")]
     if len(parts) == 1:
         return [(name, f"= {_part(parts[0], output, called, show)}", f"= {total}")]
-    rows = [
-        (
-            name if i == 0 else "",
-            f"{'=' if i == 0 else '+'} {_part(edge, output, called, show)}",
-            f"  {show(edge.gradient)}",
-        )
-        for i, edge in enumerate(parts)
-    ]
+    rows = []
+    for start, sign, edge in zip([name, *[""] * len(parts)], ["=", *"+" * len(parts)], parts, strict=False):
+        rows.append((start, f"{sign} {_part(edge, output, called, show)}", f"  {show(edge.gradient)}"))
     return [*rows, ("", "the sum of what comes from its uses", f"= {total}")]
 
 

@@ -138,8 +138,8 @@ def _by_selector(intervention, tags, values) -> dict[Any, Any]:
     for selector, of_selector in zip(intervention.selectors, selected, strict=True):
         if not of_selector:
             raise ValueError(
-                f"the value selected by {selector.given!r} stays where it is computed, in a function that is only "
+                f"the value selected by {selector.original!r} stays where it is computed, in a function that is only "
                 "staged or is run by a callback: select one outside of it"
             )
-        results[selector.given] = of_selector[0] if len(of_selector) == 1 else of_selector
+        results[selector.original] = of_selector[0] if len(of_selector) == 1 else of_selector
     return results

@@ -141,7 +141,7 @@ def tags_of(primitive, params, owner) -> list:
         return []
     if primitive.name not in _REWRITES:
         what = "a while loop, which has no known length:" if primitive.name == "while" else f"'{primitive.name}':"
-        selected = " and ".join(repr(owner.selectors[i].given) for i in tags[0][0].selectors)
+        selected = " and ".join(repr(owner.selectors[i].original) for i in tags[0][0].selectors)
         raise Unreachable(
             f"the value selected by {selected} is inside {what} it can be intervened in and hooked there, but not "
             "taken out; use lax.scan, or look at it in a recording (dp.record)"

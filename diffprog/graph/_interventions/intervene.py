@@ -91,10 +91,10 @@ class Intervention:
             yield
         for i, selector in enumerate(self.selectors):
             if i not in self._seen:
-                raise ValueError(self._names.nothing_for(selector.given))
+                raise ValueError(self._names.nothing_for(selector.original))
             if i not in self._used:
                 raise ValueError(
-                    f"{self._name} takes values that can have a gradient; all that {selector.given!r} selects are "
+                    f"{self._name} takes values that can have a gradient; all that {selector.original!r} selects are "
                     "integers: select a float"
                 )
 
@@ -142,7 +142,7 @@ def intervene(fun: Callable, interventions: Mapping[Selector, Callable]) -> Call
 
     def act(value, chosen, place):
         for i in chosen:
-            value = _replaced(functions[i], value, intervention.selectors[i].given, place)
+            value = _replaced(functions[i], value, intervention.selectors[i].original, place)
         return value
 
     intervention = Intervention("intervene", interventions, act, floats=False)
@@ -170,7 +170,7 @@ def hook(fun: Callable, hooks: Mapping[Selector, Callable]) -> Callable:
 
     def act(value, chosen, place):
         for i in chosen:
-            value = _hooked(value, functions[i], intervention.selectors[i].given, place)
+            value = _hooked(value, functions[i], intervention.selectors[i].original, place)
         return value
 
     intervention = Intervention("hook", hooks, act, floats=True)

@@ -133,7 +133,7 @@ class Recorder(Tape):
         return self._record_custom(primitive, fun, args, run)
 
     def _record_custom(self, primitive, fun, args, run):
-        values, sources = zip(*map(self.untraced, args), strict=True) if args else ((), ())
+        values, sources = self.untrace(args)
         program = None
 
         def plain(*values):

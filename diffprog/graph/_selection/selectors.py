@@ -44,77 +44,77 @@ class ParsedSelector:
     """A selector that was read.
 
     Attributes:
-      given: the selector as the user wrote it.
+      original: the selector as the user wrote it.
       matches: whether it means a site.
       by_line: whether that depends on the source line.
       by_path: whether that depends on the path.
     """
 
-    given: Selector
+    original: Selector
     matches: Callable[[Site], bool]
     by_line: bool = False
     by_path: bool = False
 
 
-def parse(given: "Selector | ParsedSelector") -> ParsedSelector:
+def parse(selector: "Selector | ParsedSelector") -> ParsedSelector:
     """Read a selector.
 
     Raises:
       TypeError: it is neither text nor a function.
       ValueError: it is empty.
     """
-    if isinstance(given, ParsedSelector):
-        return given
-    if callable(given):
-        return ParsedSelector(given, lambda site: bool(given(site)), by_line=True, by_path=True)
-    if not isinstance(given, str):
+    if isinstance(selector, ParsedSelector):
+        return selector
+    if callable(selector):
+        return ParsedSelector(selector, lambda site: bool(selector(site)), by_line=True, by_path=True)
+    if not isinstance(selector, str):
         raise TypeError(
             "a selector is a tap's name, a primitive, a path, a line (file.py:31) or a function of an operation; "
-            f"found {given!r}"
+            f"found {selector!r}"
         )
-    if not given.strip():
+    if not selector.strip():
         raise ValueError('a selector is empty; write "*" for every operation')
-    kind, colon, rest = given.partition(":")
+    kind, colon, rest = selector.partition(":")
     if colon and kind in _KINDS:
-        return _KINDS[kind](given, rest)
-    if re.fullmatch(r".*:\d+", given):
-        return _line(given, given)
-    return _path(given, given) if "/" in given else _name(given, given)
+        return _KINDS[kind](selector, rest)
+    if re.fullmatch(r".*:\d+", selector):
+        return _line(selector, selector)
+    return _path(selector, selector) if "/" in selector else _name(selector, selector)
 
 
-def select(given: "Selector | ParsedSelector", sites: Iterable[AnySite]) -> list[AnySite]:
+def select(selector: "Selector | ParsedSelector", sites: Iterable[AnySite]) -> list[AnySite]:
     """List the sites that a selector means, in order.
 
     Raises:
       ValueError: there is none; the message has the nearest names.
     """
-    parsed, sites = parse(given), list(sites)
+    parsed, sites = parse(selector), list(sites)
     selected = [site for site in sites if parsed.matches(site)]
     if not selected:
         names = Names()
         for site in sites:
             names.add(site)
-        raise ValueError(names.nothing_for(given))
+        raise ValueError(names.nothing_for(selector))
     return selected
 
 
-def select_one(given: "Selector | ParsedSelector", sites: Iterable[AnySite]) -> AnySite:
+def select_one(selector: "Selector | ParsedSelector", sites: Iterable[AnySite]) -> AnySite:
     """Return the only site that a selector means.
 
     Raises:
       ValueError: there is none, or more than one.
     """
-    selected = select(given, sites)
+    selected = select(selector, sites)
     if len(selected) > 1:
         places = ", ".join(dict.fromkeys(full_name(site) for site in selected[:4]))
-        raise ValueError(f"{given!r} means {len(selected)} values ({places}, ...): name one, by a tap for example")
+        raise ValueError(f"{selector!r} means {len(selected)} values ({places}, ...): name one, by a tap for example")
     return selected[0]
 
 
 # ---------------------------------------------------------------- kinds of selectors
 
 
-def _name(given, text):
+def _name(selector, text):
     fits = pattern(text)
 
     def matches(site):
@@ -124,21 +124,21 @@ def _name(given, text):
             return _fits_tap(fits, site.tap)
         return fits(site.primitive) or fits(site.label)
 
-    return ParsedSelector(given, matches)
+    return ParsedSelector(selector, matches)
 
 
-def _tap(given, text):
+def _tap(selector, text):
     fits = pattern(text)
     is_tap = lambda site: site.tap is not None and not isinstance(site.tap, ModuleOutput)
-    return ParsedSelector(given, lambda site: is_tap(site) and _fits_tap(fits, site.tap))
+    return ParsedSelector(selector, lambda site: is_tap(site) and _fits_tap(fits, site.tap))
 
 
-def _primitive(given, text):
+def _primitive(selector, text):
     fits = pattern(text)
-    return ParsedSelector(given, lambda site: site.tap is None and (fits(site.primitive) or fits(site.label)))
+    return ParsedSelector(selector, lambda site: site.tap is None and (fits(site.primitive) or fits(site.label)))
 
 
-def _path(given, text):
+def _path(selector, text):
     fits, modules_too = pattern(text), _last(text).strip("*") != ""
 
     def matches(site):
@@ -148,10 +148,10 @@ def _path(given, text):
             return fits(_join(site.path, site.tap))
         return fits(_join(site.path, site.primitive))
 
-    return ParsedSelector(given, matches, by_path=True)
+    return ParsedSelector(selector, matches, by_path=True)
 
 
-def _line(given, text):
+def _line(selector, text):
     file, _, number = text.rpartition(":")
     wanted = pathlib.PurePath(file).parts[::-1]
 
@@ -161,7 +161,7 @@ def _line(given, text):
             return False
         return pathlib.PurePath(site.source.file).parts[::-1][: len(wanted)] == wanted
 
-    return ParsedSelector(given, matches, by_line=True)
+    return ParsedSelector(selector, matches, by_line=True)
 
 
 _KINDS = {"tap": _tap, "primitive": _primitive, "path": _path, "line": _line}
@@ -176,7 +176,7 @@ def pattern(text) -> Callable[[str], bool]:
 
 
 def _fits_tap(fits, tap):
-    """Whether a tap's name fits, or the name that it was given as a whole."""
+    """Whether a tap's name fits, or the name of the whole pytree that it is in."""
     return fits(tap) or (isinstance(tap, Leaf) and fits(tap.whole))
 
 
@@ -221,16 +221,16 @@ class Names:
             if self._with_lines and site.source is not None:
                 self._names["lines"][str(site.source)] = None
 
-    def nothing_for(self, given) -> str:
+    def nothing_for(self, selector) -> str:
         """Say in one sentence that no site fits a selector, with the nearest names."""
-        if callable(given):
-            return f"the selector {getattr(given, '__name__', given)!r} says no to every operation of this run"
-        return f"no value is selected by {given!r}: {self._nearest(given)}"
+        if callable(selector):
+            return f"the selector {getattr(selector, '__name__', selector)!r} says no to every operation of this run"
+        return f"no value is selected by {selector!r}: {self._nearest(selector)}"
 
-    def _nearest(self, given):
+    def _nearest(self, selector):
         short = {_last(name): name for name in self._names["modules"]}
         names = [name for of_kind in self._names.values() for name in of_kind]
-        near = difflib.get_close_matches(given.strip("*/"), [*names, *short], n=3, cutoff=0.55)
+        near = difflib.get_close_matches(selector.strip("*/"), [*names, *short], n=3, cutoff=0.55)
         near = list(dict.fromkeys(short.get(name, name) for name in near))
         if near:
             return f"did you mean {' or '.join(map(repr, near))}?"
