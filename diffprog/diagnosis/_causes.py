@@ -115,7 +115,7 @@ def _or_nan(x):
 
 
 def _product(arrived, slope: str) -> str:
-    """The gradient that arrives, times the slope."""
+    """Multiply the gradient that arrives by the slope."""
     if arrived is None:
         return f"local slope: {slope}"
     outcome = "0 * inf = nan" if arrived == 0 else f"{arrived:.6g} * inf = inf"

@@ -57,7 +57,7 @@ def _once_per_line(findings: list[Finding]) -> list[Finding]:
 
 
 def _gradients_of(recording: Recording, inputs: list[Node]) -> str:
-    """What to call the gradients of some inputs."""
+    """Name the gradients of some inputs."""
     differentiable = [node for node in recording.inputs if node.differentiable[0]]
     names = ", ".join(node.label for node in inputs[:3]) + (", ..." if len(inputs) > 3 else "")
     index = ""
@@ -81,7 +81,7 @@ def _forward_births(places: Iterable[Place]) -> list[Node]:
 
 
 def _guilty(result: Place) -> list[Place]:
-    """The operands from which the NaN or infinity of a result came."""
+    """Find the operands from which the NaN or infinity of a result came."""
     spoiled = [x for x in result.node.arguments if isinstance(x, Place) and _passes_on(x, result)]
     if flaw(_value(result)).nan:
         with_nan = [place for place in spoiled if flaw(_value(place)).nan]
@@ -161,7 +161,7 @@ def _backward_births(inputs: list[Node]) -> list[Edge]:
 
 
 def _later(edge: Edge) -> list[Place]:
-    """The results of an edge's operation whose gradients spoiled the edge's."""
+    """Find the results of an edge's operation whose gradients spoiled the edge's."""
     later = [Place(edge.target, i) for i, gradient in enumerate(edge.target.gradients) if flaw(gradient)]
     return [] if _starts_anew(edge) else later
 
@@ -208,14 +208,14 @@ def _backward(edge: Edge, spoiled: str) -> Finding:
 
 
 def _infinite_factor(node: Node) -> Node | None:
-    """The operation that made an operand of this one infinite; None if all are finite, or somebody wrote it down."""
+    """Find the operation that made an operand infinite; None if all are finite or infinity was written down."""
     spoiled = [x for x in node.arguments if isinstance(x, Place) and flaw(_value(x))]
     births = [birth for birth in _forward_births(spoiled) if birth.primitive not in ("input", "constant")]
     return births[0] if births else None
 
 
 def _index_of_result(edge: Edge, index: Index | None) -> Index | None:
-    """An index into a node's result for one into an argument, which may have been stretched to the result's shape."""
+    """Turn an index into an argument, which may have been broadcast, into one into the node's result."""
     node = edge.target
     if index is None or not node.single or edge.gradient.shape == node.avals[0].shape:
         return index

@@ -51,7 +51,7 @@ def is_rectifier(node: Node) -> bool:
 
 
 def _behind(node: Node) -> Node:
-    """What an identity, or a chain of them, passes on."""
+    """Find what an identity, or a chain of them, passes on."""
     while node.primitive in _IDENTITIES and node.inputs:
         node = node.inputs[0]
     return node

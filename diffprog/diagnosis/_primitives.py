@@ -161,29 +161,29 @@ _NOT_ORIGIN = "give atan2 a point that is not the origin: jnp.arctan2(y, jnp.whe
 
 
 def _growing(name: str, fix: str | None = None, **fields) -> Primitive:
-    """A function that grows like an exponential."""
+    """Describe a function that grows like an exponential."""
     cause = "overflow in {name}"
     slope = Row(lambda e: e.overflows, cause, lambda e: f"inf = {name}({_number(e.x, '.6g')})")
     return Primitive((Row(_always, cause, detail=_largest_operand, fix=fix),), backward=(slope,), **fields)
 
 
 def _with_ends(outside: Row, slope: str, *names: str) -> Primitive:
-    """A function whose slope is infinite at the ends of its domain, -1 and 1."""
+    """Describe a function whose slope is infinite at the ends of its domain, -1 and 1."""
     return Primitive((outside,), (_at_end(slope),), written_as=names, safe=_INSIDE)
 
 
 def _flat(name: str) -> Primitive:
-    """A function with steps."""
+    """Describe a function with steps."""
     return Primitive(cut=("{name} is flat", "let the gradient " + _STRAIGHT_THROUGH.format(f"jnp.{name}(x)")))
 
 
 def _of_matrix(cause: str, fix: str | None = None) -> Primitive:
-    """A factorization."""
+    """Describe a factorization."""
     return Primitive((Row(_always, cause, fix=fix),), backward=(Row(_always, "singular {name}"),), mixes=True)
 
 
 def _of_repeated(values: str) -> Primitive:
-    """A factorization whose vectors are not unique where values repeat."""
+    """Describe a factorization whose vectors are not unique where values repeat."""
     detail = "the gradient depends on which vectors of a repeated value were chosen"
     row = Row(_always, f"{{name}} of repeated {values}", detail=detail, fix=_REPEATED)
     return Primitive((row._replace(detail="", fix=None),), backward=(row,), mixes=True)

@@ -46,7 +46,7 @@ def of_result(node: Node, cause: Cause) -> str | None:
 
 
 def _norm(node: Node) -> str | None:
-    """The fix of a norm at zero, if the node's line calls one of a single array."""
+    """Write the fix of a norm at zero, if the node's line calls one of a single array."""
     written = _expression(node, ("norm",))
     if written is None or not isinstance(written.call, ast.Call):
         return None
@@ -79,7 +79,7 @@ def _double_where(node: Node, safe: tuple[str, str], masked: bool) -> str:
 
 
 def _logarithm_of(node: Node) -> str | None:
-    """The better-behaved function, where a logarithm is taken of a sum of exponentials or of a probability."""
+    """Name the better-behaved function for the logarithm of a sum of exponentials or of a probability."""
     above = node.inputs[0] if node.inputs else None
     for _ in range(6):
         if above is None or not above.inputs:
@@ -107,7 +107,7 @@ class _Written(NamedTuple):
 
 
 def _expression(node: Node, calls: tuple[str, ...], operator=None) -> _Written | None:
-    """The expression on the node's line that calls the operation; None if it can't be read, or there are several."""
+    """Find the expression on the node's line that calls the operation; None unless there is exactly one."""
     if node.source is None:
         return None
     text, tree = _statement(node.source.file, node.source.line)
@@ -155,6 +155,6 @@ def _last_line(statement: ast.stmt) -> int:
 
 
 def _grouped(text: str) -> str:
-    """An expression, in parentheses if it needs them to be an operand."""
+    """Put an expression in parentheses if it needs them to be an operand."""
     atoms = (ast.Name, ast.Call, ast.Subscript, ast.Attribute, ast.Constant)
     return text if isinstance(ast.parse(text, mode="eval").body, atoms) else f"({text})"

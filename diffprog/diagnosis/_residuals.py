@@ -133,7 +133,7 @@ def _held(function, known: set[int]) -> list[jax.Array]:
 
 
 def _contents(x) -> list:
-    """The objects that an object holds, as far as arrays may be among them."""
+    """List the objects that an object holds, as far as arrays may be among them."""
     if isinstance(x, types.FunctionType):
         return [*(cell.cell_contents for cell in x.__closure__ or () if _is_filled(cell)), *(x.__defaults__ or ())]
     if isinstance(x, types.MethodType):

@@ -99,7 +99,7 @@ def _cuts(node: Node, needed: set[Node]) -> list[Node]:
     """Find the operations at which the paths from an input to the output lose the gradient, in order."""
 
     def uses(place: Place) -> Iterable[tuple[Edge, list[int]]]:
-        """The edges on from a result, each with the results of its operation that lead to the output."""
+        """List the edges on from a result, each with the results of its operation that lead to the output."""
         for edge in used_by(*place):
             if edge.target in needed:
                 yield edge, [i for i in range(len(edge.target.avals)) if _leads_on(edge.target, i, needed)]

@@ -32,11 +32,13 @@ class Placed:
 
 
 def place(arrangement: Arrangement, size: Callable, entry: Callable, exit: Callable) -> Placed:
-    """The coordinates of one group.
+    """Compute the coordinates of one group.
 
     Args:
+      arrangement: the group's layers and lines.
       size: member -> (width, height).
-      entry, exit: (member, bundle) -> where, from the member's middle, a line arrives or leaves.
+      entry: (member, bundle) -> where, from the member's middle, a line arrives.
+      exit: (member, bundle) -> where, from the member's middle, a line leaves.
     """
     layers = arrangement.layers
     whole = arrangement.group.parent is None
@@ -75,7 +77,7 @@ class _Columns:
         self.gaps = [self._gaps(layer) for layer in layers]
 
     def _gaps(self, layer):
-        """The least distances between the middles of neighbors in a layer."""
+        """Compute the smallest distances between the middles of neighbors in a layer."""
         return [
             (self.sizes[a][0] + self.sizes[b][0]) / 2 + (DUMMY_GAP if "member" not in (a.kind, b.kind) else MEMBER_GAP)
             for a, b in pairwise(layer)
@@ -151,7 +153,7 @@ class _Columns:
 
 
 def _trunk(vertex: Vertex) -> list[Vertex]:
-    """The dummy vertices of one line from `vertex` on."""
+    """List the dummy vertices of one line from `vertex` on."""
     trunk = [vertex]
     while following := [s for s in trunk[-1].down if s.kind == "dummy" and s.bundle is vertex.bundle]:
         trunk.append(following[0])
@@ -159,7 +161,7 @@ def _trunk(vertex: Vertex) -> list[Vertex]:
 
 
 def _light(layers) -> set[Vertex]:
-    """What comes from parameters and constants alone and goes to one place: it follows its user, and moves nothing."""
+    """Find vertices that come from parameters and constants alone and have one user, which they follow."""
     light = set()
     for vertex in (s for layer in layers for s in layer):
         if vertex.kind != "in" and len(vertex.down) == 1 and all(above in light for above in vertex.up):
@@ -174,7 +176,7 @@ def _weight(upper: Vertex, lower: Vertex, light: set[Vertex]) -> float:
 
 
 def nearest(wishes: list[float], weights: list[float], gaps: list[float]) -> list[float]:
-    """The x minimizing sum(weights * (x - wishes)^2) with x[i + 1] - x[i] >= gaps[i]."""
+    """Find the x minimizing sum(weights * (x - wishes)^2) with x[i + 1] - x[i] >= gaps[i]."""
     blocks: list[tuple[float, float, int]] = []  # mean, weight, number of elements
     offset, offsets = 0.0, []
     for i, (wish, weight) in enumerate(zip(wishes, weights, strict=True)):

@@ -119,7 +119,7 @@ def label(item: Node | Group) -> Label:
 
 
 def _leaving(group: Group) -> str:
-    """The type of what a group makes for those outside, if it is one array."""
+    """Write the type of a group's result, if it is one array."""
     inside = set(group.nodes())
     leaving = {
         (node, edge.output)

@@ -82,7 +82,7 @@ def arrangements(tree: GroupTree, nodes: list[Node]) -> dict[Group, Arrangement]
 
 
 def _bundles_by_node(tree: GroupTree, nodes: list[Node]) -> dict[Group, dict[int, Bundle]]:
-    """The bundles of each group, one per node outside or inside, by the index of the node whose results they carry."""
+    """Collect the bundles of each group, by the index of the node whose results they carry."""
     by_node: dict[Group, dict[int, Bundle]] = {group: {} for group in tree.groups}
 
     def bundle(group, source, start) -> Bundle:
@@ -134,7 +134,7 @@ def _merged(bundles: list[Bundle]) -> Bundle:
 
 
 def _chain(tree: GroupTree, node: Node) -> list[tuple[Group, object]]:
-    """The groups around a node, the nearest first, each with its member that the node is or is in."""
+    """List the groups around a node, the nearest first, each with its member that the node is or is in."""
     member: Group | Node = node
     chain: list[tuple[Group, object]] = []
     for group in tree.group_of[node.index].above():

@@ -132,7 +132,7 @@ def _said(said: Label):
 
 
 def _header(group: Group, box: Box) -> str:
-    """The name of an open group, over the lines that run across it."""
+    """Draw the name of an open group, over the lines that run across it."""
     position = f'transform="translate({box.x:.1f} {box.y:.1f})"'
     return f'<g class="header" {position}><text x="13" y="15">{_text(group.name)}</text></g>'
 

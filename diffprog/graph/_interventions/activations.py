@@ -106,7 +106,7 @@ def grad_at(
 
 
 def _tagging(name: str, fun: Callable, selectors, floats: bool) -> Intervention:
-    """An intervention that tags the selected values, for `run_captured` to find."""
+    """Make an intervention that tags the selected values, for `run_captured` to find."""
     check_callable(fun)
     selectors = [selectors] if isinstance(selectors, str) or callable(selectors) else list(selectors)
     if not selectors:

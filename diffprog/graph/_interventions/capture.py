@@ -226,7 +226,7 @@ def _checkpoint(owner, tags, params, args, perturbations):
 
 
 def _in_place(owner, tags, params, args, perturbations):
-    """A call without options of its own."""
+    """Make a call without options of its own."""
     jaxpr = next(closed(params[name]) for name in ("jaxpr", "call_jaxpr", "call", "fwd_jaxpr") if name in params)
     outputs = jaxpr_as_fun(returning_tagged(jaxpr, owner, bool(perturbations)))(*args, *perturbations)
     return split_list(outputs, [len(jaxpr.out_avals)])

@@ -133,7 +133,7 @@ def _call_module(original, module, args, kwargs):
 
 
 def _place(calls, module) -> tuple[str, str]:
-    """The scope to enter for a module, and its path."""
+    """Find the scope to enter for a module, and its path."""
     places = (call.places.get(id(module)) for call in reversed(calls))
     name = next((place for place in places if place is not None), type(module).__name__)
     return name, f"{calls[-1].path}/{name}" if calls else name
