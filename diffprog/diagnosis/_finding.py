@@ -75,7 +75,9 @@ class Diagnosis:
         parts = [str(finding) for finding in self.findings]
         if not parts:
             count = f"{len(inputs)} input" + "s" * (len(inputs) != 1)
-            later = "".join(f" ({found.title} once what is zero at {found.source} has moved)" for found in self.delayed)
+            later = "".join(
+                f" ({finding.title} once what is zero at {finding.source} has moved)" for finding in self.delayed
+            )
             parts = [f"nothing wrong: the gradient of {self.recording.function} is finite and reaches {count}{later}"]
         return "\n\n".join(parts) + "".join(f"\nnote: {note}" for note in self.notes)
 

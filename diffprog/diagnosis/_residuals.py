@@ -76,11 +76,11 @@ class Residuals:
         Returns:
           The lines, as one text.
         """
-        kept = [r for r in self.all if not r.is_argument]
-        rows: list[tuple[str, ...]] = [_row(r) for r in kept[:max_rows]]
-        if len(kept) > max_rows:
-            rows.append((_size(sum(r.bytes for r in kept[max_rows:])), f"in {len(kept) - max_rows} more"))
-        head = f"the backward pass keeps {_size(self.bytes)} in {len(kept)} arrays, besides inputs and constants"
+        residuals = [r for r in self.all if not r.is_argument]
+        rows: list[tuple[str, ...]] = [_row(r) for r in residuals[:max_rows]]
+        if len(residuals) > max_rows:
+            rows.append((_size(sum(r.bytes for r in residuals[max_rows:])), f"in {len(residuals) - max_rows} more"))
+        head = f"the backward pass keeps {_size(self.bytes)} in {len(residuals)} arrays, besides inputs and constants"
         lines = [head, *(f"  {line}" for line in text_table(rows, align="><"))]
         for path, saved in list(self.by_path().items())[:5]:
             lines.append(f"  jax.checkpoint around {path} would save {_size(saved)}")
@@ -107,12 +107,12 @@ def residuals(recording: Recording) -> Residuals:
                 arrays[id(x)] = x
                 keepers.setdefault(id(x), []).append(node)
     made = {id(x): node for node in recorder.nodes for x in node.values if isinstance(x, jax.Array)}
-    kept = []
+    residuals = []
     for key, x in arrays.items():
         place = recorder.place_of(x)
         maker = made.get(key) or (place.node if place else None)
-        kept.append(Residual(x.nbytes, x.shape, x.dtype, maker, tuple(dict.fromkeys(keepers[key]))))
-    return Residuals(tuple(sorted(kept, key=lambda r: -r.bytes)))
+        residuals.append(Residual(x.nbytes, x.shape, x.dtype, maker, tuple(dict.fromkeys(keepers[key]))))
+    return Residuals(tuple(sorted(residuals, key=lambda r: -r.bytes)))
 
 
 def _held(function, known: set[int]) -> list[jax.Array]:

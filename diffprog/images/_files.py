@@ -94,8 +94,8 @@ def to_bytes(image: np.ndarray) -> np.ndarray:
     """
     image = np.asarray(image)
     if not _inside_unit_range(image):
-        found = f"{image.min():.4g} .. {image.max():.4g}"
-        raise ImageError(f"an image must be in [0, 1]; found {found}: clip or rescale it")
+        span = f"{image.min():.4g} .. {image.max():.4g}"
+        raise ImageError(f"an image must be in [0, 1]; found {span}: clip or rescale it")
     return np.round(image * 255).astype(np.uint8)
 
 

@@ -147,7 +147,7 @@ class Checkpoints(NamedTuple):
 
     first: int
     decrease: int
-    least: int
+    minimum: int
 
 
 class State(NamedTuple):
@@ -205,7 +205,7 @@ def _dense_spec(name, norm, loss):
         straight = example.project(norm, origin + step_size * norm.steepest(gradient))
         new = jnp.where(view.step > 0, MOMENTUM, 1.0)
         point = example.project(norm, origin + new * (straight - origin) + (1 - new) * (origin - state.previous))
-        interval = jnp.maximum(state.interval - checkpoints.decrease, checkpoints.least)
+        interval = jnp.maximum(state.interval - checkpoints.decrease, checkpoints.minimum)
         return State(
             point,
             previous=origin,

@@ -96,7 +96,7 @@ class Decisions(NamedTuple):
     """How many decisions may be spent on what."""
 
     initial: int
-    most: int
+    max_num: int
     init_trials: int
 
 
@@ -189,7 +189,7 @@ def jump(is_adversarial: Decider, norm: Norm, states: State, active, budget: Dec
     tiny = jnp.finfo(jnp.float32).tiny
     delta = per_image(jnp.maximum(jnp.where(states.step == 1, 0.1 * pixel_range, distance / size), tiny))
     step = jnp.maximum(states.step, 1).astype(jnp.float32)
-    num_evals = jnp.minimum(budget.initial * jnp.sqrt(step), budget.most).astype(jnp.int32)
+    num_evals = jnp.minimum(budget.initial * jnp.sqrt(step), budget.max_num).astype(jnp.int32)
     num_evals = jnp.where(active, num_evals, 0)
     estimate_keys, try_keys = jax.vmap(jax.random.split)(keys).T
 

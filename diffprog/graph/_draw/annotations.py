@@ -104,10 +104,10 @@ class Annotations:
 
 
 def _together(sizes: list[float | None]) -> float | None:
-    found = [size for size in sizes if size is not None]
-    return float(np.sqrt(sum(size * size for size in found))) if found else None
+    known = [size for size in sizes if size is not None]
+    return float(np.sqrt(sum(size * size for size in known))) if known else None
 
 
 def _largest(sizes: list[float | None]) -> float | None:
-    found = [size for size in sizes if size is not None]
-    return max((size for size in found if math.isfinite(size)), default=math.nan if found else None)
+    known = [size for size in sizes if size is not None]
+    return max((size for size in known if math.isfinite(size)), default=math.nan if known else None)

@@ -51,8 +51,8 @@ def place(arrangement: Arrangement, size: Callable, entry: Callable, exit: Calla
     width = max((x[s] + sizes[s][0] / 2 for s in x), default=0.0) + PADDING
     tops, bottoms = _rows(layers, sizes, x, columns, PADDING if whole else HEADER)
     height = bottoms[-1] if not whole else bottoms[-1] + PADDING
-    at = lambda layer: {vertex.bundle: x[vertex] for vertex in layer}
-    return Placed(width, height, x, tops, bottoms, at(layers[0]), at(layers[-1]))
+    ends = lambda layer: {vertex.bundle: x[vertex] for vertex in layer}
+    return Placed(width, height, x, tops, bottoms, ends(layers[0]), ends(layers[-1]))
 
 
 class _Columns:

@@ -298,9 +298,9 @@ def _cost(layers: list[list[Vertex]]) -> tuple[int, float]:
 def _depth_first(layers: list[list[Vertex]]):
     """Order each layer as a walk along the lines meets its vertices, so that connected ones stand together."""
     vertices = [vertex for layer in layers for vertex in layer]
-    met = {vertex: i for i, vertex in enumerate(walk(vertices, lambda v: [*reversed(v.up), *v.down]))}
+    order = {vertex: i for i, vertex in enumerate(walk(vertices, lambda v: [*reversed(v.up), *v.down]))}
     for layer in layers:
-        layer.sort(key=met.__getitem__)
+        layer.sort(key=order.__getitem__)
         _number(layer)
 
 

@@ -52,7 +52,7 @@ def page_data(
 
 def _updated(nodes: list[Node], update: str | list[str]) -> set[Node]:
     """Choose the inputs whose labels match a glob."""
-    inputs, found = [node for node in nodes if node.primitive == "input"], set()
+    inputs, updated = [node for node in nodes if node.primitive == "input"], set()
     for glob in [update] if isinstance(update, str) else update:
         fits = pattern(glob)
         fitting = {node for node in inputs if fits(node.label)}
@@ -60,8 +60,8 @@ def _updated(nodes: list[Node], update: str | list[str]) -> set[Node]:
             names = [node.label for node in inputs]
             close = difflib.get_close_matches(glob, names, 3, 0.3) or names[:5]
             raise ValueError(f"update={glob!r} matches no input; the nearest are {', '.join(map(repr, close))}")
-        found |= fitting
-    return found
+        updated |= fitting
+    return updated
 
 
 class _Page:

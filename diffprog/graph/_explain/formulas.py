@@ -26,11 +26,11 @@ def formula(node: Node, operands: list[str] | None = None, result: str = "z", gr
       result: what to call its result.
       gradient: what to call the gradient at the result.
     """
-    found = _of_label.get(node.label) if node.primitive.startswith("custom_") else None
-    found = found or _table.get(node.primitive)
-    if found is None:
+    entry = _of_label.get(node.label) if node.primitive.startswith("custom_") else None
+    entry = entry or _table.get(node.primitive)
+    if entry is None:
         return None
-    forward, *backward = found
+    forward, *backward = entry
     x, y, w, *_ = [*(operands or ["x", "y", "w"]), "?", "?", "?"]
     words = {"x": x, "y": y, "w": w, "z": result, "g": gradient, **_parameters(node)}
     if node.primitive in ("concatenate", "stack"):  # of any number of operands, all alike
@@ -44,12 +44,12 @@ def formula(node: Node, operands: list[str] | None = None, result: str = "z", gr
 def _parameters(node: Node) -> dict[str, str]:
     """Those parameters of an operation that formulas mention."""
     shown = {name: x for name, x in node.params.items() if isinstance(x, (int, str, tuple)) and name != "y"}
-    found = {name: str(x) for name, x in shown.items()}
+    texts = {name: str(x) for name, x in shown.items()}
     if node.primitive == "integer_pow":
-        found |= {"n": str(node.params["y"]), "m": str(node.params["y"] - 1)}
+        texts |= {"n": str(node.params["y"]), "m": str(node.params["y"] - 1)}
     if node.primitive == "convert_element_type":
-        found["dtype"] = str(node.params["new_dtype"])
-    return found
+        texts["dtype"] = str(node.params["new_dtype"])
+    return texts
 
 
 # Per primitive: the result, then the gradient of each operand. {x}, {y}, {w} are the operands, {z} the result, {g} the

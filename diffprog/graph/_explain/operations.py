@@ -108,8 +108,8 @@ def _broadcast(eqn, params, x, *_):
     shape, dims = _plain(params["shape"]), _plain(params["broadcast_dimensions"])
     if hasattr(eqn.invars[0], "val"):
         return f"jnp.full({shape}, {x}, {dtype_text(eqn.outvars[0].aval.dtype)})"
-    given = tuple(eqn.invars[0].aval.shape)
-    if dims == tuple(range(len(shape) - len(given), len(shape))):
+    operand_shape = tuple(eqn.invars[0].aval.shape)
+    if dims == tuple(range(len(shape) - len(operand_shape), len(shape))):
         return f"jnp.broadcast_to({x}, {shape})"
     return f"lax.broadcast_in_dim({x}, {shape}, {dims})"
 
@@ -142,7 +142,7 @@ def _convert(eqn, params, x):
 
 
 def _scattering(function):
-    return lambda eqn, p, x, at, new: f"lax.{function}({x}, {at}, {new}, {_indexing(p)})"
+    return lambda eqn, p, x, indices, new: f"lax.{function}({x}, {indices}, {new}, {_indexing(p)})"
 
 
 def _gather(eqn, params, x, indices):
@@ -184,8 +184,12 @@ _WRITERS: dict[str, Callable] = {
     "concatenate": lambda eqn, p, *xs: f"jnp.concatenate([{', '.join(xs)}], {p['dimension']})",
     "slice": _slice,
     "pad": _pad,
-    "dynamic_slice": lambda eqn, p, x, *at: f"lax.dynamic_slice({x}, {tuple_text(at)}, {_plain(p['slice_sizes'])})",
-    "dynamic_update_slice": lambda eqn, p, x, new, *at: f"lax.dynamic_update_slice({x}, {new}, {tuple_text(at)})",
+    "dynamic_slice": lambda eqn, p, x, *starts: (
+        f"lax.dynamic_slice({x}, {tuple_text(starts)}, {_plain(p['slice_sizes'])})"
+    ),
+    "dynamic_update_slice": lambda eqn, p, x, new, *starts: (
+        f"lax.dynamic_update_slice({x}, {new}, {tuple_text(starts)})"
+    ),
     "gather": _gather,
     "scatter": _scattering("scatter"),
     "scatter-add": _scattering("scatter_add"),

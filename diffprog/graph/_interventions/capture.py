@@ -168,7 +168,7 @@ def _returning_tagged(jaxpr, owner, perturb, before, after):
     ignores these perturbations and returns zeros for these values.
     """
     others = [[aval for _, aval in tags] for tags in (before, after)]
-    own = [aval for _, aval in tags_in(jaxpr, owner)]
+    tagged = [aval for _, aval in tags_in(jaxpr, owner)]
 
     def run(*operands):
         args, _, perturbations = split_list(operands, [len(jaxpr.in_avals), len(others[0]) if perturb else 0])
@@ -179,7 +179,7 @@ def _returning_tagged(jaxpr, owner, perturb, before, after):
         zeros = ([instantiate(aval) for aval in avals] for avals in others)
         return [*results, *next(zeros), *(value for _, value in captured), *next(zeros)]
 
-    perturbations = [aval.to_ct_aval() for aval in (*others[0], *own, *others[1])] if perturb else []
+    perturbations = [aval.to_ct_aval() for aval in (*others[0], *tagged, *others[1])] if perturb else []
     return trace_to_closed_jaxpr(run, [*jaxpr.in_avals, *perturbations], "returning_tagged")
 
 

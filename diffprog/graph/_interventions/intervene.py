@@ -199,22 +199,22 @@ def _intercepted_function(fun, intervention, what):
 def _replaced(function, value, selector, place, what="value"):
     result, expected = function(value), typeof(value)
     try:
-        found = typeof(result)
-        result = result if same_type(found, expected) else _as_dtype(result, found, expected)
+        actual = typeof(result)
+        result = result if same_type(actual, expected) else _as_dtype(result, actual, expected)
     except TypeError:
         message = f"the function for {selector!r} returned {result!r}; expected an array like its argument"
         raise TypeError(message) from None
     if result is None:
         raise TypeError(
             f"the function for {selector!r} takes a {what} of type {expected.str_short()} ({place}) and returned "
-            f"{found.str_short()}; it must keep shape and dtype"
+            f"{actual.str_short()}; it must keep shape and dtype"
         )
     return result
 
 
-def _as_dtype(result, found, expected):
+def _as_dtype(result, actual, expected):
     """Convert a Python number to the expected type; return None for anything of another type."""
-    if not found.weak_type or found.shape != expected.shape:
+    if not actual.weak_type or actual.shape != expected.shape:
         return None
     return jax.numpy.asarray(result, expected.dtype)
 

@@ -140,8 +140,8 @@ class Recording:
             return [lax.full_like(leaves[0], 1)]
         cotangents, cotangent_tree = jax.tree.flatten(cotangent)
         if cotangent_tree != tree or list(map(np.shape, cotangents)) != list(map(np.shape, leaves)):
-            expected, found = jax.tree.map(np.shape, self.output), jax.tree.map(np.shape, cotangent)
-            raise ValueError(f"the cotangent must be like the output, of shapes {expected}; found {found}")
+            expected, shapes = jax.tree.map(np.shape, self.output), jax.tree.map(np.shape, cotangent)
+            raise ValueError(f"the cotangent must be like the output, of shapes {expected}; found {shapes}")
         return [jnp.asarray(g, getattr(x, "dtype", None)) for g, x in zip(cotangents, leaves, strict=True)]
 
     def _on_tape(self, place: Place):

@@ -49,13 +49,13 @@ def current_source(call_site: Source | None) -> Source | None:
     stack = frames()
     inside = _inside(stack)
     shown = _visible(stack[:inside])
-    own = _not_installed(shown)
+    user_frames = _not_installed(shown)
     if call_site is not None:
         # A library's function under `jit`, as most of jax.numpy, shows as the line that calls it.
-        if not own or own[0] == _frame(call_site):
+        if not user_frames or user_frames[0] == _frame(call_site):
             return call_site
-        return _source([*own, call_site, *call_site.callers])
-    return _source(own or shown[:1] or _not_installed(_visible(stack[inside:]))[:1])
+        return _source([*user_frames, call_site, *call_site.callers])
+    return _source(user_frames or shown[:1] or _not_installed(_visible(stack[inside:]))[:1])
 
 
 def source_of_equation(equation) -> Source | None:

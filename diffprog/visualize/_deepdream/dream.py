@@ -178,7 +178,7 @@ def smoothed(image: jax.Array, deviation: float) -> jax.Array:
     if deviation == 0:
         return image
     deviations = (deviation / 2, deviation, 2 * deviation)
-    blurred = [gaussian_blur(image, each, ceil(3 * each), edge="zero") for each in deviations]
+    blurred = [gaussian_blur(image, width, ceil(3 * width), edge="zero") for width in deviations]
     return (blurred[0] + blurred[1] + blurred[2]) / 3
 
 

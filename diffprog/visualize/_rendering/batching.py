@@ -55,9 +55,9 @@ def plan(objectives: Sequence[Objective], model: Model, shapes: Mapping[str, tup
     """
     groups: dict[Any, list] = {}
     for picture, objective in enumerate(objectives):
-        arguments = [tuple(map(np.asarray, each)) for each in objective.term_arguments(model, shapes)]
+        arguments = [tuple(map(np.asarray, numbers)) for numbers in objective.term_arguments(model, shapes)]
         kinds = tuple(TermKind(term.measure, term.layers, term.joint) for term in objective.weights)
-        types = tuple(tuple((x.shape, x.dtype.str) for x in each) for each in arguments)
+        types = tuple(tuple((x.shape, x.dtype.str) for x in numbers) for numbers in arguments)
         weights = np.array([*objective.weights.values(), objective.constant], np.float32)
         groups.setdefault((kinds, types), []).append((picture, (weights, arguments)))
     layout = tuple(Group(tuple(i for i, _ in members), kinds) for (kinds, _), members in groups.items())

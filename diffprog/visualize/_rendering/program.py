@@ -106,7 +106,7 @@ def program(setting: Setting, redirect: bool = False) -> Descent:
         by_copy = {name: value.reshape(n, num_transforms, *value.shape[1:]) for name, value in values.items()}
         by_copy[PICTURE] = jnp.broadcast_to(pictures[:, None], (n, num_transforms, *pictures.shape[1:]))
         score = lambda values: measure(setting.layout, step.data.arguments, values, n)
-        scores, terms = jax.tree.map(lambda each: jnp.mean(each, axis=0), jax.vmap(score, in_axes=1)(by_copy))
+        scores, terms = jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), jax.vmap(score, in_axes=1)(by_copy))
         has_reached = scores >= step.data.stop_at if setting.has_stop else None
         return jnp.sum(scores), Measures(scores, terms, has_reached)
 

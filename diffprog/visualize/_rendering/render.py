@@ -124,7 +124,7 @@ def render(
     objectives = _as_list(objective, num_images)
     n = len(objectives)
     parameterization = parameterization or fourier(model.size, channels=model.channels)
-    layers = model.check_layers(sorted(set().union(*(each.layers for each in objectives)) - {PICTURE}))
+    layers = model.check_layers(sorted(set().union(*(objective.layers for objective in objectives)) - {PICTURE}))
     layout, arguments = plan(objectives, model, _layer_shapes(model, layers, parameterization, transform))
     setting = Setting(
         model=model,
@@ -276,7 +276,7 @@ def _as_list(objective, num_images):
     if isinstance(objective, Objective):
         return [objective] * _check_positive(1 if num_images is None else num_images, "num_images")
     objectives = list(objective)
-    if not objectives or not all(isinstance(each, Objective) for each in objectives) or num_images is not None:
+    if not objectives or not all(isinstance(x, Objective) for x in objectives) or num_images is not None:
         raise ValueError(
             "render takes an objective (and num_images), or a list of objectives; "
             f"found {objectives!r:.80}, num_images={num_images}"

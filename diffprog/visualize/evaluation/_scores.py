@@ -214,9 +214,9 @@ def medians(rows: Sequence[Scores]) -> Scores:
       `Scores` of medians.
     """
     plain: dict[str, Any] = {
-        each.name: _of_known(np.median, [getattr(row, each.name) for row in rows])
-        for each in fields(Scores)
-        if each.type is float
+        column.name: _of_known(np.median, [getattr(row, column.name) for row in rows])
+        for column in fields(Scores)
+        if column.type is float
     }
     by_network: dict[str, list[metrics.Transfer]] = {}
     for seen in (seen for row in rows for seen in row.transfer):

@@ -111,7 +111,7 @@ def scores(model: Model, objective: Objective, images: Sequence[np.ndarray]) -> 
     names = sorted(objective.layers - {PICTURE})
     batches = (model.check_image(image)[None] for image in images)
     values = (model.activations(batch, names) | {PICTURE: jnp.asarray(batch)} for batch in batches)
-    return np.array([float(objective.score(model, each)[0]) for each in values])
+    return np.array([float(objective.score(model, value)[0]) for value in values])
 
 
 def pooled(model: Model, images: Sequence[np.ndarray], layer: str) -> np.ndarray:

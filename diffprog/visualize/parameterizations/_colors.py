@@ -72,8 +72,8 @@ def check_list(images: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
     """Check that there is at least one image and that each is (height, width, channels)."""
     shapes = [np.shape(image) for image in images]
     if not shapes or any(len(shape) != 3 for shape in shapes):
-        found = next((shape for shape in shapes if len(shape) != 3), "none")
-        raise ValueError(f"images must be a list of arrays (height, width, channels); found {found}")
+        shape = next((shape for shape in shapes if len(shape) != 3), "none")
+        raise ValueError(f"images must be a list of arrays (height, width, channels); found {shape}")
     return images
 
 
