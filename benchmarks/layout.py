@@ -8,11 +8,11 @@ loop of many iterations, and one whose lines are long. Everything is opened, so 
 import argparse
 import time
 
+from benchmarks.synthetic_graphs import chain_rows, loop_rows, random_rows, recording
 from diffprog.graph._draw import dot, html, svg, text
 from diffprog.graph._draw.grouping import group_tree
 from diffprog.graph._draw.layering import arrangements, count_crossings
 from diffprog.graph._draw.layout import lay_out
-from tests.graph.draw.synthetic import chain_rows, loop_rows, random_rows, recording
 
 GRAPHS = {
     "network of blocks": lambda n: chain_rows(n // 19, 12),

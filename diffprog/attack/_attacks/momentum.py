@@ -228,7 +228,7 @@ def ti_fgsm(
       max_steps: steps of each search.
       step_size: length of a step in the norm; epsilon / max_steps by default.
       decay: what remains of the sum of gradients in each step; above 0 it is TI-MI-FGSM.
-      kernel_size: side of the Gaussian kernel in pixels.
+      kernel_size: side of the Gaussian kernel in pixels, odd.
       num_sigmas: standard deviations from its middle to its ends.
       loss: (logits, labels) -> (n,); raised, or with `targeted` lowered.
       **options: shared options.
@@ -405,15 +405,21 @@ def translation_invariant(kernel_size: int = 15, num_sigmas: float = 3.0) -> Gra
     """Blur the gradient with a Gaussian: in effect, the mean gradient of shifted images.
 
     Args:
-      kernel_size: side of the kernel in pixels.
+      kernel_size: side of the kernel in pixels, odd.
       num_sigmas: standard deviations from its middle to its ends.
 
     Returns:
       A gradient transform for `mi_fgsm`.
 
+    Raises:
+      ValueError: the kernel's side is even, so that it has no middle.
+
     References:
       Dong et al. 2019, eq. 7.
     """
+    validation.check_counts(kernel_size=kernel_size)
+    if kernel_size % 2 == 0:
+        raise ValueError(f"kernel_size must be odd, for a kernel with a middle; found {kernel_size}: add 1")
     radius = kernel_size // 2
 
     def transform(query):

@@ -134,6 +134,11 @@ def test_ti_is_the_sign_of_the_blurred_gradient(pictures):
     assert np.any(np.sign(expected) != np.sign(gradient))
 
 
+def test_ti_needs_a_kernel_with_a_middle(pictures):
+    with pytest.raises(ValueError, match="kernel_size must be odd, for a kernel with a middle; found 4: add 1"):
+        ti_fgsm(*pictures, epsilon=0.05, kernel_size=4)
+
+
 def test_di_shrinks_as_often_as_asked(pictures):
     options = dict(key=KEY, epsilon=0.05, max_steps=2, engine="jax")
     plain = mi_fgsm(*pictures, decay=0.0, **options).images

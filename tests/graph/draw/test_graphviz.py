@@ -6,9 +6,9 @@ import subprocess
 
 import pytest
 
+from benchmarks.synthetic_graphs import random_rows, recording
 from diffprog.graph._draw import dot
 from tests.graph.draw import programs
-from tests.graph.draw.synthetic import random_rows, recording
 
 
 def edges_in(text):

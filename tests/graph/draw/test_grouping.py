@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from benchmarks.synthetic_graphs import chain_rows, loop_rows, random_rows, recording
 from diffprog.graph._draw.grouping import MAX_MEMBERS, Group, group_tree, parts, shown
-from tests.graph.draw.synthetic import chain_rows, loop_rows, random_rows, recording
 
 
 def names(group):

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import scipy.optimize
 
+from benchmarks.synthetic_graphs import chain_rows, loop_rows, random_rows, recording
 from diffprog.graph._draw.coordinates import nearest
 from diffprog.graph._draw.grouping import Group, group_tree
 from diffprog.graph._draw.layering import _crossed, arrangements, count_crossings
 from diffprog.graph._draw.layout import layout
-from tests.graph.draw.synthetic import chain_rows, loop_rows, random_rows, recording
 
 GRAPHS = {
     "chain": chain_rows(3, 6),

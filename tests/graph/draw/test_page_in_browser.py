@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
+from benchmarks.synthetic_graphs import chain_rows, loop_rows, random_rows, recording
 from diffprog.graph._draw import embedded, html
 from diffprog.graph._draw.grouping import Group, group_tree
 from diffprog.graph._draw.layering import arrangements
 from diffprog.graph._draw.layout import lay_out
 from tests import browser
 from tests.graph.draw import programs
-from tests.graph.draw.synthetic import chain_rows, loop_rows, random_rows, recording
 
 pytestmark = pytest.mark.skipif(browser.why_not() is not None, reason=str(browser.why_not()))
 

@@ -2,10 +2,10 @@
 
 import pytest
 
+from benchmarks.synthetic_graphs import chain_rows, recording
 from diffprog.graph._draw import text
 from diffprog.graph._recording.summaries import summarize
 from tests.graph.draw import programs
-from tests.graph.draw.synthetic import chain_rows, recording
 
 
 def test_lines_have_the_numbers():

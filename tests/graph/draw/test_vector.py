@@ -6,10 +6,10 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 import pytest
 
+from benchmarks.synthetic_graphs import chain_rows, random_rows, recording
 from diffprog.graph._draw import svg
 from diffprog.graph._draw.scale import Scale, scale_of
 from tests.graph.draw import programs
-from tests.graph.draw.synthetic import chain_rows, random_rows, recording
 
 SVG = "{http://www.w3.org/2000/svg}"
 

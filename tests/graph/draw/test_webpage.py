@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks.synthetic_graphs import recording
 from diffprog._util.files import write_text
 from diffprog._util.html_page import script_json
 from diffprog.graph._draw import html
@@ -16,7 +17,6 @@ from diffprog.graph._draw.arrays import shown
 from diffprog.graph._draw.page_data import page_data
 from diffprog.graph._recording.summaries import summarize
 from tests.graph.draw import programs
-from tests.graph.draw.synthetic import recording
 
 
 def data_of(page):
