@@ -22,6 +22,7 @@ import jax
 import numpy as np
 
 from diffprog import attack, models
+from diffprog._util.tables import text_table
 from diffprog.attack._registry import ATTACKS, table
 from diffprog.cli._command_line import add_engine, command_parser, launch, positive, short
 from diffprog.fit import load_digits
@@ -182,9 +183,9 @@ def attack_photograph(options: argparse.Namespace) -> None:
     report(task, result, options.out, pictures)
     if options.survive:
         survivals = attack.survives_distortions(model, result.images, np.array([label]), targeted=targeted)
-        for distortion, survives in survivals.items():
-            fate = "the attack survives" if survives[0] and result.success[0] else "the attack is gone"
-            print(f"{distortion:<24}{fate}")
+        fates = {True: "the attack survives", False: "the attack is gone"}
+        rows = [(name, fates[bool(survives[0] and result.success[0])]) for name, survives in survivals.items()]
+        print("\n".join(text_table(rows)))
     if options.curve:
         curve(task, find, options.out, pictures)
 
