@@ -60,10 +60,18 @@ def cotangent_dtype(aval):
 
 
 def same_type(actual, expected) -> bool:
-    """Whether these are arrays of one shape and dtype, or of one user's own type."""
+    """Whether these are arrays of one shape and dtype, both or neither terms of a sum, or of one user's own type."""
     if not isinstance(expected, ShapedArray):
         return actual == expected
-    return isinstance(actual, ShapedArray) and actual.shape == expected.shape and actual.dtype == expected.dtype
+    if not (isinstance(actual, ShapedArray) and actual.shape == expected.shape and actual.dtype == expected.dtype):
+        return False
+    return _reductions(actual) == _reductions(expected)
+
+
+def _reductions(aval) -> tuple:
+    """Get the device axes over which a value is whole but a sum of terms (`unreduced`), and the other way round."""
+    spec = aval.sharding.spec
+    return spec.unreduced, spec.reduced, aval.mat.unreduced, aval.mat.reduced
 
 
 def add(x, y):

@@ -6,6 +6,8 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+from jax import lax
 from jax._src import ad_util, shard_map
 from jax._src.mesh import get_abstract_mesh, use_abstract_mesh
 from jax.sharding import AxisType
@@ -106,6 +108,19 @@ def placement(aval, order=None):
         return sharding
     partitions = sharding.spec.partitions
     return sharding.update(spec=sharding.spec.update(partitions=tuple(partitions[d] for d in order)))
+
+
+def one_cotangent(value):
+    """Make the cotangent 1 of a scalar.
+
+    A scalar that is `reduced` over device axes has an `unreduced` cotangent, whose terms on the devices add up to 1.
+    """
+    aval = jax.typeof(value)
+    if not aval.mat.reduced:
+        return lax.full_like(value, 1, sharding=placement(aval))
+    axes = tuple(aval.mat.reduced)
+    is_first = jnp.array([lax.axis_index(axis) == 0 for axis in axes]).all()
+    return lax.pcast(lax.convert_element_type(is_first, aval.dtype), axes, to="unreduced")
 
 
 def same_context() -> Callable | None:

@@ -100,11 +100,11 @@ def _stage_scan_backward(jaxpr, needs_grad, num_consts, num_carry, ct_in) -> _Sc
         ]
 
     residual_avals = staged.backward.in_avals
-    tangents = lambda avals, mask: [aval.to_tangent_aval() for aval in select(avals, mask)]
+    cotangent_avals = lambda avals, mask: [aval.to_ct_aval() for aval in select(avals, mask)]
     avals = [
         *(residual_avals[i] for i in steady),
-        *tangents(jaxpr.in_avals[: num_consts + num_carry], [*sums, *carry]),
-        *tangents(jaxpr.out_avals[num_carry:], ys),
+        *cotangent_avals(jaxpr.in_avals[: num_consts + num_carry], [*sums, *carry]),
+        *cotangent_avals(jaxpr.out_avals[num_carry:], ys),
         *(residual_avals[i] for i in stacked),
     ]
     program = trace_to_closed_jaxpr(step, avals, "scan_backward")
@@ -222,7 +222,7 @@ def _stage_cond_backward(first, others, needs_grad, ct_in) -> _CondBackward:
 
         slot_avals = staged.forward[0].out_avals[len(first.out_avals) :]
         avals = [*first.in_avals, *first.out_avals, *slot_avals]
-        cotangent_avals = [aval.to_tangent_aval() for aval in select(first.out_avals, ct_in)]
+        cotangent_avals = [aval.to_ct_aval() for aval in select(first.out_avals, ct_in)]
         return trace_to_closed_jaxpr(backward, [*(avals[i] for i in staged.used), *cotangent_avals], "cond_backward")
 
     return _CondBackward(tuple(map(make_backward, staged.branches, staged.slots, partials)), ct_in, ct_out)

@@ -227,7 +227,7 @@ def _stage_pull(body, num_consts, needs_grad, ct_in):
         to_consts, to_carry = reverse.run(residuals, cotangents)
         return [*to_consts, *fill_zeros(to_carry, body.out_avals, reverse.carry)]
 
-    cotangent_avals = [aval.to_tangent_aval() for aval in select(body.out_avals, reverse.carry)]
+    cotangent_avals = [aval.to_ct_aval() for aval in select(body.out_avals, reverse.carry)]
     return trace_to_closed_jaxpr(pull, [*body.in_avals, *cotangent_avals], "while_pull")
 
 

@@ -56,7 +56,7 @@ def custom_vjp_call(tape, primitive, fun, fwd, bwd, args, out_trees, symbolic_ze
     def pull(cotangents):
         if symbolic_zeros:
             pairs = zip(cotangents, avals, strict=True)
-            full = [SymbolicZero(aval.to_tangent_aval()) if g is None else g for g, aval in pairs]
+            full = [SymbolicZero(aval.to_ct_aval()) if g is None else g for g, aval in pairs]
         else:
             full = fill_zeros(cotangents, avals)
         sent = bwd.call_wrapped(*residuals, *full)

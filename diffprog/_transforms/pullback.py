@@ -67,7 +67,7 @@ class Pullback:
             )
         leaves = list(map(canonical, leaves))
         for leaf, aval in zip(leaves, out_avals, strict=True):
-            actual, expected = typeof(leaf), aval.to_tangent_aval()
+            actual, expected = typeof(leaf), aval.to_ct_aval()
             ignored = cotangent_dtype(aval) == float0 and actual.shape == aval.shape  # JAX takes any dtype there
             if not (ignored or same_type(actual, expected)):
                 raise ValueError(
@@ -87,7 +87,7 @@ class Pullback:
                 reached[:] = [g is not None for g in sent]
                 return select(sent, reached)
 
-            avals = [aval.to_tangent_aval() for aval in select(self._types[2], has_cotangent)]
+            avals = [aval.to_ct_aval() for aval in select(self._types[2], has_cotangent)]
             program, residuals = trace_to_jaxpr(reverse, avals, "pullback")
             self._program = _Program(program, has_cotangent, reached), residuals
         program, residuals = self._program

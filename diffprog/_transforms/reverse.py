@@ -4,9 +4,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
-from jax import lax, typeof
+from jax import typeof
 
 from diffprog._jax_internals import canonical, has_gradient, is_array_type, is_reference
+from diffprog._jax_internals.devices import one_cotangent
 from diffprog._tracer.backward import Taped
 from diffprog._tracer.cotangents import fill_zeros
 from diffprog._tracer.vjp import run_taped
@@ -80,7 +81,7 @@ def value_and_grad(
         value = run.out_tree.unflatten(run.results)
         check_scalar(value)
         check_outputs("grad", value, holomorphic)
-        sent = send(run.taped, run.needs_grad, [lax.full_like(value, 1)])
+        sent = send(run.taped, run.needs_grad, [one_cotangent(value)])
         gradients = in_tree.unflatten(fill_zeros(sent, run.in_avals))
         gradient = gradients[0] if isinstance(argnums, int) else gradients
         return ((value, run.aux) if has_aux else value), gradient

@@ -259,3 +259,22 @@ def test_explicit_axes():
             eagerly = dp.grad(lambda *args, name=name: wobble(EXPLICIT[name](*args)), (0, 1))(*args)
             assert_close(eagerly, expected)
             assert [x.sharding for x in eagerly] == [x.sharding for x in expected]
+
+
+# ---------------------------------------------------------------- values of which each device holds all, or a term
+
+
+def test_the_cotangent_of_a_reduced_value_is_a_sum_of_terms():
+    """A gathered array that is `reduced` has an `unreduced` cotangent: one on one device, not one on each."""
+    explicit = mesh(AxisType.Explicit, x=2)
+    gathered = lambda x: lax.all_gather(x, "x", tiled=True, to="reduced")
+    with jax.set_mesh(explicit):
+        x = jax.device_put(np.arange(8.0), P("x"))
+        gather = jax.shard_map(gathered, out_specs=P(reduced={"x"}))
+        for wrap in (lambda f: f, jax.jit):
+            assert_close(wrap(dp.grad(lambda x: gather(x).sum()))(x), np.ones(8))
+        inside = jax.shard_map(dp.grad(lambda x: gathered(x).sum()), out_specs=P("x"))
+        assert_close(inside(x), np.ones(8))
+        _, pull = dp.vjp(lambda x: gather(x).sum(), x)
+        with pytest.raises(ValueError, match=r"has type float64\[\], but .* takes float64\[\]\{U:x\}"):
+            pull(np.ones(()))

@@ -16,6 +16,7 @@ from diffprog._jax_internals import (
     trace_to_closed_jaxpr,
     typeof,
 )
+from diffprog._jax_internals.devices import one_cotangent
 from diffprog._jax_internals.sources import is_backward
 from diffprog._tracer.backward import backward
 from diffprog.graph._explain.jaxpr_to_python import Writer
@@ -100,7 +101,7 @@ class _Traced:
                 raise TypeError(f"backward_source is of a real scalar; the function returned {value}")
             arrived: list = []
             nodes = [x.node for x, want in zip(inputs, self.wanted, strict=True) if want]
-            seeds = [] if place is None else [(place, lax.full_like(value, 1))]
+            seeds = [] if place is None else [(place, one_cotangent(value))]
             sent = backward(seeds, nodes, visit=lambda node, cotangents, _: arrived.append((node, cotangents)))
             grads = [instantiate(node.avals[0]) if g is None else g for g, node in zip(sent, nodes, strict=True)]
             self.made = [(node, i) for node, results in tape.noted for i in range(len(results))]

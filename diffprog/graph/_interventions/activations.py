@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from diffprog._jax_internals import canonical, instantiate, set_current_trace, take_current_trace
+from diffprog._jax_internals.devices import one_cotangent
 from diffprog._jax_internals.interception import not_intercepting
 from diffprog._jax_internals.tagging import Tag, tagged
 from diffprog._tracer.backward import backward
@@ -95,7 +95,7 @@ def grad_at(
         check_outputs("grad_at", value, holomorphic=False)
         nodes = [x.node for x in inputs]
         with not_intercepting():
-            gradients = backward([(place, jnp.ones_like(value))] if place else [], nodes)
+            gradients = backward([(place, one_cotangent(value))] if place else [], nodes)
             full = [instantiate(n.avals[0]) if g is None else g for g, n in zip(gradients, nodes, strict=True)]
         gradients = _by_selector(intervention, [tag for tag, _ in captured], full)
         if not with_value:

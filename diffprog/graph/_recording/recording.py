@@ -6,10 +6,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jax.typing import ArrayLike
 
 from diffprog._jax_internals import instantiate
+from diffprog._jax_internals.devices import one_cotangent
 from diffprog._tracer import cotangents
 from diffprog._tracer.backward import backward
 from diffprog.graph._recording.nodes import Edge, Node, Place
@@ -137,7 +137,7 @@ class Recording:
                     f"backward() starts from a scalar; the output has {len(leaves)} array(s), of shape {shapes}: "
                     "pass a cotangent like the output, or record a function that returns a scalar"
                 )
-            return [lax.full_like(leaves[0], 1)]
+            return [one_cotangent(leaves[0])]
         cotangents, cotangent_tree = jax.tree.flatten(cotangent)
         if cotangent_tree != tree or list(map(np.shape, cotangents)) != list(map(np.shape, leaves)):
             expected, shapes = jax.tree.map(np.shape, self.output), jax.tree.map(np.shape, cotangent)
