@@ -118,6 +118,15 @@ def count_operations(jaxpr) -> int:
     return total
 
 
+@weakref_lru_cache
+def has_loop(jaxpr) -> bool:
+    """Whether a closed jaxpr, or a program in it, has a loop."""
+    return any(
+        eqn.primitive.name in ("while", "scan") or any(has_loop(closed(inner)) for inner in jaxprs_in(eqn.params))
+        for eqn in jaxpr.jaxpr.eqns
+    )
+
+
 def bytes_of_values(jaxpr) -> tuple[int, int]:
     """Count the bytes of the values in a closed jaxpr when it is written out.
 

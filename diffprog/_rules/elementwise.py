@@ -4,8 +4,9 @@ Cotangents follow JAX's convention for complex numbers: the pullback of a holomo
 without conjugation.
 """
 
+import jax.numpy as jnp
 import numpy as np
-from jax import lax, typeof
+from jax import Array, lax, typeof
 from jax.lax import add, cos, cosh, div, exp, log, mul, neg, select, sin, sinh, square, sub
 
 from diffprog._jax_internals import Tracer
@@ -92,11 +93,11 @@ def _integer_pow(primitive, needs_grad, args, params):
 
 
 def _pow(z, x, y):
-    """d/dx = y x^(y-1); d/dy = log(x) x^y, where log(0) counts as 0 so that 0^y has gradient 0."""
+    """d/dx = y x^(y-1), 0 at 0^0; d/dy = log(x) x^y, where log(0) counts as 0 so that 0^y has gradient 0."""
 
     def to_x(g):
         if np.issubdtype(y.dtype, np.inexact):
-            return mul(g, mul(y, lax.pow(x, sub(y, lax.full_like(y, 1, y.dtype)))))
+            return mul(g, mul(y, lax.pow(_beside_zero(x, y), sub(y, lax.full_like(y, 1, y.dtype)))))
         whole = broadcast_to(y, z.shape)
         base = broadcast_to(x, z.shape)
         is_zero = lax.eq(whole, lax.full_like(whole, 0))
@@ -108,6 +109,15 @@ def _pow(z, x, y):
         return mul(g, mul(log(_nonzero(x)), z))
 
     return to_x, to_y
+
+
+def _beside_zero(x, y):
+    """`x`, with 1 instead of 0 where y is 0 or 1: x^(y-1) is finite there, and moves with x in neither mode."""
+    if not isinstance(y, Array) and not np.isin(y, (0, 1)).any():
+        return x
+    x, y = broadcasted(x, y)
+    zero_or_one = lax.bitwise_or(lax.eq(y, _zero(y)), lax.eq(y, lax.full_like(y, 1)))
+    return select(lax.bitwise_and(lax.eq(x, _zero(x)), zero_or_one), lax.full_like(x, 1), x)
 
 
 def _nonzero(x):
@@ -134,10 +144,10 @@ unary("cos", lambda y, x, **_: lambda g: neg(mul(g, sin(x))))
 unary("tan", lambda y, x, **_: lambda g: mul(g, add(constant(y, 1), square(y))))
 unary("asin", lambda y, x: lambda g: mul(g, lax.rsqrt(_one_minus_square(x))))
 unary("acos", lambda y, x: lambda g: neg(mul(g, lax.rsqrt(_one_minus_square(x)))))
-unary("atan", lambda y, x: lambda g: div(g, add(constant(x, 1), square(x))))
+unary("atan", lambda y, x: lambda g: div(g, add(constant(x, 1), square(_finite(x)))))
 unary("sinh", lambda y, x: lambda g: mul(g, cosh(x)))
 unary("cosh", lambda y, x: lambda g: mul(g, sinh(x)))
-unary("asinh", lambda y, x: lambda g: mul(g, lax.rsqrt(add(square(x), constant(x, 1)))))
+unary("asinh", lambda y, x: lambda g: mul(g, lax.rsqrt(add(square(_finite(x)), constant(x, 1)))))
 unary("acosh", lambda y, x: lambda g: mul(g, mul(lax.rsqrt(sub(x, _one(x))), lax.rsqrt(add(x, _one(x))))))
 unary("atanh", lambda y, x: lambda g: div(g, _one_minus_square(x)))
 
@@ -149,6 +159,14 @@ def _one(x):
 def _one_minus_square(x):
     """1 - x^2, as a product: exact where |x| is near 1."""
     return mul(add(_one(x), x), sub(_one(x), x))
+
+
+def _finite(x):
+    """Put the largest number for infinity, which does not move: else a second derivative is 0 times infinity there."""
+    if _is_complex(x):
+        return x
+    largest = constant(x, jnp.finfo(x.dtype).max)
+    return lax.clamp(neg(largest), x, largest)
 
 
 def _atan2(z, x, y):
@@ -167,7 +185,16 @@ def _abs(primitive, needs_grad, args, params):
     y = primitive.bind(x, **params)
     if not _is_complex(x):
         return y, lambda g: (select(lax.ge(x, _zero(x)), g, neg(g)),)
-    return y, lambda g: (mul(lax.complex(g, _zero(g)), div(lax.conj(x), lax.complex(_nonzero(y), _zero(y)))),)
+    return y, lambda g: (mul(lax.complex(g, _zero(g)), lax.conj(_direction(x, y))),)
+
+
+def _direction(x, size):
+    """Divide complex x by its modulus: 0 at 0; where the modulus is infinite, that of a smaller x with finite parts."""
+    infinite = lax.eq(size, lax.full_like(size, np.inf))
+    smaller = lambda part: mul(_finite(part), constant(size, 0.25))
+    x = select(infinite, lax.complex(smaller(lax.real(x)), smaller(lax.imag(x))), x)
+    size = _nonzero(select(infinite, lax.abs(x), size))
+    return div(x, lax.complex(size, _zero(size)))
 
 
 @rule("sign")

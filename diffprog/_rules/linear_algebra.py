@@ -4,11 +4,16 @@ Cotangents in the formulas below pair with tangents as in the literature, Re tr(
 around them, and as in JAX, Re tr(G^T dX), where it does not (see `diffprog._rules.matrices`).
 """
 
+from functools import reduce
+
+import jax.numpy as jnp
 import numpy as np
 from jax import lax, typeof
-from jax.lax import add, mul, neg, sub
+from jax.lax import add, div, mul, neg, sub
 
 from diffprog._jax_internals import jaxpr_as_fun
+from diffprog._jax_internals.devices import placement
+from diffprog._jax_internals.jaxprs import has_loop
 from diffprog._rules.matrices import (
     adjoint,
     column_slice,
@@ -237,7 +242,8 @@ def _custom_linear_solve(primitive, needs_grad, args, params):
     """Differentiate A X = B for a linear function A.
 
     B's cotangent solves the transposed system, and A's constants get that of minus A X. What `solve` itself closes over
-    has none, and auxiliary results have none, as in JAX.
+    has none, and auxiliary results have none, as in JAX. An iterative solver stops by a norm, whose square has half the
+    range of its dtype: it gets a cotangent of a size near 1.
     """
     jaxprs, lengths = params["jaxprs"], params["const_lengths"]
     ends = np.cumsum(lengths)
@@ -252,11 +258,14 @@ def _custom_linear_solve(primitive, needs_grad, args, params):
             "custom_linear_solve has no transpose_solve, which its gradient takes: give it one, or symmetric=True"
         )
     x = results[: len(b)]
+    transposed = {"jaxprs": jaxprs.transpose(), "const_lengths": lengths.transpose()}
+    constants = *of_vecmat, *of_matvec, *of_transposed, *of_solve
+    solve_transposed = lambda *g: primitive.bind(*constants, *g, **transposed)[: len(b)]
 
     def pull(cotangents):
         g = fill_zeros(cotangents[: len(b)], map(typeof, x))
-        transposed = {"jaxprs": jaxprs.transpose(), "const_lengths": lengths.transpose()}
-        to_b = primitive.bind(*of_vecmat, *of_matvec, *of_transposed, *of_solve, *g, **transposed)[: len(b)]
+        iterative = has_loop(jaxprs.transpose_solve)
+        to_b = _at_size_one(solve_transposed, g) if iterative else solve_transposed(*g)
         to_matvec = [None] * lengths[0]
         if any(want_matvec):
             apply = lambda *constants: jaxpr_as_fun(jaxprs.matvec)(*constants, *x)
@@ -264,3 +273,24 @@ def _custom_linear_solve(primitive, needs_grad, args, params):
         return [*to_matvec, *[None] * sum(lengths[1:]), *to_b]
 
     return results, [True] * len(b) + [False] * (len(results) - len(b)), pull
+
+
+def _at_size_one(linear, xs):
+    """Apply a linear map to arrays divided by the power of two near their largest element, and multiply the results."""
+    scale = _power_of_two([lax.stop_gradient(x) for x in xs])
+
+    def by_scale(operation, x):
+        factor = lax.convert_element_type(scale, x.dtype)
+        return operation(x, lax.broadcast_in_dim(factor, x.shape, (), out_sharding=placement(typeof(x))))
+
+    return [by_scale(mul, y) for y in linear(*(by_scale(div, x) for x in xs))]
+
+
+def _power_of_two(xs):
+    """Round the largest size of these arrays' elements to a power of two that has an inverse in their dtypes."""
+    sizes = [lax.reduce_max(lax.abs(x), range(x.ndim)) for x in xs if x.size]
+    narrowest = min((jnp.finfo(size.dtype) for size in sizes), key=lambda kind: kind.max)
+    widest = max((jnp.finfo(size.dtype) for size in sizes), key=lambda kind: kind.max)
+    largest = reduce(lax.max, (lax.convert_element_type(size, widest.dtype) for size in sizes))
+    least, most = (np.asarray(2.0**n, widest.dtype) for n in (narrowest.minexp, narrowest.maxexp - 2))
+    return lax.clamp(least, lax.reduce_precision(largest, widest.nexp, 0), most)

@@ -22,10 +22,12 @@ from diffprog._rules.matrices import (
     conjugated,
     diagonal,
     diagonal_matrix,
+    lower,
     matmul,
     off_diagonal,
     rows,
     scale_columns,
+    upper,
 )
 from diffprog._tracer.errors import MissingDerivative
 from diffprog._tracer.rules import rule
@@ -87,7 +89,10 @@ def _over_gaps(turning, values, g_values):
 
 @rule("eigh")
 def _eigh(primitive, needs_grad, args, params):
-    """Differentiate A V = V diag(w) for a Hermitian A, whose cotangent is Hermitian; a vector's phase does not move."""
+    """Differentiate A V = V diag(w) for a Hermitian A, of which one triangle is read; a vector's phase does not move.
+
+    The cotangent is that of the triangle; the symmetrization in `jax.numpy.linalg.eigh` spreads it over both.
+    """
     (a,) = args
     v, w = primitive.bind(a, **params)
     if v.shape[-1] != v.shape[-2]:
@@ -101,7 +106,9 @@ def _eigh(primitive, needs_grad, args, params):
         if g_v is not None:
             mixing = _over_gaps(matmul(adjoint(v), g_v), w, g_w)
             inner = mixing if inner is None else add(inner, mixing)
-        return (matmul(v, inner, adjoint(v)),)
+        whole = matmul(v, inner, adjoint(v))
+        read, beside = (lower, -1) if params["lower"] else (upper, 1)
+        return (add(read(whole), read(whole, beside)),)
 
     return [v, w], [True, True], conjugated(pull)
 
