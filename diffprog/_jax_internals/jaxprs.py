@@ -11,6 +11,7 @@ from jax._src.util import weakref_lru_cache
 from diffprog._jax_internals.avals import has_gradient
 
 eval_jaxpr = core.eval_jaxpr
+_ClosedJaxpr = getattr(core, "ClosedJaxpr", core.Jaxpr)  # one and the same since JAX 0.11
 
 
 def trace_to_jaxpr(fun: Callable, avals: Sequence, name: str):
@@ -77,7 +78,7 @@ def single_operation(jaxpr) -> SingleOperation | None:
             return None
         place[y] = place[x][0], eqn.params["new_dtype"]
     used = [place[x][0] for x in equation.invars if isinstance(x, core.Var)]
-    calls = next(iter(core.jaxprs_in_params(equation.params)), None) is not None
+    calls = next(jaxprs_in(equation.params), None) is not None
     if calls or equation.primitive.multiple_results or body.outvars != equation.outvars or len(set(used)) != len(used):
         return None
     arguments = [(place[x], None) if isinstance(x, core.Var) else ((None, None), x.val) for x in equation.invars]
@@ -113,7 +114,7 @@ def count_operations(jaxpr) -> int:
     """Count the operations of a closed jaxpr when it is written out; of a `while` loop one iteration."""
     total = 0
     for eqn in jaxpr.jaxpr.eqns:
-        inner = [count_operations(closed(program)) for program in core.jaxprs_in_params(eqn.params)]
+        inner = list(map(count_operations, jaxprs_in(eqn.params)))
         total += 1 + (sum(inner) * eqn.params["length"] if eqn.primitive.name == "scan" else sum(inner))
     return total
 
@@ -142,7 +143,7 @@ def bytes_of_values(jaxpr) -> tuple[int, int]:
     values = gradients = 0
     for eqn in jaxpr.jaxpr.eqns:
         times = eqn.params["length"] if eqn.primitive.name == "scan" else 1
-        inner = [bytes_of_values(closed(program)) for program in core.jaxprs_in_params(eqn.params)]
+        inner = list(map(bytes_of_values, jaxprs_in(eqn.params)))
         if inner:
             values += times * sum(v for v, _ in inner)
             gradients += times * sum(g for _, g in inner)
@@ -162,5 +163,54 @@ def repeatable(jaxpr) -> bool:
 
 
 def jaxprs_in(params) -> Iterator:
-    """Iterate over the programs that an operation with these parameters runs."""
-    return core.jaxprs_in_params(params)
+    """Iterate over the programs, as closed jaxprs, that an operation with these parameters runs."""
+    for value in params.values():
+        for program in value if isinstance(value, tuple) else (value,):
+            if isinstance(program, (core.Jaxpr, _ClosedJaxpr)):
+                yield closed(program)
+
+
+_CUSTOM = ("custom_jvp_call", "custom_vjp_call")
+
+
+def params_without_custom_rules(params: dict) -> dict:
+    """Write out, in the programs among these parameters, the functions that have a custom rule."""
+
+    def rewritten(value):
+        if isinstance(value, tuple):
+            parts = map(rewritten, value)
+            return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
+        if isinstance(value, _ClosedJaxpr):
+            return _without_custom_rules(value)
+        return _without_custom_rules(closed(value)).jaxpr if isinstance(value, core.Jaxpr) else value
+
+    return {name: rewritten(value) for name, value in params.items()}
+
+
+@weakref_lru_cache
+def _without_custom_rules(jaxpr):
+    if not _has_custom_rules(jaxpr):
+        return jaxpr
+    return trace_to_closed_jaxpr(lambda *args: _run_without_custom_rules(jaxpr, args), jaxpr.in_avals, "written_out")
+
+
+def _has_custom_rules(jaxpr) -> bool:
+    return any(
+        eqn.primitive.name in _CUSTOM or any(map(_has_custom_rules, jaxprs_in(eqn.params))) for eqn in jaxpr.jaxpr.eqns
+    )
+
+
+def _run_without_custom_rules(jaxpr, args) -> list:
+    values = dict(zip((*jaxpr.jaxpr.constvars, *jaxpr.jaxpr.invars), (*jaxpr.consts, *args), strict=True))
+    read = lambda v: v.val if isinstance(v, core.Literal) else values[v]
+    for eqn in jaxpr.jaxpr.eqns:
+        operands = list(map(read, eqn.invars))
+        with eqn.ctx.manager:
+            if eqn.primitive.name in _CUSTOM:
+                results = _run_without_custom_rules(next(jaxprs_in(eqn.params)), operands)
+            else:
+                params = eqn.primitive.get_bind_params(params_without_custom_rules(eqn.params))
+                outcome = eqn.primitive.bind(*operands, **params)
+                results = outcome if eqn.primitive.multiple_results else [outcome]
+        values.update(zip(eqn.outvars, results, strict=True))
+    return list(map(read, jaxpr.jaxpr.outvars))

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import jax
 from jax import typeof
 
-from diffprog._jax_internals import closed, instantiate, jaxpr_as_fun, set_current_trace, trace_to_closed_jaxpr
+from diffprog._jax_internals import closed, instantiate, take_current_trace, trace_to_closed_jaxpr
 from diffprog._jax_internals.hijax import (
     has_transpose,
     is_given_by_tangents,
@@ -22,9 +22,9 @@ from diffprog._jax_internals.hijax import (
 from diffprog._rules.calls import call
 from diffprog._rules.checkpoint import checkpoint
 from diffprog._tracer.cotangents import fill_zeros
-from diffprog._tracer.rules import rule
+from diffprog._tracer.custom import linear_map
+from diffprog._tracer.rules import rule, transposes
 from diffprog._tracer.tape import Tape
-from diffprog._tracer.vjp import run_taped
 from diffprog._util.lists import expand
 
 # ---------------------------------------------------------------- hijax
@@ -37,41 +37,31 @@ def _call_hi_primitive(primitive, needs_grad, args, params):
     if known is not None:
         return known(inner, needs_grad, args)
     if is_given_by_tangents(inner):
-        return _by_tangents(tangent_map(inner, needs_grad, args), needs_grad, args)
+        return _by_tangents(type(inner).__name__, tangent_map(inner, needs_grad, args), needs_grad, args)
     results, active, saved = run_forward(inner, needs_grad, args)
     return results, active, lambda cotangents: run_backward(inner, needs_grad, saved, cotangents)
 
 
-def _by_tangents(tangents_of: Callable, needs_grad, args):
+def _by_tangents(name: str, tangents_of: Callable, needs_grad, args):
     """Transpose a linear map: tangents of the arguments in `needs_grad` -> results, their tangents (None for zero)."""
 
     def both(*tangents):
         results, dots = tangents_of(*tangents)
         return [*results, *dots]
 
-    zeros = [instantiate(typeof(x)) for x, want in zip(args, needs_grad, strict=True) if want]
-    outputs, taped = run_taped(both, zeros, [True] * len(zeros), _TangentTape)
-    num_results = len(outputs) // 2
-    taped = taped._replace(places=taped.places[num_results:])
-    return outputs[:num_results], taped.active, lambda cotangents: expand(taped.pull(cotangents), needs_grad)
+    with take_current_trace() as parent:
+        return linear_map(Tape(parent), f"the primitive '{name}'", both, args, needs_grad)
 
 
-class _TangentTape(Tape):
-    """Records a linear map. A primitive that is met there is linear; a transpose of its own is used."""
+def _own_transpose(primitive, needs_grad, args, params):
+    """Find the transpose that a hijax primitive brings, if it does."""
+    inner = params["_prim"]
+    if type(inner).__name__ in rules_by_class or not has_transpose(inner):
+        return None
+    return lambda cotangents: run_transpose(inner, needs_grad, args, cotangents)
 
-    def process_primitive(self, primitive, args, params, /):
-        if primitive.name == "jit":  # a body that is differentiated elsewhere would not know that it is linear
-            with set_current_trace(self):
-                return jaxpr_as_fun(params["jaxpr"])(*args)
-        inner = params.get("_prim")
-        values, sources = self.untrace(args)
-        needs_grad = [source is not None for source in sources]
-        if not any(needs_grad) or type(inner).__name__ in rules_by_class or not has_transpose(inner):
-            return super().process_primitive(primitive, args, params)
-        with set_current_trace(self.parent):
-            results = primitive.bind(*values, **params)
-        pull = lambda cotangents: run_transpose(inner, needs_grad, values, cotangents)
-        return self.record(primitive.name, sources, results, [True] * len(results), pull)
+
+transposes["call_hi_primitive"] = _own_transpose
 
 
 def _checkpoint(inner, needs_grad, args):
@@ -108,7 +98,7 @@ def _custom_root(inner, needs_grad, args):
         dx = jax.tree.map(jax.lax.neg, inner.tangent_solve(solve_constants, root, df))
         return jax.tree.leaves(results), jax.tree.leaves(dx) + zero
 
-    return _by_tangents(tangents_of, needs_grad, args)
+    return _by_tangents("custom_root", tangents_of, needs_grad, args)
 
 
 rules_by_class = {

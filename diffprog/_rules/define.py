@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from diffprog._jax_internals import Primitive
-from diffprog._tracer.rules import rule, rules
+from diffprog._tracer.rules import linear_by_rule, rule, rules
 
 
 def defvjp(primitive: Primitive | str, *makers: Callable[..., Callable] | None, replace: bool = False) -> None:
@@ -32,6 +32,8 @@ def defvjp(primitive: Primitive | str, *makers: Callable[..., Callable] | None, 
     for maker in makers:
         if maker is not None and not callable(maker):
             raise TypeError(f"defvjp takes functions, or None for an argument without a derivative; found {maker!r}")
+
+    linear_by_rule.add(name)  # whether it is linear, only its author knows
 
     @rule(name)
     def apply(primitive, needs_grad, args, params):

@@ -1,4 +1,9 @@
-"""Functions whose derivative the user wrote: `jax.custom_jvp` and `jax.custom_vjp`."""
+"""Derivatives that others wrote: `jax.custom_jvp`, `jax.custom_vjp` and primitives with rules registered with JAX.
+
+A rule for tangents is a linear map of them, recorded and run backward: no transposition machinery is needed.
+"""
+
+from collections.abc import Callable, Sequence
 
 from diffprog._jax_internals import (
     SymbolicZero,
@@ -8,16 +13,35 @@ from diffprog._jax_internals import (
     typeof,
     zero_tangent,
 )
+from diffprog._jax_internals.foreign import has_transpose, result_types, run_jvp, run_transpose
 from diffprog._tracer.cotangents import fill_zeros
-from diffprog._util.lists import expand
+from diffprog._tracer.rules import rules
+from diffprog._util.lists import expand, select
+
+
+def linear_map(tape, owner: str, tangents_of: Callable, args: Sequence, needs_grad: Sequence[bool]):
+    """Run a tangent map, and transpose it.
+
+    Args:
+      tape: the tape on which the owner of the map is met.
+      owner: whose map it is, for messages.
+      tangents_of: tangents of the arguments in `needs_grad` -> results, their tangents (None for zero).
+      args: the arguments.
+      needs_grad: which of them need a cotangent.
+
+    Returns:
+      The results, which of them are active, and the map from their cotangents to those of the arguments.
+    """
+    with set_current_trace(tape.parent):
+        zeros = [zero_tangent(typeof(x)) for x in select(args, needs_grad)]
+    outputs, taped = tape.linear(owner).run(tangents_of, zeros, [True] * len(zeros))
+    num_results = len(outputs) // 2
+    taped = taped._replace(places=taped.places[num_results:])
+    return outputs[:num_results], taped.active, lambda cotangents: expand(taped.pull(cotangents), needs_grad)
 
 
 def custom_jvp_call(tape, primitive, fun, jvp, args, symbolic_zeros):
-    """Record a `custom_jvp` function.
-
-    Its tangent map t -> jvp(x, t) is linear, so the reverse pass over that map, recorded at zero, is its
-    transpose: no transposition machinery is needed.
-    """
+    """Record a `custom_jvp` function."""
     values, sources = tape.untrace(args)
     if all(source is None for source in sources):
         params = {"subfuns": (fun, jvp), "symbolic_zeros": symbolic_zeros}
@@ -25,16 +49,38 @@ def custom_jvp_call(tape, primitive, fun, jvp, args, symbolic_zeros):
 
     needs_grad = [source is not None for source in sources]
     with set_current_trace(tape.parent):
-        avals = map(typeof, values)
-        tangents = [
-            SymbolicZero(aval.to_tangent_aval()) if symbolic_zeros and not want else zero_tangent(aval)
-            for aval, want in zip(avals, needs_grad, strict=True)
-        ]
-        outputs, taped = tape.fresh().run(lambda *dots: jvp.call_wrapped(*values, *dots), tangents, needs_grad)
-    num_results = len(outputs) // 2
-    taped = taped._replace(places=taped.places[num_results:])
-    pull = lambda cotangents: expand(taped.pull(cotangents), needs_grad)
-    return tape.record(primitive.name, sources, outputs[:num_results], taped.active, pull)
+        zero = lambda aval: SymbolicZero(aval.to_tangent_aval()) if symbolic_zeros else zero_tangent(aval)
+        fixed = [None if want else zero(typeof(x)) for x, want in zip(values, needs_grad, strict=True)]
+
+        def tangents_of(*tangents):
+            full = [t if z is None else z for t, z in zip(expand(tangents, needs_grad), fixed, strict=True)]
+            return jvp.call_wrapped(*values, *full)
+
+        name = fun.debug_info.func_name
+        results, active, pull = linear_map(tape, f"the custom_jvp function '{name}'", tangents_of, values, needs_grad)
+    return tape.record(primitive.name, sources, results, active, pull)
+
+
+def primitive_call(tape, primitive, needs_grad, values, params):
+    """Differentiate a primitive by the JVP that its author registered: the outcome of its rule."""
+
+    def tangents_of(*tangents):
+        results, dots = run_jvp(primitive, values, expand(tangents, needs_grad), params)
+        return [*results, *dots]
+
+    owner = f"the primitive '{primitive.name}'"
+    results, active, pull = linear_map(tape, owner, tangents_of, values, needs_grad)
+    if primitive.multiple_results:
+        return results, active, pull
+    return results[0], (lambda cotangent: pull([cotangent])) if active[0] else None
+
+
+def registered_transpose(primitive, needs_grad, values, params) -> Callable | None:
+    """Find the transpose that the author of a primitive without a rule of ours registered."""
+    if primitive.name in rules or not has_transpose(primitive):
+        return None
+    avals = result_types(primitive, values, params)
+    return lambda cotangents: run_transpose(primitive, needs_grad, values, params, cotangents, avals)
 
 
 def custom_vjp_call(tape, primitive, fun, fwd, bwd, args, out_trees, symbolic_zeros):

@@ -35,6 +35,12 @@ from diffprog._jax_internals import Tracer
 from diffprog._jax_internals.devices import placement
 
 rules: dict[str, Callable] = {}
+transposes: dict[str, Callable] = {}
+"""Of primitives that have a transpose of their own, by name: transposes(primitive, needs_grad, args, params) returns
+the map from the cotangents of the results, or None. It goes first where tangents are traced."""
+linear_by_rule: set[str] = set()
+"""Primitives that may be applied to tangents though JAX knows no transpose of them."""
+
 zero: set[str] = set()  # the primitives of `rules` whose derivative is zero by definition
 
 
@@ -51,6 +57,7 @@ def rule(*names: str):
 
 def linear(name: str, transpose: Callable):
     """Register a linear operation: `transpose(g, x, **params)` is its transpose; `x` is the type of the argument."""
+    linear_by_rule.add(name)
 
     @rule(name)
     def apply(primitive, needs_grad, args, params):

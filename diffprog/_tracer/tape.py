@@ -17,16 +17,21 @@ from diffprog._jax_internals import (
     bind_unchanged,
     concrete,
     has_gradient,
+    jaxpr_as_fun,
     set_current_trace,
     typeof,
     user_line,
+    zero_tangent,
 )
 from diffprog._jax_internals.devices import same_context
+from diffprog._jax_internals.foreign import has_jvp, result_types
+from diffprog._jax_internals.jaxprs import jaxprs_in, params_without_custom_rules
 from diffprog._tracer import custom, references
 from diffprog._tracer.backward import Taped
 from diffprog._tracer.errors import MissingDerivative
+from diffprog._tracer.linearity import first_nonlinear
 from diffprog._tracer.references import Reference
-from diffprog._tracer.rules import rules
+from diffprog._tracer.rules import rules, transposes
 from diffprog._util.lists import select
 
 reverse_context: ContextVar[Callable] = ContextVar("reverse_context", default=same_context)
@@ -96,9 +101,9 @@ class Tape(Trace):
         self.size = 0
         self.has_references = False
 
-    def fresh(self) -> "Tape":
-        """Make an empty tape beside this one, for a program within a rule."""
-        return type(self)(self.parent)
+    def linear(self, owner: str) -> "LinearTape":
+        """Make an empty tape beside this one, for the tangent map of `owner`."""
+        return LinearTape(self.parent, owner)
 
     def watch(self, value) -> Traced:
         """Make `value` an input of the program; gradients with respect to it will be known."""
@@ -164,10 +169,13 @@ class Tape(Trace):
             return Traced(self, bind_unchanged(primitive, self.parent, (value,), params), *source)
         rule = rules.get(primitive.name)
         with set_current_trace(self.parent):
-            if rule is None:
-                return self._without_rule(primitive, values, params)
             try:
-                outcome = rule(primitive, needs_grad, values, params)
+                if rule is not None:
+                    outcome = rule(primitive, needs_grad, values, params)
+                elif has_jvp(primitive):
+                    outcome = custom.primitive_call(self, primitive, needs_grad, values, params)
+                else:
+                    return self._without_rule(primitive, values, params)
             except MissingDerivative as error:
                 raise error.called_from(user_line()) from None
         if primitive.multiple_results:
@@ -206,8 +214,62 @@ class Tape(Trace):
         results = primitive.bind(*values, **params)
         if any(has_gradient(typeof(x)) for x in (results if primitive.multiple_results else [results])):
             raise MissingDerivative(
-                f"diffprog has no derivative rule for the primitive '{primitive.name}', used",
+                f"there is no derivative rule for the primitive '{primitive.name}', used",
                 user_line(),
-                "wrap its input in jax.lax.stop_gradient, give the function a jax.custom_vjp, or use jax.grad",
+                "wrap its input in jax.lax.stop_gradient, give the function a jax.custom_vjp, or write a rule with "
+                "diffprog.defvjp",
             )
         return results
+
+
+class LinearTape(Tape):
+    """Records a linear map of tangents, whose reverse pass is its transpose.
+
+    It is recorded at zero, where every result is zero too. A function with a custom rule that is met on the way is a
+    linear map as well, and its body is run; a primitive with a transpose of its own is transposed by that.
+
+    Attributes:
+      owner: whose map it is, for messages.
+    """
+
+    def __init__(self, parent, owner: str):
+        super().__init__(parent)
+        self.owner = owner
+
+    def process_primitive(self, primitive, args, params, /):
+        values, sources = self.untrace(args)
+        needs_grad = tuple(source is not None for source in sources)
+        if not any(needs_grad):
+            return super().process_primitive(primitive, args, params)
+        if primitive.name in ("jit", "eval_jaxpr"):
+            with set_current_trace(self):
+                return jaxpr_as_fun(next(jaxprs_in(params)))(*args)
+        operation = first_nonlinear(primitive, params, needs_grad)
+        if operation is not None:
+            raise MissingDerivative(
+                f"the rule of {self.owner} applies '{operation}', which is not linear (no transpose), to tangents",
+                user_line(),
+                "let the rule add up tangents multiplied by values that do not depend on tangents",
+            )
+        pull = transposes.get(primitive.name, custom.registered_transpose)(primitive, needs_grad, values, params)
+        if pull is None:  # a program that a rule stages would meet custom rules without knowing that it is linear
+            return super().process_primitive(primitive, args, params_without_custom_rules(params))
+        with set_current_trace(self.parent):
+            zeros = list(map(zero_tangent, result_types(primitive, values, params)))
+        results = self.record(primitive.name, sources, zeros, [True] * len(zeros), pull)
+        return results if primitive.multiple_results else results[0]
+
+    def process_custom_jvp_call(self, primitive, fun, jvp, args, /, **options):
+        if not self._has_tangents(args):
+            return super().process_custom_jvp_call(primitive, fun, jvp, args, **options)
+        with set_current_trace(self):
+            return fun.call_wrapped(*args)
+
+    def process_custom_vjp_call(self, primitive, fun, fwd, bwd, args, /, **options):
+        if not self._has_tangents(args):
+            return super().process_custom_vjp_call(primitive, fun, fwd, bwd, args, **options)
+        with set_current_trace(self):
+            return fun.call_wrapped(*args)
+
+    def _has_tangents(self, args) -> bool:
+        return any(type(x) is Traced and x._trace is self for x in args)

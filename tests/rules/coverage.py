@@ -27,12 +27,6 @@ MODULES = (
 )
 
 WITHOUT = {
-    "sparse matrices: differentiate the dense computation": (
-        "bcoo_dot_general bcoo_dot_general_sampled bcoo_extract bcoo_fromdense bcoo_sort_indices bcoo_spdot_general "
-        "bcoo_sum_duplicates bcoo_todense bcoo_transpose bcsr_dot_general bcsr_extract bcsr_fromdense bcsr_todense "
-        "coo_fromdense coo_matmat coo_matvec coo_todense csr_fromdense csr_matmat csr_matvec csr_todense "
-        "csr_matvec_p spsolve todense bcoo_multiply_sparse"
-    ),
     "Pallas kernels: give the kernel a jax.custom_vjp": (
         "masked_load masked_swap load swap_p pallas_call get_global mpmd_map"
     ),
@@ -40,6 +34,14 @@ WITHOUT = {
         "custom_lin call_hi_primitive_linearized mul_add_any zeros_like_any"
     ),
 }
+
+# Of libraries, which register a JVP and a transpose, as anybody may: no rule of ours is needed.
+REGISTERED = (
+    "bcoo_dot_general bcoo_dot_general_sampled bcoo_extract bcoo_fromdense bcoo_multiply_sparse bcoo_sort_indices "
+    "bcoo_spdot_general bcoo_sum_duplicates bcoo_todense bcoo_transpose bcsr_dot_general bcsr_extract bcsr_fromdense "
+    "bcsr_todense coo_fromdense coo_matmat coo_matvec coo_todense csr_fromdense csr_matmat csr_matvec csr_matvec_p "
+    "csr_todense spsolve todense"
+).split()
 
 # The tape itself meets these: they are not operations on values.
 ON_THE_TAPE = {
@@ -73,6 +75,8 @@ def answer(name: str) -> str | None:
         return f"`_rules/{module}.py`"
     if name in references.PRIMITIVES:
         return "`_tracer/references.py`"
+    if name in REGISTERED:
+        return "the JVP and transpose registered with JAX"
     return next((reason for reason, names in WITHOUT.items() if name in names.split()), None)
 
 

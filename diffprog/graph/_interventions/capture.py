@@ -136,7 +136,7 @@ def tags_in(jaxpr, owner) -> tuple:
 
 def tags_of(primitive, params, owner) -> list:
     """List the tags inside one operation, each with the type that its value has outside of it."""
-    tags = [tag for jaxpr in jaxprs_in(params) for tag in tags_in(closed(jaxpr), owner)]
+    tags = [tag for jaxpr in jaxprs_in(params) for tag in tags_in(jaxpr, owner)]
     if not tags:
         return []
     if primitive.name not in _REWRITES:

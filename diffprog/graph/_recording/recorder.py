@@ -84,9 +84,6 @@ class Recorder(Tape):
         self._call_site = None
         self._iteration: tuple[int, ...] = ()
 
-    def fresh(self):
-        return Tape(self.parent)
-
     def write(self, name, sources, results, backward, single):
         self._last_written = super().write(name, sources, results, backward, single)
         return self._last_written
@@ -311,9 +308,6 @@ class NotingTape(Tape):
     def __init__(self, parent):
         super().__init__(parent)
         self.noted: list = []
-
-    def fresh(self):
-        return Tape(self.parent)
 
     def write(self, name, sources, results, backward, single):
         node = super().write(name, sources, results, backward, single)
