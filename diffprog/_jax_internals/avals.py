@@ -1,9 +1,10 @@
 """Values and their types: what JAX takes for an array, what has a gradient, and zeros."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import lax, typeof
-from jax._src import ad_util, core, dtypes
+from jax._src import ad_util, core, dtypes, literals
 from jax._src.custom_derivatives import SymbolicZero
 from jax._src.hijax import HiType
 from jax._src.state.types import AbstractRef
@@ -21,6 +22,17 @@ def canonical(value):
       TypeError: it is not an array.
     """
     return value if isinstance(value, Tracer) else dtypes.canonicalize_value(value)
+
+
+def as_array(value):
+    """Turn `value` into what a jitted function sees of it: JAX's own array, not Python's number or NumPy's array.
+
+    Raises:
+      TypeError: it is not an array.
+    """
+    value = canonical(value)
+    is_foreign = isinstance(value, (np.ndarray, np.generic, bool, int, float, complex, literals.TypedNdArray))
+    return jnp.asarray(value) if is_foreign and typeof(value).dtype != float0 else value
 
 
 def is_array_type(value) -> bool:

@@ -98,6 +98,46 @@ def without_forwarded(jaxpr):
     return closed(jaxpr.jaxpr.replace(outvars=rest)), tuple(forwarded)
 
 
+@weakref_lru_cache
+def keep_outputs(jaxpr, kept: tuple[bool, ...]):
+    """Drop the other results of a closed jaxpr without constants, and what only they need; its inputs stay."""
+    return closed(partial_eval.dce_jaxpr(jaxpr.jaxpr, kept, True)[0])
+
+
+# They move numbers or change their format; computing them again costs next to nothing.
+_MOVES = frozenset(
+    "broadcast_in_dim convert_element_type copy copy_p expand_dims name pad pvary reduce_precision reshape rev slice "
+    "squeeze transpose".split()
+)
+
+
+def hoist(jaxpr, num_known: int) -> tuple:
+    """Divide a closed jaxpr without constants, known + other arguments -> results, at what only known ones go into.
+
+    Only arithmetic is taken out of it: a known argument that is merely moved, as transposed, stays one.
+
+    Returns:
+      closed jaxpr, known arguments -> new known arguments; closed jaxpr, new known + other arguments -> results.
+    """
+    body = jaxpr.jaxpr
+    known, computed = set(body.invars[:num_known]), set[Any]()
+    rest, taken = [], []
+    for eqn in body.eqns:
+        used = {x for x in eqn.invars if isinstance(x, core.Var)}
+        moved = eqn.primitive.name in _MOVES and not used & computed
+        if used and used <= known | computed and not moved and not eqn.effects:
+            computed.update(eqn.outvars)
+            taken.append(eqn)
+        else:
+            rest.append(eqn)
+    needed = {x for x in (*(x for eqn in rest for x in eqn.invars), *body.outvars) if isinstance(x, core.Var)}
+    new = [x for x in (*body.invars[:num_known], *(x for eqn in taken for x in eqn.outvars)) if x in needed]
+    info = body.debug_info.with_unknown_names()
+    before = body.replace(invars=body.invars[:num_known], outvars=new, eqns=taken, effects=set(), debug_info=info)
+    after = body.replace(invars=[*new, *body.invars[num_known:]], eqns=rest, debug_info=info)
+    return closed(before), closed(after)
+
+
 def passed_on(jaxpr) -> list[int | None]:
     """Find per result of a closed jaxpr the argument that it is, None for one that is computed."""
     position = {v: i for i, v in enumerate(jaxpr.jaxpr.invars)}

@@ -2,11 +2,27 @@
 
 from functools import lru_cache
 
+import jax
+from jax import lax
+from jax._src.indexing import dslice
 from jax._src.state import discharge
 
 from diffprog._jax_internals import closed, trace_to_jaxpr
 
-__all__ = ["discharged", "pure_operation", "reference_type"]
+__all__ = ["add_to_window", "content_type", "discharged", "pure_operation", "reference_type"]
+
+
+def content_type(aval):
+    """Get the type of what a mutable array of this type holds; of another type that type."""
+    return getattr(aval, "inner_aval", aval)
+
+
+def add_to_window(reference, part, starts):
+    """Add an array to the part of a mutable array at `starts`, clamped as in `lax.dynamic_slice`."""
+    window = []
+    for start, size, whole in zip(starts, part.shape, reference.shape, strict=True):
+        window.append(dslice(start if isinstance(start, int) else lax.clamp(0, start, whole - size), size))
+    jax.ref.addupdate(reference, tuple(window), part)
 
 
 def reference_type(primitive, avals, params):

@@ -26,13 +26,14 @@ class Taped(NamedTuple):
         """Which results depend on an input."""
         return tuple(place is not None for place in self.places)
 
-    def pull(self, cotangents: Iterable) -> list:
+    def pull(self, cotangents: Iterable, whole: bool = True) -> list:
         """Send cotangents of the results, None for zero, back to the inputs; see `backward`."""
         pairs = zip(self.places, cotangents, strict=True)
-        return backward([(place, g) for place, g in pairs if place is not None and g is not None], self.inputs)
+        seeds = [(place, g) for place, g in pairs if place is not None and g is not None]
+        return backward(seeds, self.inputs, whole=whole)
 
 
-def backward(seeds: Iterable, inputs: Iterable, visit: Callable | None = None) -> list:
+def backward(seeds: Iterable, inputs: Iterable, visit: Callable | None = None, whole: bool = True) -> list:
     """Send cotangents from results back to inputs.
 
     Args:
@@ -40,9 +41,10 @@ def backward(seeds: Iterable, inputs: Iterable, visit: Callable | None = None) -
       inputs: nodes of the program's inputs.
       visit: called as visit(node, cotangents of its results, cotangents that it sends to its arguments) for every
         node on the way, in reverse order. An input sends nothing, nor does a node that no cotangent reached.
+      whole: whether the cotangents of inputs are made arrays.
 
     Returns:
-      One cotangent per input: an array, or None where the results do not depend on it.
+      One cotangent per input: None where the results do not depend on it, an array, or if not `whole` maybe a part.
     """
     totals: dict = {}
     at_inputs: dict = {}
@@ -55,6 +57,9 @@ def backward(seeds: Iterable, inputs: Iterable, visit: Callable | None = None) -
                 totals[place] = cotangents.add(totals[place], cotangent)
 
     def send(node):
+        if node.backward is None and not whole:
+            at_inputs[node] = totals.pop((node, 0), None)
+            return
         arrived = [cotangents.materialize(totals.pop((node, i), None)) for i in range(len(node.avals))]
         sent: Sequence = ()
         if node.backward is None:

@@ -20,6 +20,7 @@ from jax import lax, typeof
 from diffprog._jax_internals import Tracer, instantiate
 from diffprog._jax_internals import add as add_arrays
 from diffprog._jax_internals.devices import zeros
+from diffprog._jax_internals.references import add_to_window
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,14 @@ def materialize(total):
     else:
         arrays.append(_in_place(total.parts))
     return _sum(arrays)
+
+
+def add_into(reference, total):
+    """Add a sum, or a part of a cotangent, to a mutable array."""
+    if type(total) is Window:
+        add_to_window(reference, total.part, total.starts)
+    else:
+        jax.ref.addupdate(reference, ..., materialize(total))
 
 
 def fill_zeros(cotangents: Iterable, avals: Iterable, mask: Iterable[bool] | None = None) -> list:

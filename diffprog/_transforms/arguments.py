@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jax import dtypes
 
-from diffprog._jax_internals import canonical, is_array_type, typeof
+from diffprog._jax_internals import canonical, is_array_type, is_reference, typeof
 
 
 class PositionError(TypeError, ValueError):
@@ -91,6 +91,11 @@ def check_inputs(name: str, args: Any, holomorphic: bool, allow_int: bool) -> tu
             aval = typeof(leaves[i])
         except TypeError:
             raise TypeError(f"{name} takes arrays; found {x!r} of type {type(x)} among the arguments") from None
+        if is_reference(x):
+            raise TypeError(
+                f"{name} takes values; found a mutable array (Ref) among the arguments: pass its value, ref[...], "
+                "close over it, or use vjp, whose pullback adds to a mutable array: pullback.with_refs(gradient)(1.0)"
+            )
         dtype = getattr(aval, "dtype", None)
         if dtype is None:  # a type of the user's own (hijax)
             continue

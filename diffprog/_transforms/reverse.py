@@ -1,14 +1,13 @@
 """Reverse-mode transformations with JAX's names, signatures and results."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 from jax import typeof
 
-from diffprog._jax_internals import canonical, has_gradient, is_array_type, is_reference
+from diffprog._jax_internals import as_array, canonical, has_gradient, is_array_type, is_differentiable, is_reference
 from diffprog._jax_internals.devices import one_cotangent
-from diffprog._tracer.backward import Taped
 from diffprog._tracer.cotangents import fill_zeros
 from diffprog._tracer.vjp import run_taped
 from diffprog._transforms.arguments import (
@@ -20,16 +19,24 @@ from diffprog._transforms.arguments import (
     indices,
     wraps,
 )
-from diffprog._transforms.pullback import Pullback, send
+from diffprog._transforms.pullback import Pullback, Run, send
+from diffprog._transforms.saved import flags
+from diffprog._util.lists import split_list
 
 
-def vjp(fun: Callable, *primals: Any, has_aux: bool = False) -> tuple[Any, Pullback] | tuple[Any, Pullback, Any]:
+def vjp(
+    fun: Callable, *primals: Any, has_aux: bool = False, saveable_args: Any = True, in_nzs: Any = None
+) -> tuple[Any, Pullback] | tuple[Any, Pullback, Any]:
     """Run a function and return its result and its pullback, like `jax.vjp`.
 
     Args:
-      fun: function of arrays, or pytrees of them, to an array or a pytree of arrays.
+      fun: function of arrays, or pytrees of them, to an array or a pytree of arrays. It may read and write mutable
+        arrays (`jax.new_ref`) among its arguments.
       *primals: where to evaluate it.
       has_aux: whether `fun` returns a pair (result, auxiliary data).
+      saveable_args: which arguments the pullback may keep: a boolean, or containers like the primals' with booleans.
+        Of the others, those that it needs have to be put into its `args_res` before it is called.
+      in_nzs: which arguments to differentiate with respect to, likewise; None for all. The others' cotangents are zero.
 
     Returns:
       (result, pullback), or (result, pullback, auxiliary data). The pullback maps a cotangent like the result to
@@ -37,14 +44,18 @@ def vjp(fun: Callable, *primals: Any, has_aux: bool = False) -> tuple[Any, Pullb
 
     Raises:
       TypeError: `fun` is not callable, or an argument or a result is not an array.
+      ValueError: `saveable_args` or `in_nzs` is not like the primals, or a mutable array is passed twice.
     """
     check_callable(fun)
     leaves, in_tree = jax.tree.flatten(primals)
-    run = _run(fun, list(map(canonical, leaves)), in_tree, has_aux)
-    out_avals = list(map(typeof, run.results))
-    pullback = Pullback(run.taped, run.needs_grad, run.in_avals, in_tree, out_avals, run.out_tree)
-    result = run.out_tree.unflatten(run.results)
-    return (result, pullback, run.aux) if has_aux else (result, pullback)
+    wanted = None if in_nzs is None else flags(in_nzs, in_tree, "in_nzs")
+    leaves = list(map(canonical, leaves))
+    arrays = [as_array(x) if is_differentiable(x) else x for x in leaves]  # a number could not be told from a constant
+    run = _run(fun, arrays, in_tree, has_aux, wanted)
+    pullback = Pullback(run, flags(saveable_args, in_tree, "saveable_args"))
+    passed = {id(x): original for x, original in zip(arrays, leaves, strict=True)}
+    result, aux = jax.tree.map(lambda x: passed.get(id(x), x), (run.out_tree.unflatten(run.results), run.aux))
+    return (result, pullback, aux) if has_aux else (result, pullback)
 
 
 def value_and_grad(
@@ -122,39 +133,29 @@ def grad(
     return grad_fun
 
 
-class _Run(NamedTuple):
-    """A function that ran on a tape.
+def _run(fun, leaves, in_tree, has_aux, wanted: Sequence[bool] | None = None) -> Run:
+    """Run a function on a tape.
 
-    Attributes:
-      results: the leaves of its result, free of the tape.
-      out_tree: the structure of its result.
-      aux: its auxiliary data, None if there is none.
-      taped: for the reverse pass.
-      in_avals: types of the leaves of its arguments.
-      needs_grad: which of these leaves have a gradient.
+    Mutable arrays among its arguments are made anew on the tape, from their content; what the function writes to them
+    is a result, and is put into them afterwards.
     """
-
-    results: list
-    out_tree: Any
-    aux: Any
-    taped: Taped
-    in_avals: list
-    needs_grad: list[bool]
-
-
-def _run(fun, leaves, in_tree, has_aux) -> _Run:
-    in_avals = list(map(typeof, leaves))
-    if any(map(is_reference, leaves)):
-        raise TypeError(
-            "functions are differentiated with respect to values; found a mutable array (Ref) among the arguments: "
-            "pass its value, ref[...], or close over it"
-        )
-    needs_grad = list(map(has_gradient, in_avals))
+    mutable = [i for i, x in enumerate(leaves) if is_reference(x)]
+    if len({id(leaves[i]) for i in mutable}) < len(mutable):
+        raise ValueError("the arguments of a differentiated function hold one mutable array twice: pass it once")
+    args = [x[...] if i in mutable else x for i, x in enumerate(leaves)] if mutable else leaves
+    needs_grad = [has_gradient(typeof(x)) for x in args]
+    if wanted is not None:
+        needs_grad = [a and b for a, b in zip(needs_grad, wanted, strict=True)]
     out_tree: Any = None
     aux_tree: Any = None
 
     def run(*args):
         nonlocal out_tree, aux_tree
+        references = [jax.new_ref(args[i]) for i in mutable]
+        if mutable:
+            args = list(args)
+            for i, reference in zip(mutable, references, strict=True):
+                args[i] = reference
         returned, aux = fun(*in_tree.unflatten(args)), None
         if has_aux:
             if not (isinstance(returned, (tuple, list)) and len(returned) == 2):
@@ -167,9 +168,18 @@ def _run(fun, leaves, in_tree, has_aux) -> _Run:
             if not is_array_type(x):
                 raise TypeError(f"a differentiated function must return arrays; it returned {x!r} of type {type(x)}")
         others, aux_tree = jax.tree.flatten(aux)
-        return [*results, *others]
+        return [*results, *others, *map(jax.freeze, references)]
 
-    outputs, taped = run_taped(run, leaves, needs_grad)
-    num_results = out_tree.num_leaves
-    results, aux = outputs[:num_results], aux_tree.unflatten(outputs[num_results:])
-    return _Run(results, out_tree, aux, taped._replace(places=taped.places[:num_results]), in_avals, needs_grad)
+    outputs, taped = run_taped(run, args, needs_grad)
+    results, others, contents = split_list(outputs, [out_tree.num_leaves, aux_tree.num_leaves])
+    places = taped.places[: len(results)]
+    written = []
+    for i, content, place in zip(mutable, contents, taped.places[len(outputs) - len(mutable) :], strict=True):
+        if content is not args[i]:
+            leaves[i][...] = content
+            written.append(i)
+            places = (*places, place)
+    taped = taped._replace(places=places)
+    name = getattr(fun, "__name__", type(fun).__name__)
+    aux = aux_tree.unflatten(others)
+    return Run(results, out_tree, aux, taped, args, in_tree, needs_grad, mutable, written, name)

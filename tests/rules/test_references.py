@@ -307,8 +307,6 @@ def test_writing_a_differentiated_value_outside_names_the_line(fun):
 def test_references_that_cannot_be_differentiated():
     with pytest.raises(TypeError, match="Ref"):
         dp.grad(lambda ref: jnp.sum(ref[...]))(jax.new_ref(X))
-    with pytest.raises(TypeError, match="mutable array"):
-        dp.vjp(lambda ref: jnp.sum(ref[...]), jax.new_ref(X))
     with pytest.raises(NotImplementedError, match="made for itself is returned"):
         dp.vjp(jax.new_ref, X)
     with pytest.raises(NotImplementedError, match="custom rule"):
