@@ -300,6 +300,42 @@ def test_in_a_notebook_the_page_is_in_a_frame_of_its_own(show):
     assert "1 of" in frame.locator("#status").inner_text()
 
 
+HIDDEN = {"a frame without width": "width: 0", "a hidden tab": "display: none", "a frame in sight": ""}
+
+
+@pytest.mark.parametrize("width", [900, 390])
+@pytest.mark.parametrize("hidden", HIDDEN)
+def test_in_a_frame_that_has_no_size_at_first_the_graph_is_drawn_in_its_middle(visit, hidden, width):
+    page = visit("data:text/html,<title>notebook</title>", width, 800)
+    page.set_content(
+        f'<body style="margin: 0"><div id="cell" style="{HIDDEN[hidden]}">{embedded(programs.mlp())}</div>'
+    )
+    frame = page.frame_locator("iframe")
+    frame.locator("#world .box").first.wait_for(state="attached")
+    page.evaluate("document.getElementById('cell').style = ''")
+    middle = "(selector) => { const r = selector.getBoundingClientRect(); return [r.left, r.right]; }"
+    frame.locator("#world .box").first.wait_for(state="visible")
+    page.wait_for_timeout(100)  # frames are laid out, and then observed
+    left, right = frame.locator("#world").evaluate(middle)
+    from_, to = frame.locator("#canvas").evaluate(middle)
+    assert to - from_ > width / 2
+    assert from_ <= left < right <= to
+    assert abs((left + right) - (from_ + to)) < 40  # its labels may reach out on one side
+
+
+def test_a_resized_window_moves_only_what_the_reader_has_not_moved(show):
+    page = show(programs.mlp(), width=1200)
+    view = lambda: page.evaluate("(({view: {x, y, k}}) => [x, y, k])(diffprog.state())")
+    before = view()
+    page.set_viewport_size({"width": 800, "height": 700})
+    page.wait_for_function(f"diffprog.state().view.x !== {before[0]}")
+    page.keyboard.press("+")
+    moved = view()
+    page.set_viewport_size({"width": 1000, "height": 900})
+    page.wait_for_timeout(100)
+    assert view() == moved
+
+
 def test_without_gradients_the_page_says_so(show):
     page = show(recording(chain_rows(2, 4), differentiated=False))
     page.locator("#help").click()

@@ -6,6 +6,7 @@ function createView(canvas, world, tapped) {
   const calm = matchMedia("(prefers-reduced-motion: reduce)");
   const SMALLEST = 0.02, LARGEST = 4;
   let moving = 0;
+  let moved = false; // since `begin`
 
   const apply = () => world.setAttribute("transform", `translate(${view.x} ${view.y}) scale(${view.k})`);
   const screen = () => canvas.getBoundingClientRect();
@@ -18,15 +19,21 @@ function createView(canvas, world, tapped) {
     return panel.offsetWidth < width * 0.8 ? [0, 0, width - panel.offsetWidth - 10, height] : [0, 0, width, height - panel.offsetHeight];
   };
 
-  view.set = (x, y, k) => {
+  const place = (x, y, k) => {
     cancelAnimationFrame(moving);
     goal = view;
     [view.x, view.y, view.k] = [x, y, k];
     apply();
   };
 
+  view.set = (x, y, k) => {
+    moved = true;
+    place(x, y, k);
+  };
+
   view.go = (x, y, k) => {
-    if (calm.matches) return view.set(x, y, k);
+    moved = true;
+    if (calm.matches) return place(x, y, k);
     cancelAnimationFrame(moving);
     goal = { x, y, k };
     const from = [view.x, view.y, view.k], start = performance.now();
@@ -58,10 +65,13 @@ function createView(canvas, world, tapped) {
   view.begin = () => {
     const { width, height } = screen();
     const all = Math.min(width / view.width, height / view.height, 1.25);
-    if (all >= 0.6) return view.fit(view.set);
+    moved = false;
+    if (all >= 0.6) return view.fit(place);
     const k = Math.min(Math.max(width / view.width, 0.55), 1);
-    view.set((width - k * view.width) / 2, 6, k);
+    place((width - k * view.width) / 2, 6, k);
   };
+  // A frame in a notebook has no size when it is made, or in a hidden tab; until one moves the drawing, it fits the frame.
+  new ResizeObserver(() => moved || view.begin()).observe(canvas);
 
   // Bring a box into sight, in the middle if it was out of it.
   view.reveal = ({ x, y, width, height }, center = false) => {
