@@ -422,3 +422,16 @@ def test_misuse_is_explained():
         dp.record(lambda x: "text")(1.0)
     with pytest.raises(TypeError, match=r"under jit, vmap or grad.*dp\.grad_at"):
         jax.jit(lambda x: dp.record(jnp.sin)(x).output)(1.0)
+
+
+def test_a_loop_around_a_jitted_function_that_closes_over_an_array():
+    weights = np.array([0.5, 2.0, 1.0])
+
+    def program(x):
+        scale = jax.jit(lambda y: y * weights)
+        return jnp.sum(lax.fori_loop(0, 2, lambda i, y: jnp.sin(scale(y) + y), x))
+
+    x = jnp.arange(3.0)
+    recording = dp.record(program)(x).check().backward()
+    np.testing.assert_allclose(recording.inputs[0].gradient, jax.grad(program)(x), rtol=1e-6)
+    assert dp.record(program).memory(x).nodes > 1
