@@ -21,6 +21,7 @@ from diffprog.diagnosis._arrays import (
 )
 from diffprog.diagnosis._causes import Cause, backward_cause, differentiated, forward_cause
 from diffprog.diagnosis._finding import Finding, where
+from diffprog.diagnosis._positions import axes_in_result, broadcasts
 from diffprog.diagnosis._primitives import known
 from diffprog.graph._recording.nodes import Edge, Node, Place
 from diffprog.graph._recording.recording import Recording
@@ -215,24 +216,31 @@ def _infinite_factor(node: Node) -> Node | None:
 
 
 def _index_of_result(edge: Edge, index: Index | None) -> Index | None:
-    """Turn an index into an argument, which may have been broadcast, into one into the node's result."""
+    """Turn an index into an operand into one into the node's result; of several, to one where a number is special."""
     node = edge.target
-    if index is None or not node.single or edge.gradient.shape == node.avals[0].shape:
-        return index
+    axes = axes_in_result(edge) if index is not None and node.single else None
+    if index is None or axes is None:
+        return None
     shape = node.avals[0].shape
-    if len(shape) != len(index):
-        return index
-    stretched = np.ones(shape, bool)
-    for axis, (i, size) in enumerate(zip(index, edge.gradient.shape, strict=True)):
-        if size != 1:
-            stretched &= np.arange(shape[axis]).reshape([-1 if a == axis else 1 for a in range(len(shape))]) == i
+    reached = np.ones(shape, bool)
+    for axis, i, size in zip(axes, index, edge.gradient.shape, strict=True):
+        if axis is not None and size == shape[axis]:
+            reached &= np.arange(size).reshape([-1 if a == axis else 1 for a in range(len(shape))]) == i
     operands = [operand(node, i) for i in range(len(node.arguments))]
-    operands = [np.broadcast_to(x, shape) for x in operands if x is not None and np.ndim(x) in (0, len(shape))]
-    for is_suspicious in (lambda x: ~np.isfinite(x), lambda x: x == 0):
-        hits = stretched & np.any([is_suspicious(x) for x in operands], axis=0) if operands else stretched
-        if hits.any():
-            return first_index(hits)
-    return first_index(stretched)
+    aligned = [np.broadcast_to(x, shape) for x in operands if x is not None and broadcasts(x.shape, shape)]
+    arrived = array(node.gradients[0])
+    masks = [np.any([is_special(x) for x in aligned], axis=0) for is_special in (_not_finite, _zero) if aligned]
+    masks += [arrived == 0] if arrived is not None else []
+    hits = [reached & mask for mask in (*masks, True)]
+    return next((first_index(hit) for hit in hits if hit.any()), None)
+
+
+def _not_finite(x):
+    return ~np.isfinite(x)
+
+
+def _zero(x):
+    return x == 0
 
 
 def mask_behind(node: Node, index: Index | None) -> Node | None:

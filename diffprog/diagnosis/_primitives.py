@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from diffprog.diagnosis._arrays import operand
 from diffprog.diagnosis._patterns import is_norm
 from diffprog.graph._recording.nodes import Node
 
@@ -59,6 +60,20 @@ class Row(NamedTuple):
     fix: str | None = None
 
 
+class Safe(NamedTuple):
+    """How to keep a function away from where it, or its slope, is not finite, without changing a finite value.
+
+    Attributes:
+      condition: of the operand {x}, or of the whole expression {whole}, under which both are finite.
+      operand: a number that fulfills it.
+      result: what the function is elsewhere, if it is finite there.
+    """
+
+    condition: str
+    operand: str
+    result: str = "0.0"
+
+
 class Primitive(NamedTuple):
     """What is known of one primitive.
 
@@ -74,7 +89,7 @@ class Primitive(NamedTuple):
       mixes: whether an element of its result depends on elements of an operand at other positions.
       written_as: functions that a program may call for it, if not the one of its name.
       operator: the operator of Python's syntax that is this operation.
-      safe: condition under which operation and slope are finite, and an operand that fulfills it.
+      safe: how to keep away from where it is not finite; of a node, where that depends on more than the primitive.
     """
 
     forward: tuple[Row, ...] = ()
@@ -88,12 +103,18 @@ class Primitive(NamedTuple):
     mixes: bool = False
     written_as: tuple[str, ...] = ()
     operator: type[ast.operator] | None = None
-    safe: tuple[str, str] | None = None
+    safe: Safe | Callable[[Node], Safe] | None = None
 
 
 def known(name: str) -> Primitive:
     """Look up a primitive; one that is not in the table has an empty record."""
     return PRIMITIVES.get("random_bits" if name.startswith("random") else name, _UNKNOWN)
+
+
+def known_of(node: Node) -> Primitive:
+    """Look up a node: its primitive, or the function whose rule it calls."""
+    is_custom = node.primitive in ("custom_jvp_call", "custom_vjp_call")
+    return CUSTOM_FUNCTIONS.get(node.label, known(node.primitive)) if is_custom else known(node.primitive)
 
 
 # ---------------------------------------------------------------- rows and words that several records share
@@ -131,7 +152,10 @@ _OUTSIDE = Row(lambda e: abs(e.x) > 1, "{name} outside of [-1, 1]")
 _AT_OR_OUTSIDE = Row(lambda e: abs(e.x) >= 1, "{name} at or outside of -1 and 1")
 _POLE = Row(lambda e: e.x <= 0, "{name} at a pole")
 _ROOT_OF_NEGATIVE = Row(_is_root_of_negative, "a negative number to a fractional power")
-_POSITIVE, _NONZERO, _INSIDE = ("{x} > 0", "1.0"), ("{x} != 0", "1.0"), ("abs({x}) < 1", "0.0")
+POSITIVE, NONZERO = Safe("{x} > 0", "1.0"), Safe("{x} != 0", "1.0")
+_INSIDE = Safe("abs({x}) < 1", "0.0", "jax.lax.stop_gradient({whole})")  # asin and acos have a value at their ends
+_NO_POLE = Safe("({x} > 0) | ({x} != jnp.floor({x}))", "1.0")
+_NO_OVERFLOW = Safe("jnp.isfinite({whole})", "0.0")
 
 _SOFT_STEP = "use a soft step, as jax.nn.sigmoid((x - threshold) / temperature)"
 _STRAIGHT_THROUGH = "pass straight through: x + jax.lax.stop_gradient({} - x)"
@@ -153,11 +177,22 @@ _FINITE_MASK = (
 )
 _SUBTRACT = "subtract the largest exponent first, as jax.nn.softmax and jax.nn.logsumexp do, or clip the exponent"
 _REPEATED = (
-    "let the loss depend on the values, or on all vectors of a repeated value together, or add a small "
-    "perturbation to the matrix"
+    "let the loss depend on the values, or on all vectors of a repeated value together; to add a small perturbation "
+    "to the matrix changes the loss a little"
 )
 _ATAN2_SLOPES = "its slopes are x / (x**2 + y**2) and y / (x**2 + y**2)"
-_NOT_ORIGIN = "give atan2 a point that is not the origin: jnp.arctan2(y, jnp.where((x == 0) & (y == 0), 1.0, x))"
+_NOT_ORIGIN = (
+    "give atan2 a point that is not the origin: jnp.arctan2(y, jnp.where((x == 0) & (y == 0), jnp.copysign(1.0, x), x))"
+)
+
+
+def _safe_power(node: Node) -> Safe:
+    """Keep a power from zero, and from negative numbers if the exponent is fractional; 0 ** 0 is 1."""
+    exponent = np.asarray(node.params["y"] if "y" in node.params else operand(node, 1), float)
+    safe = NONZERO if np.any(exponent == np.round(exponent)) else POSITIVE
+    if not np.any(exponent == 0):
+        return safe
+    return safe._replace(result="1.0" if np.all(exponent == 0) else "jax.lax.stop_gradient({whole})")
 
 
 def _growing(name: str, fix: str | None = None, **fields) -> Primitive:
@@ -233,34 +268,35 @@ PRIMITIVES: dict[str, Primitive] = {
         (_NEGATIVE,),
         (_at_zero("inf = 0.5 / sqrt(0)"), _NEGATIVE._replace(slope="nan = 0.5 / sqrt(x)")),
         (Row(lambda e: is_norm(e.node), "norm of zero", detail="the slope of a norm at zero is 0 / 0"),),
-        safe=_POSITIVE,
+        safe=POSITIVE,
     ),
     "rsqrt": Primitive(
         (_ZERO, _NEGATIVE),
         (_at_zero("inf = -0.5 * 0 ** -1.5"), _NEGATIVE._replace(slope="nan = -0.5 * x ** -1.5")),
         can_underflow=True,
-        safe=_POSITIVE,
+        safe=POSITIVE,
     ),
-    "cbrt": Primitive(slopes=(_at_zero("inf = 1 / (3 * cbrt(0)**2)"),), safe=_NONZERO),
+    "cbrt": Primitive(slopes=(_at_zero("inf = 1 / (3 * cbrt(0)**2)"),), safe=NONZERO),
     "log": Primitive(
         (_ZERO, _NEGATIVE),
         (_ZERO._replace(slope="inf = 1 / 0"),),
         written_as=("log", "log2", "log10", "xlogy", "entr"),
-        safe=_POSITIVE,
+        safe=POSITIVE,
     ),
     "log1p": Primitive(
         (Row(lambda e: e.x <= -1, "log1p at or below -1"),),
         (Row(lambda e: e.x == -1, "log1p of -1", "inf = 1 / 0"),),
-        safe=("{x} > -1", "0.0"),
+        written_as=("log1p", "xlog1py"),
+        safe=Safe("{x} > -1", "0.0"),
     ),
-    "pow": _POWER._replace(written_as=("power", "pow", "float_power"), safe=_POSITIVE),
-    "integer_pow": _POWER._replace(safe=_NONZERO),
+    "pow": _POWER._replace(written_as=("power", "pow", "float_power"), safe=_safe_power),
+    "integer_pow": _POWER._replace(written_as=("power", "pow", "integer_pow", "reciprocal"), safe=_safe_power),
     "square": Primitive(can_underflow=True, has_stationary_points=True),
-    "exp": _growing("exp", _SUBTRACT, can_underflow=True, safe=("{x} < 80", "0.0")),
-    "exp2": _growing("exp2", _SUBTRACT, can_underflow=True, safe=("{x} < 120", "0.0")),
-    "expm1": _growing("expm1", _SUBTRACT, safe=("{x} < 80", "0.0")),
-    "sinh": _growing("sinh"),
-    "cosh": _growing("cosh", has_stationary_points=True),
+    "exp": _growing("exp", _SUBTRACT, can_underflow=True, safe=_NO_OVERFLOW),
+    "exp2": _growing("exp2", _SUBTRACT, can_underflow=True, safe=_NO_OVERFLOW),
+    "expm1": _growing("expm1", _SUBTRACT, safe=_NO_OVERFLOW),
+    "sinh": _growing("sinh", safe=_NO_OVERFLOW),
+    "cosh": _growing("cosh", has_stationary_points=True, safe=_NO_OVERFLOW),
     # Inverse functions, and others with poles or flat ends.
     "asin": _with_ends(_OUTSIDE, "inf = 1 / sqrt(1 - x**2)", "arcsin", "asin"),
     "acos": _with_ends(_OUTSIDE, "-inf = -1 / sqrt(1 - x**2)", "arccos", "acos"),
@@ -270,12 +306,12 @@ PRIMITIVES: dict[str, Primitive] = {
         (Row(lambda e: e.x < 1, "acosh below 1"),),
         (_at_end("inf = 1 / sqrt(x**2 - 1)")._replace(holds=lambda e: e.x <= 1),),
         written_as=("arccosh", "acosh"),
-        safe=("{x} > 1", "2.0"),
+        safe=Safe("{x} > 1", "2.0"),
     ),
     "lgamma": Primitive(
-        (_POLE,), (_POLE._replace(slope="digamma(x)"),), written_as=("gammaln", "lgamma"), safe=_POSITIVE
+        (_POLE,), (_POLE._replace(slope="digamma(x)"),), written_as=("gammaln", "lgamma"), safe=_NO_POLE
     ),
-    "digamma": Primitive((_POLE,), (_POLE._replace(slope="polygamma(1, x)"),), safe=_POSITIVE),
+    "digamma": Primitive((_POLE,), (_POLE._replace(slope="polygamma(1, x)"),), safe=_NO_POLE),
     "atan2": Primitive(backward=(Row(_always, "atan2 of zero and zero", detail=_ATAN2_SLOPES, fix=_NOT_ORIGIN),)),
     "logistic": Primitive(saturates="sigmoid"),
     **{name: Primitive(saturates=name) for name in ("tanh", "erf", "atan")},
@@ -308,9 +344,9 @@ PRIMITIVES: dict[str, Primitive] = {
             Row(_always, "infinity divided by infinity"),
         ),
         cut=_WHOLE_NUMBERS,
-        written_as=("divide", "true_divide", "div"),
+        written_as=("divide", "true_divide", "div", "reciprocal"),
         operator=ast.Div,
-        safe=_NONZERO,
+        safe=NONZERO,
     ),
     **_alike(Primitive(cut=_WHOLE_NUMBERS), "rem", "floor_divide"),
     # Sums and products of many elements, matrices.
@@ -342,3 +378,10 @@ PRIMITIVES: dict[str, Primitive] = {
     **_alike(Primitive(cut=("a callback has no derivative", _CUSTOM_VJP)), "pure_callback", "io_callback"),
     **_alike(_CUSTOM, "custom_jvp_call", "custom_vjp_call"),
 }
+
+CUSTOM_FUNCTIONS: dict[str, Primitive] = {
+    "xlogy": _CUSTOM._replace(written_as=("xlogy",), safe=POSITIVE),
+    "xlog1py": _CUSTOM._replace(written_as=("xlog1py",), safe=Safe("{x} > -1", "0.0")),
+    "_xlogx": _CUSTOM._replace(written_as=("entr",), safe=POSITIVE),
+}
+"""What is known of functions of JAX with a rule of their own, by their labels."""

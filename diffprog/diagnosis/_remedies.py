@@ -4,11 +4,12 @@ import ast
 import linecache
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
 from diffprog.diagnosis._causes import Cause
 from diffprog.diagnosis._patterns import is_exponential_sum
-from diffprog.diagnosis._primitives import known
+from diffprog.diagnosis._primitives import NONZERO, POSITIVE, Safe, known_of
 from diffprog.graph._recording.nodes import Node
 
 
@@ -19,14 +20,14 @@ def of_slope(node: Node, masked: bool) -> str | None:
       node: the operation.
       masked: whether its result is masked later, where that happens.
     """
-    record = known(node.primitive)
+    record = known_of(node)
     if node.primitive == "sqrt" and (norm := _norm(node)) is not None:
         return norm
     fix = next((row.fix for row in record.backward if row.fix), None)
     if fix is not None:
         return fix
-    if record.safe is not None:
-        return _double_where(node, record.safe, masked)
+    if (safe := _safe(node)) is not None:
+        return _double_where(node, safe, masked)
     return f"mask the operand of {node.label} too, not only its result (double-where)" if masked else None
 
 
@@ -41,8 +42,20 @@ def of_result(node: Node, cause: Cause) -> str | None:
         return safer
     if overflows:
         return "scale its operands down, or compute it by logarithms"
-    safe = known(node.primitive).safe
-    return None if safe is None else _double_where(node, safe, False)
+    return None if (safe := _safe(node)) is None else _double_where(node, safe, False)
+
+
+def _safe(node: Node) -> Safe | None:
+    """Say how to keep away from where a node is not finite; None if that is not known."""
+    safe = known_of(node).safe
+    safe = safe(node) if callable(safe) else safe
+    if safe is None or not _is_complex(node):
+        return safe
+    return NONZERO if safe in (POSITIVE, NONZERO) else None  # complex numbers have no order
+
+
+def _is_complex(node: Node) -> bool:
+    return any(jnp.issubdtype(edge.source.avals[edge.output].dtype, jnp.complexfloating) for edge in node.incoming)
 
 
 def _norm(node: Node) -> str | None:
@@ -61,20 +74,21 @@ def _norm(node: Node) -> str | None:
     )
 
 
-def _double_where(node: Node, safe: tuple[str, str], masked: bool) -> str:
+def _double_where(node: Node, safe: Safe, masked: bool) -> str:
     """Write out the double-where, for the node's own line if that can be read."""
-    record, (condition, harmless) = known(node.primitive), safe
+    record = known_of(node)
     written = _expression(node, record.written_as or (node.primitive,), record.operator)
-    if written is None:
-        if node.primitive in ("sqrt", "rsqrt"):
-            return f"add a small number (an epsilon) to the operand of {node.label}, within the root"
-        start = "mask the operand too, not only the result" if masked else "keep the operand away from that point"
-        return f"{start}: x = jnp.where({condition.format(x='x')}, x, {harmless}) before {node.label} (double-where)"
-    condition = condition.format(x=_grouped(written.operand))
     start = "mask the operand, not only the result" if masked else "mask operand and result"
+    if written is None:
+        form = _FORMS.get(node.primitive, f"{node.primitive}({{}})")
+        condition, result = (text.format(x="x", whole=form.format("x")) for text in (safe.condition, safe.result))
+        inner = f"jnp.where({condition}, x, {safe.operand})"
+        return f"{start} (double-where): {form.format('x')}  ->  jnp.where({condition}, {form.format(inner)}, {result})"
+    x = _grouped(written.operand)
+    condition, result = (text.format(x=x, whole=written.whole) for text in (safe.condition, safe.result))
     return (
-        f"{start} (double-where):\nsafe = jnp.where({condition}, {written.operand}, {harmless})\n"
-        f"{written.whole}  ->  jnp.where({condition}, {written.with_safe}, 0.0)"
+        f"{start} (double-where):\nsafe = jnp.where({condition}, {written.operand}, {safe.operand})\n"
+        f"{written.whole}  ->  jnp.where({condition}, {written.with_safe}, {result})"
     )
 
 
@@ -115,8 +129,10 @@ def _expression(node: Node, calls: tuple[str, ...], operator=None) -> _Written |
         return None
     matches: list[tuple[ast.Call | ast.BinOp, ast.expr]] = []
     for part in ast.walk(tree):
-        if isinstance(part, ast.Call) and part.args and _called(part) in calls:
-            matches.append((part, part.args[0]))
+        if isinstance(part, ast.Call) and _called(part) in calls:
+            position = _OPERAND.get(_called(part), 0)
+            if position < len(part.args):
+                matches.append((part, part.args[position]))
         elif operator is not None and isinstance(part, ast.BinOp) and isinstance(part.op, operator):
             matches.append((part, part.right if operator is ast.Div else part.left))
     if len(matches) != 1:
@@ -127,6 +143,13 @@ def _expression(node: Node, calls: tuple[str, ...], operator=None) -> _Written |
         return None
     start = argument.col_offset - call.col_offset
     return _Written(call, whole, operand, whole[:start] + "safe" + whole[start + len(operand) :])
+
+
+_FORMS = {"div": "y / {}", "pow": "{} ** y", "integer_pow": "{} ** n"}
+"""How an operation is written where it is no function of its name."""
+
+_OPERAND = {"xlogy": 1, "xlog1py": 1, "divide": 1, "true_divide": 1, "div": 1}
+"""Which argument of a function a remedy is about, where it is not the first."""
 
 
 def calls(node: Node, name: str) -> bool:

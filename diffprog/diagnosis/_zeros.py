@@ -251,6 +251,11 @@ class _Zeros:
         value = array(self.node.values[0])
         return value is not None and bool(np.all(np.abs(value) < 1e-30))
 
+    @property
+    def is_at_zero(self) -> bool:
+        """Whether all of the operand is exactly zero."""
+        return is_zero(self.edge.source.values[self.edge.output])
+
     def extent(self) -> str:
         x = array(self.edge.source.values[self.edge.output])
         return "" if x is None or not x.size else f", operand from {x.min():.3g} to {x.max():.3g}"
@@ -311,7 +316,7 @@ _ROWS = (  # the first that holds counts
         "sum logarithms instead",
     ),
     _Row(
-        lambda z: z.record.can_underflow and z.is_tiny,
+        lambda z: z.record.can_underflow and z.is_tiny and not z.is_at_zero,
         "underflow in {label}",
         "compute it by logarithms, or scale its operand",
         _Zeros.extent,

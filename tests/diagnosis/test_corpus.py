@@ -1,6 +1,5 @@
 """Broken programs are told by kind, cause and line, in healthy ones nothing is found, and the advice mends."""
 
-import importlib.util
 import inspect
 import textwrap
 
@@ -20,6 +19,7 @@ from tests.diagnosis.corpus import (  # noqa: F401  (the modules fill the two ta
     zero,
     zero_here,
 )
+from tests.diagnosis.mending import mended, run
 
 _NOT_A_SCALAR = "\nnote: the function does not return a scalar: this is the gradient of the sum of its results"
 
@@ -83,29 +83,6 @@ MENDED = [
 ]
 
 
-def run(text, path):
-    """The (function, arguments) that a program written into this file makes."""
-    path.write_text(text)
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.program()
-
-
-def apply(fix, text, line):
-    """Do to a line what the printed fix says: lines to put before it, and "old  ->  new" within it."""
-    lines = text.splitlines()
-    before = []
-    for advice in fix.splitlines()[1:]:
-        old, arrow, new = advice.partition("  ->  ")
-        if arrow:
-            assert lines[line - 1].count(old) == 1
-            lines[line - 1] = lines[line - 1].replace(old, new)
-        else:
-            before.append(lines[line - 1][: -len(lines[line - 1].lstrip())] + advice)
-    return "\n".join([*lines[: line - 1], *before, *lines[line - 1 :]]) + "\n"
-
-
 @pytest.mark.parametrize("name", MENDED)
 def test_the_printed_fix_mends(name, tmp_path):
     made = inspect.getsource(broken[name].make)
@@ -116,15 +93,15 @@ def test_the_printed_fix_mends(name, tmp_path):
     for attempt in range(3):  # what was hidden behind a NaN may show next
         finding = diagnosis.findings[0]
         assert finding.kind == "nan", str(diagnosis)
-        text = apply(finding.fix, text, finding.source.line)
+        text = mended(finding.fix, text, finding.source.line)
         fun, args = run(text, tmp_path / f"mended_{attempt}.py")
         diagnosis = dp.diagnose(fun)(*args)
         if not any(finding.kind == "nan" for finding in diagnosis.findings):
             break
     assert not any(finding.kind == "nan" for finding in diagnosis.findings), f"{diagnosis}\n{text}"
-    value, mended = broken_fun(*args), fun(*args)
-    assert np.isfinite(mended)
+    value, value_after = broken_fun(*args), fun(*args)
+    assert np.isfinite(value_after)
     if np.isfinite(value):
-        np.testing.assert_allclose(mended, value, rtol=1e-6)
+        np.testing.assert_allclose(value_after, value, rtol=1e-6)
     wanted = tuple(i for i, x in enumerate(args) if all(np.asarray(y).dtype.kind == "f" for y in jax.tree.leaves(x)))
     assert all(np.all(np.isfinite(g)) for g in jax.tree.leaves(jax.grad(fun, wanted)(*args)))

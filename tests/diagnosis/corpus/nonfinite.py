@@ -388,3 +388,25 @@ def friction_at_rest():
         return jnp.sum(dp.grad(drag)(velocity) * velocity)
 
     return power, (jnp.array([0.0, 1.0, 2.0]),)
+
+
+@breaks("nan", "zero divided by zero behind a mask", after="cosine similarity of padded sets")
+def similarities_with_an_empty_prototype():
+    def loss(batch, prototypes, known):
+        lengths = jnp.linalg.norm(prototypes, axis=1, keepdims=True)
+        unit = prototypes / lengths  # here
+        similarity = batch @ unit.T
+        return jnp.sum(jnp.where(known, similarity, 0.0) ** 2)
+
+    return loss, (normal(2, 3), normal(4, 3, seed=1).at[1].set(0.0), jnp.array([True, False, True, True]))
+
+
+@breaks("nan", "norm of zero")
+def similarities_within_a_padded_set():
+    def loss(rows, mask):
+        lengths = jnp.linalg.norm(rows, axis=1, keepdims=True)  # here
+        unit = rows / jnp.where(mask[:, :1], lengths, 1.0)
+        return jnp.sum(jnp.where(mask, unit @ unit.T, 0.0))
+
+    rows, alive = normal(3, 5).at[2].set(0.0), jnp.array([True, True, False])
+    return loss, (rows, alive[:, None] & alive)
