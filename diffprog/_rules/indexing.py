@@ -44,6 +44,7 @@ def _slice(primitive, needs_grad, args, params):
 def _dynamic_slice(primitive, needs_grad, args, params):
     x, *starts = args
     aval = typeof(x)
+    starts = [np.int32(start) if type(start) is int else start for start in starts]  # an int would not be clamped
 
     return primitive.bind(x, *starts, **params), lambda g: (Window(aval, g, tuple(starts)), *[None] * len(starts))
 
@@ -54,8 +55,8 @@ def _dynamic_update_slice(primitive, needs_grad, args, params):
     like = typeof(update)
 
     def pull(g):
-        to_x = lax.dynamic_update_slice(g, instantiate(like), starts) if needs_grad[0] else None
-        to_update = lax.dynamic_slice(g, starts, like.shape) if needs_grad[1] else None
+        to_x = primitive.bind(g, instantiate(like), *starts, **params) if needs_grad[0] else None
+        to_update = lax.dynamic_slice_p.bind(g, *starts, slice_sizes=like.shape) if needs_grad[1] else None
         return (to_x, to_update, *[None] * len(starts))
 
     return primitive.bind(x, update, *starts, **params), pull

@@ -30,7 +30,8 @@ class Window:
     Attributes:
       aval: type of the whole.
       part: the array.
-      starts: integers, or arrays if they are only known at run time.
+      starts: integers, or arrays if they are only known at run time, which are clamped as `dynamic_slice` does. The
+        operation itself is bound: `lax.dynamic_slice` would first count a negative start from the end.
     """
 
     aval: Any
@@ -43,14 +44,14 @@ class Window:
 
     @staticmethod
     def add(whole, part, *starts):
-        old = lax.dynamic_slice(whole, starts, part.shape)
-        return lax.dynamic_update_slice(whole, lax.add(old, part), starts)
+        old = lax.dynamic_slice_p.bind(whole, *starts, slice_sizes=part.shape)
+        return lax.dynamic_update_slice_p.bind(whole, lax.add(old, part), *starts)
 
     def dense(self):
         if self.is_static:
             sides = zip(self.starts, self.aval.shape, self.part.shape, strict=True)
             return lax.pad(self.part, np.zeros((), self.part.dtype), [(a, n - a - k, 0) for a, n, k in sides])
-        return lax.dynamic_update_slice(instantiate(self.aval), self.part, self.starts)
+        return lax.dynamic_update_slice_p.bind(instantiate(self.aval), self.part, *self.starts)
 
     @property
     def is_static(self) -> bool:

@@ -207,6 +207,13 @@ _UNIQUE = np.array([[1], [3], [0]], np.int32)
 INDEXING = [
     Row("slice", lambda x: lax.slice(x, (1, 0), (3, 2)) ** 2, ((4, 3),), complex_too=True),
     Row("slice with strides", lambda x: lax.slice(x, (1, 0), (6, 3), (2, 2)) ** 2, ((7, 3),)),
+    # -7 counts from the end, which leaves -3, and is clamped to 0.
+    Row("dynamic_slice before the start", lambda x: lax.dynamic_slice(x, (np.int32(-7),), (2,)) ** 2, ((4,),)),
+    Row(
+        "dynamic_update_slice before the start",
+        lambda x, u: lax.dynamic_update_slice(x, u, (np.int32(-7),)) ** 2,
+        ((4,), (2,)),
+    ),
     Row("dynamic_slice", lambda x: lax.dynamic_slice(x, (np.int32(1), np.int32(2)), (2, 2)) ** 2, ((4, 3),)),
     Row(
         "dynamic_update_slice",
