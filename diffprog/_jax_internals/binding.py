@@ -30,6 +30,16 @@ def bind_unchanged(primitive, trace, args, params):
     return primitive.bind_with_trace(trace, args, [typeof(x) for x in args], params)
 
 
+def equation_as_function(equation) -> Callable:
+    """Make a function of an equation of a jaxpr: its operation, with its parameters and in its context."""
+
+    def operation(*operands):
+        with equation.ctx.manager:
+            return equation.primitive.bind(*operands, **equation.primitive.get_bind_params(equation.params))
+
+    return operation
+
+
 def asks_for_layout(params) -> bool:
     """Whether a `jit` with these params was given shardings or layouts."""
     shardings = (*params["in_shardings"], *params["out_shardings"])

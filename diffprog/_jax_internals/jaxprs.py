@@ -1,6 +1,6 @@
 """Staged programs: to trace them, and what is asked of them."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from jax import lax
@@ -46,6 +46,14 @@ def trace_to_closed_jaxpr(fun: Callable, avals: Sequence, name: str):
 def _keep_used(jaxpr):
     """Drop the equations of a closed jaxpr without constants that no output needs; its inputs stay."""
     return closed(partial_eval.dce_jaxpr(jaxpr.jaxpr, True, True)[0])
+
+
+def keep_results(jaxpr, positions: Iterable[int]):
+    """Keep some results of a closed jaxpr, and what these need, in its loops and calls too; its inputs stay."""
+    wanted = set(positions)
+    kept = [i in wanted for i in range(len(jaxpr.jaxpr.outvars))]
+    body = partial_eval.dce_jaxpr(jaxpr.jaxpr, kept, True)[0]
+    return body if hasattr(body, "with_consts") else core.ClosedJaxpr(body, jaxpr.consts)  # closed since JAX 0.11
 
 
 class SingleOperation(NamedTuple):

@@ -6,10 +6,11 @@ import jax
 from jax import lax
 from jax._src.indexing import dslice
 from jax._src.state import discharge
+from jax._src.state.types import AbstractRef
 
 from diffprog._jax_internals import closed, trace_to_jaxpr
 
-__all__ = ["add_to_window", "content_type", "discharged", "pure_operation", "reference_type"]
+__all__ = ["add_to_window", "content_type", "discharged", "pure_operation", "reference_type", "references_of"]
 
 
 def content_type(aval):
@@ -23,6 +24,11 @@ def add_to_window(reference, part, starts):
     for start, size, whole in zip(starts, part.shape, reference.shape, strict=True):
         window.append(dslice(start if isinstance(start, int) else lax.clamp(0, start, whole - size), size))
     jax.ref.addupdate(reference, tuple(window), part)
+
+
+def references_of(program) -> list:
+    """List the arguments of a jaxpr or an equation that are references."""
+    return [v for v in program.invars if isinstance(v.aval, AbstractRef)]
 
 
 def reference_type(primitive, avals, params):

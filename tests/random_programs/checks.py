@@ -116,7 +116,17 @@ def pullbacks(program, ad, arguments):
     return (results, others), (pullback(first), pullback(second), combined, both)
 
 
-WAYS = {f.__name__: f for f in (gradient, pullbacks, second_order, mapped_gradient)}
+def written(program, ad, arguments):
+    """The gradient of the backward pass as text."""
+    fun, given = _halves(program, ad, arguments)
+    everywhere = tuple(range(len(given)))
+    loss = lambda *given: jnp.asarray(_loss(fun)(*given)[0])
+    if ad is JAX:
+        return (), jax.grad(loss, everywhere)(*given)
+    return (), tuple(dp.backward_source(loss)(*given).function()(*given))
+
+
+WAYS = {f.__name__: f for f in (gradient, pullbacks, second_order, mapped_gradient, written)}
 
 
 def check(program, arguments, way="gradient", jit=False, tolerance=TOLERANCE):

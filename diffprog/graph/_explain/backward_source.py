@@ -2,6 +2,7 @@
 
 import linecache
 from collections.abc import Callable
+from functools import wraps
 
 import jax
 import jax.numpy as jnp
@@ -17,9 +18,10 @@ from diffprog._jax_internals import (
     typeof,
 )
 from diffprog._jax_internals.devices import one_cotangent
+from diffprog._jax_internals.jaxprs import keep_results
 from diffprog._jax_internals.sources import is_backward
 from diffprog._tracer.backward import backward
-from diffprog.graph._explain.jaxpr_to_python import Writer
+from diffprog.graph._explain.jaxpr_to_python import Writer, as_identifier
 from diffprog.graph._recording.nodes import Source
 from diffprog.graph._recording.record import function_of_arrays, is_array, named_leaves
 from diffprog.graph._recording.recorder import NotingTape
@@ -41,11 +43,12 @@ class BackwardSource(str):
         """Run the text.
 
         Returns:
-          The function `backward`.
+          The function `backward`; numbers and NumPy's arrays among its arguments become JAX's.
         """
         scope = {"jnp": jnp, "lax": lax, **self.named}
         exec(compile(self, "<backward_source>", "exec"), scope)
-        return scope["backward"]
+        backward = scope["backward"]
+        return wraps(backward)(lambda *arrays: backward(*map(jnp.asarray, arrays)))
 
 
 def backward_source(fun: Callable) -> Callable[..., BackwardSource]:
@@ -124,22 +127,25 @@ class _Traced:
 
 
 def _write(traced: _Traced, names: list[str], function: str) -> BackwardSource:
-    jaxpr, body = traced.jaxpr, traced.jaxpr.jaxpr
-    parameters = [_identifier(name) for name in names]
+    gradients = keep_results(traced.jaxpr, range(1, 1 + traced.num_gradients))
+    parameters = [as_identifier(name) for name in names]
     wanted = _wanted_names(traced, parameters)
     writer = Writer(wanted.get, _comment)
-    for variable, name in zip(body.invars, parameters, strict=True):
-        writer.alias(variable, writer.fresh(name))
-    results = writer.program(jaxpr, "    ", range(1, 1 + traced.num_gradients))
-    gradients = ", ".join(results)
-    head = [
-        f"def backward({', '.join(writer.read(v) for v in body.invars)}):",
-        f'    """The gradient of {function}, forward and back."""',
+    arguments = [writer.define(variable) for variable in gradients.jaxpr.invars]
+    results = [str(x) for x in writer.program(gradients, "    ")]
+    summary = f"The gradient of {function}, forward and back."
+    if writer.named:
+        summary += f"\n\n    `.function()` supplies {', '.join(writer.named)}.\n    "
+    returned = ", ".join(results) + ("," if len(results) == 1 else "") if results else "()"
+    lines = [
+        f"def backward({', '.join(arguments)}):",
+        f'    """{summary}"""',
+        *writer.lines,
+        "",
+        f"    return {returned}",
+        "",
     ]
-    text = "\n".join(
-        [*head, *writer.lines, "", f"    return {gradients}{',' if traced.num_gradients == 1 else ''}", ""]
-    )
-    source = BackwardSource(text)
+    source = BackwardSource("\n".join(lines))
     source.named = writer.named
     return source
 
@@ -174,11 +180,3 @@ def _comment(equation) -> str | None:
         return None
     text = linecache.getline(source.file, source.line).strip()
     return f"{'back through ' if is_backward(equation) else ''}{source}  {text}".rstrip()
-
-
-def _identifier(name: str) -> str:
-    """Make an identifier of the name of a leaf: params_w of "params['w']"."""
-    text = "".join(c if c.isalnum() else "_" for c in name).strip("_")
-    while "__" in text:
-        text = text.replace("__", "_")
-    return text or "x"
