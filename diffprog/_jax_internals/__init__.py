@@ -11,6 +11,7 @@ from jax._src.util import weakref_lru_cache
 from jax.extend.core import Primitive, jaxpr_as_fun, set_current_trace, take_current_trace
 
 from diffprog._jax_internals.avals import (
+    PERTURBED,
     SymbolicZero,
     Trace,
     Tracer,
@@ -50,6 +51,7 @@ from diffprog._jax_internals.jaxprs import (
 from diffprog._jax_internals.tracebacks import user_line
 
 __all__ = [
+    "PERTURBED",
     "Primitive",
     "SymbolicZero",
     "Trace",

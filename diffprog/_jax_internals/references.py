@@ -5,12 +5,25 @@ from functools import lru_cache
 import jax
 from jax import lax
 from jax._src.indexing import dslice
+from jax._src.interpreters import ad
 from jax._src.state import discharge
-from jax._src.state.types import AbstractRef
+from jax._src.state.types import AbstractRef, AccumEffect, WriteEffect
+from jax._src.util import weakref_lru_cache
 
 from diffprog._jax_internals import closed, trace_to_jaxpr
+from diffprog._jax_internals.jaxprs import jaxprs_in
 
-__all__ = ["add_to_window", "content_type", "discharged", "pure_operation", "reference_type", "references_of"]
+__all__ = [
+    "add_to_window",
+    "content_type",
+    "discharged",
+    "gives_references_to_rules",
+    "is_perturbed",
+    "pure_operation",
+    "reference_type",
+    "references_of",
+    "writes",
+]
 
 
 def content_type(aval):
@@ -66,6 +79,26 @@ def _pure_operation(primitive, avals, params, is_ref):
 @lru_cache(maxsize=1024)
 def _cached_pure_operation(primitive, avals, params, is_ref):
     return _pure_operation(primitive, avals, dict(params), is_ref)
+
+
+def is_perturbed(reference) -> bool:
+    """Whether JAX is computing tangents of what is in a mutable array."""
+    return isinstance(reference, ad.JVPTracer)
+
+
+def writes(jaxpr) -> bool:
+    """Whether a program writes to a mutable array."""
+    return any(isinstance(effect, (WriteEffect, AccumEffect)) for effect in jaxpr.effects)
+
+
+@weakref_lru_cache
+def gives_references_to_rules(jaxpr) -> bool:
+    """Whether a closed jaxpr passes a mutable array to a function with a custom rule for reverse mode."""
+    return any(
+        (eqn.primitive.name == "custom_vjp_call" and any(isinstance(x.aval, AbstractRef) for x in eqn.invars))
+        or any(map(gives_references_to_rules, map(closed, jaxprs_in(eqn.params))))
+        for eqn in jaxpr.jaxpr.eqns
+    )
 
 
 def discharged(jaxpr):

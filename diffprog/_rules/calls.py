@@ -7,6 +7,7 @@ from jax import memory, typeof
 
 from diffprog._jax_internals import (
     Tracer,
+    as_array,
     asks_for_layout,
     bind_jit,
     closed,
@@ -114,6 +115,7 @@ def _operation(single: SingleOperation, needs_grad, args):
 
 
 def _write_out(jaxpr, needs_grad, args):
+    args = [as_array(x) if isinstance(x, np.ndarray) else x for x in args]  # what a custom rule in it takes for JAX's
     results, taped = run_taped(jaxpr_as_fun(jaxpr), args, needs_grad)
     return results, taped.active, lambda cotangents: expand(taped.pull(cotangents), needs_grad)
 

@@ -10,11 +10,16 @@ from diffprog._jax_internals import (
     bind_unchanged,
     is_symbolic_zero,
     set_current_trace,
+    take_current_trace,
     typeof,
+    user_line,
     zero_tangent,
 )
 from diffprog._jax_internals.foreign import has_transpose, result_types, run_jvp, run_transpose
+from diffprog._tracer import references
 from diffprog._tracer.cotangents import fill_zeros
+from diffprog._tracer.errors import MissingDerivative
+from diffprog._tracer.references import Reference
 from diffprog._tracer.rules import rules
 from diffprog._util.lists import expand, select
 
@@ -84,15 +89,23 @@ def registered_transpose(primitive, needs_grad, values, params) -> Callable | No
 
 
 def custom_vjp_call(tape, primitive, fun, fwd, bwd, args, out_trees, symbolic_zeros):
-    """Record a `custom_vjp` function: its `fwd` runs now, its `bwd` in the backward pass."""
-    values, sources = tape.untrace(args)
-    if all(source is None for source in sources):
-        params = {"subfuns": (fun, fwd, bwd), "out_trees": out_trees, "symbolic_zeros": symbolic_zeros}
-        return bind_unchanged(primitive, tape.parent, values, params)
+    """Record a `custom_vjp` function: its `fwd` runs now, its `bwd` in the backward pass.
 
-    flagged = [x for value, source in zip(values, sources, strict=True) for x in (value, source is not None)]
+    It may read a reference of the tape; the cotangent that `bwd` returns for it is that of its present content.
+    """
+    owner = f"the custom_vjp function '{fun.debug_info.func_name}'"
+    own = tape.references_among(args)
+    values, sources = tape.untrace([x.version if i in own else x for i, x in enumerate(args)])
+    values = [own.get(i, x) for i, x in enumerate(values)]
     with set_current_trace(tape.parent):
-        saved_and_results = fwd.call_wrapped(*flagged)
+        if all(source is None for source in sources):
+            params = {"subfuns": (fun, fwd, bwd), "out_trees": out_trees, "symbolic_zeros": symbolic_zeros}
+            if not own:
+                return bind_unchanged(primitive, tape.parent, values, params)
+            return references.operate_outside(primitive, values, params, own)
+        needed = [source is not None for source in sources]
+        flagged = lambda *values: fwd.call_wrapped(*(x for pair in zip(values, needed, strict=True) for x in pair))
+        saved_and_results = _lending(tape, owner, flagged, values)
     _, residual_tree, forwarded = out_trees()
     num_saved = residual_tree.num_leaves - sum(position is not None for position in forwarded)
     saved, results = iter(saved_and_results[:num_saved]), saved_and_results[num_saved:]
@@ -105,9 +118,31 @@ def custom_vjp_call(tape, primitive, fun, fwd, bwd, args, out_trees, symbolic_ze
             full = [SymbolicZero(aval.to_ct_aval()) if g is None else g for g, aval in pairs]
         else:
             full = fill_zeros(cotangents, avals)
-        sent = bwd.call_wrapped(*residuals, *full)
+        sent = _lending(tape, owner, bwd.call_wrapped, [*residuals, *full])
         if isinstance(sent, tuple):  # since JAX 0.11: (cotangents, logs)
             sent, _ = sent
         return [None if is_symbolic_zero(g) else g for g in sent]
 
     return tape.record(primitive.name, sources, results, [True] * len(results), pull)
+
+
+def _lending(tape, owner: str, function: Callable, args: Sequence):
+    """Run a user's function on arguments that may be references of `tape`, which it may only read."""
+    own = tape.references_among(args)
+    if not own:
+        return function(*args)
+    with take_current_trace() as parent:
+        inner = tape.beside(parent)
+        inner.has_references = True
+        contents = {i: tape.untraced(x.version)[0] for i, x in own.items()}
+        lent = {i: Reference(inner, own[i].aval, x) for i, x in contents.items()}
+        with set_current_trace(inner):
+            outputs = function(*(lent.get(i, x) for i, x in enumerate(args)))
+    if any(lent[i].version is not x for i, x in contents.items()):
+        raise MissingDerivative(
+            f"{owner} writes to a mutable array that the differentiated function made for itself,",
+            user_line(),
+            "make the array outside, or return the value from the function",
+        )
+    returned = {id(lent[i]): x for i, x in own.items()}
+    return [returned.get(id(x), x) for x in outputs] if isinstance(outputs, list) else outputs

@@ -6,12 +6,22 @@ of their own, and none is left in what is recorded. References from outside stay
 constants, and what depends on the differentiated arguments cannot be written to them.
 """
 
+import jax
 from jax import lax
 
-from diffprog._jax_internals import Tracer, jaxpr_as_fun, set_current_trace, typeof
-from diffprog._jax_internals.references import pure_operation, reference_type
+from diffprog._jax_internals import Tracer, closed, jaxpr_as_fun, set_current_trace, trace_to_jaxpr, typeof, user_line
+from diffprog._jax_internals.jaxprs import jaxprs_in
+from diffprog._jax_internals.references import (
+    gives_references_to_rules,
+    is_perturbed,
+    pure_operation,
+    reference_type,
+    writes,
+)
+from diffprog._tracer.errors import MissingDerivative
 
 MAKES_ONE = ("new_ref", "empty_ref")
+_CALLS = ("jit", "closed_call", "core_closed_call", "eval_jaxpr", "remat2")
 PRIMITIVES = (*MAKES_ONE, "get", "swap", "addupdate", "freeze", "free_ref")
 
 
@@ -55,6 +65,17 @@ def operate(tape, primitive, args, params, is_ref):
         return args[0].version
     if primitive.name == "free_ref":
         return []
+    programs = list(map(closed, jaxprs_in(params)))
+    if any(map(gives_references_to_rules, programs)):  # made pure, it would lose these rules
+        if primitive.name not in _CALLS:
+            raise MissingDerivative(
+                f"within a '{primitive.name}', a mutable array that the differentiated function made is passed "
+                "to a function with a custom rule,",
+                user_line(),
+                "pass its value, ref[...]",
+            )
+        with set_current_trace(tape):
+            return jaxpr_as_fun(programs[0])(*args)
     program = pure_operation(primitive, [typeof(x) for x in args], params, is_ref)
     values = [x.version if mine else x for x, mine in zip(args, is_ref, strict=True)]
     with set_current_trace(tape):
@@ -64,3 +85,28 @@ def operate(tape, primitive, args, params, is_ref):
     for reference, version in zip(references, outputs[num_results:], strict=True):
         reference.version = version
     return outputs[:num_results] if primitive.multiple_results else outputs[0]
+
+
+def operate_outside(primitive, args, params, own: dict[int, Reference]) -> list:
+    """Run an operation that has no part in a gradient in the trace around, on references made there.
+
+    Args:
+      primitive: of the operation.
+      args: its arguments.
+      params: its parameters.
+      own: those of its arguments that are references of a tape, by their position.
+    """
+    outside = {i: jax.new_ref(x.version) for i, x in own.items()}
+    bind = lambda *args: primitive.bind(*args, **params)
+    values = [outside.get(i, x) for i, x in enumerate(args)]
+    if any(
+        isinstance(x, Reference) or is_perturbed(x) for x in outside.values()
+    ):  # its rule is applied at once, and not to a staged program
+        outputs, written = bind(*values), True
+    else:
+        program, constants = trace_to_jaxpr(bind, [typeof(x) for x in args], primitive.name)
+        outputs, written = jaxpr_as_fun(program)(*constants, *values), writes(program)
+    if written:
+        for i, x in own.items():
+            x.version = jax.freeze(outside[i])
+    return outputs

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
 
 from diffprog._jax_internals import (
+    PERTURBED,
     Trace,
     Tracer,
     bind_unchanged,
@@ -75,6 +76,9 @@ class Traced(Tracer):
     def full_lower(self):
         return self
 
+    def _contents(self):
+        return [("value", self.value), ("place", self.place), ("perturbed", PERTURBED)]
+
     def to_concrete_value(self):
         return concrete(self.value)
 
@@ -105,6 +109,16 @@ class Tape(Trace):
         """Make an empty tape beside this one, for the tangent map of `owner`."""
         return LinearTape(self.parent, owner)
 
+    def beside(self, parent) -> "Tape":
+        """Make an empty tape."""
+        return Tape(parent)
+
+    def references_among(self, values: Sequence) -> dict[int, Reference]:
+        """Find the references of this tape among these, by their position."""
+        if not self.has_references:
+            return {}
+        return {i: x for i, x in enumerate(values) if type(x) is Reference and x._trace is self}
+
     def watch(self, value) -> Traced:
         """Make `value` an input of the program; gradients with respect to it will be known."""
         return Traced(self, value, self.write("input", (), [value], None, True), 0)
@@ -116,7 +130,7 @@ class Tape(Trace):
         if type(value) is Reference and value._trace is self:
             raise MissingDerivative(
                 "a mutable array that the differentiated function made for itself is returned, or passed to a function "
-                "with a custom rule,",
+                "with a custom rule for tangents,",
                 user_line(),
                 "return or pass its value, ref[...]",
             )
@@ -156,10 +170,8 @@ class Tape(Trace):
     def process_primitive(self, primitive, args, params, /):
         if primitive.name in references.MAKES_ONE:
             return references.make(self, primitive, args, params)
-        if self.has_references:
-            is_ref = tuple(type(x) is Reference and x._trace is self for x in args)
-            if any(is_ref):
-                return references.operate(self, primitive, args, params, is_ref)
+        if own := self.references_among(args):
+            return references.operate(self, primitive, args, params, tuple(i in own for i in range(len(args))))
         values, sources = self.untrace(args)
         needs_grad = tuple(source is not None for source in sources)
         if not any(needs_grad):
