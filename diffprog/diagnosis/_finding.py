@@ -13,7 +13,8 @@ class Finding:
     """One thing that is wrong with a gradient, and where it was born.
 
     Attributes:
-      kind: "nan" (or infinity), "zero", "vanishing", "exploding" or "kink".
+      kind: "nan" (or infinity), "draw" (a random outcome that the gradient ignores), "search" (an answer that a loop
+        chose by comparisons), "zero", "vanishing", "exploding" or "kink".
       cause: in a few words, "sqrt at zero behind a mask", "argmax has no derivative".
       node: the operation that did it; an input, if the input itself is the cause.
       title: one line.

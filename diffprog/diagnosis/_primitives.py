@@ -224,6 +224,12 @@ def _of_repeated(values: str) -> Primitive:
     return Primitive((row._replace(detail="", fix=None),), backward=(row,), mixes=True)
 
 
+_LOGARITHM = Primitive(
+    (_ZERO, _NEGATIVE),
+    (_ZERO._replace(slope="inf = 1 / 0"),),
+    written_as=("log", "log2", "log10", "xlogy", "entr"),
+    safe=POSITIVE,
+)
 _SUM = Primitive((Row(lambda e: e.any_infinite, "infinities in a sum"), Row(_always, "overflow in {name}")))
 _CANCEL = (Row(lambda e: e.infinite, "infinity minus infinity", fix=_FINITE_MASK),)
 _POWER = Primitive(
@@ -277,12 +283,7 @@ PRIMITIVES: dict[str, Primitive] = {
         safe=POSITIVE,
     ),
     "cbrt": Primitive(slopes=(_at_zero("inf = 1 / (3 * cbrt(0)**2)"),), safe=NONZERO),
-    "log": Primitive(
-        (_ZERO, _NEGATIVE),
-        (_ZERO._replace(slope="inf = 1 / 0"),),
-        written_as=("log", "log2", "log10", "xlogy", "entr"),
-        safe=POSITIVE,
-    ),
+    **_alike(_LOGARITHM, "log", "log2"),
     "log1p": Primitive(
         (Row(lambda e: e.x <= -1, "log1p at or below -1"),),
         (Row(lambda e: e.x == -1, "log1p of -1", "inf = 1 / 0"),),

@@ -78,6 +78,7 @@ class Node:
       iteration: index of the iteration in each loop around it, the outermost first.
       variable: the variable that the source line assigns, if this is the value that it assigns; else None.
       tap: the name that `dp.tap` gave to it, or None.
+      sampler: the function of `jax.random` that it is part of ("bernoulli"), or None.
       single: whether it has one result rather than a list of them.
       avals: type (shape and dtype) of each result.
       values: each result: an array, a `Summary`, or None if it was not kept.
@@ -107,6 +108,7 @@ class Node:
     differentiable: list[bool]
     status: str
     variable: str | None = None
+    sampler: str | None = None
     gradients: list = field(default_factory=list)
     incoming: list["Edge"] = field(default_factory=list)
     outgoing: list["Edge"] = field(default_factory=list)

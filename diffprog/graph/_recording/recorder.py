@@ -17,7 +17,7 @@ from diffprog._tracer import references
 from diffprog._tracer.tape import Node as Taped
 from diffprog._tracer.tape import Tape, Traced
 from diffprog.graph._recording.nodes import Edge, Node, Place
-from diffprog.graph._recording.source_lines import current_source
+from diffprog.graph._recording.source_lines import current_sampler, current_source
 from diffprog.graph._recording.summaries import summarize
 from diffprog.graph._recording.unroll import written_out
 from diffprog.graph._selection.tap import ModuleOutput
@@ -82,6 +82,7 @@ class Recorder(Tape):
         self._makers: dict[int, tuple[weakref.ref, Place]] = {}
         self._last_written: Taped | None = None
         self._call_site = None
+        self._sampler: str | None = None
         self._iteration: tuple[int, ...] = ()
 
     def write(self, name, sources, results, backward, single):
@@ -204,6 +205,7 @@ class Recorder(Tape):
             values=values if made else list(map(self.retention.retain, values)),
             differentiable=list(map(self._is_traced, results)) if primitive != "input" else [status == "live"],
             status=status,
+            sampler=None if made else self._sampler or current_sampler(),
             taped=taped,
             compute=compute,
         )
@@ -267,12 +269,12 @@ class Recorder(Tape):
     @contextmanager
     def called(self):
         """Remember where a function under `jit`, or a loop, is called while its body is written out."""
-        before = self._call_site
-        self._call_site = current_source(before)
+        before = self._call_site, self._sampler
+        self._call_site, self._sampler = current_source(self._call_site), self._sampler or current_sampler()
         try:
             yield
         finally:
-            self._call_site = before
+            self._call_site, self._sampler = before
 
     @contextmanager
     def iteration(self, loop: str, i: int):

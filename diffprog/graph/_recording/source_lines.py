@@ -14,6 +14,7 @@ from diffprog.graph._recording.nodes import Frame, Source
 _GRAPH = Path(__file__).parents[1]
 _STARTS = {str(_GRAPH / "_recording" / "record.py"), str(_GRAPH / "_explain" / "backward_source.py")}
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+_SAMPLERS = "/jax/_src/random"
 _user_files: set[str] = set()
 
 
@@ -62,6 +63,12 @@ def source_of_equation(equation) -> Source | None:
     """Find the user's line of an equation of a jaxpr; None if it is a library's."""
     stack = frames(equation)
     return _source(_not_installed(_visible(stack[: _inside(stack)])))
+
+
+def current_sampler() -> str | None:
+    """Name the public function of `jax.random` in which an operation is running now: the outermost; None outside."""
+    names = (frame.function for frame in reversed(frames()) if _SAMPLERS in frame.file.replace("\\", "/"))
+    return next((name for name in names if not name.startswith("_")), None)
 
 
 def _inside(stack) -> int:
