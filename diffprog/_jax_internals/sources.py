@@ -3,9 +3,10 @@
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager, nullcontext
 from functools import cache
+from types import CodeType
 from typing import NamedTuple
 
-from jax._src import source_info_util
+from jax._src import api_util, source_info_util
 
 from diffprog._jax_internals.devices import same_context
 
@@ -43,6 +44,23 @@ def frames(equation=None) -> list[RawFrame]:
         RawFrame(frame.file_name, frame.line_num, frame.function_name, _hidden(frame.file_name))
         for frame in traceback.frames
     ]
+
+
+def where_written(function: Callable) -> str:
+    """Say where a function is written: its name, file and line, as `program_source` says it of a program."""
+    return api_util.fun_sourceinfo(function)
+
+
+def program_source(program) -> str | None:
+    """Say which function a program was traced from: a closed jaxpr, or a function that JAX hands over."""
+    info = getattr(program, "jaxpr", program).debug_info
+    return info and info.func_src_info
+
+
+def runs_in(code: CodeType) -> bool:
+    """Whether the operation that is running now is part of a call of the function with this code."""
+    traceback = source_info_util.current().traceback
+    return traceback is not None and code in traceback.raw_frames()[0]
 
 
 def is_backward(equation) -> bool:

@@ -14,6 +14,7 @@ from diffprog._rules import (  # noqa: F401
     fourier,
     identities,
     indexing,
+    jax_functions,
     linear_algebra,
     ragged,
     reductions,

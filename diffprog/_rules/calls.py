@@ -1,6 +1,7 @@
 """Primitives that call a function: `jit` and other wrappers around a jaxpr."""
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from jax import memory, typeof
@@ -16,8 +17,9 @@ from diffprog._jax_internals import (
     without_forwarded,
 )
 from diffprog._jax_internals.jaxprs import SingleOperation
+from diffprog._jax_internals.sources import program_source
 from diffprog._tracer.cotangents import fill_zeros
-from diffprog._tracer.rules import rule, rules
+from diffprog._tracer.rules import of_functions, rule, rules
 from diffprog._tracer.staging import backward_for, stage
 from diffprog._tracer.vjp import run_taped
 from diffprog._util.lists import expand, select
@@ -57,6 +59,11 @@ _SMALL = 6  # equations; a call of a smaller body costs more to stage and to mak
 def _jit(primitive, needs_grad, args, params):
     """Make forward and backward one compiled call each, staged once per jaxpr; write a small body out instead."""
     jaxpr = params["jaxpr"]
+    whole = of_functions.get(program_source(jaxpr))
+    if whole is not None:
+        outcome = whole(partial(primitive.bind, **params), needs_grad, args, jaxpr)
+        if outcome is not None:
+            return outcome
     if _size(jaxpr) <= _SMALL and not asks_for_layout(params):
         single = single_operation(jaxpr)
         has_rule = single is not None and single.primitive.name in rules

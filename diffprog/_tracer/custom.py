@@ -16,11 +16,12 @@ from diffprog._jax_internals import (
     zero_tangent,
 )
 from diffprog._jax_internals.foreign import has_transpose, result_types, run_jvp, run_transpose
+from diffprog._jax_internals.sources import program_source
 from diffprog._tracer import references
 from diffprog._tracer.cotangents import fill_zeros
 from diffprog._tracer.errors import MissingDerivative
 from diffprog._tracer.references import Reference
-from diffprog._tracer.rules import rules
+from diffprog._tracer.rules import of_functions, rules
 from diffprog._util.lists import expand, select
 
 
@@ -48,11 +49,18 @@ def linear_map(tape, owner: str, tangents_of: Callable, args: Sequence, needs_gr
 def custom_jvp_call(tape, primitive, fun, jvp, args, symbolic_zeros):
     """Record a `custom_jvp` function."""
     values, sources = tape.untrace(args)
+    run = lambda *values: bind_unchanged(
+        primitive, tape.parent, values, {"subfuns": (fun, jvp), "symbolic_zeros": symbolic_zeros}
+    )
     if all(source is None for source in sources):
-        params = {"subfuns": (fun, jvp), "symbolic_zeros": symbolic_zeros}
-        return bind_unchanged(primitive, tape.parent, values, params)
+        return run(*values)
 
     needs_grad = [source is not None for source in sources]
+    rule = of_functions.get(program_source(fun))
+    if rule is not None:
+        with set_current_trace(tape.parent):
+            results, active, backward = rule(run, needs_grad, values, None)
+        return tape.record(primitive.name, sources, results, active, backward)
     with set_current_trace(tape.parent):
         zero = lambda aval: SymbolicZero(aval.to_tangent_aval()) if symbolic_zeros else zero_tangent(aval)
         fixed = [None if want else zero(typeof(x)) for x, want in zip(values, needs_grad, strict=True)]

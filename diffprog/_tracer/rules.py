@@ -33,6 +33,7 @@ from jax import lax, typeof
 
 from diffprog._jax_internals import Tracer
 from diffprog._jax_internals.devices import placement
+from diffprog._jax_internals.sources import where_written
 
 rules: dict[str, Callable] = {}
 transposes: dict[str, Callable] = {}
@@ -41,6 +42,8 @@ the map from the cotangents of the results, or None. It goes first where tangent
 linear_by_rule: set[str] = set()
 """Primitives that may be applied to tangents though JAX knows no transpose of them."""
 
+of_functions: dict[str, Callable] = {}
+"""The rules of whole functions of JAX, see `rule_of_function`, by where these are written."""
 zero: set[str] = set()  # the primitives of `rules` whose derivative is zero by definition
 
 
@@ -51,6 +54,25 @@ def rule(*names: str):
         for name in names:
             rules[name] = function
         return function
+
+    return register
+
+
+def rule_of_function(function: Callable):
+    """Register the decorated rule for all calls of a function of JAX that is a `jit` or has a custom JVP.
+
+    JAX notes on each program from which function it was traced, also when it has been batched or staged again; a
+    function of the same name that is written elsewhere is another function. The rule gets a function that runs the
+    program, and the program, if it is staged: it may have been batched along any axis. It returns what the rule of a
+    primitive with several results does, or, of a staged program, None to differentiate that as it stands.
+
+        @rule_of_function(jnp.i0)
+        def i0(run, needs_grad, args, jaxpr): ...
+    """
+
+    def register(rule):
+        of_functions[where_written(function)] = rule
+        return rule
 
     return register
 

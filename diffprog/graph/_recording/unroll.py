@@ -8,6 +8,8 @@ from jax import lax
 
 from diffprog._jax_internals import closed, concrete, scan_sizes, set_current_trace
 from diffprog._jax_internals.jaxprs import count_operations
+from diffprog._jax_internals.sources import program_source
+from diffprog._tracer.rules import of_functions
 from diffprog._util.lists import split_list
 
 written_out: dict[str, Callable] = {}
@@ -26,6 +28,8 @@ def _writes_out(*names):
 @_writes_out("jit", "closed_call", "core_closed_call", "remat2", "eval_jaxpr", "custom_vmap_call", "remat_opt")
 def _call(recorder, args, params):
     jaxpr = next(params[name] for name in ("jaxpr", "call_jaxpr", "call", "fwd_jaxpr") if name in params)
+    if program_source(jaxpr) in of_functions:
+        return None
     with recorder.called():
         return recorder.write_out(closed(jaxpr), args)
 

@@ -1,0 +1,226 @@
+"""Functions of JAX whose formula has no right derivative, at some points or anywhere: rules for the whole function.
+
+What JAX makes of such a function takes two branches where one is not finite, splits a tie, or is a bisection, which
+moves by comparisons alone. A function that is one call, a `jit` or one with a custom JVP, is known by the place where
+it is written (`rule_of_function`). Of one that is written out into the program around it, an operation is known by its
+stack (`runs_in`).
+"""
+
+from functools import partial
+from itertools import permutations, product
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax, typeof
+from jax.lax import mul
+from jax.scipy import linalg, special
+
+from diffprog._jax_internals import jax_functions, jaxpr_as_fun, weakref_lru_cache
+from diffprog._jax_internals.sources import runs_in
+from diffprog._rules.via_equivalent_program import pullback_of
+from diffprog._tracer.cotangents import fill_zeros
+from diffprog._tracer.errors import MissingDerivative
+from diffprog._tracer.rules import rule_of_function, rules
+
+# ---------------------------------------------------------------- derivatives of another program
+
+
+def _differentiated_as(function, program_of):
+    """Differentiate a function of JAX as another program.
+
+    Args:
+      function: that is one call.
+      program_of: (its arguments, its results, its staged program) -> the program, from the arguments to as many results
+        as the function has, of which only the derivative is used; None to leave the call as it is.
+    """
+
+    @rule_of_function(function)
+    def apply(run, needs_grad, args, jaxpr):
+        program = program_of(args, jaxpr)
+        if program is None:
+            return None
+        if jaxpr is not None:  # the slopes of a custom JVP are right; only they may have wrong slopes
+            called = jax.custom_jvp(run)
+            called.defjvp(partial(_tangents, run, program))
+            run = called
+        results = run(*args)
+        pull, avals = pullback_of(partial(program, results), needs_grad, args), [typeof(x) for x in results]
+        return results, [True] * len(results), lambda cotangents: pull(fill_zeros(cotangents, avals))
+
+
+def _tangents(run, program, primals, tangents):
+    """Make forward mode right too, where it goes over the result of this rule."""
+    results = run(*primals)
+    return results, jax.jvp(partial(program, results), primals, tangents)[1]
+
+
+def _with_slope(slope):
+    """Make an elementwise function that has this slope; its value is not used."""
+    function = jax.custom_jvp(lambda x: jnp.zeros_like(x))
+    function.defjvp(lambda primals, tangents: (jnp.zeros_like(*primals), mul(*tangents, slope(*primals))))
+    return function
+
+
+# ---------------------------------------------------------------- the Bessel function I0 of jax.numpy
+
+# Its custom JVP puts the number 0 at 0, which has no derivative.
+_differentiated_as(jnp.i0, lambda args, jaxpr: lambda results, x: [special.i0(x)])
+
+# ---------------------------------------------------------------- the logarithm of the beta function
+
+
+def _inside(function, name, inner):
+    """Use the rule `inner` for an operation on two arrays where a function of JAX runs it."""
+    code, outer = function.__code__, rules[name]
+
+    def apply(primitive, needs_grad, args, params):
+        chosen = inner if np.shape(args[0]) == np.shape(args[1]) and runs_in(code) else outer
+        return chosen(primitive, needs_grad, args, params)
+
+    rules[name] = apply
+
+
+def _choice(takes_first):
+    """Make the rule of a maximum or minimum that gives a tie to one argument; NaN is passed on."""
+
+    def apply(primitive, needs_grad, args, params):
+        x, y = args
+        first = lax.bitwise_or(takes_first(x, y), lax.ne(x, x))
+        zero = lambda g: lax.full_like(g, 0)
+        pull = lambda g: (lax.select(first, g, zero(g)), lax.select(first, zero(g), g))
+        return lax.select(first, x, y), pull
+
+    return apply
+
+
+# A function of the smaller and the larger number that is symmetric: a tie in halves would be right at first order only.
+if "minimum" in jax_functions.betaln.__code__.co_names:  # until JAX 0.12
+    _inside(jax_functions.betaln, "min", _choice(lax.le))
+    _inside(jax_functions.betaln, "max", _choice(lax.gt))
+
+# ---------------------------------------------------------------- batched programs
+
+
+@weakref_lru_cache
+def _batch_first(jaxpr, core_shapes, holds):
+    """Find how to transpose arguments of a batched program so that the batch comes first, as in its results.
+
+    Where the sizes leave a choice, the program is run on random numbers.
+
+    Args:
+      jaxpr: closed jaxpr.
+      core_shapes: types of the program's arguments and results -> shape of the batch, and for each argument in question
+        the shape of what is not batched.
+      holds: (arguments, transposed so, first result), numbers -> whether they belong together.
+
+    Returns:
+      For each of the first arguments the order of its axes; None if none is right.
+    """
+    batch, cores = core_shapes(jaxpr.in_avals, jaxpr.out_avals)
+    choices = [
+        [
+            order
+            for order in permutations(range(aval.ndim))
+            if tuple(aval.shape[i] for i in order) in {(*batch, *core), core}
+        ]
+        for aval, core in zip(jaxpr.in_avals, cores, strict=False)
+    ]
+    orders = list(product(*choices))
+    if len(orders) < 2:
+        return orders[0] if orders else None
+    draw = np.random.default_rng(0).uniform
+    args = [np.asarray(draw(0.6, 0.9, aval.shape), aval.dtype) for aval in jaxpr.in_avals[: len(cores)]]
+    others = [np.zeros(aval.shape, aval.dtype) for aval in jaxpr.in_avals[len(cores) :]]
+    with jax.ensure_compile_time_eval():
+        found = np.asarray(jaxpr_as_fun(jaxpr)(*args, *others)[0])
+        return next((order for order in orders if holds([*map(np.transpose, args, order)], found)), None)
+
+
+# ---------------------------------------------------------------- Spence's function
+
+
+def _spence_slope(z):
+    """Compute log(z) / (1 - z), near 1 by its series."""
+    w = z - 1
+    near = jnp.abs(w) < 1 / 8
+    small, far = jnp.where(near, w, 0), jnp.where(near, 2, jnp.minimum(z, jnp.finfo(z.dtype).max))
+    series = jnp.polyval(np.asarray([(-1) ** (k + 1) / (k + 1) for k in reversed(range(18))], z.dtype), small)
+    return jnp.where(near, series, jnp.log(far) / (1 - far))
+
+
+def _is_spence(args, found):
+    return np.allclose(found.ravel(), special.spence(args[0].ravel()))
+
+
+def _as_spence(args, jaxpr):
+    """Take the slope as a whole: the pieces that are not taken may be NaN."""
+    if not runs_in(jax_functions.spence.__code__):
+        return None
+    orders = _batch_first(jaxpr, lambda inputs, outputs: (outputs[0].shape, [()]), _is_spence)
+    return orders and (lambda results, x, *pieces: [_with_slope(_spence_slope)(jnp.transpose(x, orders[0]))])
+
+
+_differentiated_as(jax_functions.piecewise, _as_spence)
+
+
+# ---------------------------------------------------------------- tridiagonal matrices
+
+
+def _tridiagonal(d, e):
+    """Make the Hermitian matrices with these diagonals."""
+    n = d.shape[-1]
+    e = jnp.pad(e, [(0, 0)] * (e.ndim - 1) + [(0, 1)])
+    diagonal, below = jnp.eye(n, dtype=d.dtype), jnp.expand_dims(e, -2) * jnp.eye(n, k=-1, dtype=e.dtype)
+    return jnp.expand_dims(d, -1) * diagonal + below + jnp.conj(below.mT)
+
+
+def _shares(values, spectrum):
+    """Say which of all eigenvalues each value is: of those that are equal within rounding, an equal share of each."""
+    relative = 10 * spectrum.shape[-1] ** 0.5 * jnp.finfo(values.dtype).eps
+    rounding = relative * jnp.max(jnp.abs(spectrum), -1, keepdims=True)
+    distance = jnp.abs(jnp.expand_dims(values, -1) - jnp.expand_dims(spectrum, -2))
+    nearest = jnp.min(distance, -1, keepdims=True)
+    equal = (distance <= nearest + jnp.expand_dims(rounding, -1)).astype(values.dtype)
+    return equal / jnp.sum(equal, -1, keepdims=True)
+
+
+def _shapes_of_diagonals(inputs, outputs):
+    """Take the batch from the eigenvalues, and the matrices' size from the numbers in their diagonals."""
+    batch = outputs[0].shape[:-1]
+    n = inputs[0].size // (np.prod(batch, dtype=int) if inputs[0].ndim == len(batch) + 1 else 1)
+    return batch, [(n,), (n - 1,)]
+
+
+def _are_eigenvalues(args, found):
+    spectrum = np.linalg.eigvalsh(_tridiagonal(*map(jnp.asarray, args)))
+    return np.max(np.min(np.abs(found[..., :, None] - spectrum[..., None, :]), -1)) < 1e-4
+
+
+def _as_dense(args, jaxpr):
+    """Take the eigenvalues and vectors of the dense matrix: JAX finds those of the tridiagonal one by bisection.
+
+    Of equal eigenvalues, whose derivatives depend on the direction, each has an equal share.
+    """
+    orders = _batch_first(jaxpr, _shapes_of_diagonals, _are_eigenvalues)
+    if orders is None:
+        raise MissingDerivative(
+            "diffprog does not find the batch in a call of jax.scipy.linalg.eigh_tridiagonal under jax.vmap, used",
+            None,
+            "map over first axes, or make the matrix dense and use jax.numpy.linalg.eigh",
+        )
+
+    def program(results, d, e, *others):
+        v, spectrum = lax.linalg.eigh(_tridiagonal(*map(jnp.transpose, (d, e), orders)))
+        values, *vectors = map(lax.stop_gradient, results)
+        shares = lax.stop_gradient(_shares(values, spectrum))
+        computed = [jnp.sum(shares * jnp.expand_dims(spectrum, -2), -1)]
+        for found in vectors:  # each is a fixed combination of those of equal eigenvalues
+            turn = lax.stop_gradient(jnp.matmul(jnp.conj(v.mT), found, precision="highest"))
+            computed.append(jnp.matmul(v, turn, precision="highest"))
+        return computed
+
+    return program
+
+
+_differentiated_as(linalg.eigh_tridiagonal, _as_dense)
