@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from jax import typeof
 
@@ -80,7 +81,8 @@ def _stage_backward(jaxpr, needs_grad: Mask, policy: Callable, ct_in: Mask) -> _
     def recompute_and_pull(*operands):
         inputs, cotangents = operands[:num_inputs], operands[num_inputs:]
         args = inputs[num_inputs - num_args :]
-        computed = iter(jaxpr_as_fun(recompute)(*inputs))
+        with jax.named_scope("rematted_computation"):  # as in the programs of jax.grad
+            computed = iter(jaxpr_as_fun(recompute)(*inputs))
         residuals = [args[i] if i < num_args else next(computed) for i in staged.residuals]
         return jaxpr_as_fun(partial.program)(*partial.collect(residuals), *cotangents)
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from diffprog._jax_internals.scopes import BackwardScopes
 from diffprog._tracer import cotangents
 from diffprog._util.walk import walk
 
@@ -16,10 +17,12 @@ class Taped(NamedTuple):
     Attributes:
       places: (node, output number) of each result, None for a result without a gradient.
       inputs: nodes of the arguments that need a gradient.
+      around: the scopes around the program, outside of those of its operations.
     """
 
     places: Sequence
     inputs: Sequence
+    around: Any
 
     @property
     def active(self) -> tuple[bool, ...]:
@@ -30,10 +33,13 @@ class Taped(NamedTuple):
         """Send cotangents of the results, None for zero, back to the inputs; see `backward`."""
         pairs = zip(self.places, cotangents, strict=True)
         seeds = [(place, g) for place, g in pairs if place is not None and g is not None]
-        return backward(seeds, self.inputs, whole=whole)
+        with BackwardScopes(self.around) as scopes:
+            return backward(seeds, self.inputs, whole=whole, enter=scopes.set)
 
 
-def backward(seeds: Iterable, inputs: Iterable, visit: Callable | None = None, whole: bool = True) -> list:
+def backward(
+    seeds: Iterable, inputs: Iterable, visit: Callable | None = None, whole: bool = True, enter: Callable | None = None
+) -> list:
     """Send cotangents from results back to inputs.
 
     Args:
@@ -42,6 +48,7 @@ def backward(seeds: Iterable, inputs: Iterable, visit: Callable | None = None, w
       visit: called as visit(node, cotangents of its results, cotangents that it sends to its arguments) for every
         node on the way, in reverse order. An input sends nothing, nor does a node that no cotangent reached.
       whole: whether the cotangents of inputs are made arrays.
+      enter: called with the scopes of each node, before its cotangents are computed.
 
     Returns:
       One cotangent per input: None where the results do not depend on it, an array, or if not `whole` maybe a part.
@@ -77,6 +84,8 @@ def backward(seeds: Iterable, inputs: Iterable, visit: Callable | None = None, w
         accumulate(place, cotangent)
     nodes = walk((place[0] for place, _ in seeds), _sources, nearest_first=True)
     for node in sorted(nodes, key=lambda node: node.order, reverse=True):
+        if enter is not None:
+            enter(node.scopes)
         if node.context is None:
             send(node)
         else:

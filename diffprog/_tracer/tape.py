@@ -27,6 +27,7 @@ from diffprog._jax_internals import (
 from diffprog._jax_internals.devices import same_context
 from diffprog._jax_internals.foreign import has_jvp, result_types
 from diffprog._jax_internals.jaxprs import jaxprs_in, params_without_custom_rules
+from diffprog._jax_internals.scopes import current_name_stack
 from diffprog._tracer import custom, references
 from diffprog._tracer.backward import Taped
 from diffprog._tracer.errors import MissingDerivative
@@ -51,13 +52,15 @@ class Node:
       single: whether the operation has one result rather than a list of them.
       context: makes the context manager under which its arguments' cotangents are computed, as its results were;
         None if it takes none.
+      scopes: the scopes that the operation is in.
     """
 
-    __slots__ = ("avals", "backward", "context", "name", "order", "single", "sources")
+    __slots__ = ("avals", "backward", "context", "name", "order", "scopes", "single", "sources")
 
     def __init__(self, order: int, name: str, sources, avals, backward: Callable | None, single: bool, context):
         self.order, self.name, self.sources = order, name, sources
         self.avals, self.backward, self.single, self.context = avals, backward, single, context
+        self.scopes = current_name_stack()
 
 
 class Traced(Tracer):
@@ -142,13 +145,14 @@ class Tape(Trace):
 
     def run(self, fun: Callable, args: Sequence, needs_grad: Sequence[bool]) -> tuple[list, Taped]:
         """Record a function of arrays to a sequence of arrays, from start to end; see `diffprog._tracer.vjp`."""
+        around = current_name_stack()
         with set_current_trace(self.parent):
             traced = [self.watch(x) if want else x for x, want in zip(args, needs_grad, strict=True)]
         with set_current_trace(self):
             results = fun(*traced)
         self.invalidate()
         values, places = self.untrace(results)
-        return list(values), Taped(places, [x.node for x in select(traced, needs_grad)])
+        return list(values), Taped(places, [x.node for x in select(traced, needs_grad)], around)
 
     def write(self, name, sources, results, backward, single) -> Node:
         """Put an operation on the tape."""

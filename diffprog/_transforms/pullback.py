@@ -11,6 +11,7 @@ from jax import tree_util
 from diffprog._jax_internals import binding, canonical, cotangent_dtype, float0, instantiate, same_type, typeof
 from diffprog._jax_internals.pullbacks import DidntWant, DontWant, GradRef, takes_gradient
 from diffprog._jax_internals.references import content_type
+from diffprog._jax_internals.scopes import reverse_pass
 from diffprog._tracer.backward import Taped
 from diffprog._tracer.cotangents import add_into, fill_zeros, materialize
 from diffprog._transforms.saved import Saved, mirror, save
@@ -26,7 +27,7 @@ def send(taped: Taped, needs_grad: Sequence[bool], cotangents: Iterable, whole: 
       cotangents: one per result leaf, None for zero.
       whole: whether each is made an array; else it may be a part of one.
     """
-    with binding.not_intercepting():
+    with binding.not_intercepting(), reverse_pass():
         return expand(taped.pull(cotangents, whole), needs_grad)
 
 

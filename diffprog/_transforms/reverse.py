@@ -8,6 +8,7 @@ from jax import typeof
 
 from diffprog._jax_internals import as_array, canonical, has_gradient, is_array_type, is_differentiable, is_reference
 from diffprog._jax_internals.devices import one_cotangent
+from diffprog._jax_internals.scopes import forward_pass
 from diffprog._tracer.cotangents import fill_zeros
 from diffprog._tracer.vjp import run_taped
 from diffprog._transforms.arguments import (
@@ -156,7 +157,8 @@ def _run(fun, leaves, in_tree, has_aux, wanted: Sequence[bool] | None = None) ->
             args = list(args)
             for i, reference in zip(mutable, references, strict=True):
                 args[i] = reference
-        returned, aux = fun(*in_tree.unflatten(args)), None
+        with forward_pass():
+            returned, aux = fun(*in_tree.unflatten(args)), None
         if has_aux:
             if not (isinstance(returned, (tuple, list)) and len(returned) == 2):
                 raise TypeError(
