@@ -90,7 +90,8 @@ def test_every_primitive_with_such_a_remedy_is_tried():
         for expression, _ in SINGULAR
         for eqn in _equations(jax.make_jaxpr(lambda x: eval(expression, {"x": x, "jax": jax, "jnp": jnp}))(jnp.ones(4)))
     }
-    assert {name for name, record in PRIMITIVES.items() if record.safe is not None} <= tried
+    unknown = set() if hasattr(jax.lax, "log2_p") else {"log2"}  # a primitive since JAX 0.11
+    assert {name for name, record in PRIMITIVES.items() if record.safe is not None} - unknown <= tried
     assert all(any(record.written_as[0] in text for text, _ in SINGULAR) for record in CUSTOM_FUNCTIONS.values())
 
 
