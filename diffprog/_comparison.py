@@ -76,12 +76,15 @@ class Report:
       leaves: difference of each gradient.
       timings: time of each stage.
       jax_error: class and first line of the error that JAX raised in place of a gradient; None if there was none.
+      missed: slope per relative change of the inputs by finite differences, and by the gradients, where several steps
+        agree and these do not, as of a bisection; else None.
     """
 
     name: str
     leaves: tuple[Leaf, ...]
     timings: tuple[Timing, ...]
     jax_error: str | None = None
+    missed: tuple[float, float] | None = None
 
     @property
     def largest_relative(self) -> float:
@@ -96,6 +99,12 @@ class Report:
         lines = []
         if self.jax_error:
             lines = [f"jax raises {self.jax_error}", _about_differences({leaf.dtype for leaf in self.leaves})]
+        if self.missed:
+            lines.append(
+                f"finite differences disagree with {'ours' if self.jax_error else 'both'}: per relative change of the "
+                "inputs, the slope is {:.4g} by finite differences, {:.4g} by the gradients; ".format(*self.missed)
+                + "see what dp.diagnose says"
+            )
         differences = [["gradient of", "type", "largest difference", "relative"]]
         for leaf in self.leaves:
             kind = f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"
@@ -126,6 +135,9 @@ def compare(fun: Callable, *args: Any, seconds: float = 2.0, name: str | None = 
     of the size of f: 4e-11 in float64 (`jax.enable_x64`), 2e-5 in float32. They are no derivative where f jumps between
     the two points, as a loop that ends at a tolerance may.
 
+    Where finite differences by several larger steps, to both sides, agree with each other and with neither gradient,
+    the report says so: then the answer may be chosen by comparisons, as in a bisection, or by draws.
+
     Args:
       fun: function of arrays or pytrees. If its result isn't a scalar, both pull back one random cotangent.
       *args: where to evaluate it; every real or complex leaf gets a gradient.
@@ -155,7 +167,8 @@ def compare(fun: Callable, *args: Any, seconds: float = 2.0, name: str | None = 
         leaves = _from_central_differences(fun, args, cotangent, gradients)
 
     timings = _timings(ours, theirs, args, seconds)
-    return Report(str(name or getattr(fun, "__name__", repr(fun))), tuple(leaves), tuple(timings), jax_error)
+    missed = _missed(fun, args, cotangent, gradients)
+    return Report(str(name or getattr(fun, "__name__", repr(fun))), tuple(leaves), tuple(timings), jax_error, missed)
 
 
 def _cotangent(fun, args):
@@ -206,10 +219,8 @@ def _from_central_differences(fun, args, cotangent, ours):
     rng = np.random.default_rng(0)
 
     def value(i, x):
-        """Compute the differentiated scalar, the result times the cotangent, with the i-th leaf replaced."""
-        results = fun(*jax.tree.unflatten(tree, [*leaves[:i], x, *leaves[i + 1 :]]))
-        pairs = zip(jax.tree.leaves(results), jax.tree.leaves(cotangent), strict=True)
-        return sum(np.sum(_wide(y) * _wide(g)).real for y, g in pairs if g.dtype != float0)
+        """Compute the differentiated scalar with the i-th leaf replaced."""
+        return _weighted(fun(*jax.tree.unflatten(tree, [*leaves[:i], x, *leaves[i + 1 :]])), cotangent)
 
     def slope(i, x, direction):
         step = _step(x.dtype) * max(1.0, float(jnp.max(jnp.abs(x), initial=0)))
@@ -226,6 +237,48 @@ def _from_central_differences(fun, args, cotangent, ours):
         reference = np.array([slope(i, x, u) for u in directions])
         compared.append(_compare_leaf(name, x, np.array([np.sum(_wide(g) * u).real for u in directions]), reference))
     return compared
+
+
+def _weighted(results, cotangent) -> float:
+    """Compute the differentiated scalar: the results times the cotangent."""
+    pairs = zip(jax.tree.leaves(results), jax.tree.leaves(cotangent), strict=True)
+    return float(sum(np.sum(_wide(y) * _wide(g)).real for y, g in pairs if g.dtype != float0))
+
+
+_LARGE_STEPS = (0.01, 0.03)  # relative to the largest element of each leaf
+_SPREAD = 0.35  # of slopes by these steps, relative to their distance from ours, up to which they agree
+
+
+def _missed(fun, args, cotangent, gradients) -> tuple[float, float] | None:
+    """Return (slope by finite differences, by the gradients) if the former agree with each other and not with these."""
+    leaves, tree = jax.tree.flatten(args)
+    wanted = [(i, g) for i, g in enumerate(jax.tree.leaves(gradients)) if g.dtype != float0]
+    rng = np.random.default_rng(1)
+    directions = {i: _signs(rng, leaves[i]) for i, _ in wanted}
+    ours = float(sum(np.sum(_wide(g) * directions[i]).real for i, g in wanted))
+
+    def value(step):
+        moved = [
+            jnp.asarray(jnp.asarray(x) + step * directions[i], jnp.asarray(x).dtype) if i in directions else x
+            for i, x in enumerate(leaves)
+        ]
+        return _weighted(fun(*jax.tree.unflatten(tree, moved)), cotangent)
+
+    try:
+        here = value(0.0)
+        slopes = np.array([(value(step) - here) / step for size in _LARGE_STEPS for step in (size, -size)])
+    except Exception:  # the function may refuse other values
+        return None
+    mean = float(slopes.mean())
+    distance = abs(mean - ours)
+    agree = np.all(np.isfinite(slopes)) and np.max(np.abs(slopes - mean)) <= _SPREAD * distance
+    return (mean, ours) if agree and distance > 0.1 * max(abs(mean), abs(ours)) else None
+
+
+def _signs(rng, x):
+    """Draw a direction whose every element is as large as the largest of an array."""
+    signs = rng.choice([-1.0, 1.0], np.shape(x)) if np.size(x) > 1 else 1.0
+    return (float(np.max(np.abs(x), initial=0)) or 1.0) * signs
 
 
 def _direction(rng, x):

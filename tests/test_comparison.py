@@ -94,3 +94,41 @@ def test_a_wrong_gradient_is_seen_without_jax(untimed, monkeypatch):
     monkeypatch.setitem(rules, "integer_pow", wrong)
     report = dp.compare(cube_root, {"a": jnp.array([0.5, 2.0, 3.0])}, 2)
     assert report.jax_error and report.largest_relative > 0.05
+
+
+def bisection(theta, loop):
+    def halve(bracket, _):
+        low, high = bracket
+        middle = (low + high) / 2
+        above = middle**2 > theta
+        return (jnp.where(above, low, middle), jnp.where(above, middle, high)), None
+
+    if loop is lax.scan:
+        return lax.scan(halve, (0.0, 4.0), None, length=40)[0][0] + theta
+    return lax.while_loop(lambda b: b[1] - b[0] > 1e-5, lambda b: halve(b, None)[0], (0 * theta, 4.0))[0] + theta
+
+
+@pytest.mark.parametrize("loop", [lax.scan, lax.while_loop])
+def test_a_bisection_is_seen_to_be_missed_by_both(loop, untimed):
+    report = dp.compare(lambda theta: bisection(theta, loop), 2.0)
+    by_differences, by_gradients = report.missed
+    np.testing.assert_allclose(by_differences, 2 * (1 + 0.5 / 2**0.5), rtol=0.02)  # theta times the derivative
+    assert by_gradients == 2.0
+    who = "both" if loop is lax.scan else "ours"
+    assert f"finite differences disagree with {who}" in str(report)
+    assert json.loads(json.dumps(report.as_dict()))["missed"] == list(report.missed)
+
+
+@pytest.mark.parametrize(
+    "fun, x",
+    [
+        (lambda x: jnp.sum(jax.nn.relu(x) ** 2 + jnp.clip(x, -0.5, 0.5)), np.sin(np.arange(40.0))),
+        (lambda x: jnp.sum(jnp.sort(jnp.sin(30 * x)) * np.arange(9.0)), np.linspace(0, 1, 9)),
+        (lambda x: lax.while_loop(lambda y: abs(y * y - x) > 1e-4, lambda y: (y + x / y) / 2, 1.0), 2.0),
+        (lambda x: jnp.sum(jnp.round(3 * x)), np.array([0.2, 0.4])),
+        (lambda x: jnp.exp(20 * x), 1.0),
+        (lambda x: jnp.abs(x), 0.001),
+    ],
+)
+def test_nothing_is_missed_of_other_functions(fun, x, untimed):
+    assert dp.compare(fun, x).missed is None

@@ -79,7 +79,7 @@ def _finding(search: _Search, held: float, missed: float) -> Finding:
     compared = f"compared {len(search.nodes)} times" if node.iteration else "chosen"
     lines = (
         f"{compared} at {where(node).replace(f', iteration {node.iteration[-1]}' if node.iteration else '', '')}",
-        f"slope in {depends}, along a random direction: {held + missed:.4g} by finite differences, {held:.4g} with the "
+        f"slope per relative change of {depends}: {held + missed:.4g} by finite differences, {held:.4g} with the "
         "comparisons held, as a gradient holds them",
     )
     return Finding("search", "search by comparisons", node, title, lines, _FIX)
@@ -195,4 +195,4 @@ class _Slopes:
 def _direction(rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
     """Draw a direction whose every element is as large as the largest of an array."""
     size = float(np.max(np.abs(x), initial=0)) or 1.0
-    return size * rng.choice([-1.0, 1.0], np.shape(x))
+    return size * (rng.choice([-1.0, 1.0], np.shape(x)) if np.size(x) > 1 else np.ones(np.shape(x)))

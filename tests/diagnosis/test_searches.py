@@ -195,6 +195,6 @@ def test_the_loop_and_its_slopes_are_told():
     line = bisection.__code__.co_firstlineno
     assert f"the answer of the loop at test_searches.py:{line + 7}" in finding.title
     assert f"compared 40 times at test_searches.py:{line + 4}  above = " in finding.details[0]
-    slope = finding.details[1].partition("direction: ")[2].split()[0]
-    np.testing.assert_allclose(abs(float(slope)), 2.2 * 0.5 / 2.2**0.5, rtol=0.01)  # theta dx/dtheta
+    slope = finding.details[1].partition("theta: ")[2].split()[0]
+    np.testing.assert_allclose(float(slope), 2.2 * 0.5 / 2.2**0.5, rtol=0.01)  # theta dx/dtheta
     assert ", 0 with the comparisons held" in finding.details[1]
