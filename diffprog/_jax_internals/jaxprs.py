@@ -211,11 +211,15 @@ def repeatable(jaxpr) -> bool:
 
 
 def jaxprs_in(params) -> Iterator:
-    """Iterate over the programs, as closed jaxprs, that an operation with these parameters runs."""
+    """Iterate over the programs, as closed jaxprs, that an operation with these parameters runs.
+
+    Constants that a jaxpr lacks, as it may in the parameters of others' primitives, come first among its arguments.
+    """
     for value in params.values():
         for program in value if isinstance(value, tuple) else (value,):
             if isinstance(program, (core.Jaxpr, _ClosedJaxpr)):
-                yield closed(program)
+                lacks = isinstance(program, core.Jaxpr) and _ClosedJaxpr is not core.Jaxpr and program.constvars
+                yield closed(partial_eval.convert_constvars_jaxpr(program) if lacks else program)
 
 
 _CUSTOM = ("custom_jvp_call", "custom_vjp_call")
@@ -230,7 +234,9 @@ def params_without_custom_rules(params: dict) -> dict:
             return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
         if isinstance(value, _ClosedJaxpr):
             return _without_custom_rules(value)
-        return _without_custom_rules(closed(value)).jaxpr if isinstance(value, core.Jaxpr) else value
+        if isinstance(value, core.Jaxpr) and not value.constvars:
+            return _without_custom_rules(closed(value)).jaxpr
+        return value
 
     return {name: rewritten(value) for name, value in params.items()}
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from diffprog._jax_internals import closed, scan_sizes, weakref_lru_cache
 from diffprog._jax_internals.foreign import has_transpose
 from diffprog._jax_internals.jaxprs import jaxprs_in
-from diffprog._tracer.rules import linear_by_rule
+from diffprog._tracer.rules import linear_by_rule, rules
 
 Mask = tuple[bool, ...]
 
@@ -44,6 +44,8 @@ def first_nonlinear(primitive, params: dict, on_tangents: Mask) -> str | None:
 def _of_operation(primitive, params: dict, flags: Mask) -> tuple[str | None, Mask | None]:
     """Find the first operation that is not linear, and which results depend on a tangent (None for all)."""
     name = primitive.name
+    if name not in rules:
+        return (None if has_transpose(primitive) else name), None
     if name == "scan":
         return _of_loop(closed(params["jaxpr"]), flags, *scan_sizes(params))
     if name == "while":

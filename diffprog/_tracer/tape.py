@@ -260,6 +260,7 @@ class LinearTape(Tape):
         if primitive.name in ("jit", "eval_jaxpr"):
             with set_current_trace(self):
                 return jaxpr_as_fun(next(jaxprs_in(params)))(*args)
+        params = params_without_custom_rules(params)  # a rule that stages a program would not know that it is linear
         operation = first_nonlinear(primitive, params, needs_grad)
         if operation is not None:
             raise MissingDerivative(
@@ -268,8 +269,8 @@ class LinearTape(Tape):
                 "let the rule add up tangents multiplied by values that do not depend on tangents",
             )
         pull = transposes.get(primitive.name, custom.registered_transpose)(primitive, needs_grad, values, params)
-        if pull is None:  # a program that a rule stages would meet custom rules without knowing that it is linear
-            return super().process_primitive(primitive, args, params_without_custom_rules(params))
+        if pull is None:
+            return super().process_primitive(primitive, args, params)
         with set_current_trace(self.parent):
             zeros = list(map(zero_tangent, result_types(primitive, values, params)))
         results = self.record(primitive.name, sources, zeros, [True] * len(zeros), pull)
