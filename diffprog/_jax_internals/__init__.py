@@ -31,6 +31,7 @@ from diffprog._jax_internals.avals import (
     zero_tangent,
 )
 from diffprog._jax_internals.binding import (
+    RULES_RETURN_LOGS,
     asks_for_layout,
     bind_cond,
     bind_jit,
@@ -48,10 +49,11 @@ from diffprog._jax_internals.jaxprs import (
     trace_to_jaxpr,
     without_forwarded,
 )
-from diffprog._jax_internals.tracebacks import user_line
+from diffprog._jax_internals.tracebacks import hides_engine, user_line
 
 __all__ = [
     "PERTURBED",
+    "RULES_RETURN_LOGS",
     "Primitive",
     "SymbolicZero",
     "Trace",
@@ -70,6 +72,7 @@ __all__ = [
     "eval_jaxpr",
     "float0",
     "has_gradient",
+    "hides_engine",
     "instantiate",
     "is_array_type",
     "is_differentiable",

@@ -16,6 +16,9 @@ if not _scan_counts:
     from jax._src import flattree  # type: ignore[attr-defined]  # the installed JAX may be older
 
 
+RULES_RETURN_LOGS = jax.__version_info__ >= (0, 11)
+"""Whether the backward rule of a `custom_vjp` function, as a trace gets it, returns (cotangents, logs)."""
+
 interceptors_key = jax.make_user_context(None)._obj
 """Part of the key of JAX's caches; `interception` sets it. A key that was made later than at the start would have every
 function staged and compiled again that was called before."""

@@ -4,6 +4,10 @@ import pathlib
 
 from jax._src import source_info_util, traceback_util
 
+hides_engine = traceback_util.api_boundary
+"""Makes a function whose errors have a traceback without the frames of JAX and diffprog, as `jax_traceback_filtering`
+says, and a note of it."""
+
 _PACKAGE = pathlib.Path(__file__).parents[1]
 _ENGINE = ("diagnosis", "graph", "_jax_internals", "_rules", "_tracer", "_transforms", "_util")
 

@@ -1,10 +1,11 @@
 """Operations that compute nothing: identities, barriers, marks for the compiler, debugging output."""
 
+import jax.numpy as jnp
 from jax import device_put, lax, typeof
 
 from diffprog._tracer.rules import linear, no_derivative, rule
 
-linear("copy", lambda g, x: g)
+linear("copy", lambda g, x: jnp.copy(g))
 linear("name", lambda g, x, **_: g)
 linear("stage", lambda g, x: g)
 linear("xla_metadata_value", lambda g, x, **_: g)

@@ -51,7 +51,7 @@ class Window:
         if self.is_static:
             sides = zip(self.starts, self.aval.shape, self.part.shape, strict=True)
             return lax.pad(self.part, np.zeros((), self.part.dtype), [(a, n - a - k, 0) for a, n, k in sides])
-        return lax.dynamic_update_slice_p.bind(instantiate(self.aval), self.part, *self.starts)
+        return lax.dynamic_update_slice_p.bind(_zeros(self.aval, self.part), self.part, *self.starts)
 
     @property
     def is_static(self) -> bool:
@@ -72,7 +72,12 @@ class Scattered:
         return self.part, self.indices
 
     def dense(self):
-        return self.add(instantiate(self.aval), self.part, self.indices)
+        return self.add(_zeros(self.aval, self.part), self.part, self.indices)
+
+
+def _zeros(aval, part):
+    """Make zeros to place a part in; a custom rule may return a cotangent of another dtype than its argument."""
+    return instantiate(aval if aval.dtype == part.dtype else aval.update(dtype=part.dtype, weak_type=False))
 
 
 _PARTS = (Window, Scattered)

@@ -6,6 +6,7 @@ A rule for tangents is a linear map of them, recorded and run backward: no trans
 from collections.abc import Callable, Sequence
 
 from diffprog._jax_internals import (
+    RULES_RETURN_LOGS,
     SymbolicZero,
     bind_unchanged,
     is_symbolic_zero,
@@ -127,7 +128,7 @@ def custom_vjp_call(tape, primitive, fun, fwd, bwd, args, out_trees, symbolic_ze
         else:
             full = fill_zeros(cotangents, avals)
         sent = _lending(tape, owner, bwd.call_wrapped, [*residuals, *full])
-        if isinstance(sent, tuple):  # since JAX 0.11: (cotangents, logs)
+        if RULES_RETURN_LOGS:
             sent, _ = sent
         return [None if is_symbolic_zero(g) else g for g in sent]
 

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jax import dtypes
 
-from diffprog._jax_internals import canonical, is_array_type, is_reference, typeof
+from diffprog._jax_internals import canonical, hides_engine, is_array_type, is_reference, typeof
 
 
 class PositionError(TypeError, ValueError):
@@ -64,7 +64,7 @@ def wraps(fun: Callable, kind: str) -> Callable[[Callable], Callable]:
         functools.update_wrapper(wrapped, fun, assigned=("__module__",), updated=())
         wrapped.__name__ = f"{wrapped.__name__.removesuffix('_fun')}({name})"
         wrapped.__doc__ = f"The {kind} `{name}`, with the same arguments."
-        return wrapped
+        return hides_engine(wrapped)
 
     return decorate
 

@@ -8,7 +8,16 @@ from typing import Any, NamedTuple
 import jax
 from jax import tree_util
 
-from diffprog._jax_internals import binding, canonical, cotangent_dtype, float0, instantiate, same_type, typeof
+from diffprog._jax_internals import (
+    binding,
+    canonical,
+    cotangent_dtype,
+    float0,
+    hides_engine,
+    instantiate,
+    same_type,
+    typeof,
+)
 from diffprog._jax_internals.pullbacks import DidntWant, DontWant, GradRef, takes_gradient
 from diffprog._jax_internals.references import content_type
 from diffprog._jax_internals.scopes import reverse_pass
@@ -105,6 +114,7 @@ class Pullback:
         if not all(saveable):
             _ = self._staged  # the tape has all arguments
 
+    @hides_engine
     def __call__(self, cotangent: Any, *others: Any) -> tuple:
         """Send a cotangent back.
 

@@ -6,7 +6,15 @@ from typing import Any
 import jax
 from jax import typeof
 
-from diffprog._jax_internals import as_array, canonical, has_gradient, is_array_type, is_differentiable, is_reference
+from diffprog._jax_internals import (
+    as_array,
+    canonical,
+    has_gradient,
+    hides_engine,
+    is_array_type,
+    is_differentiable,
+    is_reference,
+)
 from diffprog._jax_internals.devices import one_cotangent
 from diffprog._jax_internals.scopes import forward_pass
 from diffprog._tracer.cotangents import fill_zeros
@@ -25,6 +33,7 @@ from diffprog._transforms.saved import flags
 from diffprog._util.lists import split_list
 
 
+@hides_engine
 def vjp(
     fun: Callable, *primals: Any, has_aux: bool = False, saveable_args: Any = True, in_nzs: Any = None
 ) -> tuple[Any, Pullback] | tuple[Any, Pullback, Any]:

@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import lax
 from jax._src import core
 from jax.custom_derivatives import linear_call
-from jax.experimental import compute_on
+from jax.experimental import checkify, compute_on
 
 import diffprog as dp
 
@@ -115,3 +116,36 @@ def test_closed_calls_are_inlined():
     expected = np.sin(X) + X * np.cos(X)
     assert_same(dp.grad(called)(X), expected)
     assert_same(dp.grad(jax.jit(called))(X), expected)
+
+
+def test_checked_functions_with_a_custom_rule():
+    """`checkify` hands over a rule that returns a tuple, of as many cotangents as there are arguments and errors."""
+
+    @jax.custom_vjp
+    def half(x, y):
+        checkify.check(jnp.all(x > 0), "not positive")
+        return x * y
+
+    half.defvjp(lambda x, y: (half(x, y), (x, y)), lambda saved, g: (g * saved[1] / 2, g * saved[0]))
+    checked = checkify.checkify(lambda x: dp.grad(lambda x: half(jnp.sin(x), 3.0))(x))
+    error, gradient = checked(1.0)
+    assert error.get() is None
+    np.testing.assert_allclose(gradient, 1.5 * np.cos(1.0), rtol=1e-6)
+    value = dp.grad(lambda x: checkify.checkify(lambda x: half(x, 3.0))(x)[1])(2.0)
+    np.testing.assert_allclose(value, 1.5)
+
+
+def test_a_cotangent_of_another_dtype_through_a_gather():
+    """A custom rule may send bfloat16 back for a value in 8 bits, which JAX does not add up in that type."""
+
+    @jax.custom_vjp
+    def widened(x):
+        return x
+
+    widened.defvjp(lambda x: (x, None), lambda _, g: (g.astype(jnp.bfloat16),))
+    x = jnp.arange(8, dtype=jnp.float8_e4m3fn)
+    for take in (lambda x: x[jnp.argsort(-x)], lambda x: lax.dynamic_slice(x, (jnp.int32(2),), (3,))):
+        y, pull = dp.vjp(lambda x, take=take: widened(take(x)), x)
+        (g,) = pull(jnp.ones(y.shape, x.dtype))
+        assert g.dtype == jnp.bfloat16
+        np.testing.assert_array_equal(g.astype(np.float32), np.ones(8) if y.size == 8 else [0, 0, 1, 1, 1, 0, 0, 0])
