@@ -14,6 +14,7 @@ import jax
 import numpy as np
 from jax import lax, typeof
 
+from diffprog._jax_internals.sizes import are_known, extent
 from diffprog._kernels import depthwise
 from diffprog._tracer.rules import rule
 
@@ -29,10 +30,6 @@ def _convolution(primitive, needs_grad, args, params):
     to_x = _to_input(x_aval, kernel, params) if needs_grad[0] else None
     to_kernel = _to_kernel(x, kernel_aval, params) if needs_grad[1] else None
     return y, lambda g: (to_x and to_x(g), to_kernel and to_kernel(g))
-
-
-def _extent(sizes, spacing):
-    return np.array([(n - 1) * d + 1 if n else 0 for n, d in zip(sizes, spacing, strict=True)], int)
 
 
 def _spatial_sizes(shape, spec):
@@ -57,26 +54,38 @@ def _regroup(x, groups, from_dim, to_dim):
 
 def _convolve(x, kernel, dimension_numbers, params, like, **changes):
     options = {name: params[name] for name in ("precision", "preferred_element_type")}
+    if not are_known(size for pair in changes["padding"] for size in pair):  # which a convolution cannot take
+        x, changes = _padded(x, dimension_numbers[0], **changes)
     pulled = lax.conv_general_dilated(
         x, kernel, dimension_numbers=lax.ConvDimensionNumbers(*dimension_numbers), **options, **changes
     )
     return lax.convert_element_type(pulled, like.dtype)
 
 
+def _padded(x, spec, padding, lhs_dilation, **changes) -> tuple:
+    """Spread and pad an input before its convolution; returns it and what is left to do."""
+    config = [(0, 0, 0)] * x.ndim
+    for d, (low, high), step in zip(spec[2:], padding, lhs_dilation, strict=True):
+        config[d] = (low, high, step - 1)
+    return lax.pad(x, np.zeros((), x.dtype), config), changes | {"padding": [(0, 0)] * len(padding)}
+
+
 def _to_input(x, kernel, params):
     x_spec, k_spec, y_spec = params["dimension_numbers"]
     strides, spread, dilation = params["window_strides"], params["lhs_dilation"], params["rhs_dilation"]
     groups, batch_groups = params["feature_group_count"], params["batch_group_count"]
-    kernel_extent = _extent(_spatial_sizes(kernel.shape, k_spec), dilation)
-    x_extent = _extent(_spatial_sizes(x.shape, x_spec), spread)
+    kernel_extent = extent(_spatial_sizes(kernel.shape, k_spec), dilation)
+    x_extent = extent(_spatial_sizes(x.shape, x_spec), spread)
 
     def pull(g):
         weights = lax.convert_element_type(lax.rev(kernel, k_spec[2:]), g.dtype)
         num_groups = max(groups, batch_groups)
         if num_groups > 1:
             weights = _regroup(weights, num_groups, k_spec[0], k_spec[1])
-        low = kernel_extent - 1 - [low for low, _ in params["padding"]]
-        high = x_extent + kernel_extent - 1 - _extent(_spatial_sizes(g.shape, y_spec), strides) - low
+        low = [size - 1 - before for size, (before, _) in zip(kernel_extent, params["padding"], strict=True)]
+        g_extent = extent(_spatial_sizes(g.shape, y_spec), strides)
+        sizes = zip(x_extent, kernel_extent, g_extent, low, strict=True)
+        high = [n + k - 1 - m - before for n, k, m, before in sizes]
         pulled = _convolve(
             g,
             weights,
@@ -98,14 +107,16 @@ def _to_kernel(x, kernel, params):
     x_spec, k_spec, y_spec = params["dimension_numbers"]
     strides, spread, dilation = params["window_strides"], params["lhs_dilation"], params["rhs_dilation"]
     groups, batch_groups = params["feature_group_count"], params["batch_group_count"]
-    kernel_extent = _extent(_spatial_sizes(kernel.shape, k_spec), dilation)
-    x_extent = _extent(_spatial_sizes(x.shape, x_spec), spread)
+    kernel_extent = extent(_spatial_sizes(kernel.shape, k_spec), dilation)
+    x_extent = extent(_spatial_sizes(x.shape, x_spec), spread)
 
     def pull(g):
         if 0 in g.shape:
             return lax.full(kernel.shape, 0, kernel.dtype)
-        low = np.array([low for low, _ in params["padding"]], int)
-        high = _extent(_spatial_sizes(g.shape, y_spec), strides) - x_extent + kernel_extent - 1 - low
+        low = [before for before, _ in params["padding"]]
+        g_extent = extent(_spatial_sizes(g.shape, y_spec), strides)
+        sizes = zip(x_extent, kernel_extent, g_extent, low, strict=True)
+        high = [m - n + k - 1 - before for n, k, m, before in sizes]
         return _convolve(
             lax.convert_element_type(x, g.dtype),
             g,
@@ -132,6 +143,7 @@ def _is_depthwise(x, kernel, params) -> bool:
     channels = x.shape[x_spec[1]]
     return (
         x.ndim == 4
+        and are_known((*(x.shape[d] for d in x_spec[1:]), *kernel.shape))
         and x.dtype == kernel.dtype
         and params["feature_group_count"] == channels == kernel.shape[k_spec[0]] > 1
         and params["batch_group_count"] == 1

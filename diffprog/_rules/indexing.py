@@ -12,6 +12,7 @@ from jax import lax, typeof
 
 from diffprog._jax_internals import eval_jaxpr, instantiate
 from diffprog._jax_internals.devices import placement
+from diffprog._jax_internals.sizes import extent
 from diffprog._rules.via_equivalent_program import on_arrays, pullback_of
 from diffprog._tracer.cotangents import Scattered, Window
 from diffprog._tracer.rules import rule
@@ -29,10 +30,10 @@ def _slice(primitive, needs_grad, args, params):
 
         def pull(g):
             ends = [
-                size - (start + (n - 1) * step + 1 if n else start)
-                for size, start, n, step in zip(aval.shape, starts, g.shape, strides, strict=True)
+                size - start - reach
+                for size, start, reach in zip(aval.shape, starts, extent(g.shape, strides), strict=True)
             ]
-            holes = [step - 1 if n else 0 for n, step in zip(g.shape, strides, strict=True)]
+            holes = [0 if n == 0 else step - 1 for n, step in zip(g.shape, strides, strict=True)]
             return (lax.pad(g, np.zeros((), g.dtype), list(zip(starts, ends, holes, strict=True))),)
 
         return y, pull

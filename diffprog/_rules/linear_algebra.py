@@ -14,6 +14,7 @@ from jax.lax import add, div, mul, neg, sub
 from diffprog._jax_internals import jaxpr_as_fun
 from diffprog._jax_internals.devices import placement
 from diffprog._jax_internals.jaxprs import has_loop
+from diffprog._jax_internals.sizes import min_dim
 from diffprog._rules.matrices import (
     adjoint,
     column_slice,
@@ -113,7 +114,7 @@ def _lu(primitive, needs_grad, args, params):
 def _square_factors(lu):
     """L (m x m) and U (n x n) of an m x n matrix that holds both, completed by the identity."""
     m, n = lu.shape[-2:]
-    k = min(m, n)
+    k = min_dim(m, n)
     left = lower(placed(column_slice(lu, 0, k), 0, m), -1)
     right = upper(placed(row_slice(lu, 0, k), 0, n))
     rest = identity_like(lax.full((*lu.shape[:-2], n - k, n - k), 0, lu.dtype))

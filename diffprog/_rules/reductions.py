@@ -1,5 +1,6 @@
 """Reductions and cumulative operations."""
 
+import math
 from functools import partial
 
 import numpy as np
@@ -7,6 +8,7 @@ from jax import lax, typeof
 
 from diffprog._jax_internals import jaxpr_as_fun
 from diffprog._jax_internals.devices import placement
+from diffprog._jax_internals.sizes import are_known
 from diffprog._rules.via_equivalent_program import on_arrays, via_program
 from diffprog._tracer.rules import linear, no_derivative, rule
 from diffprog._tracer.vjp import vjp
@@ -50,7 +52,7 @@ def _reduce_prod(primitive, needs_grad, args, params):
         remaining = [i for i in range(x.ndim) if i not in axes]
         order = [*remaining, *axes]
         moved = lax.transpose(x, order)
-        rows = lax.reshape(moved, (*moved.shape[: len(remaining)], int(np.prod([x.shape[i] for i in axes], dtype=int))))
+        rows = lax.reshape(moved, (*moved.shape[: len(remaining)], math.prod(x.shape[i] for i in axes)))
         last = rows.ndim - 1
         if rows.shape[last] == 0:
             return (lax.full_like(x, 0),)
@@ -78,10 +80,13 @@ def _reduce(primitive, needs_grad, args, params):
         xs, starts = operands[:num_operands], operands[num_operands:]
         remaining = [i for i in range(xs[0].ndim) if i not in axes]
         kept_shape = [xs[0].shape[i] for i in remaining]
-        size = int(np.prod([xs[0].shape[i] for i in axes], dtype=int))
+        size = math.prod(xs[0].shape[i] for i in axes)
         rows = [lax.reshape(lax.transpose(x, [*axes, *remaining]), (size, *kept_shape)) for x in xs]
+        initial = [lax.full(kept_shape, start) for start in starts]
+        if not are_known([size]):
+            return lax.scan(lambda total, row: (combine(*total, *row), None), initial, rows)[0]
         if size == 0:
-            return [lax.full(kept_shape, start) for start in starts]
+            return initial
         while size > 1:
             half = (size + 1) // 2
             fill = [(0, 2 * half - size, 0)] + [(0, 0, 0)] * len(remaining)
@@ -102,9 +107,24 @@ def _through_tree(combine):
     """Run a prefix operation as the tree of a parallel one, whose derivative is exact also at zeros and ties."""
 
     def apply(primitive, needs_grad, args, params):
-        return vjp(partial(lax.associative_scan, combine, axis=params["axis"], reverse=params["reverse"]), *args)
+        known = are_known([args[0].shape[params["axis"]]])
+        return vjp(partial(lax.associative_scan if known else _one_by_one, combine, **params), *args)
 
     return apply
+
+
+def _one_by_one(combine, x, axis, reverse):
+    """Run a prefix operation along an axis whose size is a symbol."""
+    order = [axis, *(d for d in range(x.ndim) if d != axis)]
+    rows = lax.transpose(x, order)
+    first = lax.index_in_dim(rows, -1 if reverse else 0, keepdims=False)
+
+    def step(state, row):
+        total, begun = state
+        total = lax.select(begun, combine(total, row), row)
+        return (total, lax.full_like(begun, True)), total
+
+    return lax.transpose(lax.scan(step, (first, np.zeros((), bool)), rows, reverse=reverse)[1], np.argsort(order))
 
 
 def _logaddexp(x, y):

@@ -1,5 +1,7 @@
 """Operations that move elements and change none: all linear, each transposed by moving them back."""
 
+from itertools import accumulate
+
 import numpy as np
 from jax import lax, typeof
 
@@ -53,14 +55,13 @@ def _tile(primitive, needs_grad, args, params):
 @rule("concatenate")
 def _concatenate(primitive, needs_grad, args, params):
     axis = params["dimension"]
-    ends = np.cumsum([np.shape(x)[axis] for x in args])
-    starts = [0, *ends[:-1]]
+    sizes = [np.shape(x)[axis] for x in args]
+    starts = accumulate(sizes[:-1], initial=0)
+    places = [(start, start + size) for start, size in zip(starts, sizes, strict=True)]
 
     def pull(g):
-        return [
-            lax.slice_in_dim(g, int(start), int(end), axis=axis) if want else None
-            for start, end, want in zip(starts, ends, needs_grad, strict=True)
-        ]
+        cut = lambda place: lax.slice_in_dim(g, *place, axis=axis)
+        return [cut(place) if want else None for place, want in zip(places, needs_grad, strict=True)]
 
     return primitive.bind(*args, **params), pull
 

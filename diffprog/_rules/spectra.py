@@ -14,6 +14,7 @@ import numpy as np
 from jax import lax
 from jax.lax import add, mul, sub
 
+from diffprog._jax_internals.sizes import may_exceed, min_dim, square_root
 from diffprog._rules.linear_algebra import solve
 from diffprog._rules.matrices import (
     adjoint,
@@ -53,7 +54,8 @@ def _within_rounding(gap, values):
     """Whether this difference or sum of eigenvalues or singular values is rounding."""
     largest = lax.reduce_max(lax.abs(values), (values.ndim - 1,))
     largest = lax.broadcast_in_dim(largest, gap.shape, range(largest.ndim))
-    return lax.le(lax.abs(gap), mul(largest, np.asarray(10 * values.shape[-1] ** 0.5 * _eps(gap), largest.dtype)))
+    rounding = lax.mul(square_root(values.shape[-1], largest.dtype), np.asarray(10 * _eps(gap), largest.dtype))
+    return lax.le(lax.abs(gap), mul(largest, rounding))
 
 
 def _quotient(x, y, vanishes):
@@ -126,7 +128,7 @@ def _svd(primitive, needs_grad, args, params):
     (a,) = args
     full = params["compute_uv"] and params["full_matrices"]
     s, u, vh = primitive.bind(a, **(params | {"compute_uv": True, "full_matrices": full}))
-    rank = min(a.shape[-2:])
+    rank = min_dim(*a.shape[-2:])
     if s.shape[-1] != rank:
         raise MissingDerivative(
             "svd has no derivative of a subset of the singular values, used", None, "compute all of them and take some"
@@ -181,9 +183,9 @@ def _svd_cotangent(u, s, v, g_u, g_s, g_v):
         phase = _quotient(lax.imag(diagonal(turn_u)), s, _within_rounding(s, s))
         inner = add(inner, diagonal_matrix(lax.complex(lax.full_like(phase, 0), phase), u.dtype))
     g = matmul(u, inner, adjoint(v))
-    if u.shape[-2] > s.shape[-1]:
+    if may_exceed(u.shape[-2], s.shape[-1]):
         g = add(g, matmul(_outside(u, turn_u, g_u, s), adjoint(v)))
-    if v.shape[-2] > s.shape[-1]:
+    if may_exceed(v.shape[-2], s.shape[-1]):
         g = add(g, matmul(u, adjoint(_outside(v, turn_v, g_v, s))))
     return g
 

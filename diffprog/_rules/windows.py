@@ -12,6 +12,7 @@ import numpy as np
 from jax import lax, typeof
 
 from diffprog._jax_internals import eval_jaxpr, instantiate, select_and_gather_add, select_and_scatter_add
+from diffprog._jax_internals.sizes import are_known, extent
 from diffprog._rules.via_equivalent_program import on_arrays, pullback_of, via_program
 from diffprog._tracer.rules import compiled, rule
 
@@ -45,7 +46,6 @@ def _sum(primitive, needs_grad, args, params):
     aval = typeof(x)
     window, strides, padding = params["window_dimensions"], params["window_strides"], params["padding"]
     spread, dilation = params["base_dilation"], params["window_dilation"]
-    extent = lambda sizes, steps: [(n - 1) * d + 1 if n else 0 for n, d in zip(sizes, steps, strict=True)]
 
     def pull(g):
         if 0 in g.shape or 0 in aval.shape:
@@ -69,6 +69,7 @@ def _sum(primitive, needs_grad, args, params):
     return primitive.bind(x, **params), pull
 
 
+_WHOLE = (1, 1, (0, 0))  # size, stride and padding of a window along an axis that it leaves as it is
 _MOST_SLICES = 64  # longer windows would make a program of as many operations: XLA's own scatter is used there
 
 
@@ -81,7 +82,8 @@ def _extreme(primitive, needs_grad, args, params):
     place = tuple(params[name] for name in ("window_dimensions", "window_strides", "padding"))
     if {*params["base_dilation"], *params["window_dilation"]} != {1}:
         return y, pullback_of(lambda x: _first_extremes(x, y, is_max, params), needs_grad, args)
-    if sum(params["window_dimensions"]) - x.ndim > _MOST_SLICES:
+    slid = [n for n, window in zip(x.shape, zip(*place, strict=True), strict=True) if window != _WHOLE]
+    if sum(params["window_dimensions"]) - x.ndim > _MOST_SLICES or not are_known(slid):
         return y, lambda g: (select_and_scatter_add(g, x, is_max, *place),)
     return y, lambda g: (_to_extremes(x, g, is_max, tuple(zip(*place, strict=True))),)
 
@@ -115,7 +117,7 @@ def _to_extremes(x, g, is_max, windows):
     """
     better, levels = lax.max if is_max else lax.min, []
     for axis in reversed(range(x.ndim)):
-        if windows[axis] != (1, 1, (0, 0)):
+        if windows[axis] != _WHOLE:
             size, candidates = x.shape[axis], _along(x, axis, windows[axis], is_max)
             x = reduce(better, candidates)
             levels.append((axis, size, candidates, x))

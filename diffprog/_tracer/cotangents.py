@@ -21,6 +21,7 @@ from diffprog._jax_internals import Tracer, instantiate
 from diffprog._jax_internals import add as add_arrays
 from diffprog._jax_internals.devices import zeros
 from diffprog._jax_internals.references import add_to_window
+from diffprog._jax_internals.sizes import are_known, are_sizes
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Window:
     Attributes:
       aval: type of the whole.
       part: the array.
-      starts: integers, or arrays if they are only known at run time, which are clamped as `dynamic_slice` does. The
+      starts: sizes, or arrays if they are only known at run time, which are clamped as `dynamic_slice` does. The
         operation itself is bound: `lax.dynamic_slice` would first count a negative start from the end.
     """
 
@@ -48,14 +49,20 @@ class Window:
         return lax.dynamic_update_slice_p.bind(whole, lax.add(old, part), *starts)
 
     def dense(self):
-        if self.is_static:
+        if self.is_placed:
             sides = zip(self.starts, self.aval.shape, self.part.shape, strict=True)
             return lax.pad(self.part, np.zeros((), self.part.dtype), [(a, n - a - k, 0) for a, n, k in sides])
         return lax.dynamic_update_slice_p.bind(_zeros(self.aval, self.part), self.part, *self.starts)
 
     @property
     def is_static(self) -> bool:
-        return all(type(s) is int for s in self.starts)
+        """Whether the place is known, and no size is a symbol."""
+        return are_known((*self.starts, *self.aval.shape, *self.part.shape))
+
+    @property
+    def is_placed(self) -> bool:
+        """Whether the place is counted in sizes."""
+        return are_sizes(self.starts)
 
 
 @dataclass(frozen=True)
@@ -171,7 +178,10 @@ def _staged(parts) -> list:
     fixed = [part for part in parts if type(part) is Window and part.is_static]
     arrays = _join(fixed[0].aval.shape, [(window.starts, window.part) for window in fixed]) if fixed else []
     for part in parts:
-        if not (type(part) is Window and part.is_static):
+        if type(part) is Window and part.is_placed:
+            if not part.is_static:
+                arrays.append(part.dense())
+        else:
             arrays = [part.add(_sum(arrays), *part.operands) if arrays else part.dense()]
     return arrays
 

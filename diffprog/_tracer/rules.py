@@ -164,7 +164,7 @@ def broadcast_to(x, shape):
 
 def broadcasted(*xs) -> list:
     """Broadcast arrays to their common shape."""
-    shape = np.broadcast_shapes(*map(np.shape, xs))
+    shape = lax.broadcast_shapes(*map(np.shape, xs))
     return [broadcast_to(x, shape) for x in xs]
 
 
