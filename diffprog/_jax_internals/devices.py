@@ -110,6 +110,15 @@ def placement(aval, order=None):
     return sharding.update(spec=sharding.spec.update(partitions=tuple(partitions[d] for d in order)))
 
 
+def add_where_they_lie(total, x):
+    """Add two arrays on the mesh of the latter: within `auto_axes` that is not the mesh which is set."""
+    mesh = jax.typeof(x).sharding.mesh
+    if mesh.empty or mesh == get_abstract_mesh():
+        return lax.add(total, x)
+    with use_abstract_mesh(mesh):
+        return lax.add(total, x)
+
+
 def one_cotangent(value):
     """Make the cotangent 1 of a scalar.
 
@@ -121,6 +130,14 @@ def one_cotangent(value):
     axes = tuple(aval.mat.reduced)
     is_first = jnp.array([lax.axis_index(axis) == 0 for axis in axes]).all()
     return lax.pcast(lax.convert_element_type(is_first, aval.dtype), axes, to="unreduced")
+
+
+def moved_home(pull: Callable, x, result) -> Callable:
+    """Let `pull`, from the cotangent of a result to that of `x` of the same shape, move it to where `x` lies."""
+    home = placement(jax.typeof(x))
+    if home is None or home == placement(jax.typeof(result)):
+        return pull
+    return lambda g: jax.reshard(pull(g), home)
 
 
 def same_context() -> Callable | None:

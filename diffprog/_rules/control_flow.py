@@ -7,7 +7,7 @@ stacked or chosen in the two passes.
 from collections import Counter
 from typing import Any, NamedTuple
 
-from jax import lax, typeof
+from jax import typeof
 
 from diffprog._jax_internals import (
     bind_cond,
@@ -18,7 +18,7 @@ from diffprog._jax_internals import (
     trace_to_closed_jaxpr,
     weakref_lru_cache,
 )
-from diffprog._jax_internals.devices import zeros
+from diffprog._jax_internals.devices import add_where_they_lie, zeros
 from diffprog._tracer.cotangents import fill_zeros
 from diffprog._tracer.rules import rule
 from diffprog._tracer.staging import Mask, Staged, backward_for, ct_in_fixpoint, needs_grad_fixpoint, stage
@@ -94,7 +94,7 @@ def _stage_scan_backward(jaxpr, needs_grad, num_consts, num_carry, ct_in) -> _Sc
         cotangents = select([*expand(to_carry, carry), *expand(to_ys, ys)], partial.ct_in)
         to_consts, to_carry, to_xs = split_list(partial.run(residuals, cotangents), [num_consts, num_carry])
         return [
-            *map(lax.add, totals, select(to_consts, sums)),
+            *map(add_where_they_lie, totals, select(to_consts, sums)),
             *fill_zeros(to_carry, jaxpr.in_avals[num_consts:][:num_carry], carry),
             *select(to_xs, xs),
         ]

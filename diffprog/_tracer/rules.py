@@ -32,7 +32,7 @@ import numpy as np
 from jax import lax, typeof
 
 from diffprog._jax_internals import Tracer
-from diffprog._jax_internals.devices import placement
+from diffprog._jax_internals.devices import moved_home, placement
 from diffprog._jax_internals.sources import where_written
 
 rules: dict[str, Callable] = {}
@@ -148,7 +148,7 @@ def unbroadcast(pull: Callable, x, z) -> Callable:
     """Sum what `pull` returns to the shape of `x`, where the primitive broadcast a smaller `x` to the shape of `z`."""
     small, large = np.shape(x), np.shape(z)
     if small == large:
-        return pull
+        return moved_home(pull, x, z)
     like = typeof(x)
     axes = [d for d, n in enumerate(large) if not small or small[d] != n]
     summed = lambda g: lax.reduce_sum(broadcast_to(pull(g), large), axes)

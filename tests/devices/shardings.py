@@ -278,3 +278,30 @@ def test_the_cotangent_of_a_reduced_value_is_a_sum_of_terms():
         _, pull = dp.vjp(lambda x: gather(x).sum(), x)
         with pytest.raises(ValueError, match=r"has type float64\[\], but .* takes float64\[\]\{U:x\}"):
             pull(np.ones(()))
+
+
+def test_gradients_lie_where_their_values_do():
+    """A replicated operand of a sharded sum has a replicated cotangent; so have operands of slices and gathers."""
+    explicit = mesh(AxisType.Explicit, x=2)
+    with jax.set_mesh(explicit):
+        replicated, sharded = (jax.device_put(np.arange(4.0), spec) for spec in (P(None), P("x")))
+        losses = (
+            lambda x, y: jnp.sum((x + y) * y),
+            lambda x, y: jnp.sum(lax.dynamic_update_slice(x, x[1:3] * 2, (1,)) * y),
+            lambda x, y: jnp.sum(x[np.array([3, 1, 1, 0])] * y),
+        )
+        for loss in losses:
+            ours, theirs = (jax.jit(grad(loss, (0, 1)))(replicated, sharded) for grad in (dp.grad, jax.grad))
+            assert_close(ours, theirs)
+            assert [g.sharding for g in ours] == [replicated.sharding, sharded.sharding]
+
+
+def test_a_loop_over_automatic_axes():
+    """p^3 x: within `auto_axes` the mesh has axes of another kind than around the loop that calls it."""
+    with jax.set_mesh(mesh(AxisType.Explicit, x=2)):
+
+        def cube(p, x):
+            step = jax.sharding.auto_axes(lambda x: p * x, out_sharding=P())
+            return lax.scan(lambda c, _: (step(c), ()), x, None, length=3)[0]
+
+        assert_close(jax.jit(dp.grad(cube, (0, 1)))(3.0, 2.0), tuple(map(jnp.asarray, (54.0, 27.0))))
