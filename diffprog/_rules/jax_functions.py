@@ -21,7 +21,7 @@ from diffprog._jax_internals.sources import runs_in
 from diffprog._rules.via_equivalent_program import pullback_of
 from diffprog._tracer.cotangents import fill_zeros
 from diffprog._tracer.errors import MissingDerivative
-from diffprog._tracer.rules import rule_of_function, rules
+from diffprog._tracer.rules import polynomial, rule_of_function, rules
 
 # ---------------------------------------------------------------- derivatives of another program
 
@@ -145,7 +145,7 @@ def _spence_slope(z):
     w = z - 1
     near = jnp.abs(w) < 1 / 8
     small, far = jnp.where(near, w, 0), jnp.where(near, 2, jnp.minimum(z, jnp.finfo(z.dtype).max))
-    series = jnp.polyval(np.asarray([(-1) ** (k + 1) / (k + 1) for k in reversed(range(18))], z.dtype), small)
+    series = polynomial([(-1) ** (k + 1) / (k + 1) for k in reversed(range(18))], small)
     return jnp.where(near, series, jnp.log(far) / (1 - far))
 
 

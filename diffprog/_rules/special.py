@@ -6,7 +6,7 @@ from jax import lax
 from jax.lax import add, div, exp, mul, neg, select, square, sub
 
 from diffprog._rules.incomplete_gamma_beta import gamma_sample_slope, incomplete_beta, lower_gamma, slope
-from diffprog._tracer.rules import binary, broadcasted, constant, rule, unary, unbroadcast
+from diffprog._tracer.rules import binary, broadcasted, constant, polynomial, rule, unary, unbroadcast
 
 _two_over_root_pi = 2 / np.sqrt(np.pi)
 
@@ -39,7 +39,7 @@ def _i1e_over_x(y, x):
     """I1e(x) / x, near 0 by the series of I1, which has derivatives there; seven terms are enough up to 1/4."""
     near = lax.lt(lax.abs(x), constant(x, 0.25))
     small = select(near, x, lax.full_like(x, 0))
-    terms = jnp.polyval(np.asarray(_I1_SERIES[::-1], x.dtype), square(small))
+    terms = polynomial(_I1_SERIES[::-1], square(small))
     series = mul(exp(neg(mul(_side(x), small))), terms)
     return select(near, series, div(y, select(near, lax.full_like(x, 1), x)))
 

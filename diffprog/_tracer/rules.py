@@ -168,6 +168,14 @@ def broadcasted(*xs) -> list:
     return [broadcast_to(x, shape) for x in xs]
 
 
+def polynomial(coefficients, x):
+    """Evaluate a polynomial, the highest coefficient first. `jnp.polyval` is a loop, whose carry has no place yet."""
+    total = lax.full_like(x, coefficients[0])
+    for coefficient in coefficients[1:]:
+        total = lax.add(lax.mul(total, x), lax.full_like(x, coefficient))
+    return total
+
+
 def constant(x, value):
     """Make the number `value` in the dtype of `x`; weakly typed, as a Python number is, if `x` is."""
     aval = typeof(x)
