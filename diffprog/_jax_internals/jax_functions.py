@@ -1,7 +1,9 @@
 """Functions inside JAX that rules speak of; see `diffprog._rules.jax_functions`."""
 
+from jax._src.lax.other import logaddexp, logaddexp2
 from jax._src.numpy.lax_numpy import _piecewise as piecewise
+from jax._src.scipy.special import _dawsn as dawsn
 from jax._src.scipy.special import _spence as spence
 from jax._src.third_party.scipy.betaln import betaln
 
-__all__ = ["betaln", "piecewise", "spence"]
+__all__ = ["betaln", "dawsn", "logaddexp", "logaddexp2", "piecewise", "spence"]

@@ -97,7 +97,8 @@ def _pow(z, x, y):
 
     def to_x(g):
         if np.issubdtype(y.dtype, np.inexact):
-            return mul(g, mul(y, lax.pow(_beside_zero(x, y), sub(y, lax.full_like(y, 1, y.dtype)))))
+            times = finite(y) if isinstance(y, Array) or not np.isfinite(y).all() else y
+            return mul(g, mul(times, lax.pow(_beside_zero(x, y), sub(y, lax.full_like(y, 1, y.dtype)))))
         whole = broadcast_to(y, z.shape)
         base = broadcast_to(x, z.shape)
         is_zero = lax.eq(whole, lax.full_like(whole, 0))
@@ -106,7 +107,7 @@ def _pow(z, x, y):
         return mul(g, select(is_zero, _zero(factor), factor))
 
     def to_y(g):
-        return mul(g, mul(log(_nonzero(x)), z))
+        return mul(g, mul(log(finite(_nonzero(x))), z))
 
     return to_x, to_y
 
@@ -144,10 +145,10 @@ unary("cos", lambda y, x, **_: lambda g: neg(mul(g, sin(x))))
 unary("tan", lambda y, x, **_: lambda g: mul(g, add(constant(y, 1), square(y))))
 unary("asin", lambda y, x: lambda g: mul(g, lax.rsqrt(_one_minus_square(x))))
 unary("acos", lambda y, x: lambda g: neg(mul(g, lax.rsqrt(_one_minus_square(x)))))
-unary("atan", lambda y, x: lambda g: div(g, add(constant(x, 1), square(_finite(x)))))
+unary("atan", lambda y, x: lambda g: div(g, add(constant(x, 1), square(finite(x)))))
 unary("sinh", lambda y, x: lambda g: mul(g, cosh(x)))
 unary("cosh", lambda y, x: lambda g: mul(g, sinh(x)))
-unary("asinh", lambda y, x: lambda g: mul(g, lax.rsqrt(add(square(_finite(x)), constant(x, 1)))))
+unary("asinh", lambda y, x: lambda g: mul(g, lax.rsqrt(add(square(finite(x)), constant(x, 1)))))
 unary("acosh", lambda y, x: lambda g: mul(g, mul(lax.rsqrt(sub(x, _one(x))), lax.rsqrt(add(x, _one(x))))))
 unary("atanh", lambda y, x: lambda g: div(g, _one_minus_square(x)))
 
@@ -161,8 +162,8 @@ def _one_minus_square(x):
     return mul(add(_one(x), x), sub(_one(x), x))
 
 
-def _finite(x):
-    """Put the largest number for infinity, which does not move: else a second derivative is 0 times infinity there."""
+def finite(x):
+    """Put the largest number for infinity, which does not move: else a derivative is 0 times infinity there."""
     if _is_complex(x):
         return x
     largest = constant(x, jnp.finfo(x.dtype).max)
@@ -170,6 +171,8 @@ def _finite(x):
 
 
 def _atan2(z, x, y):
+    """Infinite arguments turn no further."""
+    x, y = finite(x), finite(y)
     norm = lambda: add(square(x), square(y))
     return lambda g: mul(g, div(y, norm())), lambda g: mul(g, div(neg(x), norm()))
 
@@ -191,7 +194,7 @@ def _abs(primitive, needs_grad, args, params):
 def _direction(x, size):
     """Divide complex x by its modulus: 0 at 0; where the modulus is infinite, that of a smaller x with finite parts."""
     infinite = lax.eq(size, lax.full_like(size, np.inf))
-    smaller = lambda part: mul(_finite(part), constant(size, 0.25))
+    smaller = lambda part: mul(finite(part), constant(size, 0.25))
     x = select(infinite, lax.complex(smaller(lax.real(x)), smaller(lax.imag(x))), x)
     size = _nonzero(select(infinite, lax.abs(x), size))
     return div(x, lax.complex(size, _zero(size)))

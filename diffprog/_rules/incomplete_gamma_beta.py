@@ -32,11 +32,35 @@ def slope(function: Callable, i: int) -> Callable:
     derivative = jax.custom_jvp(along)
 
     def tangent(xs, tangents):
-        moved = [t * slope(along, k)(*xs) for k, t in enumerate(tangents) if not isinstance(t, SymbolicZero)]
+        known = _densities.get(function)
+        inner = lambda k: slope(known, i) if known and k == len(xs) - 1 else slope(along, k)
+        moved = [t * inner(k)(*xs) for k, t in enumerate(tangents) if not isinstance(t, SymbolicZero)]
         return derivative(*xs), sum(moved)
 
     derivative.defjvp(tangent, symbolic_zeros=True)
     return derivative
+
+
+# ---------------------------------------------------------------- densities
+
+
+@jax.jit
+def gamma_density(a, x):
+    """Compute x^(a-1) exp(-x) / Gamma(a), the derivative of P(a, x) in x."""
+    x = jnp.minimum(x, jnp.finfo(x.dtype).max)
+    inside = x > 0
+    interior = jnp.exp((a - 1) * jnp.log(jnp.where(inside, x, 1)) - x - lax.lgamma(a))
+    return jnp.where(inside, interior, lax.pow(jnp.where(inside, 1, x), a - 1) * jnp.exp(-x - lax.lgamma(a)))
+
+
+@jax.jit
+def beta_density(a, b, x):
+    """Compute x^(a-1) (1-x)^(b-1) / B(a, b), the derivative of I_x(a, b) in x."""
+    inside = (x > 0) & (x < 1)
+    safe, end = jnp.where(inside, x, 0.5), jnp.where(inside, 1, x)
+    log_beta = lax.lgamma(a) + lax.lgamma(b) - lax.lgamma(a + b)
+    interior = jnp.exp((b - 1) * jnp.log1p(-safe) + (a - 1) * jnp.log(safe) - log_beta)
+    return jnp.where(inside, interior, lax.pow(end, a - 1) * lax.pow(1 - end, b - 1) * jnp.exp(-log_beta))
 
 
 # ---------------------------------------------------------------- incomplete gamma
@@ -153,3 +177,7 @@ def _gamma_sample_slope_tangent(primals, tangents):
     along_a = -slope(slope(lower_gamma, 0), 0)(a, x) / density - r * centered
     along_x = -centered - r * ((a - 1) / x - 1)
     return r, along_a * da + along_x * dx
+
+
+_densities = {lower_gamma: gamma_density, incomplete_beta: beta_density}
+"""Derivatives in the last argument that are right at the ends too."""

@@ -12,8 +12,7 @@ from itertools import permutations, product
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax, typeof
-from jax.lax import mul
+from jax import dtypes, lax, typeof
 from jax.scipy import linalg, special
 
 from diffprog._jax_internals import jax_functions, jaxpr_as_fun, weakref_lru_cache
@@ -55,17 +54,98 @@ def _tangents(run, program, primals, tangents):
     return results, jax.jvp(partial(program, results), primals, tangents)[1]
 
 
-def _with_slope(slope):
-    """Make an elementwise function that has this slope; its value is not used."""
-    function = jax.custom_jvp(lambda x: jnp.zeros_like(x))
-    function.defjvp(lambda primals, tangents: (jnp.zeros_like(*primals), mul(*tangents, slope(*primals))))
+def _with_slope(*slopes):
+    """Make an elementwise function that has these slopes in its arguments; its value is not used."""
+
+    def zero(*xs):
+        return jnp.zeros(np.broadcast_shapes(*map(np.shape, xs)), dtypes.result_type(*xs, 0.0))
+
+    def tangent(xs, tangents):
+        like = zero(*xs)
+        moved = (t * slope(*xs) for t, slope in zip(tangents, slopes, strict=True) if t.dtype != dtypes.float0)
+        return like, jnp.broadcast_to(sum(moved), like.shape).astype(like.dtype)
+
+    function = jax.custom_jvp(zero)
+    function.defjvp(tangent)
     return function
 
+
+# ---------------------------------------------------------------- functions of jax.numpy
+
+
+def _as_modulus(args, jaxpr):
+    """Take the modulus of a complex number, where JAX sorts two sides and splits a tie, which has no second slope."""
+    shape = jaxpr.out_avals[0].shape
+    orders = _batch_first(jaxpr, lambda inputs, outputs: (shape, [(), ()]), _are_sides)
+
+    def program(results, *sides):
+        wide = jnp.promote_types(results[0].dtype, np.float32)
+        sides = [jnp.transpose(x, order).astype(wide) for x, order in zip(sides, orders, strict=True)]
+        return [lax.abs(lax.complex(*jnp.broadcast_arrays(*sides))).astype(results[0].dtype)]
+
+    return orders and program
+
+
+def _are_sides(args, found):
+    return np.allclose(np.hypot(*args), found)
+
+
+def _as_logistic(base):
+    """Take the slopes of log(base^x + base^y) as logistic functions, which need no case where one is infinite."""
+
+    def slope(x, y):
+        both = jnp.isinf(x) & (x == y)
+        share = lax.logistic(jnp.where(both, 0, x - y) * np.asarray(np.log(base), x.dtype))
+        return jnp.where(both & (x > 0), 1, share)
+
+    function = _with_slope(slope, lambda x, y: slope(y, x))
+    return lambda args, jaxpr: None if jnp.iscomplexobj(args[0]) else lambda results, x, y: [function(x, y)]
+
+
+def _as_x_log(log_of):
+    """Take x / y, the slope in y of x log(y), as 0 where x and y are 0: 0 log(y) is 0 for every y."""
+
+    def slope(x, y):
+        argument = log_of(y)
+        return x / jnp.where((x == 0) & (argument == 0), 1, argument)
+
+    function = _with_slope(lambda x, y: jnp.log(log_of(y)), slope)
+    return lambda args, jaxpr: None if any(map(jnp.iscomplexobj, args)) else lambda results, x, y: [function(x, y)]
+
+
+_differentiated_as(special.xlogy, _as_x_log(lambda y: y))
+_differentiated_as(special.xlog1py, _as_x_log(lambda y: 1 + y))
+_differentiated_as(jnp.hypot, _as_modulus)
+_differentiated_as(jax_functions.logaddexp, _as_logistic(np.e))
+_differentiated_as(jax_functions.logaddexp2, _as_logistic(2))
 
 # ---------------------------------------------------------------- the Bessel function I0 of jax.numpy
 
 # Its custom JVP puts the number 0 at 0, which has no derivative.
 _differentiated_as(jnp.i0, lambda args, jaxpr: lambda results, x: [special.i0(x)])
+
+# ---------------------------------------------------------------- integrals of Fresnel and Dawson
+
+
+def _quarter_turns(x):
+    """Compute pi x^2 / 2, less whole turns."""
+    return np.pi / 2 * lax.rem(x * x, lax.full_like(x, 4))
+
+
+def _dawson_slope(x):
+    """Compute 1 - 2 x D(x), for large x by its asymptotic series, in which nothing cancels."""
+    large = jnp.abs(x) > 1e3
+    t = 0.5 / jnp.square(jnp.where(large, jnp.clip(x, -1e30, 1e30), 1e3))
+    near = jnp.where(large, 0, x)
+    return jnp.where(large, -t * (1 + t * (3 + 15 * t)), 1 - 2 * near * special.dawsn(near))
+
+
+# JAX sets a cosine to the number 0 where it is 0, and it does not move there. Staged, constants come before x.
+_fresnel_slopes = [_with_slope(lambda x: jnp.sin(_quarter_turns(x))), _with_slope(lambda x: jnp.cos(_quarter_turns(x)))]
+_differentiated_as(special.fresnel, lambda args, jaxpr: lambda results, *args: [f(args[-1]) for f in _fresnel_slopes])
+_differentiated_as(
+    jax_functions.dawsn, lambda args, jaxpr: lambda results, *args: [_with_slope(_dawson_slope)(args[-1])]
+)
 
 # ---------------------------------------------------------------- the logarithm of the beta function
 
@@ -122,7 +202,7 @@ def _batch_first(jaxpr, core_shapes, holds):
         [
             order
             for order in permutations(range(aval.ndim))
-            if tuple(aval.shape[i] for i in order) in {(*batch, *core), core}
+            if tuple(aval.shape[i] for i in order) == (*batch, *core)[len(batch) + len(core) - aval.ndim :]
         ]
         for aval, core in zip(jaxpr.in_avals, cores, strict=False)
     ]

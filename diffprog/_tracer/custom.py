@@ -60,8 +60,9 @@ def custom_jvp_call(tape, primitive, fun, jvp, args, symbolic_zeros):
     rule = of_functions.get(program_source(fun))
     if rule is not None:
         with set_current_trace(tape.parent):
-            results, active, backward = rule(run, needs_grad, values, None)
-        return tape.record(primitive.name, sources, results, active, backward)
+            outcome = rule(run, needs_grad, values, None)
+        if outcome is not None:
+            return tape.record(primitive.name, sources, *outcome)
     with set_current_trace(tape.parent):
         zero = lambda aval: SymbolicZero(aval.to_tangent_aval()) if symbolic_zeros else zero_tangent(aval)
         fixed = [None if want else zero(typeof(x)) for x, want in zip(values, needs_grad, strict=True)]

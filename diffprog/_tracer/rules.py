@@ -64,7 +64,7 @@ def rule_of_function(function: Callable):
     JAX notes on each program from which function it was traced, also when it has been batched or staged again; a
     function of the same name that is written elsewhere is another function. The rule gets a function that runs the
     program, and the program, if it is staged: it may have been batched along any axis. It returns what the rule of a
-    primitive with several results does, or, of a staged program, None to differentiate that as it stands.
+    primitive with several results does, or None to differentiate the function as it stands.
 
         @rule_of_function(jnp.i0)
         def i0(run, needs_grad, args, jaxpr): ...
