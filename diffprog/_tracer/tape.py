@@ -260,7 +260,8 @@ class LinearTape(Tape):
         if primitive.name in ("jit", "eval_jaxpr"):
             with set_current_trace(self):
                 return jaxpr_as_fun(next(jaxprs_in(params)))(*args)
-        params = params_without_custom_rules(params)  # a rule that stages a program would not know that it is linear
+        if primitive.name in rules:  # one that stages a program would not know that it is linear
+            params = params_without_custom_rules(params)
         operation = first_nonlinear(primitive, params, needs_grad)
         if operation is not None:
             raise MissingDerivative(
