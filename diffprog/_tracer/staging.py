@@ -30,6 +30,7 @@ from typing import Any, NamedTuple
 from diffprog._jax_internals import (
     Tracer,
     closed,
+    has_gradient,
     jaxpr_as_fun,
     trace_to_closed_jaxpr,
     trace_to_jaxpr,
@@ -154,8 +155,12 @@ def needs_grad_fixpoint(jaxpr, needs_grad: Mask, num_consts: int, num_carry: int
       num_carry: number of carried values.
     """
     end = num_consts + num_carry
+    differentiable = [has_gradient(aval) for aval in jaxpr.out_avals[:num_carry]]
     while True:
         carry = needs_grad[num_consts:end]
+        may_depend = zip(carry, differentiable, reaches(jaxpr, needs_grad), strict=False)
+        if all(already or not (floats and reached) for already, floats, reached in may_depend):
+            return needs_grad  # without running the body, which takes longer
         after = tuple(a or b for a, b in zip(carry, activity(jaxpr, needs_grad), strict=False))
         if after == carry:
             return needs_grad
