@@ -38,7 +38,7 @@ ridge = lambda w, penalty: jnp.mean((DESIGN @ w - TARGETS) ** 2) + penalty * jnp
 lasso = lambda w, penalty: 0.5 * jnp.mean((DESIGN @ w - TARGETS) ** 2)
 minimum = lambda solver: lambda x: jnp.sum(jnp.sin(solver.run(jnp.zeros(3), jnp.exp(x[0])).params))
 knots = jnp.linspace(0.0, 1.0, 6)
-at = jnp.array([0.03, 0.41, 0.77])
+POINTS = jnp.array([0.03, 0.41, 0.77])
 
 PROGRAMS = {
     "Optax: cross-entropy": Program(
@@ -102,14 +102,14 @@ PROGRAMS = {
     ),
     "interpax: cubic spline": Program(
         lambda x: jnp.sum(jnp.sin(interpax.interp1d(x[0], knots, x[1], method="cubic2"))),
-        (at, jnp.sin(5 * knots)),
+        (POINTS, jnp.sin(5 * knots)),
         hessian=True,
     ),
     "interpax: monotonic": Program(
-        lambda x: jnp.sum(jnp.sin(interpax.interp1d(at, knots, x, method="monotonic"))), jnp.sin(5 * knots)
+        lambda x: jnp.sum(jnp.sin(interpax.interp1d(POINTS, knots, x, method="monotonic"))), jnp.sin(5 * knots)
     ),
     "interpax: two dimensions": Program(
         lambda x: jnp.sum(interpax.interp2d(x[0], x[0] ** 2, knots, knots, jnp.outer(x[1], x[1]), method="cubic") ** 2),
-        (at, jnp.sin(5 * knots)),
+        (POINTS, jnp.sin(5 * knots)),
     ),
 }
