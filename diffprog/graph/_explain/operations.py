@@ -19,7 +19,7 @@ _LAX = set(
     "abs acos acosh asin asinh atan atan2 atanh bessel_i0e bessel_i1e cbrt ceil clamp clz complex conj cos cosh "
     "digamma erf erf_inv erfc exp exp2 expm1 floor igamma igamma_grad_a igammac imag is_finite lgamma log log1p "
     "logistic nextafter polygamma population_count random_gamma_grad real rem rsqrt shift_left shift_right_arithmetic "
-    "shift_right_logical sign sin sinh sqrt square tan tanh zeta".split()
+    "shift_right_logical sign sin sinh sqrt square stop_gradient tan tanh zeta".split()
 )
 # Parameters that change no number: what the operand was before, how a result is promoted later.
 _WITHOUT_EFFECT = {"input_dtype", "weak_type"}
