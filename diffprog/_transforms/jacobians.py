@@ -1,6 +1,7 @@
 """Jacobians and Hessians, with JAX's names, signatures and results."""
 
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import Any
 
 import jax
@@ -104,11 +105,11 @@ def _basis(tree):
     """Make the standard basis of the space of `tree`, along a new first axis."""
     leaves, structure = jax.tree.flatten(tree)
     sizes = [np.size(x) for x in leaves]
-    starts = np.cumsum([0, *sizes])
+    starts = accumulate(sizes, initial=0)
 
-    def part(x, start):
-        rows = jnp.eye(sum(sizes), np.size(x), k=-int(start), dtype=typeof(x).dtype)
-        return rows.reshape(sum(sizes), *np.shape(x))
+    def part(x, start):  # as jnp.eye, which takes no symbol for its diagonal
+        ones = jnp.arange(sum(sizes))[:, None] == jnp.arange(np.size(x))[None, :] + start
+        return ones.astype(typeof(x).dtype).reshape(sum(sizes), *np.shape(x))
 
     return jax.tree.unflatten(structure, [part(x, start) for x, start in zip(leaves, starts, strict=False)])
 
@@ -123,7 +124,7 @@ def _like(x, aval):
 def _split_rows(rows, example, result):
     """Split cotangents, stacked over the whole result, into a tree over the result of trees over the argument."""
     leaves, structure = jax.tree.flatten(result)
-    ends = np.cumsum([np.size(x) for x in leaves])
+    ends = accumulate(np.size(x) for x in leaves)
 
     def block(x, end):
         def cut(row_stack, argument):
@@ -131,7 +132,7 @@ def _split_rows(rows, example, result):
             if row_stack.dtype == float0:  # of an integer; JAX gives zeros of its own type
                 part = jnp.asarray(np.zeros(shape, typeof(argument).dtype))
             else:
-                part = row_stack[int(end) - np.size(x) : int(end)].reshape(shape)
+                part = row_stack[end - np.size(x) : end].reshape(shape)
             return _like(part, typeof(argument))
 
         return jax.tree.map(cut, rows, example)

@@ -120,6 +120,17 @@ PROGRAMS = {  # of x: (program, derivative)
 }
 
 
+def test_a_jacobian_for_any_size():
+    exported = export.export(jax.jit(dp.jacrev(lambda pair: pair[0] * pair[1])))
+    n = export.symbolic_shape("n")
+    array = jax.ShapeDtypeStruct(n, np.float32)
+    for size in (2, 5):
+        x = np.arange(1, size + 1, dtype=np.float32)
+        first, second = exported((array, array)).call((x, x + 1))
+        np.testing.assert_array_equal(first, np.diag(x + 1))
+        np.testing.assert_array_equal(second, np.diag(x))
+
+
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_gradient_for_any_size(name):
     program, derivative = PROGRAMS[name]
