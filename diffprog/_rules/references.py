@@ -1,6 +1,6 @@
 """Mutable arrays. Those that a differentiated function makes for itself are in `diffprog._tracer.references`."""
 
-from diffprog._jax_internals import user_line
+from diffprog._jax_internals import typeof, user_line
 from diffprog._jax_internals.references import discharged
 from diffprog._rules.calls import call
 from diffprog._tracer.errors import MissingDerivative
@@ -17,6 +17,9 @@ def _run_state(primitive, needs_grad, args, params):
 
 @rule("swap", "addupdate")
 def _write_outside(primitive, needs_grad, args, params):
+    if typeof(args[0]).kind == "no_grad_no_remat":  # made so: what is written to it has no part in a gradient
+        results = primitive.bind(*args, **params)
+        return (results, [False] * len(results), None) if primitive.multiple_results else (results, None)
     raise MissingDerivative(
         "a value that depends on a differentiated argument is written to a mutable array from outside",
         user_line(),

@@ -404,3 +404,18 @@ def test_numpy_arrays_are_arrays_of_jax_within_a_jitted_function():
     w = np.array([1.0, 2.0, 4.0])
     assert_same(dp.grad(dp.grad(loss))(3.0, w), 98.0)  # (7 x)^2
     assert_same(dp.jacrev(dp.grad(loss))(3.0, w), 98.0)
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, jax.jit], ids=["eager", "jit"])
+def test_writing_where_no_gradient_is_wanted(wrap):
+    """To an array made so, a checkpointed function writes once, in the forward pass."""
+
+    @wrap
+    @jax.checkpoint
+    def squared(x, ref):
+        ref[...] += x * x
+        return jnp.sum(jnp.sin(x * x))
+
+    ref = jax.new_ref(jnp.ones(3), kind="no_grad_no_remat")
+    assert_same(dp.grad(squared)(X, ref), np.cos(X * X) * 2 * X)
+    assert_same(ref[...], 1 + X * X)
