@@ -37,13 +37,27 @@ def frames(equation=None) -> list[RawFrame]:
       equation: of a jaxpr, to ask for its stack instead.
     """
     info = source_info_util.current() if equation is None else equation.source_info
-    traceback = info.traceback
-    if traceback is None:
-        return []
-    return [
-        RawFrame(frame.file_name, frame.line_num, frame.function_name, _hidden(frame.file_name))
-        for frame in traceback.frames
-    ]
+    return _frames_of(info.traceback)
+
+
+def python_frames() -> list[RawFrame]:
+    """Get the stack of Python itself: of a function of JAX's that is written out, the lines that call it."""
+    return _frames_of(_python_traceback())
+
+
+def _frames_of(traceback) -> list[RawFrame]:
+    return (
+        []
+        if traceback is None
+        else [
+            RawFrame(frame.file_name, frame.line_num, frame.function_name, _hidden(frame.file_name))
+            for frame in traceback.frames
+        ]
+    )
+
+
+def _python_traceback():
+    return source_info_util.Traceback.get_traceback()
 
 
 def where_written(function: Callable) -> str:
@@ -97,6 +111,8 @@ def same_source() -> Callable:
     """
     mesh = same_context() or nullcontext
     traceback = source_info_util.current().traceback
+    if all(frame.hidden for frame in _frames_of(traceback)):
+        traceback = _python_traceback()
     around = source_info_util.current_name_stack().stack
     stack = source_info_util.NameStack((source_info_util.Transform("transpose"), *around))
 

@@ -18,5 +18,7 @@ for _folder in (_PACKAGE / name for name in _ENGINE):
 
 
 def user_line() -> str | None:
-    """`file:line (function)` of the user's code that is running now, None inside a staged function."""
-    return source_info_util.summarize(source_info_util.current()) or None
+    """`file:line (function)` of the user's code that is running now; in a library's staged function, of its caller."""
+    info = source_info_util.current()
+    python = source_info_util.Traceback.get_traceback()
+    return source_info_util.summarize(info) or source_info_util.summarize(info.replace(traceback=python)) or None

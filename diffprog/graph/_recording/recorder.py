@@ -11,9 +11,18 @@ from contextlib import contextmanager
 import jax
 import numpy as np
 
-from diffprog._jax_internals import Tracer, bind_unchanged, jaxpr_as_fun, set_current_trace, trace_to_jaxpr, typeof
+from diffprog._jax_internals import (
+    Tracer,
+    bind_unchanged,
+    has_gradient,
+    jaxpr_as_fun,
+    set_current_trace,
+    trace_to_jaxpr,
+    typeof,
+)
 from diffprog._jax_internals.sources import as_path, scopes
 from diffprog._tracer import references
+from diffprog._tracer.errors import MissingDerivative
 from diffprog._tracer.tape import Node as Taped
 from diffprog._tracer.tape import Tape, Traced
 from diffprog.graph._recording.nodes import Edge, Node, Place
@@ -175,7 +184,12 @@ class Recorder(Tape):
         arguments = tuple(self.place(x) for x in args)
         live = any(self._is_traced(x) for x in args)
         self._last_written = None
-        outcome = run()
+        try:
+            outcome = run()
+        except MissingDerivative as error:
+            if compute is None:
+                raise
+            outcome = self._without_derivative(name, args, compute, multiple_results, error)
         written = self._last_written
         results = list(outcome) if multiple_results else [outcome]
         status = "live" if written is not None else "blocked" if live else "constant"
@@ -183,6 +197,18 @@ class Recorder(Tape):
         title = tap.rpartition("/")[2] if isinstance(tap, ModuleOutput) else tap
         self.add(name, title or label or name, params, arguments, results, status, written, compute, tap)
         return outcome
+
+    def _without_derivative(self, name, args, compute, multiple_results, error):
+        """Run an operation that has no derivative; the error is raised when a gradient comes back to it."""
+
+        def refuse(_):
+            raise error
+
+        values, sources = self.untrace(args)
+        with set_current_trace(self.parent):
+            results = list(compute(*values))
+        outcome = self.record(name, sources, results, [has_gradient(typeof(x)) for x in results], refuse)
+        return outcome if multiple_results else outcome[0]
 
     # ------------------------------------------------------------ nodes
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
-from diffprog._jax_internals.sources import frames, same_source
+from diffprog._jax_internals.sources import frames, python_frames, same_source
 from diffprog._tracer.tape import reverse_context
 from diffprog.graph._recording.nodes import Frame, Source
 
@@ -56,6 +56,11 @@ def current_source(call_site: Source | None) -> Source | None:
         if not user_frames or user_frames[0] == _frame(call_site):
             return call_site
         return _source([*user_frames, call_site, *call_site.callers])
+    if not shown:
+        stack = python_frames()
+        inside = _inside(stack)
+        shown = _visible(stack[:inside])
+        user_frames = _not_installed(shown)
     return _source(user_frames or shown[:1] or _not_installed(_visible(stack[inside:]))[:1])
 
 

@@ -435,3 +435,39 @@ def test_a_loop_around_a_jitted_function_that_closes_over_an_array():
     recording = dp.record(program)(x).check().backward()
     np.testing.assert_allclose(recording.inputs[0].gradient, jax.grad(program)(x), rtol=1e-6)
     assert dp.record(program).memory(x).nodes > 1
+
+
+def test_a_library_function_in_a_nested_gradient_shows_the_line_that_calls_it():
+    def program(x):
+        def inner(y):
+            z = jnp.log2(y)
+            return jnp.sum(z)
+
+        return jnp.sum(dp.grad(inner)(x))
+
+    line = program.__code__.co_firstlineno + 2
+    nodes = [
+        node for node in dp.record(program)(jnp.arange(1.0, 4.0)).nodes if node.primitive in ("log", "log2", "div")
+    ]
+    assert any("backward" in node.path for node in nodes)
+    assert {node.source.line for node in nodes} == {line}
+
+
+def test_an_operation_without_a_rule_inside_a_library_function_is_named_by_the_line_that_calls_it():
+    pallas = pytest.importorskip("jax.experimental.pallas")
+
+    def double(x_ref, y_ref):
+        y_ref[...] = 2 * x_ref[...]
+
+    def program(x):
+        call = pallas.pallas_call(double, out_shape=jax.ShapeDtypeStruct(x.shape, x.dtype), interpret=True)
+        return jnp.sum(call(x))
+
+    line = program.__code__.co_firstlineno + 2
+    recording = dp.record(program)(jnp.ones(4))
+    assert recording.output == 8
+    for differentiated in (lambda: dp.grad(program)(jnp.ones(4)), recording.backward):
+        with pytest.raises(NotImplementedError, match=f"test_recording.py:{line}"):
+            differentiated()
+    (finding,) = dp.diagnose(program)(jnp.ones(4)).findings
+    assert finding.source.line == line and "pallas_call" in finding.cause
