@@ -82,8 +82,9 @@ def _write(draw, largest):
     rng = np.random.default_rng(draw(st.integers(0, 99)))
     shapes = draw(st.lists(st.sampled_from([(3,), (), (2, 3), "float", (2, 1, 3), (3, 3)]), min_size=1, max_size=3))
     integers = ["integer"] if draw(st.booleans()) else []
-    arguments = tuple(map(partial(_argument, rng), [*shapes, *integers]))
-    writer = Writer(draw, draw(st.integers(5, largest)), _statement)
+    arguments = tuple(map(partial(argument, rng), [*shapes, *integers]))
+    number = lambda low, high: draw(st.integers(low, high))
+    writer = Writer(number, number(5, largest), _statement)
     block = Block(writer, [writer.new(jax.eval_shape(jnp.asarray, x)) for x in arguments])
     writer.fill(block, largest)
     results = block.results(block.number(1, 2), "real") + block.results(block.number(0, 2))
@@ -91,7 +92,7 @@ def _write(draw, largest):
     return source, arguments, writer.types
 
 
-def _argument(rng, shape):
+def argument(rng, shape):
     if shape == "float":
         return round(float(rng.uniform(-1, 1)), 3)
     if shape == "integer":

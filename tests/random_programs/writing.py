@@ -4,14 +4,33 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache, partial
 
-import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
+
+@jax.custom_jvp
+def root_by_jvp(x):
+    return jnp.sqrt(x)
+
+
+@root_by_jvp.defjvp
+def _root_jvp(primals, tangents):
+    (x,), (t,) = primals, tangents
+    return jnp.sqrt(x), 0.5 * t / jnp.sqrt(x)
+
+
+@jax.custom_vjp
+def root_by_vjp(x):
+    return jnp.sqrt(x)
+
+
+root_by_vjp.defvjp(lambda x: (jnp.sqrt(x), x), lambda x, g: (0.5 * g / jnp.sqrt(x),))
+
 NAMESPACE = {"jax": jax, "jnp": jnp, "np": np, "lax": lax, "partial": partial, "checkpoint_name": checkpoint_name}
+NAMESPACE |= {"P": jax.sharding.PartitionSpec, "root_by_jvp": root_by_jvp, "root_by_vjp": root_by_vjp}
 KINDS = {"real": jnp.floating, "integer": jnp.integer, "boolean": np.bool_}
 MAX_SIZE, MAX_AXES = 64, 3
 
@@ -46,11 +65,12 @@ class Writer:
     """Draws choices, names values and counts the operations that are left.
 
     Attributes:
+      number: (low, high) -> an integer from low to high, both included.
       statement: adds one statement to a block.
     """
 
-    def __init__(self, draw, left, statement):
-        self.draw, self.left, self.statement, self.count, self.types = draw, left, statement, 0, {}
+    def __init__(self, number, left, statement):
+        self.number, self.left, self.statement, self.count, self.types = number, left, statement, 0, {}
 
     def new(self, type) -> Value:
         self.count += 1
@@ -72,13 +92,19 @@ class Block:
       outer: the block that holds the function.
       isolated: whether it sees its parameters alone.
       forward: whether JAX's forward mode is to pass through it.
+
+    Attributes:
+      carried: a value on which the first of its results is to depend; None if any results will do.
     """
 
     def __init__(self, writer, params, outer=None, isolated=False, forward=False):
         self.writer, self.params, self.lines, self.own = writer, params, [], list(params)
         self.seen = [] if isolated or not outer else outer.values
         self.depth = outer.depth + 1 if outer else 0
+        self.isolated = isolated or bool(outer and outer.isolated)
         self.forward = forward or bool(outer and outer.forward)
+        self.carried = None
+        self._inner_carries = False
 
     @property
     def values(self) -> list:
@@ -87,13 +113,13 @@ class Block:
     # Choices.
 
     def choose(self, options):
-        return self.writer.draw(st.sampled_from(options))
+        return options[self.number(0, len(options) - 1)]
 
     def number(self, low, high) -> int:
-        return self.writer.draw(st.integers(low, high))
+        return self.writer.number(low, high)
 
     def flag(self) -> bool:
-        return self.writer.draw(st.booleans())
+        return self.number(0, 1) == 1
 
     def real(self, low=0, high=MAX_AXES, suits=lambda shape: True) -> Value:
         """A floating-point value with so many axes, the last ones more often; or a new one made of another."""
@@ -136,6 +162,8 @@ class Block:
         values = [self.writer.new(t) for t in types]
         self.lines.append(f"{tuple_of(values) if len(values) == 1 else listing(values)} = {expression}")
         self.own += values
+        if self._inner_carries:
+            self.carried, self._inner_carries = values[0], False
 
     # Functions.
 
@@ -146,7 +174,13 @@ class Block:
             return []
         if not own:
             own = [self.let(f"jnp.cos({self.real()})")]
-        return [own[-1], *(self.choose(own) for _ in range(count - 1))]
+        last = own[-1] if self.carried is None else self._with_carried(own[-1])
+        return [last, *(self.choose(own) for _ in range(count - 1))]
+
+    def _with_carried(self, last) -> Value:
+        if not last.is_a("real"):
+            return self.carried
+        return self.let(f"{last} + jnp.mean({self.carried}).astype({last}.dtype)", limited=False)
 
     def fit(self, value, type) -> Value:
         """`value` in another shape or dtype."""
@@ -194,6 +228,7 @@ class Block:
         else:
             found = [block.fit(v, t) for v, t in zip(block.results(len(results)), results, strict=True)]
             found += block.results(1) if more and self.flag() else []
+        self._inner_carries |= block.carried is not None
         signature = listing(block.params)
         if unpack:
             signature, pattern = unpack[0], unpack[1](block.params)
