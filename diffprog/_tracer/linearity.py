@@ -26,6 +26,12 @@ _LINEAR_IN = {
     "triangular_solve": {1},
 }
 
+# Operations whose parameters are programs.
+RUN_PROGRAMS = frozenset(
+    "jit eval_jaxpr remat2 scan while cond custom_linear_solve custom_vmap_call composite remat_opt compute_on "
+    "fused_call xla_metadata_call linear_call run_state shard_map".split()
+)
+
 
 def first_nonlinear(primitive, params: dict, on_tangents: Mask) -> str | None:
     """Find the operation by which a primitive is not linear.
@@ -55,9 +61,10 @@ def _of_operation(primitive, params: dict, flags: Mask) -> tuple[str | None, Mas
     if name == "custom_linear_solve":
         num_consts = sum(params["const_lengths"])
         return (name if any(flags[:num_consts]) else None), None
-    bodies = list(jaxprs_in(params))
-    if len(bodies) == 1 and len(bodies[0].in_avals) == len(flags):
-        return _of_program(bodies[0], flags)
+    if name in RUN_PROGRAMS:
+        bodies = list(jaxprs_in(params))
+        if len(bodies) == 1 and len(bodies[0].in_avals) == len(flags):
+            return _of_program(bodies[0], flags)
     positions = {i for i, flag in enumerate(flags) if flag}
     apart = name in _PRODUCTS and len(positions) > 1
     declared = has_transpose(primitive) or name in linear_by_rule

@@ -31,7 +31,7 @@ from diffprog._jax_internals.scopes import current_name_stack
 from diffprog._tracer import custom, references
 from diffprog._tracer.backward import Taped
 from diffprog._tracer.errors import MissingDerivative
-from diffprog._tracer.linearity import first_nonlinear
+from diffprog._tracer.linearity import RUN_PROGRAMS, first_nonlinear
 from diffprog._tracer.references import Reference
 from diffprog._tracer.rules import rules, transposes
 from diffprog._util.lists import select
@@ -260,7 +260,7 @@ class LinearTape(Tape):
         if primitive.name in ("jit", "eval_jaxpr"):
             with set_current_trace(self):
                 return jaxpr_as_fun(next(jaxprs_in(params)))(*args)
-        if primitive.name in rules:  # one that stages a program would not know that it is linear
+        if primitive.name in RUN_PROGRAMS:  # a rule that stages a program would not know that it is linear
             params = params_without_custom_rules(params)
         operation = first_nonlinear(primitive, params, needs_grad)
         if operation is not None:
