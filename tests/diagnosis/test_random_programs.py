@@ -72,9 +72,10 @@ def test_sound_programs_are_quiet(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("part", range(20))
+@pytest.mark.parametrize("part", range(4))
 def test_what_is_planted_in_larger_programs_is_named(part, tmp_path):
-    name_what_is_planted(100, 1000 + part, 8, tmp_path)
+    """Not each is: of a function under `jit(inline=True)` JAX itself keeps the line of the call alone."""
+    name_what_is_planted(500, 1000 + part, 8, tmp_path)
 
 
 @pytest.mark.slow
