@@ -8,7 +8,7 @@ import argparse
 from pathlib import Path
 
 from tests.corners.page import page
-from tests.corners.rows import ROWS, findings, findings_of  # noqa: F401
+from tests.corners.rows import findings
 
 
 def main():

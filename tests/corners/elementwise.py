@@ -44,7 +44,7 @@ LINE = (0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 2.0, 3.0, -2.5, 1e-9, -1e-9, 25.0, -25.
 BETWEEN = (0.0, 1e-9, 0.25, 0.5, 1 - 1e-9, 1.0, -0.5, -1.0)  # functions of numbers up to 1
 HALF = (0.0, 1e-9, 0.5, 1.0, 1.5, 2.0, 3.0, 10.0, 200.0, INF)  # of numbers from 0
 UNIT = (0.0, 1e-9, 0.25, 0.5, 0.75, 1 - 1e-9, 1.0)
-MIDDLE = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 10.0)  # where JAX 0.10 does not loop for ever
+MIDDLE = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 10.0)  # where the loops of JAX 0.10 end, also beside one another
 FEW = (0.5, 1.0, 1.5, 2.0, 3.0)
 ANY = (0.0, 1.0, -1.0, 0.5, 2.0, -2.5, INF)
 
@@ -152,7 +152,7 @@ SPECIAL = [
     row("scipy.special.erfcx", special.erfcx, lambda x: mp.exp(x * x) * mp.erfc(x), LINE[:-4]),
     row("scipy.special.erfinv", special.erfinv, mp.erfinv, BETWEEN),
     row("scipy.special.exp1", special.exp1, mp.e1, MIDDLE),
-    row("scipy.special.expi", special.expi, mp.ei, LINE[:-2]),
+    row("scipy.special.expi", special.expi, mp.ei, MIDDLE),
     row("scipy.special.expit", special.expit, lambda x: 1 / (1 + mp.exp(-x)), LINE),
     *(
         row(f"scipy.special.expn, n={n}", lambda x, n=n: special.expn(n, x), lambda x, n=n: mp.expint(n, x), MIDDLE)
@@ -245,8 +245,10 @@ SPECIAL = [
 if hasattr(special, "erfcinv"):  # since JAX 0.12
     SPECIAL.append(row("scipy.special.erfcinv", special.erfcinv, lambda y: mp.erfinv(1 - y), (*UNIT, 1.5, 2.0)))
 
+STEPS = ("ceil", "floor", "rint", "trunc")  # of no slope that could have a limit
+
 UNARY = [
-    row(f"numpy.{name}", getattr(jnp, name), reference, LINE)
+    row(f"numpy.{name}", getattr(jnp, name), reference, LINE[:-2] if name in STEPS else LINE)
     for name, reference in {
         "abs": abs,
         "arccos": mp.acos,

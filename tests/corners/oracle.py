@@ -43,7 +43,7 @@ def derivative(fun: Callable, point: Sequence[float], along: Sequence[int]) -> f
             places = list(_approach(point, axes, signs))
             quotients = [_quotient(fun, place, orders, steps) for place, steps in places]
             if all(q is not None for q in quotients):
-                limits.append(_limit(quotients))
+                limits.append(_limit(quotients, any(abs(point[i]) == float("inf") for i in axes)))
                 values.append(_inside(fun, places[-1][0]))
         if not limits or None in limits:
             return None
@@ -102,14 +102,14 @@ def _inside(fun, place):
     return found if mp.isfinite(found) else None
 
 
-def _limit(found):
+def _limit(found, vanishes=False):
     """What two values, the second nearer to the point, converge to; None if they do not, or not to a number."""
     first, second = found
     if first is None or second is None:
         return None
     if _close(first, second) and abs(second) < mp.mpf("1e15"):
         return second
-    if abs(second) < mp.mpf("1e-3") and abs(second) < abs(first) * mp.mpf("0.99"):
+    if vanishes and abs(second) < mp.mpf("1e-3") and abs(second) < abs(first) * mp.mpf("0.99"):
         return mp.mpf(0)  # on the way to 0
     return None
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
-from tests.corners import distributions, elementwise, matrices
+from tests.corners import distributions, elementwise
 from tests.corners.sweep import Finding, sweep
 
 ROWS = [
@@ -13,14 +13,12 @@ ROWS = [
     *elementwise.BINARY,
     *elementwise.SPECIAL,
     *distributions.DISTRIBUTIONS,
-    *matrices.ROWS,
 ]
 
 
 def findings_of(position: int) -> list[Finding]:
     """Sweep one row."""
-    row = ROWS[position]
-    return list(matrices.sweep_matrices(row) if isinstance(row, matrices.MatrixRow) else sweep(row))
+    return list(sweep(ROWS[position]))
 
 
 def findings(names: Sequence[str] = ()) -> Iterator[Finding]:
