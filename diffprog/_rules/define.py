@@ -33,7 +33,8 @@ def defvjp(primitive: Primitive | str, *makers: Callable[..., Callable] | None, 
         if maker is not None and not callable(maker):
             raise TypeError(f"defvjp takes functions, or None for an argument without a derivative; found {maker!r}")
 
-    linear_by_rule.add(name)  # whether it is linear, only its author knows
+    if name not in rules:
+        linear_by_rule.add(name)  # whether it is linear, only its author knows
 
     @rule(name)
     def apply(primitive, needs_grad, args, params):

@@ -252,3 +252,21 @@ def test_internal_checks_of_jaxprs():
     with jax.enable_checks(True):
         for name in ("scan", "cond, unequal dependence", "checkpoint", "nested jit"):
             assert_same(jax.jit(dp.grad(FUNCTIONS[name]))(X), jax.grad(FUNCTIONS[name])(X))
+
+
+def test_a_rule_that_calls_its_function_keeps_its_rule_in_a_loop():
+    """Twice in reverse through a scan `jax.grad` loses it; forward mode over forward mode does not."""
+
+    @jax.custom_jvp
+    def bent(x):
+        return 1.0 * x
+
+    @bent.defjvp
+    def _bent_jvp(primals, tangents):
+        y = bent(*primals)
+        return y, jnp.cos(y) * jnp.sum(tangents[0] * jnp.cos(primals[0]))
+
+    loss = lambda x: jnp.sum(X * jnp.sin(lax.scan(lambda c, _: (bent(c), None), x, None, length=2)[0]))
+    expected = jax.jacfwd(jax.jacfwd(loss))(X)
+    for second in (dp.jacrev(dp.grad(loss)), jax.jit(dp.jacrev(dp.grad(loss))), dp.hessian(loss)):
+        np.testing.assert_allclose(second(X), expected, rtol=1e-4)
