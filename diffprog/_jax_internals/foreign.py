@@ -23,11 +23,12 @@ def _registered(table: dict, primitive):
 
 
 def has_jvp(primitive) -> bool:
-    return _registered(ad.primitive_jvps, primitive) is not None
+    """Whether a rule for tangents is registered: a JVP, or a linearization alone."""
+    return _registered(ad.primitive_jvps, primitive) is not None or primitive in ad.primitive_linearizations
 
 
 def run_jvp(primitive, values: Sequence, tangents: Sequence, params: dict) -> tuple[list, list]:
-    """Run the registered JVP of a primitive.
+    """Run the registered JVP of a primitive, or its linearization where there is no JVP.
 
     Args:
       primitive: the primitive.
@@ -41,7 +42,13 @@ def run_jvp(primitive, values: Sequence, tangents: Sequence, params: dict) -> tu
     full = [
         ad_util.Zero(typeof(x).to_tangent_aval()) if t is None else t for x, t in zip(values, tangents, strict=True)
     ]
-    results, dots = ad.primitive_jvps[primitive](values, full, **params)
+    if _registered(ad.primitive_jvps, primitive) is not None:
+        results, dots = ad.primitive_jvps[primitive](values, full, **params)
+    else:
+        linearize, nonzero = ad.primitive_linearizations[primitive], [t is not None for t in tangents]
+        # since JAX 0.12 with those residuals whose structure is known
+        results, _, residuals, *structured, linearized = linearize(True, nonzero, *values, **params)
+        dots = linearized(residuals, *structured, *full)
     if not primitive.multiple_results:
         results, dots = [results], [dots]
     return list(results), [None if is_symbolic_zero(t) else t for t in dots]

@@ -153,6 +153,20 @@ def test_a_fancy_transpose_adds_to_an_accumulator():
     np.testing.assert_allclose(dp.grad(lambda x: jnp.sum(doubled.bind(x) ** 2))(X), 8 * X)
 
 
+def test_a_linearization_stands_in_for_a_jvp():
+    sine = define("test_sine", jnp.sin)
+
+    def linearize(is_vjp, nonzero, x):
+        linearized = lambda slope, *rest: slope * rest[-1]  # since JAX 0.12 the tangents come third
+        between = (None,) if jax.__version_info__ >= (0, 12) else ()
+        return sine.bind(x), nonzero[0], jnp.cos(x), *between, linearized
+
+    ad.primitive_linearizations[sine] = linearize
+    loss = lambda x: jnp.sum(sine.bind(x) ** 2)
+    np.testing.assert_allclose(dp.grad(loss)(X), np.sin(2 * X), rtol=1e-5)
+    np.testing.assert_allclose(jax.jit(dp.grad(jax.jit(loss)))(X), np.sin(2 * X), rtol=1e-5)
+
+
 def test_what_has_no_derivative_says_so():
     opaque = define("test_opaque", lambda x: x * x)
     with pytest.raises(NotImplementedError, match=r"no derivative rule for the primitive 'test_opaque'.*test_foreign"):
