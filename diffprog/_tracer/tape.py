@@ -269,11 +269,12 @@ class LinearTape(Tape):
                 user_line(),
                 "let the rule add up tangents multiplied by values that do not depend on tangents",
             )
-        pull = transposes.get(primitive.name, custom.registered_transpose)(primitive, needs_grad, values, params)
+        with set_current_trace(self.parent):
+            pull = transposes.get(primitive.name, custom.registered_transpose)(primitive, needs_grad, values, params)
+            if pull is not None:
+                zeros = list(map(zero_tangent, result_types(primitive, values, params)))
         if pull is None:
             return super().process_primitive(primitive, args, params)
-        with set_current_trace(self.parent):
-            zeros = list(map(zero_tangent, result_types(primitive, values, params)))
         results = self.record(primitive.name, sources, zeros, [True] * len(zeros), pull)
         return results if primitive.multiple_results else results[0]
 
