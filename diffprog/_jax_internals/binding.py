@@ -6,9 +6,9 @@ from contextlib import AbstractContextManager, nullcontext
 import jax
 from jax import lax, typeof
 from jax._src.api_util import InternalFloatingPointError
+from jax._src.core import eval_jaxpr
 from jax._src.lax import windowed_reductions
 from jax._src.sharding_impls import UNSPECIFIED
-from jax.extend.core import jaxpr_as_fun
 from jax.extend.core.primitives import cond_p, jit_p, scan_p
 
 _scan_counts = jax.__version_info__ < (0, 11)
@@ -78,7 +78,7 @@ def bind_jit(jaxpr, args, params, inputs: Sequence[int | None], outputs: Sequenc
     try:
         return jit_p.bind(*args, **(params | changed))
     except InternalFloatingPointError as error:  # of jax.debug_nans, which wants to know the operation
-        jaxpr_as_fun(jaxpr)(*args)
+        eval_jaxpr(jaxpr.jaxpr, jaxpr.consts, *args)  # unlike `jaxpr_as_fun`, it looks for NaN
         raise FloatingPointError(
             f"a compiled function gave {error.args[-1]}, and the same function run operation by operation did not"
         ) from None

@@ -6,7 +6,7 @@ from functools import cache
 from types import CodeType
 from typing import NamedTuple
 
-from jax._src import api_util, source_info_util
+from jax._src import api_util, config, source_info_util
 
 from diffprog._jax_internals.devices import same_context
 
@@ -25,6 +25,11 @@ class RawFrame(NamedTuple):
 @cache
 def _hidden(file: str) -> bool:
     return not source_info_util.is_user_filename(file)
+
+
+def looks_for_nan() -> bool:
+    """Whether JAX stops at the operation that makes a NaN or an infinity, and says where that is."""
+    return config.debug_nans.value or config.debug_infs.value
 
 
 def frames(equation=None) -> list[RawFrame]:

@@ -12,6 +12,7 @@ from diffprog._jax_internals import (
     asks_for_layout,
     bind_jit,
     closed,
+    eval_jaxpr,
     jaxpr_as_fun,
     single_operation,
     without_forwarded,
@@ -137,7 +138,7 @@ def _call(primitive, needs_grad, args, params):
 def call(jaxpr, needs_grad, args):
     """Differentiate a closed jaxpr and run it in place: the rule of a plain call."""
     run_forward = lambda program, _: jaxpr_as_fun(program)(*args)
-    run_backward = lambda program, operands, _: jaxpr_as_fun(program)(*operands)
+    run_backward = lambda program, operands, _: eval_jaxpr(program.jaxpr, program.consts, *operands)
     return call_staged(jaxpr, needs_grad, args, run_forward, run_backward)
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from jax import lax, typeof
 
-from diffprog._jax_internals import devices, jaxpr_as_fun
+from diffprog._jax_internals import devices, eval_jaxpr
 from diffprog._tracer import cotangents
 from diffprog._tracer.cotangents import fill_zeros
 from diffprog._tracer.rules import rule
@@ -117,7 +117,7 @@ def _shard_map(tape, primitive, fun, args, in_specs, params):
             residuals = [lax.squeeze(x, [0]) if i in stacked else x for x, i in pairs]
             if not params["check_vma"]:
                 cts = [_shared(g, devices.copies(spec, params)) for g, spec in zip(cts, specs_in, strict=True)]
-            sent = jaxpr_as_fun(reverse.program)(*residuals, *cts)
+            sent = eval_jaxpr(reverse.program.jaxpr, reverse.program.consts, *residuals, *cts)
             if not params["check_vma"]:
                 sent = [_summed(g, devices.copies(spec, params)) for g, spec in zip(sent, specs_out, strict=True)]
             return sent, specs_out

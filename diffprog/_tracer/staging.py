@@ -30,6 +30,7 @@ from typing import Any, NamedTuple
 from diffprog._jax_internals import (
     Tracer,
     closed,
+    eval_jaxpr,
     has_gradient,
     jaxpr_as_fun,
     trace_to_closed_jaxpr,
@@ -207,7 +208,8 @@ class PartialBackward(NamedTuple):
         Returns:
           One cotangent per argument, None for zero.
         """
-        return expand(jaxpr_as_fun(self.program)(*self.collect(residuals), *cotangents), self.ct_out)
+        sent = eval_jaxpr(self.program.jaxpr, self.program.consts, *self.collect(residuals), *cotangents)
+        return expand(sent, self.ct_out)
 
 
 def backward_for(staged: Staged, jaxpr, needs_grad: Mask, ct_in: Mask) -> PartialBackward:

@@ -8,7 +8,8 @@ and no array: that is in the rules. Nodes point at their inputs only, so what th
 dropped as soon as the program drops it.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 
 from diffprog._jax_internals import (
@@ -28,6 +29,7 @@ from diffprog._jax_internals.devices import same_context
 from diffprog._jax_internals.foreign import has_jvp, result_types
 from diffprog._jax_internals.jaxprs import jaxprs_in, params_without_custom_rules
 from diffprog._jax_internals.scopes import current_name_stack
+from diffprog._jax_internals.sources import same_source
 from diffprog._tracer import custom, references
 from diffprog._tracer.backward import Taped
 from diffprog._tracer.errors import MissingDerivative
@@ -37,8 +39,17 @@ from diffprog._tracer.rules import rules, transposes
 from diffprog._util.lists import select
 
 reverse_context: ContextVar[Callable] = ContextVar("reverse_context", default=same_context)
-"""Makes a node's `context` when an operation is recorded. Whoever wants more of it restored, as `diffprog.graph` its
-source line, sets another function, which need not be loaded for plain gradients."""
+"""Makes a node's `context` when an operation is recorded. Plain gradients restore no source line: it takes time."""
+
+
+@contextmanager
+def keeping_sources() -> Iterator[None]:
+    """Let the reverse pass over each operation recorded meanwhile keep that operation's source line and scope."""
+    token = reverse_context.set(same_source)
+    try:
+        yield
+    finally:
+        reverse_context.reset(token)
 
 
 class Node:

@@ -1,6 +1,7 @@
 """Reverse-mode transformations with JAX's names, signatures and results."""
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import jax
@@ -17,7 +18,9 @@ from diffprog._jax_internals import (
 )
 from diffprog._jax_internals.devices import one_cotangent
 from diffprog._jax_internals.scopes import forward_pass
+from diffprog._jax_internals.sources import looks_for_nan
 from diffprog._tracer.cotangents import fill_zeros
+from diffprog._tracer.tape import keeping_sources
 from diffprog._tracer.vjp import run_taped
 from diffprog._transforms.arguments import (
     check_callable,
@@ -181,7 +184,8 @@ def _run(fun, leaves, in_tree, has_aux, wanted: Sequence[bool] | None = None) ->
         others, aux_tree = jax.tree.flatten(aux)
         return [*results, *others, *map(jax.freeze, references)]
 
-    outputs, taped = run_taped(run, args, needs_grad)
+    with keeping_sources() if looks_for_nan() else nullcontext():
+        outputs, taped = run_taped(run, args, needs_grad)
     results, others, contents = split_list(outputs, [out_tree.num_leaves, aux_tree.num_leaves])
     places = taped.places[: len(results)]
     written = []

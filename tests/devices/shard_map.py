@@ -257,3 +257,12 @@ def test_pmap(name):
     assert_close(through(dp.grad), through(jax.grad))
     inside = lambda grad: jax.pmap(grad(lambda *args: wobble(fun(*args))), **how)(*args)
     assert_close(inside(dp.grad), inside(jax.grad))
+
+
+@pytest.mark.parametrize("how", [lambda f: f, jax.jit, jax.checkpoint])
+def test_debug_nans_finds_the_operation_on_the_devices(how):
+    """The slope of the square root is infinite where `x` is 0, and zero times that is no number."""
+    fun = over(how(lambda x: jnp.sqrt(x**2)), (P("i"),), P("i"))
+    _, pullback = dp.vjp(fun, jnp.zeros(4))
+    with jax.debug_nans(True), pytest.raises(FloatingPointError, match=r"\(nan\) encountered"):
+        pullback(jnp.ones(4))

@@ -1,5 +1,6 @@
 """Our gradient over and under JAX's transformations, control flow and custom rules."""
 
+import traceback
 from functools import partial
 
 import jax
@@ -246,6 +247,21 @@ def test_cond_keeps_one_slot_for_branches_of_equal_types():
 def test_debug_nans_and_tracer_leaks_flags():
     with jax.checking_leaks(), jax.debug_nans(True):
         assert_same(dp.grad(FUNCTIONS["scan"])(X), jax.grad(FUNCTIONS["scan"])(X))
+
+
+@pytest.mark.parametrize("deep", [False, True])  # a body of many operations is a compiled call of its own
+def test_debug_nans_names_the_operation_and_the_line(deep):
+    def fun(x):
+        for _ in range(8 * deep):
+            x = jnp.sin(x)
+        return jnp.sum(jnp.sqrt(x**2))  # the derivative at 0 is 0 / 0
+
+    line = fun.__code__.co_firstlineno + 3
+    for differentiated in (fun, jax.jit(fun), jax.checkpoint(fun)):
+        with jax.debug_nans(True), pytest.raises(FloatingPointError, match=r"\(nan\) encountered in mul") as caught:
+            dp.grad(differentiated)(jnp.zeros(3))
+        frames = traceback.extract_tb(caught.value.__cause__.__traceback__)
+        assert (__file__, line) in [(frame.filename, frame.lineno) for frame in frames] or differentiated is not fun
 
 
 def test_internal_checks_of_jaxprs():

@@ -21,11 +21,12 @@ from diffprog._jax_internals.devices import one_cotangent
 from diffprog._jax_internals.jaxprs import keep_results
 from diffprog._jax_internals.sources import is_backward
 from diffprog._tracer.backward import backward
+from diffprog._tracer.tape import keeping_sources
 from diffprog.graph._explain.jaxpr_to_python import Writer, as_identifier
 from diffprog.graph._recording.nodes import Source
 from diffprog.graph._recording.record import function_of_arrays, is_array, named_leaves
 from diffprog.graph._recording.recorder import NotingTape
-from diffprog.graph._recording.source_lines import keeping_sources, source_of_equation
+from diffprog.graph._recording.source_lines import source_of_equation
 from diffprog.graph._recording.variable_names import assigned_variable
 
 

@@ -11,10 +11,10 @@ import numpy as np
 
 from diffprog._jax_internals import Tracer, canonical, is_differentiable, set_current_trace, take_current_trace
 from diffprog._jax_internals.jaxprs import bytes_of_values, count_operations
+from diffprog._tracer.tape import keeping_sources
 from diffprog.graph._recording.nodes import Place
 from diffprog.graph._recording.recorder import Recorder, Retention
 from diffprog.graph._recording.recording import Recording
-from diffprog.graph._recording.source_lines import keeping_sources
 from diffprog.graph._recording.variable_names import note_variables
 from diffprog.graph._selection.module_paths import named_modules
 

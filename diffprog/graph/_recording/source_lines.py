@@ -1,13 +1,10 @@
 """From stack frames to the user's line."""
 
 import sysconfig
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
-from diffprog._jax_internals.sources import frames, python_frames, same_source
-from diffprog._tracer.tape import reverse_context
+from diffprog._jax_internals.sources import frames, python_frames
 from diffprog.graph._recording.nodes import Frame, Source
 
 # Frames outside of these called `record` or `backward_source`.
@@ -21,16 +18,6 @@ _user_files: set[str] = set()
 def count_as_user_code(file: str) -> None:
     """Show the lines of a file as the user's own, although it belongs to an installed package."""
     _user_files.add(file)
-
-
-@contextmanager
-def keeping_sources() -> Iterator[None]:
-    """Let the reverse pass over each operation recorded meanwhile keep that operation's source line and scope."""
-    token = reverse_context.set(same_source)
-    try:
-        yield
-    finally:
-        reverse_context.reset(token)
 
 
 @cache
