@@ -12,6 +12,8 @@ from jax._src import ad_util, shard_map
 from jax._src.mesh import get_abstract_mesh, use_abstract_mesh
 from jax.sharding import AxisType
 
+from diffprog._jax_internals.avals import add
+
 _get_layout_mode: Callable | None
 use_layout_mode: Any
 if jax.__version_info__ < (0, 11):
@@ -114,9 +116,9 @@ def add_where_they_lie(total, x):
     """Add two arrays on the mesh of the latter: within `auto_axes` that is not the mesh which is set."""
     mesh = jax.typeof(x).sharding.mesh
     if mesh.empty or mesh == get_abstract_mesh():
-        return lax.add(total, x)
+        return add(total, x)
     with use_abstract_mesh(mesh):
-        return lax.add(total, x)
+        return add(total, x)
 
 
 def one_cotangent(value):

@@ -31,7 +31,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from diffprog._jax_internals import instantiate, jaxpr_as_fun, trace_to_closed_jaxpr, weakref_lru_cache
+from diffprog._jax_internals import add, instantiate, jaxpr_as_fun, trace_to_closed_jaxpr, weakref_lru_cache
 
 
 class Loop(NamedTuple):
@@ -315,7 +315,7 @@ def backward_program(body, cond, num_consts: int, num_checkpoints: int, pull):
                 carry, to_carry = body_input(going, carry), _choose(going, to_carry, map(jnp.zeros_like, to_carry))
             sent = list(jaxpr_as_fun(pull)(*consts, *carry, *to_carry))
             to_consts, before = sent[: len(now.sums)], sent[len(now.sums) :]
-            sums = [lax.add(total, part) for total, part in zip(now.sums, to_consts, strict=True)]
+            sums = list(map(add, now.sums, to_consts))
             before = _choose(going, before, now.to_carry) if loop.of_many else before
             return _Reversal(now.checkpoints._replace(size=now.checkpoints.size - 1), now.end - 1, sums, before)
 

@@ -46,7 +46,7 @@ class Window:
     @staticmethod
     def add(whole, part, *starts):
         old = lax.dynamic_slice_p.bind(whole, *starts, slice_sizes=part.shape)
-        return lax.dynamic_update_slice_p.bind(whole, lax.add(old, part), *starts)
+        return lax.dynamic_update_slice_p.bind(whole, add_arrays(old, part), *starts)
 
     def dense(self):
         if self.is_placed:
@@ -211,7 +211,7 @@ def _layers(intervals, axis) -> list:
     equal: dict = {}
     for start, x in intervals:
         key = start, x.shape[axis]
-        equal[key] = lax.add(equal[key], x) if key in equal else x
+        equal[key] = add_arrays(equal[key], x) if key in equal else x
     layers: list = []
     ends: list = []  # a heap of (end, layer)
     for (start, length), x in sorted(equal.items(), key=lambda item: item[0]):
