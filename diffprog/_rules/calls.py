@@ -85,7 +85,8 @@ def _jit(primitive, needs_grad, args, params):
         if asks_for_layout(params):  # an argument may not lie where the result does that it is
             computed, forwarded = program, [None] * len(arguments)
         arguments = select(arguments, [i is None for i in forwarded])
-        outputs = iter(bind_jit(computed, operands, turned, [None] * len(operands), arguments) if arguments else ())
+        runs = arguments or computed.effects  # it may print
+        outputs = iter(bind_jit(computed, operands, turned, [None] * len(operands), arguments) if runs else ())
         return [next(outputs) if i is None else operands[i] for i in forwarded]
 
     return call_staged(jaxpr, needs_grad, args, run_forward, run_backward)

@@ -82,8 +82,32 @@ def values_from_outside(say, x):
     return jnp.sum(lax.scan(lambda c, i: (c * ask(i), None), x * scale, jnp.arange(3))[0])
 
 
+def callbacks_in_backward_rules(say, x):
+    """Of the second rule the callback is all that there is to run."""
+
+    @jax.custom_vjp
+    def watched(x):
+        return x
+
+    @jax.custom_vjp
+    def blocked(x):
+        return x
+
+    def watch(tag, sent):
+        def backward(_, g):
+            jax.debug.callback(say, tag, g[0], ordered=True)
+            return (g if sent else None,)
+
+        return backward
+
+    watched.defvjp(lambda x: (x, None), watch("backward", True))
+    blocked.defvjp(lambda x: (x, None), watch("blocked", False))
+    return jnp.sum(jax.jit(watched)(x) * 2.0 + jax.jit(blocked)(x * 3.0))
+
+
 EFFECTS = [
     callbacks,
+    callbacks_in_backward_rules,
     callbacks_in_jit,
     callbacks_in_loops,
     callbacks_in_a_checkpoint,
