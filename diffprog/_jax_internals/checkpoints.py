@@ -8,6 +8,7 @@ from jax._src import ad_checkpoint
 from jax._src.interpreters import partial_eval
 
 from diffprog._jax_internals import closed
+from diffprog._jax_internals.jaxprs import write_out
 
 __all__ = ["bind_checkpoint", "cut", "drop_unused_inputs", "keep_everything", "keep_nothing"]
 
@@ -54,6 +55,8 @@ def cut(jaxpr, num_results: int, policy: Callable) -> tuple[Any, list[int], Any]
     saved = [same[i] for i, use in enumerate(used[:num_kept], num_results + num_others) if use]
     returned = sorted({*range(num_results), *saved})
     known, _ = partial_eval.dce_jaxpr(known, [i in returned for i in range(len(same))], True)
+    if known.is_high:  # JAX before 0.11 cannot lower the call that it makes of a loop
+        known = write_out(closed(known), ("closed_call",)).jaxpr
     return closed(known), [returned.index(i) for i in saved], closed(staged)
 
 

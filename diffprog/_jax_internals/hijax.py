@@ -1,9 +1,10 @@
 """Primitives with a derivative of their own (`jax.experimental.hijax`), as the installed JAX knows them."""
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
-from jax._src import ad_util, hijax
+from jax._src import ad_util, core, custom_derivatives, hijax
 from jax._src.interpreters import ad
 
 from diffprog._jax_internals import is_symbolic_zero
@@ -25,7 +26,11 @@ def run_forward(primitive, needs_grad, args):
       Its results, which of them have a gradient, and what its backward rule needs.
     """
     args, needs_grad = (jax.tree.unflatten(primitive.in_tree, x) for x in (args, needs_grad))
-    results, residuals, *rest = primitive.vjp_fwd(needs_grad, *args)
+    rule = partial(primitive.vjp_fwd, needs_grad)
+    if getattr(primitive, "opt_remat", False):  # a custom_vjp function whose rule is undone where nothing is kept
+        info = core.DebugInfo("diffprog", "custom_vjp", None, None)
+        rule = custom_derivatives.optimize_remat_of_custom_vjp_fwd(primitive.expand, info, rule, info)
+    results, residuals, *rest = rule(*args)
     active = rest[0] if rest else True
     saved = (residuals, *rest[1:])  # since JAX 0.12 with those residuals whose structure is known
     active = jax.tree.leaves(jax.tree.broadcast(active, results))

@@ -227,43 +227,48 @@ _CUSTOM = ("custom_jvp_call", "custom_vjp_call")
 
 def params_without_custom_rules(params: dict) -> dict:
     """Write out, in the programs among these parameters, the functions that have a custom rule."""
+    return _write_out_in(params, _CUSTOM)
 
+
+def _write_out_in(params: dict, names: tuple[str, ...]) -> dict:
     def rewritten(value):
         if isinstance(value, tuple):
             parts = map(rewritten, value)
             return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
         if isinstance(value, _ClosedJaxpr):
-            return _without_custom_rules(value)
+            return write_out(value, names)
         if isinstance(value, core.Jaxpr) and not value.constvars:
-            return _without_custom_rules(closed(value)).jaxpr
+            return write_out(closed(value), names).jaxpr
         return value
 
     return {name: rewritten(value) for name, value in params.items()}
 
 
 @weakref_lru_cache
-def _without_custom_rules(jaxpr):
-    if not _has_custom_rules(jaxpr):
+def write_out(jaxpr, names: tuple[str, ...]):
+    """Write out, in a closed jaxpr and the programs in it, the calls by primitives of these names."""
+    if not _calls(jaxpr, names):
         return jaxpr
-    return trace_to_closed_jaxpr(lambda *args: _run_without_custom_rules(jaxpr, args), jaxpr.in_avals, "written_out")
+    return trace_to_closed_jaxpr(lambda *args: _run_written_out(jaxpr, args, names), jaxpr.in_avals, "written_out")
 
 
-def _has_custom_rules(jaxpr) -> bool:
+def _calls(jaxpr, names: tuple[str, ...]) -> bool:
     return any(
-        eqn.primitive.name in _CUSTOM or any(map(_has_custom_rules, jaxprs_in(eqn.params))) for eqn in jaxpr.jaxpr.eqns
+        eqn.primitive.name in names or any(_calls(inner, names) for inner in jaxprs_in(eqn.params))
+        for eqn in jaxpr.jaxpr.eqns
     )
 
 
-def _run_without_custom_rules(jaxpr, args) -> list:
+def _run_written_out(jaxpr, args, names: tuple[str, ...]) -> list:
     values = dict(zip((*jaxpr.jaxpr.constvars, *jaxpr.jaxpr.invars), (*jaxpr.consts, *args), strict=True))
     read = lambda v: v.val if isinstance(v, core.Literal) else values[v]
     for eqn in jaxpr.jaxpr.eqns:
         operands = list(map(read, eqn.invars))
         with eqn.ctx.manager:
-            if eqn.primitive.name in _CUSTOM:
-                results = _run_without_custom_rules(next(jaxprs_in(eqn.params)), operands)
+            if eqn.primitive.name in names:
+                results = _run_written_out(next(jaxprs_in(eqn.params)), operands, names)
             else:
-                params = eqn.primitive.get_bind_params(params_without_custom_rules(eqn.params))
+                params = eqn.primitive.get_bind_params(_write_out_in(eqn.params, names))
                 outcome = eqn.primitive.bind(*operands, **params)
                 results = outcome if eqn.primitive.multiple_results else [outcome]
         values.update(zip(eqn.outvars, results, strict=True))

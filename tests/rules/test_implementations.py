@@ -87,6 +87,20 @@ def make_optimized(factor):
 optimized = make_optimized(2)
 
 
+@pytest.mark.parametrize("in_loop", [False, True])
+def test_an_optimized_rule_is_undone_where_nothing_is_kept(implementation, in_loop):
+    """The forward pass of a checkpoint runs the function and not its rule, which here gives another value."""
+    fun = jax.custom_vjp(lambda x: jnp.tan(x))
+    fun.defvjp(lambda x: (jnp.sin(x), x), lambda x, g: (g * jnp.cos(x),), optimize_remat=True)
+
+    def once_or_twice(x):
+        return jax.lax.scan(lambda x, _: (fun(x), None), x, length=2)[0] if in_loop else fun(x)
+
+    value, gradient = dp.value_and_grad(jax.checkpoint(once_or_twice))(1.0)
+    np.testing.assert_allclose(value, np.tan(np.tan(1.0)) if in_loop else np.tan(1.0), rtol=1e-12)
+    np.testing.assert_allclose(gradient, np.cos(1.0) * (np.cos(np.tan(1.0)) if in_loop else 1.0), rtol=1e-12)
+
+
 @partial(jax.custom_vjp, nondiff_argnums=(0, 2))
 def called(fun, x, power):
     return fun(x) ** power
