@@ -91,6 +91,7 @@ def target_lead(logits: jax.Array, labels: jax.Array, target_classes: jax.Array)
     return logit_of(logits, target_classes) - logit_of(logits, labels)
 
 
+ONE_CLASS_LOSSES = (cross_entropy, other_class, margin, dlr)
 TWO_CLASS_LOSSES = (targeted_dlr, target_lead)
 
 

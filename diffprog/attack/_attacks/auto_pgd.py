@@ -117,9 +117,9 @@ def apgd_targeted(
 def _run(name, model, images, labels, loss, key, norm, epsilon, max_steps, options, target_classes=None):
     validation.check_counts(max_steps=max_steps)
     ascent = l1_ascent if validation.check_norm(norm, (linf, l2, l1)) is l1 else dense_ascent
-    spec, hyperparameters = ascent(name, norm, loss, max_steps)
+    spec, hyperparameters = ascent(name, norm, max_steps)
     run = partial(run_attack, target_classes=target_classes, key=key, epsilon=epsilon)
-    return run(model, images, labels, spec, parse_options(options), max_steps, hyperparameters)
+    return run(model, images, labels, spec._replace(loss=loss), parse_options(options), max_steps, hyperparameters)
 
 
 class Best(NamedTuple):
@@ -165,14 +165,14 @@ class State(NamedTuple):
     best_value_then: jax.Array  # at the last checkpoint
 
 
-def dense_ascent(name: str, norm: Norm, loss: Callable, max_steps: int) -> tuple[AttackSpec, Checkpoints]:
+def dense_ascent(name: str, norm: Norm, max_steps: int) -> tuple[AttackSpec, Checkpoints]:
     """Make the attack in L-infinity or L2, and its hyperparameters."""
     steps = (max(int(fraction * max_steps), 1) for fraction in (0.22, 0.03, 0.06))
-    return _dense_spec(name, norm, loss), Checkpoints(*steps)
+    return _dense_spec(name, norm), Checkpoints(*steps)
 
 
 @factory
-def _dense_spec(name, norm, loss):
+def _dense_spec(name, norm):
     def init(example, checkpoints):
         direction = norm.direction(example.key, example.image.shape)
         direction = direction / norm.size(direction)
@@ -219,7 +219,7 @@ def _dense_spec(name, norm, loss):
             best_value_then=jnp.where(check, best.value, state.best_value_then),
         )
 
-    return AttackSpec(name, init, update, query_gradient, loss, norm)
+    return AttackSpec(name, init, update, query_gradient, norm=norm)
 
 
 # ---------------------------------------------------------------- L1: sparse steps in balls that shrink
@@ -248,15 +248,15 @@ class L1State(NamedTuple):
     density: jax.Array  # the fraction of the elements that a step changes
 
 
-def l1_ascent(name: str, norm: Norm, loss: Callable, max_steps: int) -> tuple[AttackSpec, Phases]:
+def l1_ascent(name: str, norm: Norm, max_steps: int) -> tuple[AttackSpec, Phases]:
     """Make the attack in L1, and its hyperparameters."""
     ends = [int(fraction * max_steps) for _, fraction in PHASES]
     lengths = [end - begin for begin, end in zip([0, *ends], ends, strict=False)]
-    return _l1_spec(name, norm, loss), Phases(tuple(ends), tuple(max(int(0.04 * length), 1) for length in lengths))
+    return _l1_spec(name, norm), Phases(tuple(ends), tuple(max(int(0.04 * length), 1) for length in lengths))
 
 
 @factory
-def _l1_spec(name, norm, loss):
+def _l1_spec(name, norm):
     radii = [float(radius) for radius, _ in PHASES]
 
     def begin_phase(example, point, radius):
@@ -298,7 +298,7 @@ def _l1_spec(name, norm, loss):
         next_phase = begin_phase(example, best.point, next_radius)
         return tree_where(next_radius < state.radius, next_phase, same_phase)
 
-    return AttackSpec(name, init, update, _query_within_budget, loss, norm)
+    return AttackSpec(name, init, update, _query_within_budget, norm=norm)
 
 
 def _query_within_budget(oracle, loss, states, examples, hyperparameters, keys):

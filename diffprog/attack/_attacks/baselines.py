@@ -66,7 +66,7 @@ def additive_noise(
     validation.check_norm(norm, (linf, l2, l1))
     validation.check_choice(distribution, tuple(DISTRIBUTIONS), "distribution")
     validation.check_counts(num_samples=num_samples)
-    spec = random_search(f"{distribution}_noise", _noise_of_size(norm, distribution), loss, norm)
+    spec = random_search(f"{distribution}_noise", _noise_of_size(norm, distribution), norm)._replace(loss=loss)
     return run_random_search(model, images, labels, spec, parse_options(options), num_samples, key=key, epsilon=epsilon)
 
 

@@ -51,7 +51,7 @@ def fgsm(
     References:
       Goodfellow et al. 2015, section 4.
     """
-    spec = descent("fgsm", validation.check_norm(norm, (linf, l2, l1)), loss, False)._replace(better=latest)
+    spec = descent("fgsm", validation.check_norm(norm, (linf, l2, l1)), False)._replace(loss=loss, better=latest)
     settings, hyperparameters = parse_options(options), (step_size_of(None, 1.0),)
     return run_attack(model, images, labels, spec, settings, 1, hyperparameters, key=key, epsilon=epsilon)
 
@@ -90,7 +90,7 @@ def bim(
     References:
       Kurakin et al. 2017, section 2.2.
     """
-    spec = descent("bim", validation.check_norm(norm, (linf, l2, l1)), loss, False)
+    spec = descent("bim", validation.check_norm(norm, (linf, l2, l1)), False)._replace(loss=loss)
     settings, hyperparameters = parse_options(options), (step_size_of(step_size, 1 / 4),)
     return run_attack(model, images, labels, spec, settings, max_steps, hyperparameters, key=key, epsilon=epsilon)
 
@@ -138,7 +138,7 @@ def pgd(
     References:
       Madry et al. 2018, eq. 3; in L1 Tramer & Boneh 2019, section 5, and Croce & Hein 2021.
     """
-    spec = descent("pgd", validation.check_norm(norm, (linf, l2, l1)), loss, True)
+    spec = descent("pgd", validation.check_norm(norm, (linf, l2, l1)), True)._replace(loss=loss)
     settings, hyperparameters = parse_options(options), (step_size_of(step_size, 1 / 4),)
     return run_attack(model, images, labels, spec, settings, max_steps, hyperparameters, key=key, epsilon=epsilon)
 
@@ -173,7 +173,6 @@ class State(NamedTuple):
 def descent(
     name: str,
     norm: Norm,
-    loss: Callable[..., jax.Array],
     random_start: bool,
     query: Callable[..., Any] = query_gradient,
 ) -> AttackSpec:
@@ -190,4 +189,4 @@ def descent(
         direction = norm.steepest(view.gradient, example.blocked(view.gradient, state.point))
         return State(example.project(norm, state.point + step_size.of(example) * direction))
 
-    return AttackSpec(name, init, update, query, loss, norm)
+    return AttackSpec(name, init, update, query, norm=norm)

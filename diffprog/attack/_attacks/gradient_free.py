@@ -114,6 +114,6 @@ def _run(
 ):
     validation.check_counts(num_samples=num_samples)
     query = query_differences(draw, num_samples)
-    spec = descent(name, validation.check_norm(norm, (linf, l2)), loss, False, query)
+    spec = descent(name, validation.check_norm(norm, (linf, l2)), False, query)._replace(loss=loss)
     settings, hyperparameters = parse_options(options), (step_size_of(step_size, 1 / 4), np.float32(distance))
     return run_attack(model, images, labels, spec, settings, max_steps, hyperparameters, key=key, epsilon=epsilon)

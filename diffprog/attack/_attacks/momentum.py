@@ -247,7 +247,7 @@ def ti_fgsm(
 def _run(name, model, images, labels, key, norm, epsilon, max_steps, step_size, decay, transforms, loss, options):
     validation.check_counts(max_steps=max_steps)
     validation.check_norm(norm, (linf, l2))
-    spec, settings = _spec(name, norm, loss, tuple(transforms)), parse_options(options)
+    spec, settings = _spec(name, norm, tuple(transforms))._replace(loss=loss), parse_options(options)
     hyperparameters = step_size_of(step_size, 1 / max_steps), np.float32(decay)
     return run_attack(model, images, labels, spec, settings, max_steps, hyperparameters, key=key, epsilon=epsilon)
 
@@ -262,7 +262,7 @@ class State(NamedTuple):
 
 
 @factory
-def _spec(name, norm, loss, transforms):
+def _spec(name, norm, transforms):
     def init(example, hyperparameters):
         zero = jnp.zeros_like(example.image)
         return State(example.image, zero, zero, zero)
@@ -277,7 +277,7 @@ def _spec(name, norm, loss, transforms):
         variation = state.variation if view.extras is None else view.extras
         return State(point, momentum, length * decay * momentum, variation)
 
-    return AttackSpec(name, init, update, transformed_query(transforms), loss, norm)
+    return AttackSpec(name, init, update, transformed_query(transforms), norm=norm)
 
 
 # ---------------------------------------------------------------- transforms of the gradient: query -> query

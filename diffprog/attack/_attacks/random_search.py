@@ -11,7 +11,6 @@ from diffprog.attack._engine.method import AttackSpec
 from diffprog.attack._engine.oracle import Model, query_logits
 from diffprog.attack._engine.result import AttackResult
 from diffprog.attack._engine.run import Settings, run_attack
-from diffprog.attack._losses import margin
 from diffprog.attack._norms import Norm, linf
 
 
@@ -23,16 +22,13 @@ class State(NamedTuple):
 
 
 @factory
-def random_search(
-    name: str, sample: Callable[..., jax.Array], loss: Callable[..., jax.Array] = margin, norm: Norm = linf
-) -> AttackSpec:
+def random_search(name: str, sample: Callable[..., jax.Array], norm: Norm = linf) -> AttackSpec:
     """Make an attack that queries samples and keeps the largest loss; `run_random_search` runs it.
 
     Args:
       name: of the attack.
       sample: (example, hyperparameters, index, key) -> the point number `index`; the key is the image's and the
         index's.
-      loss: (logits, labels) -> (n,).
       norm: of the budget.
     """
 
@@ -46,7 +42,7 @@ def random_search(
         index = view.step + 1
         return State(point(example, hyperparameters, index), index >= hyperparameters[0])
 
-    return AttackSpec(name, init, update, query_logits, loss, norm)
+    return AttackSpec(name, init, update, query_logits, norm=norm)
 
 
 def run_random_search(

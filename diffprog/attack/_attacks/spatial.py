@@ -78,13 +78,13 @@ def spatial(
         validation.check_counts(num_rotations=num_rotations, num_translations=num_translations)
         axes = _spaced(num_rotations), _spaced(num_translations), _spaced(num_translations)
         motions = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
-        spec = random_search("spatial", _motion_of_grid(around, fill), loss)
+        spec = random_search("spatial", _motion_of_grid(around, fill))._replace(loss=loss)
         hyperparameters = (np.float32(motions) * limits,)
         return run_random_search(model, images, labels, spec, settings, len(motions), hyperparameters, key=key)
     validation.check_counts(num_samples=num_samples)
     if key is None:
         raise ValueError("key must be given with num_samples; found None: make one with jax.random.key(0)")
-    spec = random_search("spatial", _random_motion(around, fill), loss)
+    spec = random_search("spatial", _random_motion(around, fill))._replace(loss=loss)
     return run_random_search(model, images, labels, spec, settings, num_samples, (limits,), key=key)
 
 

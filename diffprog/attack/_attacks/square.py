@@ -65,8 +65,8 @@ def square(
     """
     validation.check_positive(p_init=p_init)
     settings = parse_options({"early_stop": True, **options})
-    spec, hyperparameters = _spec(validation.check_norm(norm, (linf, l2, l1)), loss), np.float32(p_init)
-    return run_attack(model, images, labels, spec, settings, max_steps, hyperparameters, key=key, epsilon=epsilon)
+    spec = _spec(validation.check_norm(norm, (linf, l2, l1)))._replace(loss=loss)
+    return run_attack(model, images, labels, spec, settings, max_steps, np.float32(p_init), key=key, epsilon=epsilon)
 
 
 class State(NamedTuple):
@@ -78,7 +78,7 @@ class State(NamedTuple):
 
 
 @factory
-def _spec(norm, loss):
+def _spec(norm):
     first_change, propose = (_stripes, _flip_square) if norm is linf else (_grid_of_hills(norm), _move_hill(norm))
 
     def init(example, p_init):
@@ -95,7 +95,7 @@ def _spec(norm, loss):
         change = propose(view.key, change, fraction, example.epsilon).reshape(best.shape)
         return State(example.project(norm, example.image + change), best, best_value)
 
-    return AttackSpec("square", init, update, query_logits, loss, norm)
+    return AttackSpec("square", init, update, query_logits, norm=norm)
 
 
 # ---------------------------------------------------------------- what each norm starts from and proposes

@@ -13,7 +13,7 @@ So several budgets, restarts and the last, ragged batch are all one compiled pro
 """
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -24,7 +24,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from diffprog._util.trees import strong_types, tree_where
 from diffprog.attack._engine import validation
 from diffprog.attack._engine.method import AttackSpec, Candidate, Example, smaller_norm
-from diffprog.attack._engine.oracle import Model, Oracle
+from diffprog.attack._engine.oracle import Oracle
 
 BLOCKS = 20  # a search with a progress bar comes back so often
 
@@ -68,51 +68,64 @@ class Findings:
 
 
 class Placement(NamedTuple):
-    """Where a batch lives: its number of slots, and how arrays of so many rows are put on the devices."""
+    """Where a batch lives: its number of slots, and how arrays are put on the devices, by rows or whole on each."""
 
     num_slots: int
     put: Callable[[Any], Any]
+    put_whole: Callable[[Any], Any]
 
 
 def placement(batch_size: int, devices: Sequence[jax.Device] | None = None) -> Placement:
     """Divide a batch over devices; its size is rounded up to a multiple of their number."""
     if not devices:
-        return Placement(batch_size, jax.device_put)
-    sharding = NamedSharding(Mesh(np.array(list(devices)), ("images",)), PartitionSpec("images"))
-    return Placement(batch_size + -batch_size % len(devices), lambda tree: jax.device_put(tree, sharding))
+        return Placement(batch_size, jax.device_put, lambda tree: tree)
+    mesh = Mesh(np.array(list(devices)), ("images",))
+    by_rows, whole = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in (["images"], []))
+    return Placement(
+        batch_size + -batch_size % len(devices),
+        lambda tree: jax.device_put(tree, by_rows),
+        lambda tree: jax.device_put(tree, whole),
+    )
 
 
 class BatchedModel:
     """The logits of a model for any number of images, from one compiled program.
 
     Keys come as their bits, of the generator `key_impl`: rows are gathered on the host, where NumPy holds no keys.
+
+    Attributes:
+      oracle: the model, as it was when it was last asked.
     """
 
     def __init__(self, oracle: Oracle, placement: Placement, key_impl: str):
-        self.oracle, self._placement = oracle, placement
-        self._program = _cached_if_hashable(_logits_program, oracle.model, key_impl)
+        self.oracle, self._placement, self._key_impl = oracle, placement, key_impl
 
     def __call__(self, images: np.ndarray, keys: np.ndarray) -> np.ndarray:
         """Compute the logits (n, classes), a batch at a time."""
         num_slots, logits, running = self._placement.num_slots, [], None
+        lifted = lifted_for(self.oracle._replace(criterion=None, loss=None), images, None, num_slots, self._key_impl)
+        program = partial(_logits if lifted.can_be_kept else jax.jit(_logits_of, static_argnums=0), self._key_impl)
+        oracle = self._placement.put_whole(lifted)
         for first in range(0, len(images), num_slots):
             rows = np.arange(first, min(first + num_slots, len(images)))
             rows = np.concatenate([rows, np.full(num_slots - len(rows), first)])
-            running, previous = self._program(*self._placement.put((images[rows], keys[rows]))), running
+            running, previous = program(oracle, *self._placement.put((images[rows], keys[rows]))), running
             if previous is not None:  # waited for while the next batch is on its way
                 logits.append(np.asarray(previous))
         return np.concatenate([*logits, np.asarray(running)])[: len(images)]
 
 
 class Loop:
-    """An attack on a model in a number of slots: compiled once, for any number of images.
+    """An attack on a model in a number of slots: compiled once, for any number of images and any weights.
 
     Keys come as their bits, of the generator `key_impl`.
     """
 
-    def __init__(self, spec: AttackSpec, oracle: Oracle, placement: Placement, key_impl: str):
+    def __init__(self, spec: AttackSpec, oracle: Oracle, images: Any, labels: Any, placement: Placement, key_impl: str):
         self._placement = placement
-        self._programs = _cached_if_hashable(_programs, spec, oracle, key_impl)
+        self._lifted = lifted_for(oracle._replace(loss=spec.loss), images, labels, placement.num_slots, key_impl)
+        make = _kept_programs if self._lifted.can_be_kept else Programs
+        self._programs = make(spec._replace(loss=None), key_impl)
 
     def run(
         self,
@@ -138,7 +151,8 @@ class Loop:
         if not len(queue):
             return
         bar.total += len(queue) * max_steps
-        num_slots, put = self._placement
+        num_slots, put, put_whole = self._placement
+        oracle = put_whole(self._lifted)
         slots = examples = None
         row_of_slot = np.full(num_slots, -1)  # -1: the slot is free
         steps_shown = np.zeros(num_slots, int)  # by the bar
@@ -153,8 +167,9 @@ class Loop:
                 slots = self._programs.admit(slots, examples, hyperparameters, *put((is_fresh, row_of_slot < 0)))
             block_steps = max_steps if bar.disable else -(-max_steps // BLOCKS)
             enough = -(-num_slots // 4) if len(queue) else num_slots  # come back when so many slots are finished
-            slots = self._programs.block(slots, examples, hyperparameters, max_steps, block_steps, enough, early_stop)
-            slots = self._programs.conclude(slots, examples, max_steps)
+            counts = max_steps, block_steps, enough, early_stop
+            slots = self._programs.block(oracle, slots, examples, hyperparameters, *counts)
+            slots = self._programs.conclude(oracle, slots, examples, max_steps)
             host = jax.device_get(slots._replace(state=None))
             ended = host.finished & (row_of_slot >= 0)
             bar.update(int((host.step - steps_shown)[row_of_slot >= 0].sum()))
@@ -170,8 +185,8 @@ class Loop:
 class Programs:
     """The compiled parts of a search, on whole batches of slots."""
 
-    def __init__(self, spec: AttackSpec, oracle: Oracle, key_impl: str):
-        self._spec, self._oracle, self._key_impl = spec, oracle, key_impl
+    def __init__(self, spec: AttackSpec, key_impl: str):
+        self._spec, self._key_impl = spec, key_impl
         self.admit, self.block, self.conclude = jax.jit(self._admit), jax.jit(self._block), jax.jit(self._conclude)
 
     def _admit(self, slots: Slots | None, examples, hyperparameters, is_fresh, is_idle) -> Slots:
@@ -185,7 +200,9 @@ class Programs:
         slots = new if slots is None else tree_where(is_fresh, new, slots)
         return slots._replace(finished=(slots.finished & ~is_fresh) | is_idle)
 
-    def _block(self, slots: Slots, examples, hyperparameters, max_steps, block_steps, enough, early_stop) -> Slots:
+    def _block(
+        self, oracle: Oracle, slots: Slots, examples, hyperparameters, max_steps, block_steps, enough, early_stop
+    ) -> Slots:
         """Take up to `block_steps` steps, until `enough` slots are finished."""
         examples = self._with_keys(examples)
 
@@ -195,15 +212,15 @@ class Programs:
 
         def body(carry):
             steps, slots = carry
-            return steps + 1, self._step(slots, examples, hyperparameters, max_steps, early_stop)
+            return steps + 1, self._step(oracle, slots, examples, hyperparameters, max_steps, early_stop)
 
         return jax.lax.while_loop(goes_on, body, (0, slots))[1]
 
-    def _step(self, slots: Slots, examples, hyperparameters, max_steps, early_stop) -> Slots:
+    def _step(self, oracle: Oracle, slots: Slots, examples, hyperparameters, max_steps, early_stop) -> Slots:
         """Query every slot's point, and move it on."""
         spec = self._spec
         keys = jax.vmap(jax.random.fold_in)(examples.key, slots.step)
-        view = spec.query(self._oracle, spec.loss, slots.state, examples, hyperparameters, keys)
+        view = spec.query(oracle, oracle.loss, slots.state, examples, hyperparameters, keys)
         per_slot = lambda cost: jnp.broadcast_to(jnp.asarray(cost, jnp.int32), slots.step.shape)
         queries, backward_passes = per_slot(view.queries), per_slot(view.backward_passes)
         view = view._replace(step=slots.step, key=keys, queries=queries, backward_passes=backward_passes)
@@ -220,15 +237,15 @@ class Programs:
         )
         return tree_where(slots.finished, slots, new)
 
-    def _conclude(self, slots: Slots, examples, max_steps) -> Slots:
+    def _conclude(self, oracle: Oracle, slots: Slots, examples, max_steps) -> Slots:
         """Query the points that the last step led to: no step has seen them."""
         ended = slots.finished & (slots.step == max_steps)
 
         def query(slots):
             opened = self._with_keys(examples)
             keys = jax.vmap(jax.random.fold_in)(opened.key, slots.step)
-            value, logits = self._oracle.evaluate(slots.state.point, opened, keys, self._spec.loss)
-            is_adversarial = self._oracle.is_adversarial(logits, opened.label)
+            value, logits = oracle.evaluate(slots.state.point, opened, keys, oracle.loss)
+            is_adversarial = oracle.is_adversarial(logits, opened.label)
             best = self._better_of(slots.best, self._candidate(opened, slots, value, is_adversarial))
             first_success = jnp.where((slots.first_success < 0) & is_adversarial, slots.step, slots.first_success)
             return slots._replace(
@@ -252,27 +269,24 @@ class Programs:
         return examples._replace(key=jax.random.wrap_key_data(examples.key, impl=self._key_impl))
 
 
-@lru_cache(maxsize=32)
-def _logits_program(model: Model, key_impl: str) -> Callable[..., jax.Array]:
-    """Compile (images, bits of keys) -> logits [n, classes]: one program for all the attacks on a model."""
-    oracle = Oracle(model, False, None, "jax")
-
-    def logits(images, key_bits):
-        keys, no_class = jax.random.wrap_key_data(key_bits, impl=key_impl), jnp.zeros(len(images), jnp.int32)
-        examples = Example(images, no_class, no_class, *(None,) * 3, keys)
-        no_loss = lambda logits, labels: jnp.zeros(len(images))
-        return validation.check_answer(oracle.evaluate(images, examples, keys, no_loss)[1])
-
-    return jax.jit(logits)
+# Without the loss, whose operations are the oracle's: programs are found again by what an attack does.
+_kept_programs = lru_cache(maxsize=32)(Programs)
 
 
-_programs = lru_cache(maxsize=32)(Programs)
+def lifted_for(oracle: Oracle, images: np.ndarray, labels: np.ndarray | None, num_slots: int, key_impl: str) -> Oracle:
+    """Read the functions of an oracle as they are now, for batches of so many of these images and labels."""
+    of_slots = lambda array: np.zeros((num_slots, *array.shape[1:]), array.dtype)
+    labels = np.zeros(1, np.int32) if labels is None else labels
+    return oracle.lifted(of_slots(images), of_slots(labels), jax.random.key(0, impl=key_impl))
 
 
-def _cached_if_hashable(make, *arguments):
-    """Find compiled programs again by the values of the arguments, or compile anew where they have no hash."""
-    try:
-        hash(arguments)
-    except TypeError:
-        return make.__wrapped__(*arguments)
-    return make(*arguments)
+def _logits_of(key_impl: str, oracle: Oracle, images: jax.Array, key_bits: jax.Array) -> jax.Array:
+    """Compute the logits (n, classes): one program for all the attacks on a model."""
+    keys, no_class = jax.random.wrap_key_data(key_bits, impl=key_impl), jnp.zeros(len(images), jnp.int32)
+    none: Any = None
+    examples = Example(images, no_class, no_class, none, none, none, keys)
+    no_loss = lambda logits, labels: jnp.zeros(len(images))
+    return validation.check_answer(oracle.evaluate(images, examples, keys, no_loss)[1])
+
+
+_logits = jax.jit(_logits_of, static_argnums=0)

@@ -96,6 +96,6 @@ class AttackSpec(NamedTuple):
     # (oracle, loss, states, examples, hyperparameters, keys) -> View, of a whole batch
     query: Callable[..., View]
     # (logits [n, classes], labels [n]) -> [n]; `losses.TWO_CLASS_LOSSES` take the target classes [n], too
-    loss: Callable[..., jax.Array] = margin
+    loss: Callable[..., jax.Array] | None = margin  # None in the programs, which take it with the oracle
     norm: Norm = linf  # of the budget, or of the perturbation to be made small
     better: Callable[[Candidate, Candidate], jax.Array] = larger_loss  # which candidate to return

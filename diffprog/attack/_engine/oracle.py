@@ -1,16 +1,18 @@
 """The model under attack, what counts as a success, and the ways to query it: each is one batched question."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diffprog._transforms.closures import Lifted, lift
 from diffprog._util.factory import factory
 from diffprog.attack._engine import validation
 from diffprog.attack._engine.method import Example, View
-from diffprog.attack._losses import TWO_CLASS_LOSSES, margin
+from diffprog.attack._losses import ONE_CLASS_LOSSES, TWO_CLASS_LOSSES, margin
 from diffprog.optimize._engine import value_and_grad, vjp
 
 CLEAR = 1e-6  # of the largest logit: a lead that another order of summation cannot undo
@@ -35,13 +37,41 @@ Model = Callable[..., jax.Array] | ExpectationOverTransformation
 
 
 class Oracle(NamedTuple):
-    """The model, and what counts as a success."""
+    """The model, and what counts as a success.
+
+    An argument of compiled programs: the arrays that the functions in it read are the leaves of a pytree (`lifted`).
+    """
 
     model: Model
     targeted: bool
     criterion: Callable[..., Any] | None  # (logits [n, classes], labels [n]) -> bool [n]; None: the label decides
     engine: str
     confidence: float = 0.0  # lead of the winning class, in units of the logits, that a success needs in the search
+    loss: Callable[..., jax.Array] | None = None  # (logits, labels) -> [n], what a search raises
+
+    def lifted(self, images: np.ndarray, labels: np.ndarray, key: jax.Array) -> "Oracle":
+        """Read what the model, the criterion and the loss compute now, for images and labels of these shapes."""
+        model: Any = self.model
+        if isinstance(model, ExpectationOverTransformation):
+            function = lift(partial(validation.call_random_model, model.model), images[:1], key)
+            logits, model = function.result, model._replace(model=function)
+            logits = np.zeros((len(images), *logits.shape[1:]), logits.dtype)
+        else:
+            model = lift(partial(validation.call_model, model), images)
+            logits = np.zeros(model.result.shape, model.result.dtype)
+        criterion, loss = self.criterion, self.loss
+        if criterion is not None:
+            criterion = lift(partial(validation.call_criterion, criterion), logits, labels)
+        if loss is not None:
+            known = loss in TWO_CLASS_LOSSES or loss in ONE_CLASS_LOSSES
+            loss = jax.tree_util.Partial(loss) if known else lift(partial(validation.call_loss, loss), logits, labels)
+        return self._replace(model=model, criterion=criterion, loss=loss)
+
+    @property
+    def can_be_kept(self) -> bool:
+        """Whether compiled programs may be found again by the functions, once they are lifted."""
+        functions = (getattr(self.model, "model", self.model), self.criterion, self.loss)
+        return all(function.can_be_kept for function in functions if isinstance(function, Lifted))
 
     def evaluate(self, points, examples: Example, keys, loss) -> tuple[jax.Array, jax.Array]:
         """Compute the values [n], to be raised, and the logits [n, classes]."""
@@ -78,9 +108,26 @@ class Oracle(NamedTuple):
         return finite & ((logits.argmax(axis=-1) == labels) == self.targeted)
 
 
+def _functions_and_settings(oracle):
+    """Take an oracle apart: the functions, pytrees all, and what programs are compiled for."""
+    draws = oracle.model.num_samples if isinstance(oracle.model, ExpectationOverTransformation) else None
+    function = oracle.model if draws is None else oracle.model.model
+    rest = oracle._replace(model=None, criterion=None, loss=None)
+    return (function, oracle.criterion, oracle.loss), (draws, *rest)
+
+
+def _together(settings, functions):
+    (draws, *rest), (function, criterion, loss) = settings, functions
+    model = function if draws is None else ExpectationOverTransformation(function, draws)
+    return Oracle(*rest)._replace(model=model, criterion=criterion, loss=loss)
+
+
+jax.tree_util.register_pytree_node(Oracle, _functions_and_settings, _together)
+
+
 def loss_values(loss, logits, examples):
     """Compute the loss of each image, [n]."""
-    target_classes = (examples.target_class,) if loss in TWO_CLASS_LOSSES else ()
+    target_classes = (examples.target_class,) if getattr(loss, "func", loss) in TWO_CLASS_LOSSES else ()
     return validation.call_loss(loss, logits, examples.label, *target_classes)
 
 

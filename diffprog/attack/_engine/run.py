@@ -187,7 +187,8 @@ def run_attack(
         keys = keys_of(settings.restarts * len(classes) + 2)
     _, *search_keys, judge_keys = keys
     findings = Findings(problem.images[rows], spec)
-    loop, hyperparameters = Loop(spec, oracle, where, key_impl), jax.device_put(hyperparameters)
+    loop = Loop(spec, oracle, problem.images, problem.labels, where, key_impl)
+    hyperparameters = jax.device_put(hyperparameters)
     with tqdm(total=0, desc=settings.progress, disable=settings.progress is None, unit="step") as bar:
         for search, image_keys in enumerate(search_keys):
             examples_of = problem.examples(classes[search % len(classes)].astype(np.int32), image_keys)

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from diffprog._util.promotion import callers_promotion
 from diffprog.attack._norms import Norm
 
 # ---------------------------------------------------------------- images and labels
@@ -142,7 +143,8 @@ def check_function(name: str, function: Any, inputs: Sequence[str], remedy: str)
 def _call(name, function, *inputs):
     """Call a user's function while JAX traces it. An error of its own gets a note, and is raised as it is."""
     try:
-        return function(*inputs)
+        with callers_promotion():
+            return function(*inputs)
     except Exception as error:
         if not (isinstance(error, TypeError) and "racer" in f"{type(error).__name__} {error}"):
             error.add_note(f"{name} was asked about {inputs[0].dtype} {inputs[0].shape}, a batch at a time.")

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffprog.attack import apgd, apgd_targeted, cross_entropy, dlr, l1, l2, linf
+from diffprog.attack import apgd, apgd_targeted, dlr, l1, l2, linf
 from diffprog.attack._attacks.auto_pgd import dense_ascent
 from diffprog.attack._engine.method import Example, View
 from diffprog.attack._norms.norm import SLACK
@@ -62,7 +62,7 @@ def test_every_step_is_that_of_the_paper(norm, steps=100):
     image, label = np.random.default_rng(1).uniform(size=12).astype(np.float32), jnp.int32(0)
     epsilon = np.float32(0.15 if norm is linf else 0.8)
     example = Example(image, label, label, epsilon, jnp.zeros(12), jnp.ones(12), KEY)
-    spec, checkpoints = dense_ascent("apgd", norm, cross_entropy, steps)
+    spec, checkpoints = dense_ascent("apgd", norm, steps)
     update = jax.jit(spec.update)
     state = jax.jit(spec.init)(example, checkpoints)
     seen, sizes = [np.asarray(state.point, np.float64)], []
@@ -80,7 +80,7 @@ def test_every_step_is_that_of_the_paper(norm, steps=100):
 @NORMS
 def test_starts_touch_the_surface_of_the_ball(norm):
     image, label = jnp.full(40, 0.5), jnp.int32(0)
-    spec, checkpoints = dense_ascent("apgd", norm, cross_entropy, 100)
+    spec, checkpoints = dense_ascent("apgd", norm, 100)
     example = Example(image, label, label, jnp.float32(0.2), jnp.zeros(40), jnp.ones(40), None)
     keys = jax.random.split(KEY, 200)
     drawn = np.asarray(jax.vmap(lambda key: spec.init(example._replace(key=key), checkpoints).point)(keys)) - 0.5

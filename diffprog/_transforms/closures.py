@@ -1,0 +1,135 @@
+"""Functions of a user's whose closed-over arrays are data: by these, compiled programs are kept.
+
+A compiled program that is kept for the next call must not keep what a user's function read when it was traced: weights
+may be replaced in a dict, a closure or a module. So `lift` traces the function anew in each call, and divides it into
+its operations, by which the program is found again, and the arrays that it reads, which the program takes as arguments:
+
+    program = jax.jit(lambda model, images: ... model(images) ...)
+    program(lift(model, images), images)
+
+New weights compile nothing, other operations compile anew, and no program holds an array of a function's.
+"""
+
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from diffprog._jax_internals import eval_jaxpr, trace_to_jaxpr, typeof
+from diffprog._jax_internals.structure import Structure, embeds_arrays, inline_embedded, structure_of
+
+_unstable: set[Structure] = set()  # of functions that read other arrays at other shapes: these are compiled each time
+
+
+class _Source:
+    """A function as it is now, and what it read when it was traced."""
+
+    def __init__(self, function: Callable, reads: Sequence):
+        self.function, self.reads = function, reads
+
+
+class _Key:
+    """What a compiled program is found by: the operations; the function itself is for tracing, and not kept alive."""
+
+    def __init__(self, structure: Structure, source: _Source):
+        self.structure, self._source = structure, weakref.ref(source)
+
+    def __eq__(self, other):
+        if self is other:
+            return True
+        return isinstance(other, _Key) and self.structure == other.structure and self.structure not in _unstable
+
+    def __hash__(self):
+        return hash(self.structure)
+
+    def source(self) -> _Source:
+        source = self._source()
+        if source is None:
+            raise RuntimeError("a lifted function was traced after the call that it belongs to had ended")
+        return source
+
+
+@jax.tree_util.register_pytree_node_class
+class Lifted:
+    """A function that is called like the one it was made from, and whose reads are the leaves of a pytree.
+
+    Attributes:
+      result: pytree of `jax.ShapeDtypeStruct`, what the function returned when `lift` traced it.
+      can_be_kept: whether programs may be found again by it. They may not where the function's operations are others
+        in each trace, or hold arrays in a loop's body.
+    """
+
+    def __init__(self, key: _Key, reads: Sequence, source: _Source | None = None, result: Any = None):
+        self._key, self._reads, self.result = key, reads, result
+        self._source = source  # alive as long as the caller holds what `lift` returned
+
+    def tree_flatten(self):
+        return self._reads, self._key
+
+    @classmethod
+    def tree_unflatten(cls, key, reads):
+        return cls(key, reads)
+
+    @property
+    def can_be_kept(self) -> bool:
+        return self._key.structure.is_comparable and self._key.structure not in _unstable
+
+    def __call__(self, *args: Any) -> Any:
+        if self._source is not None:
+            return self._source.function(*args)
+        source = self._key.source()
+        leaves, tree = jax.tree.flatten(args)
+        jaxpr, found, result_tree = _trace(source.function, leaves, tree)
+        results = eval_jaxpr(jaxpr.jaxpr, jaxpr.consts, *self._given(source, found), *leaves)
+        return jax.tree.unflatten(result_tree, results)
+
+    def _given(self, source, found) -> list:
+        """Find the data that stand for what the function read in another trace."""
+        if len(found) == len(source.reads) and all(map(_is_equal, found, source.reads)):
+            return list(self._reads)
+        given = {id(x): data for x, data in zip(source.reads, self._reads, strict=True)}
+        if any(id(x) not in given for x in found):
+            _unstable.add(self._key.structure)
+        return [given.get(id(x), x) for x in found]
+
+
+def lift(function: Callable, *args: Any) -> Lifted:
+    """Trace a function, and make what it reads data.
+
+    Args:
+      function: of pytrees of arrays; it may close over arrays, modules and anything else, and be changed at any time.
+      *args: arrays as the function is called with. It may then be called with others too.
+
+    Returns:
+      The function, a pytree whose leaves are what it reads, in an order that its operations decide.
+    """
+    leaves, tree = jax.tree.flatten(args)
+    jaxpr, reads, result_tree = _trace(function, leaves, tree)
+    source = _Source(function, reads)
+    result = [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in jaxpr.out_avals]
+    return Lifted(_Key(structure_of(jaxpr), source), reads, source, jax.tree.unflatten(result_tree, result))
+
+
+def _trace(function, leaves, tree):
+    result_tree = None
+
+    def flat(*leaves):
+        nonlocal result_tree
+        results, result_tree = jax.tree.flatten(function(*jax.tree.unflatten(tree, leaves)))
+        return results
+
+    avals = list(map(typeof, leaves))
+    jaxpr, reads = trace_to_jaxpr(flat, avals, getattr(function, "__name__", "function"))
+    if embeds_arrays(jaxpr):
+        jaxpr, reads = trace_to_jaxpr(lambda *leaves: inline_embedded(jaxpr, [*reads, *leaves]), avals, "function")
+    return jaxpr, reads, result_tree
+
+
+def _is_equal(found, read) -> bool:
+    """Whether two traces read the same: an array that is the same, or a constant of equal numbers."""
+    if found is read:
+        return True
+    constants = isinstance(found, np.ndarray | np.generic) and isinstance(read, np.ndarray | np.generic)
+    return constants and found.dtype == read.dtype and np.array_equal(found, read, equal_nan=found.dtype.kind in "fc")

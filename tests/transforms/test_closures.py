@@ -1,0 +1,124 @@
+"""Programs that are kept by what a function computes, and run with what it reads now."""
+
+import gc
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from diffprog import grad
+from diffprog._transforms.closures import lift
+from tests.compilations import counted
+
+X = jnp.linspace(-1, 1, 8).reshape(2, 4)
+
+
+@jax.custom_vjp
+def doubled(x):
+    return x * 2
+
+
+doubled.defvjp(lambda x: (doubled(x), None), lambda _, g: (g * 2,))
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def scaled(factor, x):
+    return factor * x
+
+
+scaled.defvjp(lambda factor, x: (factor * x, None), lambda factor, _, g: (factor * g,))
+
+
+@jax.custom_jvp
+def cubed(x):
+    return x**3
+
+
+@cubed.defjvp
+def _cubed_jvp(primals, tangents):
+    return cubed(*primals), 3 * primals[0] ** 2 * tangents[0]
+
+
+# By name: (weights, a number) -> a function that reads the weights, and has the number among its operations.
+FUNCTIONS = {
+    "closure": lambda w, c: lambda x: jnp.tanh(x @ w) * c,
+    "nested jit": lambda w, c: lambda x: jax.jit(jax.jit(lambda x: x @ w))(x) * c,
+    "jit": lambda w, c: jax.jit(lambda x: x @ w * c),
+    "rules": lambda w, c: lambda x: jax.nn.relu(scaled(c, doubled(cubed(x @ w)))),
+    "softmax": lambda w, c: lambda x: jax.nn.softmax(x @ w * c),
+    "checkpoint": lambda w, c: jax.checkpoint(lambda x: jnp.sin(x @ w) * c),
+    "scan": lambda w, c: lambda x: jax.lax.scan(lambda y, _: (jnp.sin(y @ w) * c, None), x @ w, None, length=3)[0],
+    "cond": lambda w, c: lambda x: jax.lax.cond(x.sum() > c, lambda x: x @ w, lambda x: -(x @ w), x),
+    "callback": lambda w, c: lambda x: x @ w * jax.pure_callback(np.sin, jax.ShapeDtypeStruct((), "f"), np.float32(c)),
+    "numpy": lambda w, c: lambda x: x @ np.asarray(w) * c,
+    "partial": lambda w, c: partial(lambda w, x: x @ w * c, w),
+}
+
+
+def weights(seed):
+    return jax.random.normal(jax.random.key(seed), (4, 4))
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_new_weights_compile_nothing_and_other_operations_do(name):
+    run = jax.jit(lambda function, x: function(x))
+    for position, (seed, number, compiles) in enumerate([(0, 2.0, 1), (1, 2.0, 0), (2, 2.0, 0), (0, 3.0, 1)]):
+        function = FUNCTIONS[name](weights(seed), number)
+        lifted, expected = lift(function, X), function(X)
+        assert lifted.can_be_kept
+        with counted() as count:
+            found = run(lifted, X)
+        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+        assert count == [compiles], position
+
+
+@pytest.mark.parametrize("name", sorted(set(FUNCTIONS) - {"callback"}))
+def test_gradients_at_other_shapes_are_those_of_the_function(name):
+    slopes = jax.jit(lambda function, x: grad(lambda x: jax.vmap(lambda row: function(row[None]))(x).sum())(x))
+    for seed in (0, 1):
+        function = FUNCTIONS[name](weights(seed), 2.0)
+        expected = jax.grad(lambda x, f=function: jax.vmap(lambda row: f(row[None]))(x).sum())(X)
+        np.testing.assert_allclose(slopes(lift(function, X), X), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_what_is_replaced_in_a_dict_is_read_anew():
+    state, run = {"w": weights(0)}, jax.jit(lambda function, x: function(x))
+    model = lambda x: x @ state["w"]
+    for seed in (0, 1):
+        state["w"] = weights(seed)
+        np.testing.assert_allclose(run(lift(model, X), X), X @ weights(seed), rtol=1e-6)
+
+
+def test_a_function_that_reads_other_arrays_at_other_shapes_is_never_stale():
+    state, run = {"scale": 1.0}, jax.jit(lambda function, x: function(x))
+    model = lambda x: x * (np.arange(len(x), dtype=np.float32) * state["scale"] + len(x))[:, None]
+    for scale in (1.0, 5.0, 7.0):
+        state["scale"] = scale
+        np.testing.assert_allclose(run(lift(model, X), jnp.ones((3, 4))), model(jnp.ones((3, 4))))
+    assert not lift(model, X).can_be_kept
+
+
+def test_arrays_inside_of_a_loop_are_no_data():
+    def make(w):
+        inner = jax.jit(lambda x: x @ w)
+        return lambda x: jax.lax.scan(lambda y, _: (inner(y), None), x, None, length=2)[0]
+
+    assert not lift(make(weights(0)), X).can_be_kept
+    np.testing.assert_allclose(lift(make(weights(0)), X)(X), X @ weights(0) @ weights(0), rtol=1e-6)
+
+
+def test_nothing_of_a_function_that_is_dropped_stays():
+    run = jax.jit(lambda function, x: function(x))
+    held = lambda: (gc.collect(), sum(x.nbytes for x in jax.live_arrays()))[1]
+
+    def turn(seed):
+        large = jax.random.normal(jax.random.key(seed), (4, 100_000))
+        run(lift(jax.jit(lambda x: x @ large), X), X).block_until_ready()
+
+    turn(0)
+    before = held()
+    for seed in range(1, 4):
+        turn(seed)
+    assert held() - before < 100_000
