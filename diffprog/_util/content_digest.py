@@ -177,16 +177,16 @@ class _Describer:
             return _hashed("package's", [*parts, *(self.visit(item, f"{name}.{variable}") for variable, item in held)])
         reads = code_reads(value.__code__)
         counted = reads.logged - reads.attributes
-        own = {key: item for key, item in vars(value).items() if key not in counted and key != "__wrapped__"}
-        parts += [self._code(value.__code__, name, value.__doc__), self.visit(own, name)]
+        attributes = {key: item for key, item in vars(value).items() if key not in counted and key != "__wrapped__"}
+        parts += [self._code(value.__code__, name, value.__doc__), self.visit(attributes, name)]
         for path in reads.names:
             if path[0] in cells:
-                found: Any = _cell(cells[path[0]])
+                item: Any = _cell(cells[path[0]])
             elif path[0] in value.__globals__:
-                found = value.__globals__[path[0]]
+                item = value.__globals__[path[0]]
             else:
                 continue  # a built-in function, or nothing
-            parts += ["\0".join(path).encode(), self._read(found, path, f"{name}.{path[0]}")]
+            parts += ["\0".join(path).encode(), self._read(item, path, f"{name}.{path[0]}")]
         for module in reads.imports:
             parts += [module.encode(), self.visit(sys.modules.get(module), f"{name}.{module}")]
         return _hashed("function", parts)
@@ -370,10 +370,10 @@ def _package_name(value: Any) -> str | None:
     module, path = getattr(value, "__module__", None), getattr(value, "__qualname__", getattr(value, "__name__", None))
     if not (isinstance(module, str) and isinstance(path, str)) or (version := _package_version(module)) is None:
         return None
-    found: Any = sys.modules.get(module)
+    member: Any = sys.modules.get(module)
     for part in path.split("."):
-        found = getattr(found, part, None)
-    return f"{module}.{path} {version}" if found is value else None
+        member = getattr(member, part, None)
+    return f"{module}.{path} {version}" if member is value else None
 
 
 @functools.lru_cache(maxsize=4096)

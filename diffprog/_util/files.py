@@ -29,6 +29,32 @@ def replacing(path: str | Path) -> Iterator[BinaryIO]:
         raise
 
 
+def check_writable(folder: str | Path, name: str) -> Path:
+    """Make a folder if it is missing, and check that files can be written there, before the work for them is done.
+
+    Args:
+        folder: The folder.
+        name: Of the argument, for the message.
+
+    Returns:
+        The folder's path.
+
+    Raises:
+        ValueError: If no file can be written.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise ValueError(
+            f"{name} must be a folder that can be written; found {folder} ({reason}): give another"
+        ) from None
+    return folder
+
+
 def write_text(path: str | Path, text: str) -> Path:
     """Write UTF-8; returns the path."""
     with replacing(path) as file:

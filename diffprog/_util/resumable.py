@@ -6,11 +6,16 @@ it, and other work is refused there: `ResumableFolder`. Where each entry carries
 damaged one, counts as missing, and is written anew: `read_entry`.
 """
 
+import itertools
 import json
 import time
+import warnings
+import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from platform import python_version
 from typing import Any, TypeVar
 from zipfile import BadZipFile
 
@@ -21,24 +26,55 @@ from diffprog._util.files import write_text
 from diffprog._util.fingerprint import fingerprint
 
 R = TypeVar("R")
+DAMAGE = (ValueError, KeyError, TypeError, EOFError, BadZipFile, zlib.error)
+
+
+def set_aside(path: Path, problem: object) -> None:
+    """Rename a damaged file to NAME.damaged, and warn of it: what was in it is made anew."""
+    numbers = itertools.count(2)
+    aside = path.with_name(f"{path.name}.damaged")
+    while aside.exists():
+        aside = path.with_name(f"{path.name}.damaged{next(numbers)}")
+    try:
+        path.replace(aside)
+    except FileNotFoundError:  # another process was faster
+        return
+    reason = " ".join(str(problem).split())
+    warnings.warn(f"{path} is damaged ({reason:.200}): it is now {aside.name}, and is made anew", stacklevel=3)
 
 
 def read_entry(path: str | Path, read: Callable[[Path], R], is_current: Callable[[R], bool]) -> R | None:
     """Read an entry that carries its own key.
 
     Args:
-        path: The entry's file.
-        read: Reads it. An error of missing or damaged files means that there is no entry.
+        path: The entry's file. If it is damaged, it is set aside, and a warning names it.
+        read: Reads it; an error of damaged files means that it is damaged.
         is_current: Whether what was read was made with the key that is asked for.
 
     Returns:
         What was read; None if the entry is missing, damaged or made with another key.
     """
+    path = Path(path)
     try:
-        entry = read(Path(path))
-        return entry if is_current(entry) else None
-    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile):
+        entry = read(path)
+    except FileNotFoundError:
         return None
+    except DAMAGE as error:
+        set_aside(path, error)
+        return None
+    try:
+        return entry if is_current(entry) else None
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def versions() -> dict[str, str]:
+    """Name the versions that results are made with."""
+    try:
+        ours = version("diffprog")
+    except PackageNotFoundError:
+        ours = "not installed"
+    return {"diffprog": ours, "jax": jax.__version__, "python": python_version()}
 
 
 def describe(value: Any) -> Any:

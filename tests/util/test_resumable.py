@@ -1,6 +1,7 @@
 import json
 import threading
 import time
+import warnings
 from functools import partial
 from pathlib import Path
 
@@ -82,11 +83,19 @@ def test_an_entry_with_its_own_key_is_read_if_it_is_whole_and_current(tmp_path):
     whole = path.read_bytes()
     for damaged in (b"", b"PK\x03\x04 broken", whole[:-30], whole[: len(whole) // 2]):
         path.write_bytes(damaged)
-        assert ask("a") is None
+        with pytest.warns(
+            UserWarning, match=r"scores.npz is damaged \(.*\): it is now scores.npz.damaged\d?, and is made"
+        ):
+            assert ask("a") is None
+        assert not path.exists() and ask("a") is None
+    assert len(list(tmp_path.glob("scores.npz.damaged*"))) == 4
     text = lambda path: json.loads(path.read_text())
     for damaged in ("{", "[1]", "{}", "3"):
         write_text(tmp_path / "card.json", damaged)
-        assert read_entry(tmp_path / "card.json", text, lambda card: card["key"] == 1) is None
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            assert read_entry(tmp_path / "card.json", text, lambda card: card["key"] == 1) is None
+        assert len(caught) == (damaged == "{")  # the others are JSON, of another key
 
 
 class Named:

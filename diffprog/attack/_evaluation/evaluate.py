@@ -5,9 +5,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from platform import python_version
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
@@ -17,7 +15,7 @@ from jax.typing import ArrayLike
 from tqdm import tqdm
 
 from diffprog._util.fingerprint import fingerprint
-from diffprog._util.resumable import describe
+from diffprog._util.resumable import describe, versions
 from diffprog.attack._engine import validation
 from diffprog.attack._engine.loop import BatchedModel, placement
 from diffprog.attack._engine.oracle import ExpectationOverTransformation, Oracle
@@ -290,7 +288,7 @@ def _opened(run: _Run, folder: Path, batch: _LoadedBatch) -> tuple[Store, list[R
     answers = ask_model(run.logits_of, batch.images, batch.labels, batch.keys, run.settings["bounds"])
     largest = [float(value) if np.isfinite(value) else None for value in answers.logits.max(axis=1)]
     first_batch = {"images": fingerprint(batch.images, batch.labels), "logits": largest}
-    manifest = {"settings": run.settings, "versions": _versions(), "first_batch": first_batch}
+    manifest = {"settings": run.settings, "versions": versions(), "first_batch": first_batch}
     return Store(folder, manifest), check_model(answers)
 
 
@@ -361,16 +359,7 @@ def _gathered(run: _Run, store: Store, num_batches: int, class_names: tuple[str,
         worst_cases=gather_worst_cases(cases, run.settings["max_worst_cases"]),
         warnings=(),
         settings=run.settings,
-        versions=_versions(),
+        versions=versions(),
         bounds=tuple(run.settings["bounds"]),
         class_names=class_names,
     )
-
-
-def _versions() -> dict[str, str]:
-    """Name the versions that the numbers were made with."""
-    try:
-        own_version = version("diffprog")
-    except PackageNotFoundError:
-        own_version = "not installed"
-    return {"diffprog": own_version, "jax": jax.__version__, "python": python_version()}

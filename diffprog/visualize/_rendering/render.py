@@ -63,6 +63,14 @@ class Rendering:
     was_dead: np.ndarray
 
 
+class NotFiniteError(ValueError):
+    """Say that objectives are not finite: at which `step` first, and of which `pictures` of the batch there."""
+
+    def __init__(self, message: str, step: int, pictures: np.ndarray):
+        super().__init__(message)
+        self.step, self.pictures = step, pictures
+
+
 def render(
     model: Model,
     objective: Objective | Sequence[Objective],
@@ -144,7 +152,13 @@ def render(
     shown = {int(step) for step in snapshots if 0 <= step <= max_steps}
     with nullcontext(progress) if isinstance(progress, tqdm) else _bar(progress, max_steps) as bar:
         state = _init(setting, data, key, start)
-        segments, was_dead = _ascend(setting, data, objectives, state, shown, max_steps, bar)
+        ascend = lambda data: _ascend(setting, data, objectives, state, shown, max_steps, bar)
+        try:
+            segments, was_dead = ascend(data)
+        except NotFiniteError as error:
+            if error.step == 0 or _is_finite(data.parameters):
+                raise
+            segments, was_dead = ascend(data._replace(parameters=_unread_as_zero(data.parameters)))
     return _rendering(setting, objectives, [Segment(state, None), *segments], shown, was_dead)
 
 
@@ -217,10 +231,30 @@ def _check_finite(objectives, state, scores):
     if not np.isfinite(scores).all():
         row, picture = np.argwhere(~np.isfinite(scores))[0]
         step = int(state.num_steps) - len(scores) + int(row)
-        raise ValueError(
+        raise NotFiniteError(
             f"{objectives[picture].name} is {scores[row, picture]} at step {step}; expected a finite number: "
-            "a smaller learning_rate may help, or the network's own values are not finite for such pictures"
+            "a smaller learning_rate may help, or the network's own values are not finite for such pictures",
+            step,
+            np.flatnonzero(~np.isfinite(scores[row])),
         )
+
+
+def _is_finite(parameters):
+    return all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(parameters) if _is_float(leaf))
+
+
+def _unread_as_zero(parameters):
+    """Set parameters that are not finite to 0.
+
+    An objective that is finite before the first step is no function of them, but its gradient, a sum of products in
+    which they are multiplied by 0, is not finite.
+    """
+    set_to_zero = lambda leaf: jnp.where(jnp.isfinite(leaf), leaf, jnp.zeros_like(leaf)) if _is_float(leaf) else leaf
+    return jax.tree.map(set_to_zero, parameters)
+
+
+def _is_float(leaf):
+    return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.inexact)
 
 
 def _were_dead(setting, segments):

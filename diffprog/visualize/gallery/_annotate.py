@@ -12,7 +12,7 @@ from tqdm import tqdm
 from diffprog.models import Model
 from diffprog.visualize.evaluation import score
 from diffprog.visualize.evaluation._dataset_examples import Photographs, top_activating_crops
-from diffprog.visualize.gallery._cards import card_path, read_cards, save_card
+from diffprog.visualize.gallery._cards import read_cards, save_card
 from diffprog.visualize.objectives import class_of
 from diffprog.visualize.objectives._base import Objective
 from diffprog.visualize.transforms import lucid
@@ -41,8 +41,7 @@ def annotate(
         networks: Other networks, to which the pictures of classes are shown.
         progress: Caption of progress bars; None for no bars.
     """
-    paths = {card_path(folder, unit): unit for unit in objectives}
-    cards = [card for card in read_cards(folder) if paths.get(card_path(folder, card.unit)) == card.unit]
+    cards = [card for card in read_cards(folder) if card.unit in objectives]
     for size in sorted({card.picture.shape[0] for card in cards}):
         same_size = [card for card in cards if card.picture.shape[0] == size]
         examples = top_activating_crops(

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from diffprog import images as files
+from diffprog._util.file_names import file_name
 from diffprog._util.files import write_text
 
 
@@ -32,7 +34,8 @@ class Card:
         scores: {name: number} in the order in which they are shown, nan for an unknown one; see `Scores.numbers`.
         dataset_examples: Pictures, the crops of photographs that the unit scores highest.
         neighbors: Names of the units that are most alike, best first; see `DatasetExamples.neighbors`.
-        fingerprint: Of the settings that the picture was drawn with, to tell if they are still those asked for.
+        fingerprint: Of all that made the picture, to tell if it is still what is asked for: the network's parameters
+            and code, the objective, the settings and the versions.
     """
 
     unit: str
@@ -51,16 +54,22 @@ class Card:
     fingerprint: str = ""
 
 
+RESERVED = ("contact_sheet", "film")  # files beside the cards
+
+
 def card_path(folder: str | Path, unit: str) -> Path:
-    """Name a unit's JSON file: the unit's name, with "_" for what a file name should not hold."""
-    return Path(folder) / (re.sub(r"[^\w.-]+", "_", unit) + ".json")
+    """Name a unit's JSON file, which is this unit's alone: see `file_name`."""
+    if not isinstance(unit, str) or not unit:
+        raise ValueError(f"a unit's name must be a text that is not empty; found {unit!r}: give it one")
+    return Path(folder) / f"{file_name(unit, RESERVED)}.json"
 
 
 def save_card(folder: str | Path, card: Card) -> Path:
     """Write a card's files, each whole or not at all, and its JSON file last: a unit that has one is complete.
 
     Args:
-        folder: Where the files go: NAME.png, the dataset examples NAME.example0.png and so on, and NAME.json.
+        folder: Where the files go: NAME.png, the dataset examples NAME.example0.png and so on, and NAME.json. NAME is
+            the unit's name if that is of small letters, digits and ._-, else one like it that no other unit has.
         card: What to write.
 
     Returns:
@@ -101,13 +110,27 @@ def read_cards(folder: str | Path) -> list[Card]:
         The cards in the order of their units, in which numbers count as numbers.
 
     Raises:
-        ValueError: If there is no card, or a file is none; the message names the file and what is wrong in it.
+        ValueError: If there is no card that can be read. The message names a file and what is wrong in it; warnings
+            tell of such files beside good ones.
     """
     folder = Path(folder)
     paths = [path for path in sorted(folder.glob("*.json")) if path.with_suffix(".png").is_file()]
     if not paths:
         raise ValueError(f"there are no cards in {folder}: a card is a picture NAME.png with NAME.json beside it")
-    return sorted((_read(path) for path in paths), key=lambda card: _order(card.unit))
+    cards, problems = [], []
+    for path in paths:
+        try:
+            cards.append((path, _read(path)))
+        except ValueError as error:
+            problems.append(str(error))
+    if not cards:
+        raise ValueError(problems[0])
+    for problem in problems:
+        warnings.warn(f"a card is left out: {problem}", stacklevel=2)
+    newest = {card.unit for path, card in cards if path == card_path(folder, card.unit)}
+    # a card under a name that its unit had in an earlier version gives way to the one under its own
+    shown = [card for path, card in cards if card.unit not in newest or path == card_path(folder, card.unit)]
+    return sorted(shown, key=lambda card: _order(card.unit))
 
 
 def _read(path: Path) -> Card:

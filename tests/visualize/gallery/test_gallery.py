@@ -3,11 +3,13 @@
 import json
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from diffprog import images
+from diffprog._util.file_names import file_name
 from diffprog.visualize.gallery import Card, gallery_from, read_cards, save_card, write_gallery
 from diffprog.visualize.gallery._write import HEIGHT, WIDTH, history_curves
 from tests import browser
@@ -44,7 +46,7 @@ def cards():
 
 def test_cards_come_back_from_their_files(tmp_path):
     for card in cards():
-        assert save_card(tmp_path, card).name == re.sub("[^a-z0-9.]", "_", card.unit) + ".json"
+        assert save_card(tmp_path, card).name == f"{file_name(card.unit)}.json"
     (tmp_path / "job.json").write_text("not a card's, since there is no job.png")
     found = read_cards(tmp_path)
     assert [card.unit for card in found] == ["blocks.2:1", "blocks.10:3", "volcano"]  # numbers count as numbers
@@ -80,6 +82,23 @@ def test_a_file_that_is_no_card_is_named(tmp_path, text, message):
     (tmp_path / "x.json").write_text(text)
     with pytest.raises(ValueError, match=message):
         read_cards(tmp_path)
+
+
+def test_a_damaged_card_does_not_lose_the_others(tmp_path):
+    for card in cards():
+        path = save_card(tmp_path, card)
+    path.write_text("{")
+    with pytest.warns(UserWarning, match=r"a card is left out: .*volcano\.json: not JSON"):
+        assert len(read_cards(tmp_path)) == 2
+
+
+def test_a_card_under_a_former_name_gives_way_to_the_one_under_its_own(tmp_path):
+    path = save_card(tmp_path, cards()[1])
+    for suffix in (".json", ".png"):
+        path.with_suffix(suffix).rename(tmp_path / f"blocks.2_1{suffix}")
+    assert [card.caption for card in read_cards(tmp_path)] == ["gratings"]
+    save_card(tmp_path, replace(cards()[1], caption="newer"))
+    assert [card.caption for card in read_cards(tmp_path)] == ["newer"]
 
 
 def test_a_gallery_of_nothing_or_of_a_unit_twice_is_refused(tmp_path):
