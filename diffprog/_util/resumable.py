@@ -22,6 +22,7 @@ from zipfile import BadZipFile
 import jax
 import numpy as np
 
+from diffprog._util.content_digest import content_digest
 from diffprog._util.files import write_text
 from diffprog._util.fingerprint import fingerprint
 
@@ -75,6 +76,17 @@ def versions() -> dict[str, str]:
     except PackageNotFoundError:
         ours = "not installed"
     return {"diffprog": ours, "jax": jax.__version__, "python": python_version()}
+
+
+def by_content(value: Any, name: str) -> str:
+    """Take the digest of anything by its content, or warn that it has none and so is never the same again."""
+    digest = content_digest(value, name)
+    if digest.unknown:
+        warnings.warn(
+            f"{digest.unknown[0]}, which cannot be compared from run to run: no other run goes on with these results",
+            stacklevel=3,
+        )
+    return digest.key
 
 
 def describe(value: Any) -> Any:

@@ -9,9 +9,9 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from diffprog._util.files import replacing
+from diffprog._util.files import check_writable, replacing
 from diffprog._util.fingerprint import fingerprint
-from diffprog._util.resumable import ResumableFolder, describe
+from diffprog._util.resumable import ResumableFolder, by_content, describe, read_entry, versions
 from diffprog.images import read_image, save_png, to_bytes
 from diffprog.models import Model
 from diffprog.visualize._deepdream.dream import dream
@@ -47,7 +47,8 @@ def dream_video(
         path: The film's file, which ends in .gif or .webp (smaller, and of all colors).
         key: A random key.
         folder: Where finished frames are kept as PNG; `path` without its suffix if None. After an interruption, the
-            film goes on behind the last finished frame, and is the one that it would have been.
+            film goes on behind the last finished frame, and is the one that it would have been; a damaged frame is
+            dreamt again, and a warning names it.
         num_frames: Number of frames, at least 1.
         zoom: Factor from frame to frame, in [0.5, 2]. Below 1, the picture recedes and its reflection surrounds it.
         rotate: Degrees from frame to frame, counterclockwise.
@@ -59,8 +60,8 @@ def dream_video(
         The path of the film.
 
     Raises:
-        ValueError: For what `dream` refuses, for another suffix or numbers out of range, and for a folder that holds
-            frames of other settings or other pictures.
+        ValueError: For what `dream` refuses, for another suffix or numbers out of range, for a folder that cannot be
+            written, and for one that holds frames of another network, objective, photograph or other settings.
 
     References:
         Mordvintsev, Olah, Tyka. Inceptionism: Going Deeper into Neural Networks. 2015.
@@ -74,24 +75,36 @@ def dream_video(
             f"found num_frames={num_frames}, zoom={zoom}, frames_per_second={frames_per_second}"
         )
     picture = model.check_image(photograph)
-    manifest = {
-        "network": model.name,
-        "objective": [(term.name, fingerprint(term.key), weight) for term, weight in objective.weights.items()],
-        "photograph": fingerprint(picture),
-        "key": describe(key),
-        **describe({"zoom": zoom, "rotate": rotate, **options}),
-    }
+    manifest = _manifest(model, objective, picture, key, {"zoom": zoom, "rotate": rotate, **options})
     folder = Path(folder or path.with_suffix(""))
+    for place in (folder, path.parent):
+        check_writable(place, "folder")
     film = ResumableFolder(folder, manifest, holds="frames of a film", suffix=".png", name="film.json")
     names = [f"{index:05d}" for index in range(num_frames)]
     for index, name in enumerate(tqdm(names, desc=progress, disable=progress is None, unit="frame")):
-        if not film.has(name):
+        if not (film.has(name) and read_entry(film.path(name), read_image, lambda _: True) is not None):
             if index > 0:
                 before, first = (read_image(film.path(frame)) for frame in (names[index - 1], names[0]))
                 picture = steadied(zoomed(before, zoom, rotate), first)
             frame = dream(model, objective, picture, key=jax.random.fold_in(key, index), **options).image
             film.write(name, partial(save_png, image=frame))
     return _save(path, [film.path(name) for name in names], frames_per_second)
+
+
+def _manifest(
+    model: Model, objective: Objective, picture: np.ndarray, key: jax.Array, options: dict[str, Any]
+) -> dict[str, Any]:
+    """Describe all that makes a film's frames."""
+    manifest = {
+        "network": model.name,
+        "network by content": by_content(model, "network"),
+        "objective": objective.name,
+        "objective by content": by_content(objective, "objective"),
+        "photograph": fingerprint(picture),
+        "key": describe(key),
+        "versions": versions(),
+    }
+    return manifest | describe({name: option for name, option in options.items() if name not in ("engine", "progress")})
 
 
 def steadied(image: np.ndarray, first: np.ndarray) -> np.ndarray:

@@ -74,7 +74,8 @@ def render_all(
     options = ({"steps": steps} if steps else {}) | options
     fingerprints = _fingerprints(model, objectives, chosen, options, (name, seed))
     missing = [unit for unit in objectives if not _is_drawn(paths[unit], fingerprints[unit])]
-    num_drawn, problems = len(objectives) - len(missing), {}
+    num_drawn = len(objectives) - len(missing)
+    problems: dict[str, str] = {}
     with tqdm(total=len(objectives), initial=num_drawn, desc=progress, unit="picture", disable=progress is None) as bar:
         for units in _batches(missing, objectives, chosen, batch_size):
             how = chosen[units[0]].options | options
@@ -112,7 +113,8 @@ def _drawn(
     Returns the rendering of the others, in their order, and a sentence for each unit that is not in it. The batch keeps
     its size, and so its program: the last unit stands in for those that are left out.
     """
-    left, broken = list(units), {}
+    left = list(units)
+    broken: dict[str, str] = {}
     while left:
         filled = left + left[-1:] * (len(units) - len(left))
         try:

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from diffprog import images as files
 from diffprog._util.files import read_arrays, write_arrays
 from diffprog._util.fingerprint import fingerprint
-from diffprog._util.resumable import read_entry
+from diffprog._util.resumable import by_content, read_entry
 from diffprog.models import Model
 from diffprog.visualize.evaluation._scorer import BATCH, scorer
 from diffprog.visualize.objectives._base import Objective
@@ -119,8 +119,8 @@ def top_activating_crops(
         scales: Sides of the square crops as parts of the image's shorter side, in (0, 1]. Neighbors lie half a side
             apart. No crop is enlarged more than twofold, but the largest is always taken.
         max_per_image: Shown crops that may come from one image; they overlap by at most a quarter.
-        cache: A file (.npz) that keeps the scores. It serves again for equal image files, crops and names of
-            objectives, if the model scores two images of noise as before; otherwise it is written anew.
+        cache: A file (.npz) that keeps the scores. It serves again for equal image files, crops, objectives and model,
+            by content, if the model scores two images of noise as before; otherwise it is written anew.
         progress: Caption of a progress bar; None for no bar.
 
     Returns:
@@ -145,7 +145,7 @@ def top_activating_crops(
         scores = measure()
     else:
         noise = np.random.default_rng(0).uniform(size=(2, size, size, 3)).astype(np.float32)
-        scores = _cached(Path(cache), _key(objectives, sources, crops, size), score(noise), measure)
+        scores = _cached(Path(cache), _key(model, objectives, sources, crops, size), score(noise), measure)
     for row, index in np.argwhere(~np.isfinite(scores))[:1]:
         raise ValueError(
             f"{objectives[row].name} is {scores[row, index]} on a crop of {crops[index].name}: crops "
@@ -197,7 +197,9 @@ def _sources(photographs: Photographs) -> tuple[list[_Source], list[str]]:
         if not folder.is_dir():
             raise ValueError(f"{folder} is no folder; give a folder of images, or a list of image files")
         known = Image.registered_extensions()
+        visible = lambda path: not any(part.startswith(".") for part in path.relative_to(folder).parts)
         paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in known and path.is_file())
+        paths = [path for path in paths if visible(path)]  # a Mac's archives have ._a.png beside a.png
         if not paths:
             raise ValueError(f"there is no image file in {folder}; give a folder with photographs")
         named: list[tuple[str, str | Path | np.ndarray]] = [(str(path.relative_to(folder)), path) for path in paths]
@@ -310,8 +312,11 @@ def _cached(path: Path, key: str, probe: np.ndarray, measure: Callable[[], np.nd
     return entry["scores"]
 
 
-def _key(objectives: Sequence[Objective], sources: Sequence[_Source], crops: Sequence[Crop], size: int) -> str:
-    """Take the fingerprint of all that scores depend on but the model."""
+def _key(
+    model: Model, objectives: Sequence[Objective], sources: Sequence[_Source], crops: Sequence[Crop], size: int
+) -> str:
+    """Take the fingerprint of all that scores depend on."""
+    made_by = by_content((model, list(objectives)), "[model, objectives]")
     images = [source.image for source in sources]
     contents = [fingerprint(Path(i).read_bytes() if isinstance(i, str | Path) else np.asarray(i)) for i in images]
-    return fingerprint(CROPPING, size, [objective.name for objective in objectives], crops, contents)
+    return fingerprint(CROPPING, size, made_by, crops, contents)

@@ -1,10 +1,12 @@
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 from diffprog.images import read_image
-from diffprog.visualize import channel, layer
+from diffprog.visualize import channel, layer, objective
 from diffprog.visualize._deepdream.dream import dream
 from diffprog.visualize._deepdream.video import dream_video, steadied, zoomed
 from tests.visualize import small
@@ -50,6 +52,26 @@ def test_an_interrupted_film_goes_on(tmp_path):
         film(tmp_path / "broken.webp", zoom=1.2)
     with pytest.raises(ValueError, match=r"holds frames of a film of other settings \(objective: .*: give another"):
         dream_video(MODEL, channel("units", 1), PHOTOGRAPH, tmp_path / "broken.webp", key=KEY, num_frames=3, **OPTIONS)
+
+
+def test_a_film_knows_its_network_and_objective_and_mends_a_damaged_frame(tmp_path):
+    path = film(tmp_path / "film.webp")
+    whole = path.read_bytes()
+    other = replace(MODEL, parameters=jax.tree.map(lambda leaf: leaf * 1.5, MODEL.parameters))
+    again = dict(key=KEY, num_frames=3, **OPTIONS)
+    with pytest.raises(ValueError, match=r"of other settings \(network by content: \w+, not \w+\): give another"):
+        dream_video(other, GOAL, PHOTOGRAPH, path, **again)
+    mine = [objective(lambda v, factor=f: factor * v["units"][..., 0].mean((1, 2)), "units", "mine") for f in (1, 1, 2)]
+    dream_video(MODEL, mine[0], PHOTOGRAPH, tmp_path / "mine.webp", **again)
+    dream_video(MODEL, mine[1], PHOTOGRAPH, tmp_path / "mine.webp", engine="jax", **again)
+    with pytest.raises(ValueError, match=r"of other settings \(objective by content: \w+, not \w+\): give another"):
+        dream_video(MODEL, mine[2], PHOTOGRAPH, tmp_path / "mine.webp", **again)
+    frame = tmp_path / "film" / "00001.png"
+    written = (tmp_path / "film" / "00002.png").stat().st_mtime_ns
+    frame.write_bytes(frame.read_bytes()[:-30])
+    with pytest.warns(UserWarning, match=r"00001.png is damaged \(.*\): it is now 00001.png.damaged, and is made anew"):
+        film(path)
+    assert path.read_bytes() == whole and (tmp_path / "film" / "00002.png").stat().st_mtime_ns == written
 
 
 def test_zooming_keeps_the_center_and_reflects_beyond_the_edge():

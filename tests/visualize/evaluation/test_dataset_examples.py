@@ -85,6 +85,7 @@ def test_a_folder_is_searched_and_what_cannot_be_read_is_named(tmp_path, photogr
     (tmp_path / "zcopy.png").write_bytes((tmp_path / "sub" / "0.png").read_bytes())
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8 nothing")
     (tmp_path / "notes.txt").write_text("no image, and not meant to be one")
+    (tmp_path / "sub" / "._0.png").write_bytes(b"\0\5\x16\7")  # of an archive that was made on a Mac
     with pytest.warns(UserWarning) as warned:
         again = top_activating_crops(MODEL, OBJECTIVES[0], tmp_path, num_crops=4, scales=(1.0, 0.5))
     assert sorted({crop.name for crop in again.crops}) == ["sub/0.png", "sub/1.png", "sub/2.png"]
@@ -110,8 +111,14 @@ def test_a_cache_serves_only_the_same_question(tmp_path, photographs, found, mon
     ask(model=other)
     assert len(calls) == 4
     (tmp_path / "scores.npz").write_bytes(b"PK\x03\x04 broken")
-    np.testing.assert_array_equal(ask().scores, found.scores)
+    with pytest.warns(UserWarning, match="scores.npz is damaged"):
+        np.testing.assert_array_equal(ask().scores, found.scores)
     assert len(calls) == 5
+    mine = lambda factor: objective(lambda values: factor * values["units"][..., 0].mean((1, 2)), "units", "mine")
+    ask(objectives=(mine(1),))
+    ask(objectives=(mine(1),))
+    ask(objectives=(mine(2),))
+    assert len(calls) == 7
 
 
 def test_neighbors_are_the_units_that_like_the_same_crops():
