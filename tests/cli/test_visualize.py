@@ -7,6 +7,7 @@ from diffprog import images
 from diffprog.cli import _visualize as command
 from diffprog.visualize import activation_grid, channel, dream, layer, logit, neuron, recipe, render
 from diffprog.visualize.gallery import read_cards
+from diffprog.visualize.gallery._cards import card_path
 from tests.visualize import small
 
 
@@ -149,11 +150,11 @@ def test_a_layer_becomes_a_page_that_goes_on(tiny, tmp_path, capsys):
     assert (
         cards["units:1"].scores["natural_maximum"] > 0 and len(cards["units:1"].dataset_examples) == 2
     )  # of one image
-    picture = (tmp_path / "units" / "units_1.png").stat().st_mtime_ns
+    picture = card_path(tmp_path / "units", "units:1").with_suffix(".png").stat().st_mtime_ns
     (tmp_path / "units" / "units_2.json").unlink()
     run([*command[:-2]])  # without natural images this time
     assert len(read_cards(tmp_path / "units")) == 3
-    assert (tmp_path / "units" / "units_1.png").stat().st_mtime_ns == picture
+    assert card_path(tmp_path / "units", "units:1").with_suffix(".png").stat().st_mtime_ns == picture
 
 
 def test_a_photograph_is_dreamt_and_gridded_as_the_functions_do(tiny, tmp_path):
