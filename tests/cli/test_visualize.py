@@ -151,7 +151,7 @@ def test_a_layer_becomes_a_page_that_goes_on(tiny, tmp_path, capsys):
         cards["units:1"].scores["natural_maximum"] > 0 and len(cards["units:1"].dataset_examples) == 2
     )  # of one image
     picture = card_path(tmp_path / "units", "units:1").with_suffix(".png").stat().st_mtime_ns
-    (tmp_path / "units" / "units_2.json").unlink()
+    card_path(tmp_path / "units", "units:2").unlink()
     run([*command[:-2]])  # without natural images this time
     assert len(read_cards(tmp_path / "units")) == 3
     assert card_path(tmp_path / "units", "units:1").with_suffix(".png").stat().st_mtime_ns == picture
