@@ -29,6 +29,7 @@ from diffprog._jax_internals.avals import (
     is_symbolic_zero,
     same_type,
     zero_tangent,
+    zeros,
 )
 from diffprog._jax_internals.binding import (
     RULES_RETURN_LOGS,
@@ -93,4 +94,5 @@ __all__ = [
     "weakref_lru_cache",
     "without_forwarded",
     "zero_tangent",
+    "zeros",
 ]

@@ -8,7 +8,9 @@ from jax._src import ad_util, core, dtypes, literals, pretty_printer
 from jax._src.custom_derivatives import SymbolicZero
 from jax._src.hijax import HiType
 from jax._src.interpreters import ad
+from jax._src.mesh import get_abstract_mesh
 from jax._src.state.types import AbstractRef
+from jax.sharding import NamedSharding, PartitionSpec
 
 Trace = core.Trace
 Tracer = core.Tracer
@@ -117,12 +119,27 @@ def concrete(value):
 
 def instantiate(aval):
     """Make a zero cotangent of a primal value of this type, as an array."""
-    return ad_util.instantiate(ad_util.Zero(aval.to_ct_aval()))
+    return zeros(aval.to_ct_aval())
 
 
 def zero_tangent(aval):
     """Make a zero tangent of a primal value of this type, as an array."""
-    return ad_util.instantiate(ad_util.Zero(aval.to_tangent_aval()))
+    return zeros(aval.to_tangent_aval())
+
+
+def zeros(aval):
+    """Make zeros of exactly this type, which may say on which devices they lie and over which they vary."""
+    if not isinstance(aval, ShapedArray):
+        return ad_util.zeros_like_aval(aval)
+    mesh = aval.sharding.mesh
+    if not mesh.empty and mesh.are_all_axes_auto and get_abstract_mesh()._any_axis_manual:
+        # of a value that a `shard_map` closes over, and that is the same on each device
+        aval = aval.update(sharding=NamedSharding(get_abstract_mesh(), PartitionSpec(*[None] * aval.ndim)))
+    value = ad_util.zeros_like_aval(aval)
+    unreduced, reduced = tuple(aval.mat.unreduced), tuple(aval.mat.reduced)
+    if unreduced:
+        value = lax.pcast(lax.pcast(value, unreduced, to="varying"), unreduced, to="unreduced")
+    return lax.pcast(value, reduced, to="reduced") if reduced else value
 
 
 def is_symbolic_zero(value) -> bool:

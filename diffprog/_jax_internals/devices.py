@@ -8,9 +8,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax._src import ad_util, shard_map
+from jax._src import shard_map
 from jax._src.mesh import get_abstract_mesh, use_abstract_mesh
-from jax.sharding import AxisType
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from diffprog._jax_internals.avals import add
 
@@ -28,11 +28,6 @@ else:
     _flat_list = flattree.flatten_list
     _get_layout_mode, use_layout_mode = layout.get_layout_mode, layout.use_layout_mode  # type: ignore[attr-defined]
     _usual_layouts = layout.LayoutMode.AUTO  # type: ignore[attr-defined]
-
-
-def zeros(aval):
-    """Make zeros of exactly this type, which may say on which devices they lie and over which they vary."""
-    return ad_util.zeros_like_aval(aval)
 
 
 # ---------------------------------------------------------------- shard_map
@@ -90,6 +85,11 @@ def copies(spec, params: dict) -> tuple:
     return tuple(shard_map._unmentioned2(params["mesh"], spec, params["newly_manual_axes"]))
 
 
+def varying_less(x, result) -> tuple:
+    """Get the device axes over which `x` does not vary though `result` does: its cotangent is summed over them."""
+    return tuple(jax.typeof(result).mat.varying - jax.typeof(x).mat.varying)
+
+
 # ---------------------------------------------------------------- where an array lies
 
 
@@ -106,10 +106,19 @@ def placement(aval, order=None):
     if AxisType.Explicit not in aval.sharding.mesh.axis_types:
         return None
     sharding = aval.to_ct_aval().sharding
-    if order is None:
-        return sharding
-    partitions = sharding.spec.partitions
-    return sharding.update(spec=sharding.spec.update(partitions=tuple(partitions[d] for d in order)))
+    return sharding if order is None else with_partitions(sharding, [sharding.spec.partitions[d] for d in order])
+
+
+def placement_on_mesh(aval, order=None):
+    """Like `placement`; a value from outside of the mesh that is set has its cotangent whole on every device of it."""
+    if aval.sharding.mesh.empty and AxisType.Explicit in get_abstract_mesh().axis_types:
+        return NamedSharding(get_abstract_mesh(), PartitionSpec(*[None] * aval.ndim))
+    return placement(aval, order)
+
+
+def with_partitions(home, partitions: Sequence):
+    """Change along which axes each dimension of an array is cut, in a `placement`."""
+    return home and home.update(spec=home.spec.update(partitions=tuple(partitions)))
 
 
 def add_where_they_lie(total, x):

@@ -3,7 +3,7 @@
 import numpy as np
 from jax import lax, typeof
 
-from diffprog._jax_internals.devices import placement
+from diffprog._jax_internals.devices import placement_on_mesh
 from diffprog._tracer.rules import rule
 
 
@@ -34,7 +34,9 @@ def _dot_general(primitive, needs_grad, args, params):
             # Dimensions of the product: batch, kept, then the other's contracted ones in their own order.
             order = [*batch, *own_free, *(contract[i] for i in np.argsort(other_contract))]
             dimension_numbers = ((list(summed), other_free), (list(batches), other_batch))
-            product = lax.dot_general(g, other, dimension_numbers, **options, out_sharding=placement(aval, order))
+            product = lax.dot_general(
+                g, other, dimension_numbers, **options, out_sharding=placement_on_mesh(aval, order)
+            )
             product = lax.transpose(product, np.argsort(order))
             if np.issubdtype(product.dtype, np.complexfloating) and not np.issubdtype(aval.dtype, np.complexfloating):
                 product = lax.real(product)  # of a real and a complex factor

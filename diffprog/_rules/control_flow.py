@@ -17,8 +17,9 @@ from diffprog._jax_internals import (
     scan_sizes,
     trace_to_closed_jaxpr,
     weakref_lru_cache,
+    zeros,
 )
-from diffprog._jax_internals.devices import add_where_they_lie, zeros
+from diffprog._jax_internals.devices import add_where_they_lie
 from diffprog._tracer.cotangents import fill_zeros
 from diffprog._tracer.rules import rule
 from diffprog._tracer.staging import Mask, Staged, backward_for, ct_in_fixpoint, needs_grad_fixpoint, stage

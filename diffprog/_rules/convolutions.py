@@ -14,6 +14,7 @@ import jax
 import numpy as np
 from jax import lax, typeof
 
+from diffprog._jax_internals.devices import placement, placement_on_mesh
 from diffprog._jax_internals.sizes import are_known, extent
 from diffprog._kernels import depthwise
 from diffprog._tracer.rules import rule
@@ -56,9 +57,8 @@ def _convolve(x, kernel, dimension_numbers, params, like, **changes):
     options = {name: params[name] for name in ("precision", "preferred_element_type")}
     if not are_known(size for pair in changes["padding"] for size in pair):  # which a convolution cannot take
         x, changes = _padded(x, dimension_numbers[0], **changes)
-    pulled = lax.conv_general_dilated(
-        x, kernel, dimension_numbers=lax.ConvDimensionNumbers(*dimension_numbers), **options, **changes
-    )
+    numbers, home = lax.ConvDimensionNumbers(*dimension_numbers), placement_on_mesh(like)
+    pulled = lax.conv_general_dilated(x, kernel, dimension_numbers=numbers, out_sharding=home, **options, **changes)
     return lax.convert_element_type(pulled, like.dtype)
 
 
@@ -151,6 +151,7 @@ def _is_depthwise(x, kernel, params) -> bool:
         and params["preferred_element_type"] in (None, x.dtype)
         and min(side for pair in params["padding"] for side in pair) >= 0
         and 0 not in (*x.shape, *kernel.shape)
+        and placement(x) is placement(kernel) is None
     )
 
 

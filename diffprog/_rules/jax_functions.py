@@ -15,7 +15,7 @@ import numpy as np
 from jax import dtypes, lax, typeof
 from jax.scipy import linalg, special
 
-from diffprog._jax_internals import jax_functions, jaxpr_as_fun, weakref_lru_cache
+from diffprog._jax_internals import devices, jax_functions, jaxpr_as_fun, weakref_lru_cache
 from diffprog._jax_internals.sources import runs_in
 from diffprog._rules.via_equivalent_program import pullback_of
 from diffprog._tracer.cotangents import fill_zeros
@@ -58,7 +58,7 @@ def _with_slope(*slopes):
     """Make an elementwise function that has these slopes in its arguments; its value is not used."""
 
     def zero(*xs):  # also of the type's sharding, and varying over the devices that they vary over
-        return sum(xs[1:], xs[0]) * 0.0
+        return jnp.asarray(sum(xs[1:], xs[0]) * 0.0)
 
     def tangent(xs, tangents):
         like = zero(*xs)
@@ -121,7 +121,15 @@ def _by_logistic(function, base):
             unbroadcast(partial(lax.mul, broadcast_to(slope(x, y), np.shape(z))), x, z) if want else None
             for (x, y), want in zip(pairs, needs_grad, strict=True)
         ]
-        return results, [True], lambda cotangents: [pull and pull(cotangents[0]) for pull in pulls]
+        invariant = [devices.varying_less(x, z) for x in args]
+
+        def pull(cotangents):
+            sent = [pull and pull(cotangents[0]) for pull in pulls]
+            return [
+                lax.psum(g, axes) if pull and axes else g for pull, g, axes in zip(pulls, sent, invariant, strict=True)
+            ]
+
+        return results, [True], pull
 
 
 def _as_x_log(log_of):

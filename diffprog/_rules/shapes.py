@@ -5,7 +5,7 @@ from itertools import accumulate
 import numpy as np
 from jax import lax, typeof
 
-from diffprog._jax_internals.devices import placement
+from diffprog._jax_internals.devices import placement, with_partitions
 from diffprog._tracer.cotangents import fill_zeros
 from diffprog._tracer.rules import linear, rule
 
@@ -30,12 +30,18 @@ def _broadcast_in_dim(primitive, needs_grad, args, params):
     x, *dynamic_shape = args
     y = primitive.bind(x, *dynamic_shape, **params)
     like, source_dims = typeof(x), params["broadcast_dimensions"]
-    stretched = [d for d, size in zip(source_dims, like.shape, strict=True) if size == 1 != y.shape[d]]
-    summed = tuple(d for d in range(y.ndim) if d not in source_dims or d in stretched)
+    stretched = [i for i, (d, size) in enumerate(zip(source_dims, like.shape, strict=True)) if size == 1 != y.shape[d]]
+    steady = [d for i, d in enumerate(source_dims) if i not in stretched]
+    summed, home = tuple(d for d in range(y.ndim) if d not in steady), placement(like)
+
+    def sum_in_place(g):
+        if home is None:
+            return lax.reshape(lax.reduce_sum(g, summed) if summed else g, like.shape)
+        partitions = [p for i, p in enumerate(home.spec.partitions) if i not in stretched]
+        return lax.expand_dims(lax.reduce_sum(g, summed, out_sharding=with_partitions(home, partitions)), stretched)
 
     def pull(g):
-        g = lax.reduce_sum(g, summed) if summed else g
-        return (lax.reshape(g, like.shape, out_sharding=placement(like)), *[None] * len(dynamic_shape))
+        return sum_in_place(g), *[None] * len(dynamic_shape)
 
     return y, pull
 
@@ -43,10 +49,11 @@ def _broadcast_in_dim(primitive, needs_grad, args, params):
 @rule("tile")
 def _tile(primitive, needs_grad, args, params):
     (x,) = args
-    reps, shape = params["reps"], np.shape(x)
+    reps, shape, home = params["reps"], np.shape(x), placement(typeof(x))
+    split = home and with_partitions(home, [p for own in home.spec.partitions for p in (None, own)])
 
     def pull(g):
-        g = lax.reshape(g, [n for pair in zip(reps, shape, strict=True) for n in pair])
+        g = lax.reshape(g, [n for pair in zip(reps, shape, strict=True) for n in pair], out_sharding=split)
         return (lax.reduce_sum(g, range(0, 2 * len(shape), 2)),)
 
     return primitive.bind(x, **params), pull

@@ -157,15 +157,16 @@ def _run_forward(tape, fun, blocks, needs_grad, params, axes) -> tuple[list, _Fo
     taped = taped._replace(inputs=[*taped.inputs, *(x.node for x in copies)])
 
     masks = _patterns(taped.active)
-    programs, residuals, reached = zip(*(trace_reverse(results, taped, ct_in) for ct_in in masks), strict=True)
+    traced = (trace_reverse(results, taped, ct_in, whole=False) for ct_in in masks)
+    programs, residuals, reached = zip(*traced, strict=True)
     known = [*blocks, *(x.value for x in copies), *results]
     saved, constants, where = sort_residuals([x for some in residuals for x in some], known)
     *positions, _ = split_list(where, list(map(len, residuals)))
-    reverses = list(map(_Reverse, masks, reached, programs, map(tuple, positions)))
 
     specs = (*specs, *(devices.spec_of_blocks(x, params, axes) for x in saved))
     scalars = tuple(x.ndim == 0 for x in saved)  # they have no dimension to be stacked along
     saved = [lax.broadcast(x, (1,)) if scalar else x for x, scalar in zip(saved, scalars, strict=True)]
+    reverses = list(map(_Reverse, masks, reached, programs, map(tuple, positions)))
     return [*results, *saved], _Forward(tree.update(results), specs, scalars, constants, reverses, closed_over)
 
 

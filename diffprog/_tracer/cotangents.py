@@ -17,9 +17,8 @@ import jax
 import numpy as np
 from jax import lax, typeof
 
-from diffprog._jax_internals import Tracer, instantiate
+from diffprog._jax_internals import Tracer, instantiate, zeros
 from diffprog._jax_internals import add as add_arrays
-from diffprog._jax_internals.devices import zeros
 from diffprog._jax_internals.references import add_to_window
 from diffprog._jax_internals.sizes import are_known, are_sizes
 

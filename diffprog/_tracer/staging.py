@@ -109,15 +109,21 @@ def sort_residuals(
     return saved, tuple(constants), tuple(position[id(x)] for x in residuals)
 
 
-def trace_reverse(results: Sequence, taped: Taped, ct_in: Sequence[bool]) -> tuple[Any, list, Mask]:
+def trace_reverse(results: Sequence, taped: Taped, ct_in: Sequence[bool], whole: bool = True) -> tuple[Any, list, Mask]:
     """Trace the reverse pass over a tape.
+
+    Args:
+      results: of the program on the tape.
+      taped: the tape.
+      ct_in: the results that a cotangent comes in for.
+      whole: whether all inputs get a cotangent, of zeros where nothing comes, if all active results are in `ct_in`.
 
     Returns:
       A closed jaxpr, residuals + cotangents of the results in `ct_in` -> cotangents of inputs; the residuals; and
-      which inputs get a cotangent. If all active results are in `ct_in`, all do, of zeros where nothing comes.
+      which inputs get a cotangent.
     """
     avals = [typeof(x).to_ct_aval() for x in select(results, ct_in)]
-    whole = len(avals) == sum(taped.active)
+    whole = whole and len(avals) == sum(taped.active)
     ct_out: list[bool] = []
 
     def reverse(*cotangents):

@@ -266,3 +266,20 @@ def test_debug_nans_finds_the_operation_on_the_devices(how):
     _, pullback = dp.vjp(fun, jnp.zeros(4))
     with jax.debug_nans(True), pytest.raises(FloatingPointError, match=r"\(nan\) encountered"):
         pullback(jnp.ones(4))
+
+
+@pytest.mark.parametrize("check_vma", [False, True])
+def test_gradient_inside_of_what_is_closed_over_and_unused(check_vma):
+    """It is zero, and has its place on the devices inside."""
+
+    def gradients(d):
+        @jax.jit
+        def run(w, x):
+            inside = lambda x: d.value_and_grad(lambda w, x: jnp.sum(x) + jnp.sum(w["used"]), argnums=0)(w, x)[1]
+            out_specs = {"used": P(), "unused": P()}
+            return jax.shard_map(inside, mesh=MESH, in_specs=P("i"), out_specs=out_specs, check_vma=check_vma)(x)
+
+        where = jax.sharding.NamedSharding(MESH, P())
+        return run({"used": jax.device_put(W, where), "unused": jax.device_put(W, where)}, X)
+
+    assert_close(gradients(dp), gradients(jax))

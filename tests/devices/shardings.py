@@ -202,6 +202,10 @@ def as_varying(x, axis="i"):
     return lax.pcast(x, axis, to="varying")
 
 
+def convolved(x, kernel, **how):
+    return lax.conv_general_dilated(x, kernel, (1,) * (x.ndim - 2), "SAME", **how)
+
+
 EXPLICIT = {
     "product": lambda x, w: jnp.einsum("ij,j->i", x, w, out_sharding=P("i")),
     "reshard": lambda x, w: jax.reshard(jnp.sin(x), P(None, "i")) * w,
@@ -215,6 +219,20 @@ EXPLICIT = {
     "a constant": lambda x, w: (x @ np.ones((4, 4))) ** 2 * w,
     "unreduced sum": lambda x, w: (
         jnp.sin(jax.reshard(jnp.einsum("ij,ik->jk", x, x, out_sharding=P(unreduced={"i"})), P())) @ w
+    ),
+    "tile": lambda x, w: jnp.tile(jnp.sin(x), (1, 2)) * jnp.tile(w, 2),
+    "broadcast of a reduced array": lambda x, w: (
+        x * lax.broadcast_in_dim(jax.reshard(jnp.sin(w), P(reduced={"i"})), (8, 4), [1], out_sharding=P("i"))
+    ),
+    "stretch of a reduced array": lambda x, w: (
+        x * lax.broadcast_in_dim(jax.reshard(jnp.sin(w[:1]), P(reduced={"i"})), (8, 4), [1], out_sharding=P("i"))
+    ),
+    "convolution": lambda x, w: convolved(jnp.sin(x)[:, None], w[:3].reshape(1, 1, 3)),
+    "convolution by groups": lambda x, w: convolved(
+        jnp.sin(x)[:, :, None] * np.ones(3), w.reshape(4, 1, 1) * np.ones(2), feature_group_count=4
+    ),
+    "depthwise convolution": lambda x, w: convolved(
+        jnp.sin(x)[:, :, None, None] * np.ones((3, 3)), w.reshape(4, 1, 1, 1) * np.ones((2, 2)), feature_group_count=4
     ),
     "reduced": over(lambda x, w: jnp.sin(x) * as_varying(lax.pcast(w, "i", to="reduced")), (P("i"), P())),
     "reduced argument": lambda x, w: over(lambda x, w: jnp.sin(x) * as_varying(w), (P("i"), P(reduced={"i"})))(
@@ -305,3 +323,47 @@ def test_a_loop_over_automatic_axes():
             return lax.scan(lambda c, _: (step(c), ()), x, None, length=3)[0]
 
         assert_close(jax.jit(dp.grad(cube, (0, 1)))(3.0, 2.0), tuple(map(jnp.asarray, (54.0, 27.0))))
+
+
+def test_values_from_outside_of_the_mesh():
+    """An array that was made before the mesh was set has no place in its type; its gradient is whole everywhere."""
+    explicit = mesh(AxisType.Explicit, i=4)
+    x, w = jax.device_put(values(8, 4), NamedSharding(explicit, P("i"))), values(4, 4, seed=1)
+    losses = {
+        "product": lambda w, x: wobble(x @ w),
+        "product by batches": lambda w, x: wobble(jnp.einsum("ij,kj->ik", jnp.sin(x), w)),
+        "convolution": lambda w, x: wobble(convolved(x[:, None], w[:3, :1].reshape(1, 1, 3))),
+        "sum": lambda w, x: wobble(x + w[0]),
+    }
+    with jax.set_mesh(explicit):
+        for name, loss in losses.items():
+            ours = jax.jit(dp.grad(loss))(w, x)
+            theirs = jax.jit(jax.grad(loss))(jax.device_put(w, P()), x)
+            assert_close(ours, theirs, name)
+            assert jax.typeof(ours) == jax.typeof(theirs), name
+
+
+def test_zeros_have_the_type_of_cotangents():
+    """Inside `shard_map` the zero gradient of a `reduced` value is `unreduced`, and the other way round."""
+    explicit = mesh(AxisType.Explicit, i=4)
+    kinds = {
+        "reduced": lambda x: lax.pcast(x, "i", to="reduced"),
+        "unreduced": lambda x: lax.pcast(as_varying(x), "i", to="unreduced"),
+        "varying": as_varying,
+    }
+
+    def inside(x):
+        for to_kind in kinds.values():
+            value = to_kind(x)
+            assert jax.typeof(dp.grad(lambda x: 1.0)(value)) == jax.typeof(value).to_ct_aval()
+        return x
+
+    blocked = jax.custom_vjp(lambda x: x)
+    blocked.defvjp(lambda x: (x, None), lambda _, g: (None,))
+    reduced = lambda x: jnp.sum(jax.shard_map(blocked, out_specs=P(reduced={"i"}))(x))
+    with jax.set_mesh(explicit):
+        jax.shard_map(inside, in_specs=P(), out_specs=P())(values(4))
+        x = jax.device_put(values(8), P(reduced={"i"}))
+        ours, theirs = jax.jit(dp.grad(reduced))(x), jax.jit(jax.grad(reduced))(x)
+        assert jax.typeof(ours) == jax.typeof(theirs)
+        assert_close(jax.reshard(ours, P()), jnp.zeros(8))

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.scipy.linalg import eigh_tridiagonal
-from jax.scipy.special import betaln, spence
+from jax.scipy.special import betaln, spence, xlog1py, xlogy
 from scipy.special import ivp, polygamma
 
 import diffprog as dp
@@ -131,6 +131,16 @@ def test_equal_eigenvalues_share_their_derivative():
     d, e = jnp.ones(3), jnp.zeros(2)
     assert_close(dp.grad(lambda d: jnp.sum(eigenvalues(d, e) ** 2))(d)[None], 2 * jnp.ones((1, 3)), 1e-12)
     assert_close(dp.grad(lambda d: eigenvalues(d, e)[0])(d)[None], jnp.ones((1, 3)) / 3, 1e-12)
+
+
+def test_arguments_that_are_numbers_of_python():
+    """The rule of a whole function gets them as they are."""
+    functions = [xlogy, xlog1py, jnp.hypot, jnp.logaddexp, jnp.logaddexp2, betaln]
+    for fun in functions:
+        for argnums in (0, 1):
+            ours, theirs = (d.grad(fun, argnums)(0.4, 0.7) for d in (dp, jax))
+            np.testing.assert_allclose(ours, theirs, rtol=1e-6, err_msg=fun.__name__)
+            assert jax.typeof(ours) == jax.typeof(theirs), fun.__name__
 
 
 def test_a_function_of_the_same_name_is_another():
