@@ -6,6 +6,7 @@ it is written (`rule_of_function`). Of one that is written out into the program 
 stack (`runs_in`).
 """
 
+import math
 from functools import partial
 from itertools import permutations, product
 
@@ -108,7 +109,7 @@ def _by_logistic(function, base):
 
     def slope(x, y):
         both = jnp.isinf(x) & (x == y)
-        share = lax.logistic(jnp.where(both, 0, x - y) * np.asarray(np.log(base), x.dtype))
+        share = lax.logistic(jnp.where(both, 0, x - y) * math.log(base))
         return jnp.where(both & (x > 0), 1, share)
 
     @rule_of_function(function)
