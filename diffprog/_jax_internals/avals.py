@@ -127,6 +127,18 @@ def zero_tangent(aval):
     return zeros(aval.to_tangent_aval())
 
 
+def has_zero(aval) -> bool:
+    """Whether there is a zero of this type: a user's own type need not have one."""
+    return not isinstance(aval, HiType) or type(aval).vspace_zero is not HiType.vspace_zero
+
+
+def any_tangent(value):
+    """Make a tangent of this value to record a linear map at: zero or, where there is none, the value itself."""
+    aval = typeof(value)
+    tangent_aval = aval.to_tangent_aval()
+    return value if tangent_aval == aval and not has_zero(aval) else zeros(tangent_aval)
+
+
 def zeros(aval):
     """Make zeros of exactly this type, which may say on which devices they lie and over which they vary."""
     if not isinstance(aval, ShapedArray):

@@ -73,8 +73,10 @@ def _cotangents(primitive, cotangents):
 
 
 def is_given_by_tangents(primitive) -> bool:
-    """Whether the primitive leaves reverse mode to the transpose of its forward mode."""
-    return type(primitive).vjp_fwd in (_from_jvp, _from_linearization)
+    """Whether the primitive leaves reverse mode to the transpose of its forward mode, or has no reverse mode at all."""
+    kind = type(primitive)
+    alone = kind.vjp_fwd is _HiPrimitive.vjp_fwd and kind.jvp is not _HiPrimitive.jvp
+    return alone or kind.vjp_fwd in (_from_jvp, _from_linearization)
 
 
 def tangent_map(primitive, needs_grad, args) -> Callable:
@@ -89,7 +91,7 @@ def tangent_map(primitive, needs_grad, args) -> Callable:
         ]
         full = jax.tree.unflatten(primitive.in_tree, full)
         kind = type(primitive)
-        if kind.vjp_fwd is _from_jvp or kind.lin is _linearization_from_jvp:
+        if kind.vjp_fwd in (_from_jvp, _HiPrimitive.vjp_fwd) or kind.lin is _linearization_from_jvp:
             results, dots = primitive.jvp(args, full)
         else:
             results, residuals, *rest = primitive.lin(jax.tree.unflatten(primitive.in_tree, needs_grad), *args)

@@ -32,6 +32,14 @@ def closed(jaxpr):
     return partial_eval.close_jaxpr(jaxpr) if isinstance(jaxpr, core.Jaxpr) else jaxpr
 
 
+def in_types(jaxpr) -> list:
+    """List the types of the arguments of a closed jaxpr, to stage a function of them.
+
+    A box of JAX before 0.11 has a type that changes as the program runs: it is the one at the start.
+    """
+    return getattr(jaxpr, "in_aval_qdds", jaxpr.in_avals)
+
+
 def trace_to_closed_jaxpr(fun: Callable, avals: Sequence, name: str):
     """Stage `fun`, which closes over no tracer, as a closed jaxpr of its arguments alone, without dead equations."""
     jaxpr, constants = trace_to_jaxpr(fun, avals, name)

@@ -20,6 +20,7 @@ from diffprog._jax_internals import (
     zeros,
 )
 from diffprog._jax_internals.devices import add_where_they_lie
+from diffprog._jax_internals.jaxprs import in_types
 from diffprog._tracer.cotangents import fill_zeros
 from diffprog._tracer.rules import rule
 from diffprog._tracer.staging import Mask, Staged, backward_for, ct_in_fixpoint, needs_grad_fixpoint, stage
@@ -100,7 +101,7 @@ def _stage_scan_backward(jaxpr, needs_grad, num_consts, num_carry, ct_in) -> _Sc
             *select(to_xs, xs),
         ]
 
-    residual_avals = staged.backward.in_avals
+    residual_avals = in_types(staged.backward)
     cotangent_avals = lambda avals, mask: [aval.to_ct_aval() for aval in select(avals, mask)]
     avals = [
         *(residual_avals[i] for i in steady),

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from diffprog._jax_internals import (
     RULES_RETURN_LOGS,
     SymbolicZero,
+    any_tangent,
     bind_unchanged,
     is_symbolic_zero,
     set_current_trace,
@@ -40,7 +41,7 @@ def linear_map(tape, owner: str, tangents_of: Callable, args: Sequence, needs_gr
       The results, which of them are active, and the map from their cotangents to those of the arguments.
     """
     with set_current_trace(tape.parent):
-        zeros = [zero_tangent(typeof(x)) for x in select(args, needs_grad)]
+        zeros = list(map(any_tangent, select(args, needs_grad)))
     outputs, taped = tape.linear(owner).run(tangents_of, zeros, [True] * len(zeros))
     num_results = len(outputs) // 2
     taped = taped._replace(places=taped.places[num_results:])

@@ -38,6 +38,7 @@ from diffprog._jax_internals import (
     typeof,
     weakref_lru_cache,
 )
+from diffprog._jax_internals.jaxprs import in_types
 from diffprog._tracer.backward import Taped
 from diffprog._tracer.cotangents import fill_zeros
 from diffprog._tracer.vjp import run_taped
@@ -89,7 +90,7 @@ def stage(jaxpr, needs_grad: Mask, reusable: Mask | None = None) -> Staged:
         programs.append(Staged(None, backward, taped.active, where, constants))
         return [*results, *saved]
 
-    program = trace_to_closed_jaxpr(forward, jaxpr.in_avals, "forward")
+    program = trace_to_closed_jaxpr(forward, in_types(jaxpr), "forward")
     return programs[0]._replace(forward=program)
 
 
@@ -148,7 +149,7 @@ def activity(jaxpr, needs_grad: Mask) -> Mask:
         active.extend(taped.active)
         return results
 
-    trace_to_closed_jaxpr(forward, jaxpr.in_avals, "liveness")
+    trace_to_closed_jaxpr(forward, in_types(jaxpr), "liveness")
     return tuple(active)
 
 
@@ -250,7 +251,7 @@ def _stage_partial(jaxpr, needs_grad: Mask, ct_in: Mask) -> PartialBackward | No
             partial = PartialBackward(program, ct_in, _of_all(reached, needs_grad), where, tuple(constants))
         return results
 
-    trace_to_closed_jaxpr(forward, jaxpr.in_avals, "forward")
+    trace_to_closed_jaxpr(forward, in_types(jaxpr), "forward")
     return partial
 
 

@@ -19,6 +19,7 @@ from diffprog._jax_internals import (
     bind_unchanged,
     concrete,
     has_gradient,
+    has_zero,
     jaxpr_as_fun,
     set_current_trace,
     typeof,
@@ -283,7 +284,12 @@ class LinearTape(Tape):
         with set_current_trace(self.parent):
             pull = transposes.get(primitive.name, custom.registered_transpose)(primitive, needs_grad, values, params)
             if pull is not None:
-                zeros = list(map(zero_tangent, result_types(primitive, values, params)))
+                types = result_types(primitive, values, params)
+                if all(map(has_zero, types)):
+                    zeros = list(map(zero_tangent, types))
+                else:
+                    results = primitive.bind(*values, **params)
+                    zeros = results if primitive.multiple_results else [results]
         if pull is None:
             return super().process_primitive(primitive, args, params)
         results = self.record(primitive.name, sources, zeros, [True] * len(zeros), pull)

@@ -7,12 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from jax._src import hijax as internal
+from jax._src.interpreters import ad
 from jax.experimental import hijax
 
 import diffprog as dp
 from tests.rules.test_checkpoint import POLICIES
 
 HiPrim = getattr(hijax, "HiPrim", None) or hijax.VJPHiPrimitive
+GradAccum = getattr(hijax, "GradAccum", None) or ad.GradAccum
+Box = getattr(internal, "Box", None)
 instantiate = hijax.instantiate_zeros
 only_since_0_12 = pytest.mark.skipif(jax.__version_info__ < (0, 12), reason="what hijax has since JAX 0.12")
 X = np.asarray([0.3, -1.2, 2.0])
@@ -149,7 +153,7 @@ def make_product(rules):
             return self(x, y), sum(terms)
 
         def transpose(self, g, x_sum, y):
-            assert not isinstance(y, hijax.GradAccum)
+            assert not isinstance(y, GradAccum)
             x_sum.accum(g * jnp.sin(y))
 
         def lin(self, wanted, x, y):
@@ -159,6 +163,8 @@ def make_product(rules):
             x, y = residuals
             return instantiate(dx) * jnp.sin(y) + x * jnp.cos(y) * instantiate(dy)
 
+    if rules == "jvp alone":
+        return Product
     if rules == "jvp":
         Product.vjp_fwd, Product.vjp_bwd_retval = hijax.vjp_from_jvp
     else:
@@ -168,8 +174,10 @@ def make_product(rules):
     return Product
 
 
-@only_since_0_12
-@pytest.mark.parametrize("rules", ["jvp", "linearized", "linearized jvp"])
+@pytest.mark.parametrize(
+    "rules",
+    ["jvp alone", *(pytest.param(rules, marks=only_since_0_12) for rules in ("jvp", "linearized", "linearized jvp"))],
+)
 @pytest.mark.parametrize("use", ["both", "one of them"])
 def test_reverse_mode_from_forward_mode(rules, use):
     kind = make_product(rules)
@@ -298,3 +306,93 @@ def test_values_of_a_type_of_the_users_own():
     assert_same((found.first, found.second), (18 * X**3, 6 * X**3))
     result, pullback = dp.vjp(make_pair, X, 2 * X)
     assert_same(pullback(result), (X, 2 * X))
+
+
+class PlainPair(Pair):
+    """A pair of a type that has neither a zero nor a sum."""
+
+
+class PlainType(PairType):
+    vspace_zero, vspace_add = hijax.HiType.vspace_zero, hijax.HiType.vspace_add
+
+    def raise_val(self, first, second):
+        return PlainPair(first, second)
+
+    def to_tangent_aval(self):
+        return PlainType(self.part.to_tangent_aval())
+
+
+hijax.register_hitype(PlainPair, lambda pair: PlainType(jax.typeof(pair.first)))
+
+
+class MakePlain(HiPrim):
+    """Linear, with a JVP and a transpose and no rule for reverse mode, as is its inverse."""
+
+    def __init__(self, part):
+        self.in_avals, self.out_aval, self.params = (part, part), PlainType(part), {}
+        super().__init__()
+
+    def expand(self, first, second):
+        return PlainPair(first, second)
+
+    def jvp(self, primals, tangents):
+        return self(*primals), self(*map(instantiate, tangents))
+
+    def transpose(self, g, *sums):
+        for total, part in zip(sums, take_plain(g), strict=True):
+            if isinstance(total, GradAccum):
+                total.accum(part)
+
+
+class TakePlain(HiPrim):
+    def __init__(self, pair):
+        self.in_avals, self.out_aval, self.params = (pair,), (pair.part, pair.part), {}
+        super().__init__()
+
+    def expand(self, pair):
+        return pair.first, pair.second
+
+    def jvp(self, primals, tangents):
+        return self(*primals), self(*tangents)
+
+    def transpose(self, g, total):
+        total.accum(make_plain(*map(instantiate, g)))
+
+
+make_plain = lambda first, second: MakePlain(jax.typeof(first))(first, second)
+take_plain = lambda pair: TakePlain(jax.typeof(pair))(pair)
+
+
+def test_values_of_a_type_without_a_zero():
+    inside = lambda x: jnp.sum(jnp.multiply(*take_plain(make_plain(x, jnp.sin(x)))))
+    for fun in (inside, jax.jit(inside), jax.checkpoint(inside)):
+        assert_same(jax.jit(dp.grad(fun))(X), jax.grad(lambda x: jnp.sum(x * jnp.sin(x)))(X))
+    found = dp.grad(lambda pair: jnp.sum(take_plain(pair)[1] ** 2))(PlainPair(X, 3 * X))
+    assert_same((found.first, found.second), (0 * X, 6 * X))
+
+
+@pytest.mark.skipif(Box is None, reason="this JAX has no boxes")
+@pytest.mark.parametrize("how", [lambda f: f, jax.jit])
+def test_boxes_that_a_rule_or_a_function_writes_to(how):
+    """A box is set by the backward rule, or in the forward pass to what has no gradient."""
+    box = Box(0.0)
+
+    @jax.custom_vjp
+    def noted(box, x):
+        return x
+
+    def backward(box, g):
+        box.set(g)
+        return None, g
+
+    noted.defvjp(lambda box, x: (x, box), backward)
+    assert dp.grad(how(lambda x: 2 * noted(box, 2 * x)))(1.0) == 4.0
+    assert box.get() == 2.0
+
+    @how
+    def counting(x):
+        box.set(box.get() + lax.stop_gradient(3.0 * x))
+        return x**2
+
+    assert dp.grad(counting)(1.5) == 3.0
+    assert box.get() == 6.5
