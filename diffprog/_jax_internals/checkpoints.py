@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from jax._src import ad_checkpoint
+from jax._src import ad_checkpoint, core
 from jax._src.interpreters import partial_eval
 
 from diffprog._jax_internals import closed
@@ -57,7 +57,19 @@ def cut(jaxpr, num_results: int, policy: Callable) -> tuple[Any, list[int], Any]
     known, _ = partial_eval.dce_jaxpr(known, [i in returned for i in range(len(same))], True)
     if known.is_high:  # JAX before 0.11 cannot lower the call that it makes of a loop
         known = write_out(closed(known), ("closed_call",)).jaxpr
-    return closed(known), [returned.index(i) for i in saved], closed(staged)
+    positions = [returned.index(i) for i in saved]
+    return closed(_rounding(known, positions)), positions, closed(staged)
+
+
+def _rounding(jaxpr, saved: list[int]):
+    """Round the values to keep to their dtype where the forward pass goes on with them.
+
+    Compilers may compute on in more digits, and the backward pass would differentiate at another point.
+    """
+    results = jaxpr.outvars
+    kept = [results[i] for i in dict.fromkeys(saved) if isinstance(results[i], core.Var)]
+    rounded = ad_checkpoint._insert_reduce_precision(jaxpr.replace(outvars=[*results, *kept]), len(kept))
+    return rounded.replace(outvars=results)
 
 
 def _ask(policy, primitive, *avals, **params):

@@ -259,3 +259,24 @@ def test_a_gradient_is_checkpointed_too():
     """A checkpoint around a gradient, and a checkpoint differentiated twice, keep arguments and cotangents alone."""
     assert shapes(jax.checkpoint(dp.grad(named)), X, W) == sorted(ARGUMENTS)
     assert shapes(dp.grad(jax.checkpoint(named)), X, W) == [(), *sorted(ARGUMENTS)]
+
+
+def test_what_is_kept_is_what_the_forward_pass_goes_on_with():
+    """Compilers compute 16-bit numbers in more digits: both passes have to round the value that is kept."""
+
+    @jax.custom_vjp
+    def in_float32(x):
+        return jnp.float32(1.0) * x.astype(jnp.float32)
+
+    in_float32.defvjp(lambda x: (in_float32(x), x), lambda x, _: (in_float32(x).astype(x.dtype),))
+    squared = jax.custom_vjp(lambda x: jnp.dot(x, x))
+    squared.defvjp(lambda x: (jnp.dot(x, x), None), lambda _, g: (g,))
+
+    @jax.jit
+    @partial(jax.checkpoint, policy=lambda *_, **__: True)
+    def fun(x):
+        return in_float32(squared(x))
+
+    x = (1 + jnp.finfo(jnp.bfloat16).eps) * jnp.eye(2, dtype=jnp.bfloat16)
+    y, pullback = dp.vjp(fun, x)
+    np.testing.assert_array_equal(pullback(jnp.ones_like(y))[0].astype(jnp.float32), y)
