@@ -136,7 +136,7 @@ def any_tangent(value):
     """Make a tangent of this value to record a linear map at: zero or, where there is none, the value itself."""
     aval = typeof(value)
     tangent_aval = aval.to_tangent_aval()
-    return value if tangent_aval == aval and not has_zero(aval) else zeros(tangent_aval)
+    return zeros(tangent_aval) if has_zero(aval) or tangent_aval != aval else value
 
 
 def zeros(aval):
