@@ -23,9 +23,8 @@ from jax._src import core, source_info_util
 from jax.extend.core.primitives import jit_p
 
 from diffprog._jax_internals import binding
-from diffprog._jax_internals.sources import as_path
 
-__all__ = ["Interceptor", "Operation", "intercepting", "not_intercepting"]
+__all__ = ["Interceptor", "Operation", "intercepting", "not_intercepting", "scopes_around"]
 
 _Scope = source_info_util.ExtendNameStackContextManager
 _bind, _enter, _exit = core.Primitive.bind, _Scope.__enter__, _Scope.__exit__
@@ -48,10 +47,6 @@ class Operation:
     results: Any
     scopes: tuple[str, ...]
     caller: FrameType
-
-    @property
-    def path(self) -> str:
-        return as_path(self.scopes)
 
     @property
     def function(self) -> str | None:
@@ -124,9 +119,7 @@ def intercepting(interceptor: Interceptor):
         _users += 1
         _replace(_intercepted_bind, _noted_enter, _noted_exit)
     before, scopes = _state.interceptors, _state.scopes
-    if not before:
-        stack = source_info_util.current_name_stack().stack
-        _state.scopes = tuple(part.name for part in stack if isinstance(part, source_info_util.Scope))
+    _state.scopes = scopes_around()
     _state.set((*before, interceptor))
     try:
         yield
@@ -137,6 +130,14 @@ def intercepting(interceptor: Interceptor):
             _users -= 1
             if not _users:
                 _replace(_bind, _enter, _exit)
+
+
+def scopes_around() -> tuple[str, ...]:
+    """List the names of the scopes that this thread is in, as operations have them."""
+    if _state.interceptors:
+        return _state.scopes
+    stack = source_info_util.current_name_stack().stack
+    return tuple(part.name for part in stack if isinstance(part, source_info_util.Scope))
 
 
 @contextlib.contextmanager

@@ -9,7 +9,9 @@ import numpy as np
 from diffprog._jax_internals import Tracer
 
 
-def check_images(images: Any, channels: int | None = None, min_size: int = 1, name: str = "images") -> jax.Array:
+def check_images(
+    images: Any, channels: int | None = None, min_size: int = 1, name: str = "images", rank: int = 4
+) -> jax.Array:
     """Check a batch of images.
 
     Under a transformation of JAX the values are unknown, and only type and shape are checked.
@@ -19,6 +21,7 @@ def check_images(images: Any, channels: int | None = None, min_size: int = 1, na
       channels: Number of channels; any number by default.
       min_size: The smallest height and width, in pixels.
       name: The argument's name, for messages.
+      rank: Number of axes, which is not 4 for inputs that are no pictures.
 
     Returns:
       The images as a float32 array.
@@ -32,12 +35,13 @@ def check_images(images: Any, channels: int | None = None, min_size: int = 1, na
     if not jnp.issubdtype(dtype, jnp.floating):
         hint = "divide bytes by 255" if dtype == np.uint8 else "convert them"
         raise ValueError(f"{name} must be float32 in [0, 1]; found {dtype}{_range(images)}: {hint}")
-    if len(shape) != 4 or channels not in (None, shape[-1]):
-        single = len(shape) == 3 and channels in (None, shape[-1])
+    if len(shape) != rank or channels not in (None, shape[-1]):
+        single = len(shape) == rank - 1 and channels in (None, *shape[-1:])
         hint = f"add a batch axis with {name}[None]" if single else "channels come last"
-        wanted = "channels" if channels is None else channels
-        raise ValueError(f"{name} must have shape (n, height, width, {wanted}); found {shape}: {hint}")
-    if min(shape[1:3]) < min_size:
+        sides = {2: "n", 3: "n, length", 4: "n, height, width"}.get(rank, "n, ...")
+        wanted = f"({sides}, {'channels' if channels is None else channels})"
+        raise ValueError(f"{name} must have shape {wanted}; found {shape}: {hint}")
+    if rank == 4 and min(shape[1:3]) < min_size:
         raise ValueError(f"{name} must be {min_size} pixels or more; found {shape[1]} x {shape[2]}: enlarge them")
     if known:
         check_unit_range(images, name)

@@ -7,6 +7,8 @@ import jax
 import numpy as np
 
 from diffprog._util.files import replacing
+from diffprog.graph import tap
+from diffprog.models._efficientnet import add_bias
 from diffprog.models._model import Model
 
 PATH = Path(__file__).resolve().parent / "data" / "digits_networks.npz"
@@ -19,9 +21,9 @@ def layers(parameters: list, images: jax.Array) -> Iterator[tuple[str, jax.Array
     values = images.reshape(len(images), -1)
     *hidden, (weights, bias) = parameters
     for index, (hidden_weights, hidden_bias) in enumerate(hidden):
-        values = jax.nn.relu(values @ hidden_weights + hidden_bias)
+        values = tap(jax.nn.relu(add_bias(values @ hidden_weights, hidden_bias)), f"hidden.{index}")
         yield f"hidden.{index}", values
-    yield "logits", values @ weights + bias
+    yield "logits", tap(add_bias(values @ weights, bias), "logits")
 
 
 def model(name: str, parameters: list) -> Model:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from diffprog.graph import tap
 from diffprog.models._depthwise import depthwise_convolution
 
 EPSILON = 1e-3  # of the batch norms
@@ -89,26 +90,29 @@ def layers(
 
 
 def _stem(images, weights, convolve):
-    x = (255 * images - 127) / 128
-    yield "stem.pre", (x := convolve.dense(x, weights, 2))
-    yield "stem", relu6(x)
+    yield from _rectified("stem", convolve.dense((255 * images - 127) / 128, weights, 2))
 
 
 def _block(name, x, block, weights, convolve):
     start = x
     if block.expansion > 1:
-        yield f"{name}.expand.pre", (x := convolve.pointwise(x, weights["expand"]))
-        yield f"{name}.expand", (x := relu6(x))
-    yield f"{name}.depthwise.pre", (x := convolve.depthwise(x, weights["depthwise"], block.stride))
-    yield f"{name}.depthwise", (x := relu6(x))
+        x = yield from _rectified(f"{name}.expand", convolve.pointwise(x, weights["expand"]))
+    x = yield from _rectified(f"{name}.depthwise", convolve.depthwise(x, weights["depthwise"], block.stride))
     x = convolve.pointwise(x, weights["project"])
-    yield name, x + start if block.skips else x
+    yield name, tap(x + start if block.skips else x, name)
 
 
 def _head(x, parameters, convolve):
-    yield "head.pre", (x := convolve.pointwise(x, parameters["head"]))
-    yield "head", (x := relu6(x))
-    yield "logits", x.mean(axis=(1, 2)) @ parameters["logits"]["kernel"] + parameters["logits"]["bias"]
+    x = yield from _rectified("head", convolve.pointwise(x, parameters["head"]))
+    kernel, bias = parameters["logits"]["kernel"], parameters["logits"]["bias"]
+    yield "logits", tap(add_bias(x.mean(axis=(1, 2)) @ kernel, bias), "logits")
+
+
+def _rectified(name, x):
+    """Yield a convolution's values before a ReLU6 and behind it, under their names; return the latter."""
+    yield f"{name}.pre", (x := tap(x, f"{name}.pre"))
+    yield name, (x := tap(relu6(x), name))
+    return x
 
 
 def _within(scope, steps):
@@ -121,6 +125,11 @@ def _within(scope, steps):
             return value
         yield step
         _, value = step
+
+
+def add_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
+    """Add a number to each channel, explicitly: JAX can be set to refuse what broadcasts by itself."""
+    return x + jnp.broadcast_to(bias, x.shape)
 
 
 def relu6(x: jax.Array) -> jax.Array:
@@ -147,17 +156,17 @@ def _native(x, weights, stride=1):
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=groups,
     )
-    return x + weights["bias"]
+    return add_bias(x, weights["bias"])
 
 
 def _shifted(x, weights, stride):
     kernel = weights["kernel"]
     padding = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], (stride, stride), "SAME")
-    return depthwise_convolution(x, kernel, (stride, stride), tuple(padding)) + weights["bias"]
+    return add_bias(depthwise_convolution(x, kernel, (stride, stride), tuple(padding)), weights["bias"])
 
 
 def _matrix(x, weights):
-    return jnp.tensordot(x, weights["kernel"][0, 0], 1) + weights["bias"]
+    return add_bias(jnp.tensordot(x, weights["kernel"][0, 0], 1), weights["bias"])
 
 
 CONVOLUTIONS = {

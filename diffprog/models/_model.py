@@ -10,8 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from diffprog._util.numbers import check_count
 from diffprog.images._checks import check_images
+from diffprog.images._filters import resize_linear
 from diffprog.models._labels import class_index, suggest
+from diffprog.models._layers import LOGITS, NoLogits, reason
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,10 +25,12 @@ class Model:
       name: For messages and captions.
       network: `network(parameters, images)`, an iterator of (layer name, value) from the input to the logits. It is a
         generator, so that whoever needs a shallow layer computes no deeper one. Images are NHWC in [0, 1]:
-        preprocessing is the network's first act.
+        preprocessing is the network's first act. Values that it puts under `dp.tap` with the layers' names are known
+        to `dp.grad_at` and its like.
       parameters: Pytree of arrays.
       labels: The classes' names in the order of the logits.
-      size: Side of the square images that the network was trained for.
+      size: Side of the square images that the network was trained for, or (height, width); a tuple of another length
+        for inputs that are no pictures.
       min_size: The smallest side that it takes.
       channels: Channels of the images, 3 for RGB.
     """
@@ -34,9 +39,15 @@ class Model:
     network: Callable[[Any, jax.Array], Iterator[tuple[str, jax.Array]]]
     parameters: Any = field(repr=False)
     labels: tuple[str, ...] = field(repr=False)
-    size: int
+    size: int | tuple[int, ...]
     min_size: int
     channels: int = 3
+    _shapes: dict[tuple[int, ...], Any] = field(default_factory=dict, init=False, repr=False)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one input at the network's own size: (height, width, channels) of a picture."""
+        return input_shape(self.size, self.channels)
 
     def apply(self, parameters: Any, images: jax.Array) -> jax.Array:
         """Compute logits in plain JAX, unchecked and uncompiled, for grad, jit and vmap.
@@ -63,9 +74,18 @@ class Model:
           Logits (n, classes).
 
         Raises:
-          ValueError: The images have another type, rank or range, or less than `min_size` pixels.
+          ValueError: The images have another type, rank or range, or a size that the network does not take.
         """
-        return self._compiled(self.parameters, self.check_images(images))
+        return self._run(self._compiled, self.check_images(images))
+
+    def _run(self, compiled, images, *names):
+        try:
+            return compiled(self.parameters, images, *names)
+        except NoLogits as error:
+            raise NoLogits(f"{self.name}: {error}") from None
+        except Exception:
+            self._shapes_for(images.shape[1:])  # says that it's the size, if it is
+            raise
 
     @cached_property
     def _compiled(self):
@@ -89,7 +109,7 @@ class Model:
           ValueError: The images are unsuitable, or there is no such layer.
         """
         names = self.check_layers([names] if isinstance(names, str) else names)
-        values = self._compiled_layers(self.parameters, self.check_images(images), names)
+        values = self._run(self._compiled_layers, self.check_images(images), names)
         return {name: values[name] for name in names}  # in the order asked for, which jit does not keep
 
     def collect(self, parameters: Any, images: jax.Array, names: Iterable[str]) -> dict[str, jax.Array]:
@@ -105,17 +125,32 @@ class Model:
         """
         asked = {self.layer_name(name): name for name in names}
         values = {}
-        for name, value in self.network(parameters, images):
+        for name, value in self.values(parameters, images):
             if name in asked:
                 values[name] = value
             if len(values) == len(asked):
                 break
         return {asked[name]: values[name] for name in asked}
 
-    @cached_property
+    def values(self, parameters: Any, images: jax.Array) -> Iterator[tuple[str, jax.Array]]:
+        """Iterate over the values of all layers in plain JAX, unchecked and uncompiled.
+
+        Args:
+          parameters: The network's, or others like them.
+          images: Array (n, height, width, channels) in [0, 1].
+
+        Yields:
+          Name and value (n, ...) of each layer, as `network`, which may have no logits.
+        """
+        try:
+            yield from self.network(parameters, images)
+        except NoLogits:
+            return
+
+    @property
     def layers(self) -> dict[str, tuple[int, ...]]:
         """The layers in order: a dict from name to the shape (height, width, channels) at the network's own size."""
-        return self.layers_at(self.size)
+        return dict(self._shapes_for(self.shape))
 
     def layers_at(self, height: int, width: int | None = None) -> dict[str, tuple[int, ...]]:
         """List the layers for images of another size.
@@ -126,23 +161,73 @@ class Model:
 
         Returns:
           A dict from name to shape, as `layers`.
+
+        Raises:
+          ValueError: The network does not take images of that size.
         """
-        images = jax.ShapeDtypeStruct((1, height, width or height, self.channels), jnp.float32)
+        return dict(self._shapes_for((height, width or height, self.channels)))
+
+    def takes(self, height: int, width: int | None = None) -> bool:
+        """Say whether the network takes images of a size: one that flattens its values takes one size only.
+
+        Args:
+          height: The images' height in pixels.
+          width: Their width; the height by default.
+
+        Returns:
+          Whether it does.
+        """
+        try:
+            self._shapes_for((height, width or height, self.channels))
+        except ValueError:
+            return False
+        return True
+
+    def fitted(self, images: jax.Array) -> jax.Array:
+        """Resize images to the network's own size where it does not take theirs.
+
+        Args:
+          images: Array (n, height, width, channels).
+
+        Returns:
+          The images, as they are or resampled bilinearly.
+        """
+        if images.ndim != 4 or self.takes(*images.shape[1:3]):
+            return images
+        return resize_linear(images, (images.shape[0], *self.shape))
+
+    def _shapes_for(self, shape):
+        """Find the layers' shapes for inputs of a shape; a second look at it costs nothing."""
+        if shape not in self._shapes:
+            try:
+                self._shapes[shape] = self._look(shape)
+            except Exception as error:  # whatever a network of the user's raises
+                self._shapes[shape] = reason(error)  # not the error, which holds on to values
+        if isinstance(found := self._shapes[shape], str):
+            size, own = (" x ".join(map(str, sides[:-1])) for sides in (shape, self.shape))
+            remedy = "" if shape == self.shape else f"; its own size is {own}"
+            raise ValueError(f"{self.name} cannot take images of {size} pixels: {found}{remedy}")
+        return found
+
+    def _look(self, shape):
+        if len(shape) > 1 and min(shape[:-1]) < self.min_size:
+            raise ValueError(f"they must be {self.min_size} pixels or more")
         names: list[str] = []
 
         def values(parameters, images):
-            pairs = list(self.network(parameters, images))
+            pairs = list(self.values(parameters, images))
             names.extend(name for name, _ in pairs)
             return [value for _, value in pairs]
 
-        shapes = jax.eval_shape(values, self.parameters, images)
+        shapes = jax.eval_shape(values, self.parameters, jax.ShapeDtypeStruct((1, *shape), jnp.float32))
         return {name: shape.shape[1:] for name, shape in zip(names, shapes, strict=True)}
 
-    def label_index(self, name: str | int) -> int:
+    def label_index(self, name: str | int, layer: str = LOGITS) -> int:
         """Find the logit of a class.
 
         Args:
           name: The class by name ("volcano"), synonym or index.
+          layer: Name of the layer of logits, in which labels count if there is one for each class.
 
         Returns:
           The index.
@@ -150,12 +235,16 @@ class Model:
         Raises:
           ValueError: There is no such class. The message lists near misses.
         """
-        if self.labels:
-            return class_index(self.labels, name)
-        num_classes = self.layers.get("logits", (0,))[-1]
-        if isinstance(name, int) and 0 <= name < num_classes:
-            return name
-        raise ValueError(f"{self.name} has no names for its {num_classes} classes; found {name!r}: give a number")
+        if layer == LOGITS and LOGITS not in self.layers and self.labels:
+            return class_index(self.labels, name, len(self.labels))
+        shape = self.layers[self.layer_name(layer)]
+        if not shape:
+            raise ValueError(f"{self.name} has no classes in {layer}, which is one number for each image")
+        try:
+            return class_index(self.labels, name, shape[-1])
+        except ValueError as error:
+            where = self.name if layer == LOGITS else f"layer {layer} of {self.name}"
+            raise ValueError(f"{where} {error}") from None
 
     def top(self, images: ArrayLike, k: int = 5) -> list[list[tuple[str, int, float]]]:
         """List the most probable classes of each image.
@@ -165,12 +254,19 @@ class Model:
           k: Number of classes.
 
         Returns:
-          For each image a list of (label, index, probability), best first.
+          For each image a list of (label, index, probability), best first. Without labels, the index stands for one.
         """
-        probabilities = np.asarray(jax.nn.softmax(self(images)))
+        k = check_count(k, "k")
+        logits = np.asarray(self(images), np.float64)
+        if logits.ndim != 2 or (self.labels and len(self.labels) != logits.shape[1]):
+            labels = f" for {len(self.labels)} labels" if self.labels else ""
+            raise ValueError(f"the most probable classes need logits (n, classes); found {logits.shape}{labels}")
+        labels = self.labels or [str(index) for index in range(logits.shape[1])]
+        shares = np.exp(logits - logits.max(axis=1, keepdims=True))
+        probabilities = shares / shares.sum(axis=1, keepdims=True)
         best = np.argsort(-probabilities, axis=-1, kind="stable")[:, :k]
         rows = zip(probabilities, best, strict=True)
-        return [[(self.labels[i], int(i), float(row[i])) for i in order] for row, order in rows]
+        return [[(labels[i], int(i), float(row[i])) for i in order] for row, order in rows]
 
     def check_layers(self, names: Iterable[str]) -> tuple[str, ...]:
         """Check that there are layers of these names.
@@ -221,9 +317,12 @@ class Model:
         Raises:
           ValueError: The image has another type, rank or range, or less than `min_size` pixels.
         """
-        if np.ndim(image) != 3:
-            raise ValueError(f"a photograph has shape (height, width, {self.channels}); found {np.shape(image)}")
-        return np.asarray(self.check_images(np.asarray(image)[None])[0])
+        image = np.asarray(image)
+        if image.ndim == 2 and self.channels == 1 and len(self.shape) == 3:
+            image = image[..., None]
+        if image.ndim != len(self.shape):
+            raise ValueError(f"{_one_of(self.shape)} is expected; found {image.shape}")
+        return np.asarray(self.check_images(image[None])[0])
 
     def check_images(self, images: ArrayLike) -> jax.Array:
         """Check a batch of images.
@@ -237,4 +336,30 @@ class Model:
         Raises:
           ValueError: The images have another type, rank or range, or less than `min_size` pixels.
         """
-        return check_images(images, self.channels, self.min_size)
+        return check_images(images, self.channels, self.min_size, rank=len(self.shape) + 1)
+
+
+def checked_size(size: Any) -> int | tuple[int, ...]:
+    """Check the size of a network's inputs: a side, or the lengths of all axes but the channels.
+
+    Raises:
+      ValueError: It is something else.
+    """
+    if isinstance(size, tuple | list):
+        return tuple(check_count(side, "each side of size") for side in size)
+    return check_count(size, "size")
+
+
+def sides_of(size: int | tuple[int, ...]) -> tuple[int, ...]:
+    """Give the lengths of all axes but the channels."""
+    return size if isinstance(size, tuple) else (size, size)
+
+
+def input_shape(size: int | tuple[int, ...], channels: int) -> tuple[int, ...]:
+    """Give the shape of one input."""
+    return (*sides_of(size), channels)
+
+
+def _one_of(shape):
+    names = {1: "channels", 3: "height, width, channels"}.get(len(shape), "..., channels")
+    return f"an image of shape ({names})" if len(shape) == 3 else f"an input of shape {shape}"

@@ -1,8 +1,6 @@
 """Wrapping of any JAX network as a `Model`: a plain function, Flax Linen, Flax NNX, Equinox."""
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import jax
@@ -10,19 +8,20 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from diffprog._jax_internals import is_array_type
-from diffprog.graph._interventions.activations import activations
-from diffprog.graph._selection.selectors import full_name
-from diffprog.models._model import Model
+from diffprog.graph._selection.tap import LayerName, named
+from diffprog.models._labels import checked_labels
+from diffprog.models._layers import LOGITS, Network, NoLogits, find_layers
+from diffprog.models._mixing import warn_of_mixing
+from diffprog.models._model import Model, checked_size, input_shape, sides_of
 
 
 def wrap(
     function: Callable,
     parameters: Any = None,
     *,
-    size: int,
+    size: int | tuple[int, ...],
     name: str | None = None,
-    labels: Sequence[str] = (),
+    labels: Sequence[str] | Mapping[int, str] | None = (),
     channels: int = 3,
     min_size: int = 1,
     mean: ArrayLike | None = None,
@@ -40,15 +39,21 @@ def wrap(
     Its layers are what modules return, by path ("CNN/Conv_0", of which "Conv_0" will do where one layer is called so),
     and values under `dp.tap`. In a function that has neither, operations are layers, counted from 1
     ("conv_general_dilated#2"): those whose result is an array of floats (n, ...). A layer that is called twice is
-    "CNN/Conv_0" and "CNN/Conv_0#2".
+    "CNN/Conv_0" and "CNN/Conv_0#2". In a `scan`, a layer has its iterations as positions: (n, iterations, ...). The
+    names are known to `dp.grad_at`, `dp.activations`, `dp.hook`, `dp.intervene` and `dp.record` too.
+
+    What it returns is layers as well. An array (n, classes) is "logits", another "output". Of a pytree, the logits are
+    the array that is called so, or is the only one of that form, or the first of a sequence; others are
+    "output['boxes']" and so on.
 
     Args:
-      function: `function(parameters, images)`, or `function(images)` where no parameters are given. A result that is an
-        array (n, classes) is the layer "logits", another array (n, ...) "output"; it may be anything else.
+      function: `function(parameters, images)`, or `function(images)` where no parameters are given.
       parameters: Pytree of arrays, or a module.
-      size: Side of the square images that the network takes.
+      size: Side of the square images that the network takes, or (height, width). It may also be (frames, height, width)
+        for films, (tokens,) for sequences and () for rows of a table: inputs are (n, *size, channels), of which
+        pictures alone can be drawn.
       name: For messages and captions; the function's by default.
-      labels: The classes' names, in the order of the logits.
+      labels: The classes' names, in the order of the logits, or a dict from their indices; none by default.
       channels: Channels of the images.
       min_size: The smallest side that the network takes.
       mean: What is subtracted from images, a number or one per channel; nothing by default. Images are in [0, 1].
@@ -58,12 +63,12 @@ def wrap(
         layout. The layers' values are given with channels last.
 
     Returns:
-      A `Model`.
+      A `Model`. There is a warning if pictures of a batch influence each other, as in a network in training mode.
 
     Raises:
-      ValueError: The function cannot take images of that size, or has no layers.
+      ValueError: The function cannot take images of that size, or there is not one label for each class.
     """
-    name = name or _name_of(function)
+    name, size, labels = name or _name_of(function), checked_size(size), checked_labels(labels)
     normal = mean is None and std is None
     mean, std = _per_channel(mean, 0.0, channels, "mean"), _per_channel(std, 1.0, channels, "std")
     if parameters is None:
@@ -75,9 +80,15 @@ def wrap(
         images = images if normal else (images - mean) / std
         return run(parameters, jnp.moveaxis(images, -1, 1) if channels_first else images)
 
-    names = _layers(name, prepared, parameters, (2, size, size, channels))
-    network = partial(_network, prepared, names, channels_first)
-    return Model(name, network, parameters, tuple(labels), size, min_size, channels)
+    shape = input_shape(size, channels)
+    mean, std = (array.reshape(*[1] * len(shape), -1) if array.ndim else array for array in (mean, std))
+    found = find_layers(name, prepared, parameters, shape, len(labels))
+    model = Model(name, Network(prepared, found, channels_first), parameters, labels, size, min_size, channels)
+    if labels and found.num_classes not in (None, len(labels)):
+        raise ValueError(f"{name} has {found.num_classes} classes; found {len(labels)} labels: give one for each")
+    if found.may_mix:
+        warn_of_mixing(model, stacklevel=3)
+    return model
 
 
 def combine(models: Mapping[str, Model]) -> Model:
@@ -105,21 +116,26 @@ def combine(models: Mapping[str, Model]) -> Model:
     same_labels = all(model.labels == first.labels for model in models.values())
 
     def network(parameters, images):
-        outputs = []
+        answers = []
         for key, model in models.items():
-            value = None
-            for layer, value in model.network(parameters[key], images):
-                yield f"{key}/{layer}", value
-            outputs.append(value)
-        if same_labels and first.labels:
-            yield "logits", sum(outputs) / len(outputs)
+            layer, value = None, None
+            with jax.named_scope(key):
+                for layer, value in model.values(parameters[key], model.fitted(images)):
+                    yield f"{key}/{layer}", value
+            answers += [value] * (layer == LOGITS)
+        if same_labels and first.labels and len(answers) == len(models):
+            yield LOGITS, named(sum(answers) / len(answers), LayerName(LOGITS))
+        else:
+            raise NoLogits(
+                "networks that are combined have logits together if all have the same labels: ask for a layer"
+            )
 
     return Model(
         name=" + ".join(model.name for model in models.values()),
         network=network,
         parameters={key: model.parameters for key, model in models.items()},
         labels=first.labels if same_labels else (),
-        size=max(model.size for model in models.values()),
+        size=max((model.size for model in models.values()), key=sides_of),
         min_size=max(model.min_size for model in models.values()),
         channels=first.channels,
     )
@@ -129,7 +145,8 @@ def _name_of(function):
     owner = getattr(function, "__self__", None)  # of a bound method: the module
     kind = type(function if owner is None else owner).__name__
     name = kind if owner is not None else getattr(function, "__name__", kind)
-    return name if name.isidentifier() else "network"
+    plain = isinstance(name, str) and name.isidentifier() and not name.startswith("_")  # Equinox's is no text
+    return name if plain else "network"
 
 
 def _per_channel(number, default, channels, name):
@@ -137,64 +154,3 @@ def _per_channel(number, default, channels, name):
     if value.shape not in ((), (channels,)) or not np.isfinite(value).all() or (name == "std" and not value.all()):
         raise ValueError(f"{name} must be a finite number or {channels} of them, std not 0; found {number!r}")
     return value
-
-
-def _network(function, names, channels_first, parameters, images):
-    """Yield (name, value) of each layer; those that nobody uses are removed when it is compiled."""
-    output, values = _run(function, lambda site, name: name in names, parameters, images)
-    last = lambda value: jnp.moveaxis(value, 1, -1) if channels_first and value.ndim == 4 else value
-    yield from ((name, last(value)) for name, value in values)
-    if is_array_type(output) and _is_batch(output, images):
-        yield ("logits" if output.ndim == 2 else "output"), last(output)
-
-
-def _run(function, chosen, parameters, images):
-    """Run the function: its output, and (name, value) of each operation for which `chosen(site, name)` holds."""
-    counts: Counter[str] = Counter()
-    names: list[str] = []
-
-    def selects(site):
-        name = full_name(site) if site.tap is not None else f"{site.label}#"
-        counts[name] += 1
-        if site.tap is None:
-            name = f"{name}{counts[name]}"
-        elif counts[name] > 1:
-            name = f"{name}#{counts[name]}"
-        if chosen(site, name):
-            names.append(name)
-            return True
-        return False
-
-    try:
-        output, values = activations(function, [selects], with_output=True)(parameters, images)
-    except ValueError:
-        if names:
-            raise
-        return function(parameters, images), []  # nothing is chosen, which `activations` takes for a mistake
-    values = values[selects]
-    return output, list(zip(names, values if isinstance(values, list) else [values], strict=True))
-
-
-def _layers(name, function, parameters, shape):
-    """Find the names of the layers in a run on shapes alone: taps and modules, or else operations."""
-    images = jax.ShapeDtypeStruct(shape, jnp.float32)
-    names: list[str] = []
-
-    def run(parameters, images):
-        for kind in (lambda site, _: site.tap is not None, lambda site, _: site.tap is None):
-            _, values = _run(function, kind, parameters, images)
-            names.extend(name for name, value in values if _is_batch(value, images))
-            if names:
-                break
-
-    try:
-        jax.eval_shape(run, parameters, images)
-    except Exception as error:  # whatever the user's function raises
-        reason = " ".join(str(error).split())[:300]
-        raise ValueError(f"{name} cannot take images of {' x '.join(map(str, shape[1:]))}: {reason}") from error
-    return frozenset(names)
-
-
-def _is_batch(value, images):
-    floats = is_array_type(value) and jnp.issubdtype(value.dtype, jnp.floating)
-    return floats and value.ndim >= 2 and value.shape[0] == images.shape[0]

@@ -59,7 +59,7 @@ def test_a_failure_is_called_one(tmp_path, capsys):
         (["{folder}/missing.png"], "missing.png: no such file"),
         (["{folder}/text.png"], "text.png: not an image"),
         (["{folder}/cut.png"], "cut.png: cannot be read"),
-        (["--target", "ostritch"], "no class is called 'ostritch'; did you mean 'ostrich'"),
+        (["--target", "ostritch"], "efficientnet_lite0 has no class 'ostritch'; did you mean 'ostrich'"),
         (["--target", "1000"], "class 1000 does not exist"),
         (["--target", "tiger cat"], "is classified as tiger cat already"),
         (["--epsilon", "4/0"], "expected a positive number such as 0.02 or 4/255; found '4/0'"),

@@ -45,7 +45,7 @@ def test_layers_are_listed_with_shapes(capsys):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["volcanoe"], "no class is called 'volcanoe'; did you mean 'volcano'"),
+        (["volcanoe"], "efficientnet_lite0 has no class 'volcanoe'; did you mean 'volcano'"),
         (["blocks.3:900"], "blocks.3 has channels 0 to 39; found 900"),
         (["blocks.33:0"], "has no layer 'blocks.33'; did you mean 'blocks.3'"),
         (["blocks.3:red"], "numbers but the layer; found 'blocks.3:red'"),

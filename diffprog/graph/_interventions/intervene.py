@@ -15,6 +15,7 @@ import jax
 
 from diffprog._jax_internals import has_gradient, same_type, typeof
 from diffprog._jax_internals.interception import Interceptor, Operation, intercepting
+from diffprog._jax_internals.sources import as_path
 from diffprog._jax_internals.tagging import Tag
 from diffprog._transforms.arguments import check_callable, wraps
 from diffprog.graph._recording.nodes import Frame
@@ -25,11 +26,17 @@ from diffprog.graph._selection.selectors import Names, ParsedSelector, Selector,
 class RunningSite:
     """An operation that has just run, as a `Site` for selectors."""
 
-    def __init__(self, operation: Operation):
+    def __init__(self, operation: Operation, outer_scopes: int = 0):
+        """Look at an operation.
+
+        Args:
+          operation: what has run.
+          outer_scopes: how many of the scopes around it do not count for its path.
+        """
         self._operation = operation
         self.primitive, self.params = operation.primitive.name, operation.params
         self.label = operation.function or operation.primitive.name
-        self.path = operation.path
+        self.path = as_path(operation.scopes[outer_scopes:])
         self.tap = operation.params["name"] if self.primitive == "name" else None
         self.single = not operation.primitive.multiple_results
         self.values = [operation.results] if self.single else list(operation.results)
@@ -60,7 +67,10 @@ class Intervention:
 
     Attributes:
       selectors: the selectors, parsed, in the order in which they were given.
+      skips_unreachable: whether a value that cannot be taken out of where it is counts as not selected.
     """
+
+    skips_unreachable = False
 
     def __init__(self, name: str, selectors: Iterable, act: Callable[[Any, tuple[int, ...], str], Any], floats: bool):
         """Parse the selectors.

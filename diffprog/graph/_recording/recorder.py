@@ -193,7 +193,7 @@ class Recorder(Tape):
         written = self._last_written
         results = list(outcome) if multiple_results else [outcome]
         status = "live" if written is not None else "blocked" if live else "constant"
-        tap = params.get("name") if name == "name" else None
+        tap = params["name"] if name == "name" and isinstance(params["name"], str) else None
         title = tap.rpartition("/")[2] if isinstance(tap, ModuleOutput) else tap
         self.add(name, title or label or name, params, arguments, results, status, written, compute, tap)
         return outcome

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from diffprog.graph._selection.tap import Leaf, ModuleOutput
+from diffprog.graph._selection.tap import LayerName, Leaf, ModuleOutput
 
 
 class Site(Protocol):
@@ -120,6 +120,8 @@ def _name(selector, text):
     def matches(site):
         if isinstance(site.tap, ModuleOutput):
             return fits(_last(site.path)) and text.strip("*") != ""
+        if isinstance(site.tap, LayerName):
+            return text in (site.tap, _last(site.tap))
         if site.tap is not None:
             return _fits_tap(fits, site.tap)
         return fits(site.primitive) or fits(site.label)
@@ -144,6 +146,8 @@ def _path(selector, text):
     def matches(site):
         if isinstance(site.tap, ModuleOutput):
             return modules_too and fits(site.path)
+        if isinstance(site.tap, LayerName):
+            return text in (site.tap, _join(site.path, site.tap))
         if site.tap is not None:
             return fits(_join(site.path, site.tap))
         return fits(_join(site.path, site.primitive))

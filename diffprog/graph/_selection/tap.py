@@ -15,6 +15,12 @@ class ModuleOutput(str):
     __slots__ = ()
 
 
+class LayerName(str):
+    """The name of one of a network's layers, under which the network taps it; globs do not mean it."""
+
+    __slots__ = ()
+
+
 class Leaf(str):
     """The name of one leaf of a tapped pytree.
 

@@ -10,6 +10,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from diffprog._util.fingerprint import fingerprint
+from diffprog._util.numbers import whole_number
 from diffprog.visualize.objectives._base import Objective, of_term
 
 FLOOR = 0.1  # of the cosine, below which a direction's score stops falling (Carter et al. 2019)
@@ -25,6 +26,7 @@ def channel(layer: str, index: int) -> Objective:
     Returns:
       An `Objective`.
     """
+    index = _whole(index, f"the channel of {layer}")
     return of_term(f"{layer}:{index}", (layer,), _channel_of(layer), _channel_index(layer, index), key=(index,))
 
 
@@ -37,7 +39,8 @@ def neuron(layer: str, index: int, row: int | None = None, column: int | None = 
     """Excite one channel at one position.
 
     Args:
-      layer: Name of a layer with positions.
+      layer: Name of a layer with positions. Of more than two axes of positions, as (frames, height, width, channels),
+        all but the last two are in the middle.
       index: The channel, from 0.
       row: The position's row, or the token in a layer (tokens, channels); the middle one by default.
       column: The position's column; the middle one by default. A layer of tokens has none.
@@ -45,10 +48,10 @@ def neuron(layer: str, index: int, row: int | None = None, column: int | None = 
     Returns:
       An `Objective`.
     """
-    place = "center" if row is None and column is None else f"{row}, {column}"
-    position = _position(layer, row, column, f"channel({layer!r}, {index})")
+    index = _whole(index, f"the channel of {layer}")
+    place, position = _position(layer, row, column, f"channel({layer!r}, {index})")
     arguments = lambda model, shapes: (*_channel_index(layer, index)(model, shapes), position(model, shapes))
-    return of_term(f"{layer}:{index} at {place}", (layer,), _neuron_of(layer), arguments, key=(index, row, column))
+    return of_term(f"{layer}:{index} at {place}", (layer,), _neuron_of(layer), arguments, key=(index, place))
 
 
 @cache
@@ -111,10 +114,9 @@ def direction_at(
     Returns:
       An `Objective`.
     """
-    place = "center" if row is None and column is None else f"{row}, {column}"
-    position = _position(layer, row, column, f"direction({layer!r}, ...)")
+    place, position = _position(layer, row, column, f"direction({layer!r}, ...)")
     measure = _direction_at_of(layer, check_power(cosine_power))
-    return _towards(f"direction in {layer} at {place}", layer, vector, measure, position, (row, column))
+    return _towards(f"direction in {layer} at {place}", layer, vector, measure, position, (place,))
 
 
 @cache
@@ -150,7 +152,8 @@ def logit(label: str | int, layer: str = "logits") -> Objective:
     Returns:
       An `Objective`.
     """
-    return of_term(str(label), (layer,), _logit_of(layer), _class_index(label), key=(label,))
+    label = _label(label)
+    return of_term(str(label), (layer,), _logit_of(layer), _class_index(label, layer), key=(label,))
 
 
 @cache
@@ -168,7 +171,8 @@ def log_probability(label: str | int, layer: str = "logits") -> Objective:
     Returns:
       An `Objective`.
     """
-    return of_term(f"log p({label})", (layer,), _log_probability_of(layer), _class_index(label), key=(label,))
+    label = _label(label)
+    return of_term(f"log p({label})", (layer,), _log_probability_of(layer), _class_index(label, layer), key=(label,))
 
 
 @cache
@@ -193,41 +197,70 @@ def class_of(objective: Objective) -> str | int | None:
 # ---------------------------------------------------------------- arguments, for a given model
 
 
+def _whole(value, what):
+    number = whole_number(value)
+    if number is None:
+        raise ValueError(f"{what} is a whole number; found {value!r}")
+    return number
+
+
+def _label(label):
+    """Read a class's name or index; of numbers, only whole ones are one."""
+    return label if isinstance(label, str) else _whole(label, "a class that is not given by name")
+
+
+def num_channels(layer: str, shape: tuple[int, ...]) -> int:
+    """Give the number of channels of a layer with values of this shape; ValueError where it has none."""
+    if not shape:
+        raise ValueError(f"{layer} is one number for each image, without channels; use an objective of your own")
+    return shape[-1]
+
+
 def _channel_index(layer, index):
     def arguments(model, shapes):
-        if not 0 <= index < shapes[layer][-1]:
-            raise ValueError(f"{layer} has channels 0 to {shapes[layer][-1] - 1}; found {index}")
+        channels = num_channels(layer, shapes[layer])
+        if not 0 <= index < channels:
+            raise ValueError(f"{layer} has channels 0 to {channels - 1}; found {index}")
         return (np.int32(index),)
 
     return arguments
 
 
-def _class_index(label):
-    return lambda model, shapes: (np.int32(model.label_index(label)),)
+def _class_index(label, layer):
+    def arguments(model, shapes):
+        if len(shapes[layer]) != 1:
+            raise ValueError(f"{layer} has values of shape {shapes[layer]}, not one for each class; use channel(...)")
+        return (np.int32(model.label_index(label, layer)),)
+
+    return arguments
 
 
 def _position(layer, row, column, alternative):
+    """Read a position: what to call it, and what makes its indices in a given layer."""
+    asked = [None if index is None else _whole(index, f"a position in {layer}") for index in (row, column)]
+
     def position(model, shapes):
         sizes = shapes[layer][:-1]
-        if len(sizes) not in (1, 2):
+        if not sizes:
             raise ValueError(f"{layer} has no positions; use {alternative}")
         if len(sizes) == 1 and column is not None:
             raise ValueError(f"{layer} has {sizes[0]} positions in a row; give a row and no column")
-        asked = (row, column)[: len(sizes)]
-        place = [size // 2 if index is None else index for index, size in zip(asked, sizes, strict=True)]
+        indices = [None] * (len(sizes) - 2) + asked[: len(sizes)]
+        place = [size // 2 if index is None else index for index, size in zip(indices, sizes, strict=True)]
         if not all(-size <= index < size for index, size in zip(place, sizes, strict=True)):
             raise ValueError(f"{layer} has {' x '.join(map(str, sizes))} positions here; found {row}, {column}")
         return np.array([index % size for index, size in zip(place, sizes, strict=True)], np.int32)
 
-    return position
+    return "center" if asked == [None, None] else f"{asked[0]}, {asked[1]}", position
 
 
 def _towards(name, layer, vector, measure, position: Callable[..., Any] | None = None, place=()):
     vector = np.asarray(vector, np.float32)
 
     def arguments(model, shapes):
-        if vector.shape != shapes[layer][-1:]:
-            raise ValueError(f"a direction in {layer} has {shapes[layer][-1]} numbers; found shape {vector.shape}")
+        channels = num_channels(layer, shapes[layer])
+        if vector.shape != (channels,):
+            raise ValueError(f"a direction in {layer} has {channels} numbers; found shape {vector.shape}")
         return (vector, *([position(model, shapes)] if position else []))
 
     if not np.isfinite(vector).all() or not vector.any():

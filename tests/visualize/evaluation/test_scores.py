@@ -122,7 +122,7 @@ def test_transfer_ranks_the_class_in_every_network_at_its_own_size():
     ]
     assert found[0].probability == pytest.approx(shares[1], rel=1e-5) and {8, 20} <= set(seen)
     assert transfer([make("plain", [1, 1, 1], 8)], "red", image)[0].top1
-    with pytest.raises(ValueError, match="no class is called 'gren'; did you mean 'green'"):
+    with pytest.raises(ValueError, match="has no class 'gren'; did you mean 'green'"):
         transfer([make("plain", [1, 1, 1], 8)], "gren", image)
 
 

@@ -107,7 +107,7 @@ def test_what_is_no_objective_is_not_added():
         (direction("units", [1, 2]), r"a direction in units has 4 numbers; found shape \(2,\)"),
         (logit("two", "units.p"), "small has no layer 'units.p'; did you mean 'units.pre'"),
         (objective(lambda values: values["units"], ["units"], "mine"), r"mine must give one score per picture"),
-        (logit("tow"), "no class is called 'tow'; did you mean 'two'"),
+        (logit("tow"), "small has no class 'tow'; did you mean 'two'"),
     ],
 )
 def test_names_that_the_model_lacks_are_refused(objective, message):
