@@ -24,7 +24,7 @@ from jax.extend.core.primitives import jit_p
 
 from diffprog._jax_internals import binding
 
-__all__ = ["Interceptor", "Operation", "intercepting", "not_intercepting", "scopes_around"]
+__all__ = ["Interceptor", "Operation", "intercepting", "is_intercepted", "not_intercepting", "scopes_around"]
 
 _Scope = source_info_util.ExtendNameStackContextManager
 _bind, _enter, _exit = core.Primitive.bind, _Scope.__enter__, _Scope.__exit__
@@ -130,6 +130,11 @@ def intercepting(interceptor: Interceptor):
             _users -= 1
             if not _users:
                 _replace(_bind, _enter, _exit)
+
+
+def is_intercepted() -> bool:
+    """Whether the operations that this thread calls are seen by an interceptor."""
+    return bool(_state.interceptors)
 
 
 def scopes_around() -> tuple[str, ...]:

@@ -31,15 +31,19 @@ class _Source:
 
 
 class _Key:
-    """What a compiled program is found by: the operations; the function itself is for tracing, and not kept alive."""
+    """What a compiled program is found by: the operations, and the form of what the function returns.
 
-    def __init__(self, structure: Structure, source: _Source):
-        self.structure, self._source = structure, weakref.ref(source)
+    The function itself is for tracing, and not kept alive.
+    """
+
+    def __init__(self, structure: Structure, source: _Source, result_tree: Any):
+        self.structure, self._source, self._result_tree = structure, weakref.ref(source), result_tree
 
     def __eq__(self, other):
         if self is other:
             return True
-        return isinstance(other, _Key) and self.structure == other.structure and self.structure not in _unstable
+        alike = isinstance(other, _Key) and self.structure == other.structure
+        return alike and self._result_tree == other._result_tree and self.structure not in _unstable
 
     def __hash__(self):
         return hash(self.structure)
@@ -109,7 +113,9 @@ def lift(function: Callable, *args: Any) -> Lifted:
     jaxpr, reads, result_tree = _trace(function, leaves, tree)
     source = _Source(function, reads)
     result = [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in jaxpr.out_avals]
-    return Lifted(_Key(structure_of(jaxpr), source), reads, source, jax.tree.unflatten(result_tree, result))
+    return Lifted(
+        _Key(structure_of(jaxpr), source, result_tree), reads, source, jax.tree.unflatten(result_tree, result)
+    )
 
 
 def _trace(function, leaves, tree):

@@ -141,7 +141,7 @@ def read_photograph(options: argparse.Namespace) -> np.ndarray:
 
 def read_crop(options: argparse.Namespace, model: Model) -> np.ndarray:
     """Read the center of the photograph, of `--size` pixels or the network's."""
-    return images.network_crop(images.read_image(options.photograph), options.size or model.size)
+    return images.network_crop(images.read_image(options.photograph), options.size or model.shape[0])
 
 
 # ---------------------------------------------------------------- commands
@@ -293,7 +293,7 @@ def draw_atlas(options: argparse.Namespace) -> None:
     model = models.load(options.network)
     atlas = activation_atlas(
         model,
-        square_crops(options.folder, options.size or model.size),
+        square_crops(options.folder, options.size or model.shape[0]),
         options.layer,
         key=jax.random.key(options.seed),
         grid=options.cells,
@@ -337,7 +337,7 @@ def show_scores(options: argparse.Namespace) -> None:
 def list_layers(options: argparse.Namespace) -> None:
     """Print the layers and their shapes."""
     model = models.load(options.network)
-    for name, shape in model.layers_at(options.size or model.size).items():
+    for name, shape in model.layers_at(options.size or model.shape[0]).items():
         print(f"{name:<22} {' x '.join(map(str, shape))}")
 
 

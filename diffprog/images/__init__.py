@@ -11,6 +11,7 @@ from diffprog.images._files import (
     resize_short_side,
     save_png,
     to_bytes,
+    to_rgb,
 )
 
 __all__ = [
@@ -24,4 +25,5 @@ __all__ = [
     "resize_short_side",
     "save_png",
     "to_bytes",
+    "to_rgb",
 ]

@@ -3,12 +3,14 @@
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from diffprog._util.files import replacing
 
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # brightness of red, green and blue (ITU-R BT.601)
 LARGEST = 64_000_000  # pixels: beyond any camera's photograph, and a decoded copy still fits a laptop's memory
 
 
@@ -38,7 +40,8 @@ def read_image(path: str | Path) -> np.ndarray:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below is stricter
             with Image.open(path) as image:
                 _refuse_huge(path, *image.size)
-                return _rgb(ImageOps.exif_transpose(image))
+                bits = getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE, (16,))[0]
+                return _rgb(ImageOps.exif_transpose(image), bits)
     except ImageError:
         raise
     except FileNotFoundError:
@@ -57,21 +60,27 @@ def _refuse_huge(path, width, height):
         raise ImageError(f"{path}: {width} x {height} pixels, more than {LARGEST:,}; scale the image down first")
 
 
-def _rgb(image):
+_BITS_PER_SAMPLE = 258  # the tag of a TIFF
+
+
+def _rgb(image, bits):
     if image.mode.startswith(("I", "F")):
-        return _deep_gray(np.asarray(image))
+        return _deep_gray(np.asarray(image), bits)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return np.asarray(image.convert("RGB"), np.float32) / 255
 
 
-def _deep_gray(values):
-    """Convert 16-bit integers or floats of one channel, which Pillow's own conversion to 8 bits would clip."""
+def _deep_gray(values, bits):
+    """Convert integers of up to 16 bits, or floats, of one channel, which Pillow's own conversion to 8 would clip."""
     whole = np.issubdtype(values.dtype, np.integer)
-    values = values.astype(np.float32) / (65535 if whole else 1)
+    if whole and bits > 16:
+        raise ImageError(f"integers of {bits} bits do not say which number is white; save the image with 16 bits")
+    white = 2**bits - 1 if whole else 1
+    values = values.astype(np.float32) / white
     if not _inside_unit_range(values):
-        expected = "0 .. 65535" if whole else "0 .. 1"
+        expected = f"0 .. {white}"
         raise ImageError(f"gray values outside {expected}; rescale the image first")
     return np.repeat(values[..., None], 3, axis=-1)
 
@@ -100,22 +109,106 @@ def to_bytes(image: np.ndarray) -> np.ndarray:
 
 
 def save_png(path: str | Path, image: np.ndarray) -> Path:
-    """Write an image as an 8-bit PNG; the file appears whole or not at all.
+    """Write an image as an 8-bit PNG, or in the format that the file's suffix says; it appears whole or not at all.
 
     Args:
-      path: The file.
-      image: Array (height, width, 3) or (height, width) in [0, 1], which is rounded to nearest.
+      path: The file, whose suffix is .png, .jpg or another format's of still images; without one it is a PNG.
+      image: Array (height, width), or (height, width, channels) with 1 channel for gray, 2 with opacity, 3 for RGB, 4
+        with opacity, in [0, 1]; it is rounded to nearest. A JPEG is a little different from the image.
 
     Returns:
       The path.
 
     Raises:
-      ImageError: A value is outside [0, 1].
+      ImageError: A value is outside [0, 1], the suffix is no image format's, or the array is no such image.
     """
-    picture = Image.fromarray(to_bytes(image))
+    form, pixels = image_format(path), to_bytes(image)
+    picture = _picture(pixels)
+    if form == "JPEG" and picture.mode not in ("L", "RGB"):
+        raise ImageError(f"{path}: a JPEG has 1 or 3 channels, without opacity; found {pixels.shape}: write a PNG")
     with replacing(path) as file:
-        picture.save(file, format="PNG", optimize=True)
+        picture.save(file, format=form, **_SAVING.get(form, {}))
     return Path(path)
+
+
+_SAVING: dict[str, dict[str, Any]] = {
+    "PNG": {"optimize": True},
+    "JPEG": {"quality": 95, "subsampling": 0},
+    "WEBP": {"lossless": True},
+}
+
+
+def image_format(path: str | Path) -> str:
+    """Find the format that a file's suffix says, for `save_png`.
+
+    Args:
+      path: The file.
+
+    Returns:
+      Pillow's name of the format, "PNG" without a suffix.
+
+    Raises:
+      ImageError: It is no format of still images that Pillow can write.
+    """
+    suffix = Path(path).suffix.lower()
+    form = Image.registered_extensions().get(suffix or ".png")
+    if form not in ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM"):
+        raise ImageError(f"{path}: an image is written as .png, .jpg, .webp, .tif or .bmp; found the suffix {suffix!r}")
+    return form
+
+
+def _picture(pixels):
+    """Make Pillow's image of bytes (height, width) or (height, width, 1 to 4 channels)."""
+    if pixels.ndim == 3 and pixels.shape[-1] == 1:
+        pixels = pixels[..., 0]
+    if not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[-1] in (2, 3, 4))) or 0 in pixels.shape:
+        raise ImageError(
+            f"an image file has 1 to 4 channels (height, width, channels); found shape {pixels.shape}: "
+            "choose channels that can be shown"
+        )
+    return Image.fromarray(np.ascontiguousarray(pixels))
+
+
+def to_rgb(image: np.ndarray) -> np.ndarray:
+    """Show an image of any number of channels in red, green and blue.
+
+    Args:
+      image: Array (height, width) or (height, width, channels). One channel is gray, a second or fourth one is the
+        opacity, before white; of five and more the first three are shown.
+
+    Returns:
+      Array (height, width, 3).
+    """
+    image = np.asarray(image)
+    image = image[..., None] if image.ndim == 2 else image
+    channels = image.shape[-1]
+    if channels in (2, 4):
+        opacity = image[..., -1:]
+        image = opacity * image[..., :-1] + (1 - opacity)
+    return np.repeat(image[..., :1], 3, axis=-1) if channels < 3 else image[..., :3]
+
+
+def with_channels(image: np.ndarray, channels: int, name: str = "the image") -> np.ndarray:
+    """Bring an image to a network's number of channels: gray to RGB, and RGB to gray by its brightness.
+
+    Args:
+      image: Array (height, width) or (height, width, channels).
+      channels: The wanted number.
+      name: What to call the image in a message.
+
+    Returns:
+      Array (height, width, channels).
+
+    Raises:
+      ImageError: It is of another number of channels.
+    """
+    image = np.asarray(image, np.float32)
+    image = image[..., None] if image.ndim == 2 else image
+    if image.ndim != 3 or image.shape[-1] not in ({1, 3, channels} if channels in (1, 3) else {channels}):
+        raise ImageError(f"{name}: an image has shape (height, width, {channels}); found {image.shape}")
+    if image.shape[-1] == channels:
+        return image
+    return np.repeat(image, 3, axis=-1) if channels == 3 else (image @ LUMA)[..., None].clip(0, 1)
 
 
 def resize(
@@ -129,7 +222,7 @@ def resize(
     """Resize an image by Pillow's antialiased filters.
 
     Args:
-      image: Array (h, w, channels) or (h, w).
+      image: Array (h, w, channels) or (h, w), of any number of channels, none of which counts as opacity.
       height: The new height in pixels.
       width: The new width in pixels.
       resample: Pillow's filter.
@@ -139,11 +232,11 @@ def resize(
     Returns:
       float32 array (height, width, channels) or (height, width).
     """
+    if np.ndim(image) == 3 and not (to_8_bits and np.shape(image)[-1] == 3):
+        planes = np.moveaxis(np.asarray(image), -1, 0)
+        return np.stack([resize(plane, height, width, resample, to_8_bits=to_8_bits) for plane in planes], axis=-1)
     if to_8_bits:
-        return np.asarray(Image.fromarray(to_bytes(image)).resize((width, height), resample), np.float32) / 255
-    if np.ndim(image) == 3:
-        planes = [resize(plane, height, width, resample, to_8_bits=False) for plane in np.moveaxis(image, -1, 0)]
-        return np.stack(planes, axis=-1)
+        return np.asarray(_picture(to_bytes(image)).resize((width, height), resample), np.float32) / 255
     return np.asarray(Image.fromarray(np.ascontiguousarray(image, np.float32)).resize((width, height), resample))
 
 
@@ -206,7 +299,8 @@ def contact_sheet(
     """Set captioned pictures on a white sheet.
 
     Args:
-      pictures: Arrays (height, width, 3) in [0, 1] of any sizes.
+      pictures: A list of arrays (height, width, channels) or (height, width) in [0, 1], of any sizes, or one array of
+        them. They are shown as by `to_rgb`.
       captions: One text for each picture. Lines break at newlines; a line too long for its cell is set smaller.
       columns: Pictures in a row; the sheet is about square by default.
       cell: Side in pixels of the square into which each picture is fitted.
@@ -215,7 +309,7 @@ def contact_sheet(
     Returns:
       float32 array (height, width, 3) in [0, 1].
     """
-    if len(pictures) != len(captions) or not pictures:
+    if len(pictures) != len(captions) or not len(pictures):
         raise ImageError(f"a sheet needs one caption per picture; found {len(pictures)} and {len(captions)}")
     columns = columns or int(np.ceil(np.sqrt(len(pictures))))
     rows = -(-len(pictures) // columns)
@@ -230,7 +324,8 @@ def contact_sheet(
     for index, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
         row, column = divmod(index, columns)
         left, top = gap + column * (cell + gap), header + gap + row * (cell + band)
-        fitted = ImageOps.contain(Image.fromarray(to_bytes(picture)), (cell, cell), Image.Resampling.LANCZOS)
+        shown = Image.fromarray(to_bytes(to_rgb(picture)))
+        fitted = ImageOps.contain(shown, (cell, cell), Image.Resampling.LANCZOS)
         sheet.paste(fitted, (left + (cell - fitted.width) // 2, top + (cell - fitted.height) // 2))
         for line_index, text in enumerate(caption.split("\n")):
             _centered(draw, text, left + cell / 2, top + cell + line * (line_index + 0.6), size, cell)

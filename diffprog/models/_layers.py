@@ -1,6 +1,7 @@
 """The layers of a network that somebody else wrote, found while it runs."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -9,6 +10,7 @@ from jax.tree_util import keystr, tree_flatten_with_path
 
 from diffprog._jax_internals import is_array_type
 from diffprog._jax_internals.rows import may_mix_rows
+from diffprog._jax_internals.structure import embeds_arrays
 from diffprog.graph._interventions.naming import Kind, Naming
 from diffprog.graph._selection.tap import LayerName, named
 
@@ -29,6 +31,7 @@ class Found(NamedTuple):
       answer: The place of the one that is its answer, the logits as a rule; None if none is.
       num_classes: How many numbers the answer has for an image, if it is one array (n, classes).
       may_mix: Whether an image's answer may depend on the other images.
+      reads_outside: Whether the function reads arrays that are not among its arguments.
       naming: Names the values inside, in a run.
     """
 
@@ -37,21 +40,30 @@ class Found(NamedTuple):
     answer: str | None
     num_classes: int | None
     may_mix: bool
+    reads_outside: bool
     naming: Naming
 
 
-class Network(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Network:
     """`network(parameters, images)` of a `Model`, around a function.
 
     Attributes:
       function: `function(parameters, images)` to anything.
       found: What was found in it.
       channels_first: Whether values of as many axes as the images have their channels behind their images.
+      takes_parameters: Whether its parameters are an argument of the user's function.
     """
 
     function: Callable
     found: Found
     channels_first: bool
+    takes_parameters: bool
+
+    @property
+    def reads_outside(self) -> bool:
+        """Whether the network reads more than its parameters."""
+        return self.found.reads_outside or not self.takes_parameters
 
     def __call__(self, parameters: Any, images: jax.Array) -> Iterator[tuple[str, jax.Array]]:
         """Yield (name, value) of each layer, the answer last; what nobody uses is removed when it is compiled.
@@ -95,7 +107,7 @@ def find_layers(name: str, function: Callable, parameters: Any, shape: tuple[int
       ValueError: The function cannot take such images.
     """
     for is_tap in (True, False):
-        naming = Naming(lambda kind: kind.is_tap == is_tap)
+        naming = Naming(is_tap)
         few, more = (_look(name, function, parameters, (count, *shape), naming) for count in PROBES)
         axes = _of_images(few.inside, more.inside)
         layers = {layer: axis for layer, axis in axes.items() if len(few.inside[layer]) > 1}
@@ -110,7 +122,8 @@ def find_layers(name: str, function: Callable, parameters: Any, shape: tuple[int
         answer=answer,
         num_classes=outputs[answer][1] if answer is not None and len(outputs[answer]) == 2 else None,
         may_mix=may_mix_rows(few.program, more.program, len(jax.tree.leaves(parameters))),
-        naming=Naming(kinds.__contains__),
+        reads_outside=bool(few.program.consts) or embeds_arrays(few.program),
+        naming=Naming(is_tap, frozenset(kinds)),
     )
 
 

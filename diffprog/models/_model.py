@@ -10,6 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from diffprog._jax_internals import Tracer
+from diffprog._jax_internals.interception import is_intercepted
+from diffprog._transforms.closures import lift
 from diffprog._util.numbers import check_count
 from diffprog.images._checks import check_images
 from diffprog.images._filters import resize_linear
@@ -36,13 +39,21 @@ class Model:
     """
 
     name: str
-    network: Callable[[Any, jax.Array], Iterator[tuple[str, jax.Array]]]
+    network: Callable[..., Iterator[tuple[str, jax.Array]]]
     parameters: Any = field(repr=False)
     labels: tuple[str, ...] = field(repr=False)
     size: int | tuple[int, ...]
     min_size: int
     channels: int = 3
-    _shapes: dict[tuple[int, ...], Any] = field(default_factory=dict, init=False, repr=False)
+
+    @cached_property
+    def _shapes(self) -> dict[tuple[int, ...], Any]:
+        return {}
+
+    @cached_property
+    def programs(self) -> dict[Any, Any]:
+        """Compiled programs that others keep with the network, to be freed with it."""
+        return {}
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -76,11 +87,22 @@ class Model:
         Raises:
           ValueError: The images have another type, rank or range, or a size that the network does not take.
         """
-        return self._run(self._compiled, self.check_images(images))
+        return self._run(self.apply, self._compiled, self.check_images(images))
 
-    def _run(self, compiled, images, *names):
+    @property
+    def reads_outside(self) -> bool:
+        """Whether the network reads more than its parameters, as a function does that closes over its weights."""
+        return getattr(self.network, "reads_outside", False)
+
+    def _run(self, function, compiled, images, *names):
+        """Compute by a compiled program, which must not have inside what may change."""
         try:
-            return compiled(self.parameters, images, *names)
+            if not self.reads_outside:
+                return compiled(self.parameters, images, *names)
+            if isinstance(images, Tracer) or is_intercepted():
+                return function(self.parameters, images, *names)
+            lifted = lift(lambda parameters, images: function(parameters, images, *names), self.parameters, images)
+            return _run_lifted(lifted, self.parameters, images)
         except NoLogits as error:
             raise NoLogits(f"{self.name}: {error}") from None
         except Exception:
@@ -109,7 +131,7 @@ class Model:
           ValueError: The images are unsuitable, or there is no such layer.
         """
         names = self.check_layers([names] if isinstance(names, str) else names)
-        values = self._run(self._compiled_layers, self.check_images(images), names)
+        values = self._run(self.collect, self._compiled_layers, self.check_images(images), names)
         return {name: values[name] for name in names}  # in the order asked for, which jit does not keep
 
     def collect(self, parameters: Any, images: jax.Array, names: Iterable[str]) -> dict[str, jax.Array]:
@@ -259,8 +281,8 @@ class Model:
         k = check_count(k, "k")
         logits = np.asarray(self(images), np.float64)
         if logits.ndim != 2 or (self.labels and len(self.labels) != logits.shape[1]):
-            labels = f" for {len(self.labels)} labels" if self.labels else ""
-            raise ValueError(f"the most probable classes need logits (n, classes); found {logits.shape}{labels}")
+            fit = f" and {len(self.labels)} labels" if self.labels else ""
+            raise ValueError(f"the most probable classes need logits (n, classes); found {logits.shape}{fit}")
         labels = self.labels or [str(index) for index in range(logits.shape[1])]
         shares = np.exp(logits - logits.max(axis=1, keepdims=True))
         probabilities = shares / shares.sum(axis=1, keepdims=True)
@@ -321,7 +343,8 @@ class Model:
         if image.ndim == 2 and self.channels == 1 and len(self.shape) == 3:
             image = image[..., None]
         if image.ndim != len(self.shape):
-            raise ValueError(f"{_one_of(self.shape)} is expected; found {image.shape}")
+            expected = f"(height, width, {self.channels})" if len(self.shape) == 3 else self.shape
+            raise ValueError(f"a photograph has shape {expected}; found {image.shape}")
         return np.asarray(self.check_images(image[None])[0])
 
     def check_images(self, images: ArrayLike) -> jax.Array:
@@ -337,6 +360,11 @@ class Model:
           ValueError: The images have another type, rank or range, or less than `min_size` pixels.
         """
         return check_images(images, self.channels, self.min_size, rank=len(self.shape) + 1)
+
+
+@jax.jit
+def _run_lifted(lifted, parameters, images):
+    return lifted(parameters, images)
 
 
 def checked_size(size: Any) -> int | tuple[int, ...]:
@@ -358,8 +386,3 @@ def sides_of(size: int | tuple[int, ...]) -> tuple[int, ...]:
 def input_shape(size: int | tuple[int, ...], channels: int) -> tuple[int, ...]:
     """Give the shape of one input."""
     return (*sides_of(size), channels)
-
-
-def _one_of(shape):
-    names = {1: "channels", 3: "height, width, channels"}.get(len(shape), "..., channels")
-    return f"an image of shape ({names})" if len(shape) == 3 else f"an input of shape {shape}"

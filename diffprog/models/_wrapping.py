@@ -1,6 +1,7 @@
 """Wrapping of any JAX network as a `Model`: a plain function, Flax Linen, Flax NNX, Equinox."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from diffprog._util.promotion import callers_promotion
 from diffprog.graph._selection.tap import LayerName, named
 from diffprog.models._labels import checked_labels
 from diffprog.models._layers import LOGITS, Network, NoLogits, find_layers
@@ -69,21 +71,20 @@ def wrap(
       ValueError: The function cannot take images of that size, or there is not one label for each class.
     """
     name, size, labels = name or _name_of(function), checked_size(size), checked_labels(labels)
-    normal = mean is None and std is None
-    mean, std = _per_channel(mean, 0.0, channels, "mean"), _per_channel(std, 1.0, channels, "std")
-    if parameters is None:
-        parameters, run = (), lambda _, images: function(images)
-    else:
-        run = function
+    shape, takes_parameters = input_shape(size, channels), parameters is not None
+    is_normal = mean is None and std is None
+    shift, scale = _per_channel(mean, 0.0, shape, "mean"), _per_channel(std, 1.0, shape, "std")
 
     def prepared(parameters, images):
-        images = images if normal else (images - mean) / std
-        return run(parameters, jnp.moveaxis(images, -1, 1) if channels_first else images)
+        images = images if is_normal else (images - shift) / scale
+        images = jnp.moveaxis(images, -1, 1) if channels_first else images
+        with callers_promotion():
+            return function(parameters, images) if takes_parameters else function(images)
 
-    shape = input_shape(size, channels)
-    mean, std = (array.reshape(*[1] * len(shape), -1) if array.ndim else array for array in (mean, std))
+    parameters = parameters if takes_parameters else ()
     found = find_layers(name, prepared, parameters, shape, len(labels))
-    model = Model(name, Network(prepared, found, channels_first), parameters, labels, size, min_size, channels)
+    network = Network(prepared, found, channels_first, takes_parameters)
+    model = Model(name, network, parameters, labels, size, min_size, channels)
     if labels and found.num_classes not in (None, len(labels)):
         raise ValueError(f"{name} has {found.num_classes} classes; found {len(labels)} labels: give one for each")
     if found.may_mix:
@@ -115,7 +116,7 @@ def combine(models: Mapping[str, Model]) -> Model:
     first = next(iter(models.values()))
     same_labels = all(model.labels == first.labels for model in models.values())
 
-    def network(parameters, images):
+    def layers(parameters, images):
         answers = []
         for key, model in models.items():
             layer, value = None, None
@@ -132,13 +133,24 @@ def combine(models: Mapping[str, Model]) -> Model:
 
     return Model(
         name=" + ".join(model.name for model in models.values()),
-        network=network,
+        network=_Combined(layers, any(model.reads_outside for model in models.values())),
         parameters={key: model.parameters for key, model in models.items()},
         labels=first.labels if same_labels else (),
         size=max((model.size for model in models.values()), key=sides_of),
         min_size=max(model.min_size for model in models.values()),
         channels=first.channels,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Combined:
+    """Several networks as one, and whether any reads more than its parameters."""
+
+    layers: Callable
+    reads_outside: bool
+
+    def __call__(self, parameters, images):
+        return self.layers(parameters, images)
 
 
 def _name_of(function):
@@ -149,8 +161,8 @@ def _name_of(function):
     return name if plain else "network"
 
 
-def _per_channel(number, default, channels, name):
+def _per_channel(number, default, shape, name):
     value = np.asarray(default if number is None else number, np.float32)
-    if value.shape not in ((), (channels,)) or not np.isfinite(value).all() or (name == "std" and not value.all()):
-        raise ValueError(f"{name} must be a finite number or {channels} of them, std not 0; found {number!r}")
-    return value
+    if value.shape not in ((), shape[-1:]) or not np.isfinite(value).all() or (name == "std" and not value.all()):
+        raise ValueError(f"{name} must be a finite number or {shape[-1]} of them, std not 0; found {number!r}")
+    return value.reshape(*[1] * len(shape), -1) if value.ndim else value

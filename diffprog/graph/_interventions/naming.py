@@ -8,6 +8,8 @@ runs with names that are expected, and once more if these were wrong.
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import jax
@@ -43,20 +45,26 @@ class Kind(NamedTuple):
         return f"{self.name}#{place}"
 
 
+@dataclass(frozen=True, eq=False)
 class Naming:
     """Runs a function with values of some kinds named.
 
     Values in a `while` loop have no names: they cannot be taken out of it.
+
+    Attributes:
+      taps: whether taps and modules are named; else operations are.
+      kinds: the kinds of these that are named; all if it is None.
     """
 
-    def __init__(self, is_chosen: Callable[[Kind], bool]):
-        """Start without knowledge.
+    taps: bool
+    kinds: frozenset[Kind] | None = None
 
-        Args:
-          is_chosen: whether values of a kind are named.
-        """
-        self._is_chosen = is_chosen
-        self._expected: dict[Hashable, tuple[str | None, ...] | None] = {}
+    @cached_property
+    def _expected(self) -> dict[Hashable, tuple[str | None, ...]]:
+        return {}
+
+    def _is_chosen(self, kind):
+        return kind.is_tap == self.taps and (self.kinds is None or kind in self.kinds)
 
     def run(self, function: Callable, args: Iterable, like: Hashable = None) -> tuple[Any, list[tuple[str, Any]]]:
         """Run a function.

@@ -12,6 +12,7 @@ import numpy as np
 from diffprog._util.batches import by_shape
 from diffprog.models import Model
 from diffprog.visualize._activations.grid import IconOptions, assembled, icons
+from diffprog.visualize._rendering.fitting import activations
 
 BATCH_SIZE = 16  # images of one size that go through the network at a time
 
@@ -111,7 +112,7 @@ def sampled(
         raise ValueError(f"an atlas needs images and per_image of at least 1; found {len(images)} and {per_image}")
     vectors: dict[int, np.ndarray] = {}
     sources: dict[int, np.ndarray] = {}
-    read = lambda batch: np.asarray(model.activations(batch, layer)[layer])
+    read = lambda batch: np.asarray(activations(model, batch, layer)[layer])
     for index, values in by_shape(read, [model.check_image(image) for image in images], BATCH_SIZE):
         if values.ndim != 3:
             raise ValueError(f"{layer} has no rows and columns of positions; choose an earlier layer")

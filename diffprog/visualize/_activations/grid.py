@@ -12,6 +12,7 @@ from tqdm import tqdm
 from diffprog._util.batches import in_batches
 from diffprog.models import Model
 from diffprog.visualize._deepdream.dream import resized
+from diffprog.visualize._rendering.fitting import layer_values
 from diffprog.visualize._rendering.render import render
 from diffprog.visualize.objectives._units import direction
 from diffprog.visualize.parameterizations import fourier
@@ -93,8 +94,7 @@ def activation_grid(
       Olah et al. 2018, "The Building Blocks of Interpretability".
     """
     (layer,) = model.check_layers([layer])
-    values = np.asarray(model.activations(model.check_image(photograph)[None], layer)[layer])[0]
-    vectors = block_means(values, layer, cells)
+    vectors = block_means(layer_values(model, photograph, layer), layer, cells)
     drawn = icons(model, layer, vectors, key=key, **icon_options)
     lengths = np.linalg.norm(vectors, axis=-1)
     shown = shrunk(drawn, lengths / max(lengths.max(), 1e-12)) if sized else drawn

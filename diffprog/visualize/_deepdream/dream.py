@@ -8,7 +8,7 @@ After Mordvintsev, Olah and Tyka 2015, "Inceptionism": gradient ascent on the ph
 (octaves), on a picture that is rolled about in each step, by steps of equal strength.
 """
 
-from functools import lru_cache
+from functools import partial
 from math import ceil
 from typing import NamedTuple
 
@@ -18,13 +18,16 @@ import numpy as np
 import optax
 from tqdm import tqdm
 
+from diffprog._util.numbers import check_count
 from diffprog.images import resize
 from diffprog.images._checks import check_array
-from diffprog.images._filters import gaussian_blur
+from diffprog.images._filters import gaussian_blur, resize_linear
 from diffprog.models import Model
 from diffprog.optimize import Descent
 from diffprog.visualize._deepdream.tiles import tiled
 from diffprog.visualize._rendering.batching import measure, plan
+from diffprog.visualize._rendering.fitting import picture_shape
+from diffprog.visualize._rendering.program import keep, network_data
 from diffprog.visualize.objectives._base import PICTURE, Objective
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # of red, green and blue (ITU-R BT.601)
@@ -67,6 +70,8 @@ def dream(
 ) -> Dream:
     """Change a photograph so that an objective rises.
 
+    A network that takes pictures of one size only sees each octave resized to it.
+
     A picture with a side longer than `tile` is seen in windows, one at a time, so that memory is bounded. The gradient
     is the whole picture's if windows and overlap are multiples of the network's stride and the overlap covers twice
     what a unit sees to one side. A smaller overlap leaves seams, which the jitter moves about.
@@ -104,7 +109,9 @@ def dream(
     References:
       Mordvintsev et al. 2015, "Inceptionism: Going Deeper into Neural Networks".
     """
+    picture_shape(model)
     photograph = model.check_image(photograph)
+    octaves, steps = check_count(octaves, "octaves"), check_count(steps, "steps")
     sizes = octave_sizes(model, photograph.shape[:2], octaves, scale)
     size = photograph.shape[:2]
     mask = np.ones(size, np.float32) if mask is None else check_array(mask, (size,), "the mask")
@@ -113,7 +120,12 @@ def dream(
         raise ValueError(f"colors are of red, green and blue; {model.name} takes images of {model.channels} channels")
     _check_tile(model, tile, overlap)
     plans = [_plan(model, objective.check(model), size, tile) for size in sizes]
-    loop = _loop(model, plans[0].layout, learning_rate, jitter, smooth, normalize, keep_colors, tile, overlap, engine)
+    layout = plans[0].layout
+    names = tuple(sorted({name for group in layout for kind in group.terms for name in kind.layers} - {PICTURE}))
+    collect, network = network_data(model, names, (1, *_seen(model, sizes[0], tile), model.channels))
+    options = learning_rate, jitter, smooth, normalize, keep_colors, tile, overlap, engine
+    make = lambda: _loop(collect, partial(_seen, model, tile=tile), names, layout, *options)
+    loop = keep(model, ("dream", layout, *options), make)
     detail = np.zeros((*sizes[0], model.channels), np.float32)
     pictures, scores = [], []
     with tqdm(total=octaves * steps, desc=progress, disable=progress is None) as bar:
@@ -121,7 +133,7 @@ def dream(
             base, shown = resized(photograph, size).clip(0, 1), resized(mask, size).clip(0, 1)
             start = (base + resized(detail, size)).clip(0, 1)
             state = loop.init(start, key=jax.random.fold_in(key, octave))
-            data = model.parameters, plans[octave].arguments, base, shown
+            data = network, plans[octave].arguments, base, shown
             state, history = loop.run(state, steps, data=data, block_size=10, progress=bar)
             _check_finite(objective, history.value, size)
             detail = np.asarray(state.parameters) - base
@@ -132,22 +144,27 @@ def dream(
 
 def _plan(model, objective, size, tile):
     """Sort the objective into what is compiled and what is data, for a picture of `size` seen in windows."""
-    window = min(size[0], tile), min(size[1], tile)
-    at_size = model.layers_at(*window)
+    at_size = model.layers_at(*_seen(model, size, tile))
     shapes = {name: at_size[model.layer_name(name)] for name in objective.layers - {PICTURE}}
-    return plan([objective], model, shapes | {PICTURE: (*window, model.channels)})
+    return plan([objective], model, shapes | {PICTURE: (min(size[0], tile), min(size[1], tile), model.channels)})
 
 
-@lru_cache(maxsize=16)  # found again for the next photograph, and for each frame of a film
-def _loop(model, layout, learning_rate, jitter, smooth, normalize, keep_colors, tile, overlap, engine):
-    """Make the loop; its data are (network's parameters, objective's arguments, photograph, mask)."""
-    names = tuple(sorted({name for group in layout for kind in group.terms for name in kind.layers} - {PICTURE}))
+def _seen(model, size, tile):
+    """Find the size in which the network sees a window: its own if it takes no other."""
+    window = min(size[0], tile), min(size[1], tile)
+    return window if model.takes(*window) else picture_shape(model)[:2]
+
+
+def _loop(collect, seen, names, layout, learning_rate, jitter, smooth, normalize, keep_colors, tile, overlap, engine):
+    """Make the loop; its data are (the network's, objective's arguments, photograph, mask)."""
 
     def ascend(picture, step):
-        parameters, arguments, base, mask = step.data
+        network, arguments, base, mask = step.data
 
         def score(image):
-            values = model.collect(parameters, image[None], names) | {PICTURE: image[None]}
+            sides = seen(image.shape[:2])
+            shown = image if sides == image.shape[:2] else resize_linear(image, (*sides, image.shape[2]))
+            values = (collect(network, shown[None], names) if names else {}) | {PICTURE: image[None]}
             return measure(layout, arguments, values, 1)[0][0]
 
         shift = jax.random.randint(step.key, (2,), -jitter, jitter + 1)

@@ -1,6 +1,6 @@
 """The program of a rendering: gradient ascent on the parameters of a batch of pictures, through one descent loop."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from diffprog._transforms.closures import lift
 from diffprog._util.trees import tree_where
 from diffprog.models import Model
 from diffprog.optimize import Descent
@@ -23,9 +24,8 @@ NUM_PROGRAMS = 32  # programs that are kept
 
 @dataclass(frozen=True)
 class Setting:
-    """What a program is compiled for. Settings are equal if their fields are equal, functions if they are identical."""
+    """What a network's program is compiled for; functions are equal if they are identical."""
 
-    model: Model
     layout: tuple[Group, ...]
     layers: tuple[str, ...]
     num_images: int
@@ -41,13 +41,13 @@ class Data(NamedTuple):
     """What a program takes in each step.
 
     Attributes:
-      parameters: The network's.
+      network: What the network reads, by `network_data`.
       arguments: A plan's arguments.
       image_ids: uint32 (n,), on which the random draws depend.
       stop_at: Scores (n,) at which pictures are kept; None if they never are.
     """
 
-    parameters: Any
+    network: Any
     arguments: Any
     image_ids: jax.Array
     stop_at: jax.Array | None
@@ -87,22 +87,46 @@ def adam(learning_rate: float) -> optax.GradientTransformation:
     return optax.adam(learning_rate)
 
 
-@lru_cache(maxsize=NUM_PROGRAMS)
-def program(setting: Setting, redirect: bool = False) -> Descent:
-    """Make the loop for a setting.
+def network_data(
+    model: Model, layers: tuple[str, ...], shape: tuple[int, ...], redirect: bool = False
+) -> tuple[Callable, Any]:
+    """Divide what a network computes into a function and data: what it reads may change, and no program keeps it.
 
     Args:
-      setting: What is compiled.
+      model: The network.
+      layers: Names of layers.
+      shape: The shape of the images.
       redirect: Whether gradients get through rectifiers that are off everywhere.
+
+    Returns:
+      `collect(data, images, names) -> {name: values}`, and the data, which must be held until the program has run.
     """
+    collect = redirect_rectifiers(model.collect) if redirect else model.collect
+    if not model.reads_outside or not layers:
+        return collect, model.parameters
+    read = lambda parameters, images: collect(parameters, images, layers)
+    lifted = lift(read, model.parameters, jnp.zeros(shape, jnp.float32))
+    return lambda data, images, names: data[0](data[1], images), (lifted, model.parameters)
+
+
+def keep(model: Model, key: Hashable, make: Callable[[], Any]) -> Any:
+    """Find a program that is kept with a network, or make it; of too many the oldest goes."""
+    if key not in model.programs:
+        while len(model.programs) >= NUM_PROGRAMS:
+            model.programs.pop(next(iter(model.programs)))
+        model.programs[key] = make()
+    return model.programs[key]
+
+
+def program(setting: Setting, collect: Callable) -> Descent:
+    """Make the loop for a setting and what `network_data` made of the network."""
     n, num_transforms = setting.num_images, setting.num_transforms
-    collect = redirect_rectifiers(setting.model.collect) if redirect else setting.model.collect
 
     def ascend(parameters, step):
         pictures = setting.parameterization.decode(parameters)
         copies = transformed(pictures, setting.transform, step.key, step.data.image_ids, num_transforms)
         images = copies.reshape(-1, *copies.shape[2:])
-        values = collect(step.data.parameters, images, setting.layers) if setting.layers else {}
+        values = collect(step.data.network, images, setting.layers) if setting.layers else {}
         by_copy = {name: value.reshape(n, num_transforms, *value.shape[1:]) for name, value in values.items()}
         by_copy[PICTURE] = jnp.broadcast_to(pictures[:, None], (n, num_transforms, *pictures.shape[1:]))
         score = lambda values: measure(setting.layout, step.data.arguments, values, n)

@@ -13,8 +13,10 @@ import jax
 import numpy as np
 import optax
 
+from diffprog._util.numbers import check_count
 from diffprog.models import Model
 from diffprog.models._labels import suggest
+from diffprog.visualize._rendering.fitting import extent, layer_values, picture_shape
 from diffprog.visualize._rendering.render import Rendering, render
 from diffprog.visualize.objectives._base import PICTURE, Objective
 from diffprog.visualize.objectives._comparisons import difference
@@ -38,7 +40,9 @@ class Recipe(NamedTuple):
         return self._asdict()
 
 
-def recipe(model: Model, objective: Objective, name: str = "default", size: int | None = None) -> Recipe:
+def recipe(
+    model: Model, objective: Objective, name: str = "default", size: int | tuple[int, int] | None = None
+) -> Recipe:
     """Look up a recipe for an objective.
 
     The recipes are:
@@ -53,7 +57,7 @@ def recipe(model: Model, objective: Objective, name: str = "default", size: int 
       model: The network.
       objective: What is to be drawn.
       name: The recipe's name.
-      size: Side of the pictures in pixels; the recipe's own by default.
+      size: Side of the pictures in pixels, or (height, width); the recipe's own by default.
 
     Returns:
       A `Recipe`.
@@ -75,21 +79,36 @@ def _default(model, objective, size):
     """
     names = model.check_layers(sorted(objective.layers - {PICTURE}))
     shapes = [model.layers[model.layer_name(name)] for name in names]
-    stride = max((model.size // (shape[0] if len(shape) == 3 else 1) for shape in shapes), default=1)
+    height, width, channels = picture_shape(model)
+    stride = max((height // (shape[0] if len(shape) == 3 else 1) for shape in shapes), default=1)
     if stride >= 32:
-        picture = fourier(size or model.size, channels=model.channels, decay=1.2, cutoff=0.3)
-        return Recipe(picture, chain(crop(_crop_side(model), 0.3, 0.65), noise(0.05)), 96, num_transforms=6)
-    side = size or min(160 if stride == 16 else 128, model.size)
-    return Recipe(fourier(side, channels=model.channels), lucid, 256)
+        picture = fourier(*_sides(model, size), channels=channels, decay=1.2, cutoff=0.3)
+        return Recipe(picture, chain(crop(_crop_sides(model), 0.3, 0.65), noise(0.05)), 96, num_transforms=6)
+    longest = 160 if stride == 16 else 128
+    sides = _sides(model, size or (min(longest, height), min(longest, width)))
+    return Recipe(fourier(*sides, channels=channels), lucid, 256)
 
 
-def _crop_side(model):
+def _sides(model, size):
+    """Read the size of pictures, as arguments of a parameterization; the network's if it is None."""
+    if size is None:
+        return extent(*picture_shape(model)[:2])
+    sides = tuple(size) if isinstance(size, tuple | list) else (size, size)
+    if len(sides) != 2:
+        raise ValueError(f"size must be a side in pixels, or (height, width); found {size!r}")
+    return extent(*(check_count(side, "size") for side in sides))
+
+
+def _crop_sides(model):
     """Take two thirds of the network's size: what is lost in detail is won in draws."""
-    return max(2 * model.size // 3, model.min_size)
+    own = picture_shape(model)[:2]
+    sides = tuple(max(2 * side // 3, model.min_size) for side in own)
+    chosen = extent(*(sides if model.takes(*sides) else own))
+    return chosen if len(chosen) == 2 else chosen[0]
 
 
 def _lucid(model, objective, size):
-    return Recipe(fourier(size or 128, channels=model.channels), lucid, 512)
+    return Recipe(fourier(*_sides(model, size or 128), channels=model.channels), lucid, 512)
 
 
 _DISTILL = chain(pad(16), jitter(16), scale(0.95, 1.05), rotate(5), jitter(8), jitter(8))
@@ -97,7 +116,7 @@ _DISTILL = chain(pad(16), jitter(16), scale(0.95, 1.05), rotate(5), jitter(8), j
 
 def _distill(model, objective, size):
     # Jitters of 16 and of 8 pixels take away 24 of the 32 that were padded; one more crops the rest.
-    return Recipe(fourier(size or model.size, channels=model.channels), _DISTILL, 2560)
+    return Recipe(fourier(*_sides(model, size), channels=model.channels), _DISTILL, 2560)
 
 
 @lru_cache
@@ -107,16 +126,17 @@ def _nadam(learning_rate):
 
 def _maco(model, objective, size):
     # Published are crops of 5 to 50 percent; crops of a quarter and more show whole objects, and cost less.
-    transform = chain(crop(_crop_side(model), 0.25, 0.6), noise(0.08, 0.04))
-    return Recipe(maco(size or model.size), transform, 96, num_transforms=8, optimizer=_nadam(1.0))
+    transform = chain(crop(_crop_sides(model), 0.25, 0.6), noise(0.08, 0.04))
+    picture = maco(*_sides(model, size), channels=model.channels)
+    return Recipe(picture, transform, 96, num_transforms=8, optimizer=_nadam(1.0))
 
 
 def _caricature(model, objective, size):
     # Lucid's recipe of that name takes 512 steps; half of them do for pictures to look at.
-    return Recipe(fourier(size or model.size, channels=model.channels), lucid, 256)
+    return Recipe(fourier(*_sides(model, size), channels=model.channels), lucid, 256)
 
 
-RECIPES: dict[str, Callable[[Model, Objective, int | None], Recipe]] = {
+RECIPES: dict[str, Callable[[Model, Objective, Any], Recipe]] = {
     "default": _default,
     "lucid": _lucid,
     "distill": _distill,
@@ -144,7 +164,7 @@ def accentuate(
     Args:
       model: The network.
       objective: The unit.
-      photograph: Array (height, width, 3) in [0, 1], of the size at which the network is to see it.
+      photograph: Array (height, width, channels) in [0, 1], of the size at which the network is to see it.
       key: A JAX random key.
       layer: Name of the lower layer; the picture itself by default.
       strength: Strength of the hold, in units of the mean square of the layer's values there.
@@ -159,10 +179,10 @@ def accentuate(
       After Hamblin et al. 2024, "Feature accentuation".
     """
     layer = layer or PICTURE
-    photograph = np.asarray(photograph, np.float32)
-    target = photograph if layer == PICTURE else np.asarray(model.activations(photograph[None], layer)[layer][0])
+    photograph = model.check_image(photograph)
+    target = photograph if layer == PICTURE else layer_values(model, photograph, layer)
     mean_square = max(float(np.mean((target - target.mean()) ** 2)), 1e-12)
     held = objective - strength / mean_square * difference(layer, target)
     height, width = photograph.shape[:2]
-    options = {"parameterization": fourier(height, width), "transform": lucid, **options}
+    options = {"parameterization": fourier(height, width, channels=model.channels), "transform": lucid, **options}
     return render(model, held, key=key, start=photograph, steps=steps, learning_rate=learning_rate, **options)

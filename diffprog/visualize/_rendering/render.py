@@ -2,14 +2,16 @@
 
 A program is compiled once for each network, layout of objectives (which layers are read how, not which units), number
 of pictures and of transformed copies, parameterization, transform, optimizer and engine; once to decode; and once more
-if a unit of such a batch was dead at the start. The latest 32 programs are kept.
+if a unit of such a batch was dead at the start. The latest 32 programs of a network are kept and freed
+with it.
 """
 
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from functools import partial
-from typing import NamedTuple
+from functools import cached_property, partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,11 +20,13 @@ import optax
 from jax.typing import ArrayLike
 from tqdm import tqdm
 
+from diffprog._util.numbers import check_count
 from diffprog.images._checks import check_array
 from diffprog.models import Model
-from diffprog.optimize import History, State, value_and_grad
+from diffprog.optimize import Descent, History, State, value_and_grad
 from diffprog.visualize import transforms
 from diffprog.visualize._rendering.batching import plan, term_histories
+from diffprog.visualize._rendering.fitting import as_transform, extent, fitting, picture_shape
 from diffprog.visualize._rendering.program import (
     Data,
     Measures,
@@ -31,6 +35,8 @@ from diffprog.visualize._rendering.program import (
     adam,
     choose_pictures,
     decoder,
+    keep,
+    network_data,
     program,
 )
 from diffprog.visualize._rendering.sharding import spread
@@ -77,7 +83,7 @@ def render(
     *,
     key: jax.Array,
     parameterization: Parameterization | None = None,
-    transform: Transform = transforms.lucid,
+    transform: Transform | Sequence[Transform] | None = transforms.lucid,
     num_transforms: int = 1,
     steps: int = 256,
     learning_rate: float = 0.05,
@@ -107,7 +113,8 @@ def render(
       objective: An `Objective`, or a list of n objectives, each drawn in a picture of its own in one batch.
       key: A JAX random key.
       parameterization: How pictures are written; `fourier(model.size)` by default.
-      transform: A transform, drawn anew for every picture and step.
+      transform: A transform, or a list to be chained, drawn anew for every picture and step; None for none. Where
+        the network does not take pictures of the resulting size, they are resized to its own.
       num_transforms: Transformed copies of each picture per step, whose scores are averaged.
       steps: Number of ascent steps.
       learning_rate: Adam's learning rate.
@@ -131,34 +138,38 @@ def render(
     value_and_grad(engine)  # refuse an unknown engine first
     objectives = _as_list(objective, num_images)
     n = len(objectives)
-    parameterization = parameterization or fourier(model.size, channels=model.channels)
+    height, width, channels = picture_shape(model)
+    parameterization = _check_parameterization(parameterization or fourier(*extent(height, width), channels=channels))
+    transform = fitting(model, as_transform(transform), parameterization.height, parameterization.width)
     layers = model.check_layers(sorted(set().union(*(objective.layers for objective in objectives)) - {PICTURE}))
     layout, arguments = plan(objectives, model, _layer_shapes(model, layers, parameterization, transform))
     setting = Setting(
-        model=model,
         layout=layout,
         layers=layers,
         num_images=n,
         parameterization=parameterization,
         transform=transform,
-        num_transforms=_check_positive(num_transforms, "num_transforms"),
+        num_transforms=check_count(num_transforms, "num_transforms"),
         optimizer=optimizer or adam(learning_rate),
         has_stop=stop_at is not None,
         engine=engine,
     )
-    data = Data(model.parameters, arguments, _check_image_ids(image_ids, n), _check_stop_at(stop_at, n))
-    data = spread(data, n)
-    max_steps = _check_positive(steps, "steps")
-    shown = {int(step) for step in snapshots if 0 <= step <= max_steps}
+    max_steps = check_count(steps, "steps")
+    data = spread(Data(None, arguments, _check_image_ids(image_ids, n), _check_stop_at(stop_at, n)), n)
+    shown = {check_count(step, "each of snapshots", 0) for step in snapshots}
+    if shown and max(shown) > max_steps:
+        warnings.warn(f"no snapshot is taken after {max(shown)} steps: there are {max_steps}", stacklevel=2)
+        shown = {step for step in shown if step <= max_steps}
     with nullcontext(progress) if isinstance(progress, tqdm) else _bar(progress, max_steps) as bar:
-        state = _init(setting, data, key, start)
-        ascend = lambda data: _ascend(setting, data, objectives, state, shown, max_steps, bar)
+        loop = _Loop(model, setting, data)
+        state = _init(loop, key, start)
         try:
-            segments, was_dead = ascend(data)
+            segments, was_dead = _ascend(loop, objectives, state, shown, max_steps, bar)
         except NotFiniteError as error:
-            if error.step == 0 or _is_finite(data.parameters):
+            if error.step == 0 or _is_finite(loop.normal.data.network):
                 raise
-            segments, was_dead = ascend(data._replace(parameters=_unread_as_zero(data.parameters)))
+            loop = _Loop(model, setting, data, _unread_as_zero)
+            segments, was_dead = _ascend(loop, objectives, state, shown, max_steps, bar)
     return _rendering(setting, objectives, [Segment(state, None), *segments], shown, was_dead)
 
 
@@ -172,9 +183,56 @@ class Segment(NamedTuple):
     history: History | None
 
 
-def _init(setting, data, key, photographs):
+class _Ascent(NamedTuple):
+    """A loop, its data, and what must be held while it runs."""
+
+    descent: Descent
+    data: Data
+    held: Any
+
+    def run(self, *args, **options):
+        return self.descent.run(*args, data=self.data, **options)
+
+
+@dataclass(frozen=True)
+class _Loop:
+    """The loop that draws a batch, as it is and with gradients that get through rectifiers that are off.
+
+    Attributes:
+      model: The network.
+      setting: What is compiled.
+      data: All data but the network's.
+      change: What is done to the network's data.
+    """
+
+    model: Model
+    setting: Setting
+    data: Data
+    change: Callable[[Any], Any] = lambda network: network
+
+    @cached_property
+    def normal(self) -> _Ascent:
+        return self._make(redirect=False)
+
+    @cached_property
+    def redirected(self) -> _Ascent:
+        return self._make(redirect=True)
+
+    def _make(self, redirect):
+        setting = self.setting
+        picture = setting.parameterization
+        sides = setting.transform.size(picture.height, picture.width)
+        shape = (setting.num_images * setting.num_transforms, *sides, self.model.channels)
+        collect, network = network_data(self.model, setting.layers, shape, redirect)
+        descent = keep(self.model, (setting, redirect), lambda: program(setting, collect))
+        data = self.data._replace(network=spread(self.change(network), setting.num_images))
+        return _Ascent(descent, data, network)
+
+
+def _init(loop, key, photographs):
     """Make the state of the loop before its first step."""
     start_key, loop_key = jax.random.split(key)
+    setting, data = loop.setting, loop.data
     n, parameterization = setting.num_images, setting.parameterization
     if photographs is None:
         parameters = parameterization.start(jax.vmap(jax.random.fold_in, (None, 0))(start_key, data.image_ids))
@@ -185,26 +243,27 @@ def _init(setting, data, key, photographs):
         photographs = check_array(photographs, (shape, (1, *shape), (n, *shape)), "start")
         parameters = parameterization.encode(jnp.broadcast_to(photographs, (n, *shape)))
     reached = Reached(parameters, jnp.full(n, -1), jnp.int32(0)) if setting.has_stop else None
-    return spread(program(setting).init(parameters, key=loop_key, tracked=reached), n)
+    return spread(loop.normal.descent.init(parameters, key=loop_key, tracked=reached), n)
 
 
-def _ascend(setting, data, objectives, state, snapshots, max_steps, bar):
+def _ascend(loop, objectives, state, snapshots, max_steps, bar):
     """Take all steps: their segments, and which pictures were dead at the start and began anew."""
     warm_up = min(WARM_UP, max_steps)
     stops = sorted({*snapshots, warm_up, max_steps} - {0})
     early, late = [stop for stop in stops if stop <= warm_up], [stop for stop in stops if stop > warm_up]
-    run = partial(_run, setting, data, objectives)
-    segments = run(program(setting), state, early, bar)
+    setting = loop.setting
+    run = partial(_run, setting, objectives)
+    segments = run(loop.normal, state, early, bar)
     was_dead = _were_dead(setting, segments)
     if was_dead.any():
-        redirected = run(program(setting, redirect=True), state, early, None)
+        redirected = run(loop.redirected, state, early, None)
         segments = [_merge(setting, was_dead, *pair) for pair in zip(redirected, segments, strict=True)]
     if not _is_finished(setting, segments[-1].state):
-        segments += run(program(setting), segments[-1].state, late, bar)
+        segments += run(loop.normal, segments[-1].state, late, bar)
     return segments, was_dead
 
 
-def _run(setting, data, objectives, descent, state, stops, bar):
+def _run(setting, objectives, ascent, state, stops, bar):
     """Run a loop to each of the stops, or until all pictures have reached their scores."""
 
     def check_block(state, history):
@@ -214,7 +273,7 @@ def _run(setting, data, objectives, descent, state, stops, bar):
     segments = []
     for stop in stops:
         num_steps = stop - int(state.num_steps)
-        state, history = descent.run(state, num_steps, data=data, block_size=BLOCK, progress=bar, callback=check_block)
+        state, history = ascent.run(state, num_steps, block_size=BLOCK, progress=bar, callback=check_block)
         segments.append(Segment(state, history))
         if _is_finished(setting, state):
             break
@@ -308,7 +367,7 @@ def _rendering(setting, objectives, segments, snapshots, was_dead):
 
 def _as_list(objective, num_images):
     if isinstance(objective, Objective):
-        return [objective] * _check_positive(1 if num_images is None else num_images, "num_images")
+        return [objective] * check_count(1 if num_images is None else num_images, "num_images")
     objectives = list(objective)
     if not objectives or not all(isinstance(x, Objective) for x in objectives) or num_images is not None:
         raise ValueError(
@@ -328,11 +387,7 @@ def _layer_shapes(model, layers, parameterization, transform):
     transformed = jax.eval_shape(lambda key, image: transform(key, image), jax.random.key(0), picture)
     if transformed.shape[-1] != model.channels:
         raise ValueError(f"{model.name} takes images of {model.channels} channels; found {transformed.shape[-1]}")
-    try:
-        shapes = model.layers_at(height, width)
-    except Exception as error:  # whatever a network of the user's raises
-        reason = " ".join(str(error).split())[:300]
-        raise ValueError(f"{model.name} cannot take images of {height} x {width} pixels: {reason}") from error
+    shapes = model.layers_at(height, width)
     read = {name: shapes[model.layer_name(name)] for name in layers}
     for name, shape in read.items():
         if 0 in shape:
@@ -356,10 +411,10 @@ def _check_image_ids(image_ids, n):
     return jnp.asarray(image_ids, jnp.uint32)
 
 
-def _check_positive(number, name):
-    if not isinstance(number, int) or number < 1:
-        raise ValueError(f"{name} must be a whole number of at least 1; found {number!r}")
-    return number
+def _check_parameterization(parameterization):
+    if not isinstance(parameterization, Parameterization):
+        raise ValueError(f"parameterization must be one, such as fourier(128); found {parameterization!r:.60}")
+    return parameterization
 
 
 def _bar(caption, steps):

@@ -13,8 +13,11 @@ from tqdm import tqdm
 from diffprog import images as files
 from diffprog._util.files import read_arrays, write_arrays
 from diffprog._util.fingerprint import fingerprint
+from diffprog._util.numbers import check_count
 from diffprog._util.resumable import by_content, read_entry
+from diffprog.images._files import with_channels
 from diffprog.models import Model
+from diffprog.visualize._rendering.fitting import picture_shape
 from diffprog.visualize.evaluation._scorer import BATCH, scorer
 from diffprog.visualize.objectives._base import Objective
 
@@ -26,13 +29,14 @@ Photographs = str | Path | Iterable[str | Path | np.ndarray]
 
 
 class Crop(NamedTuple):
-    """A square of `side` pixels of an image, its first row and column, and the image's index and name."""
+    """A part of an image: the image's index and name, the part's first row and column, and its height and width."""
 
     image: int
     name: str
     top: int
     left: int
-    side: int
+    height: int
+    width: int
 
 
 class DatasetExamples(NamedTuple):
@@ -43,7 +47,7 @@ class DatasetExamples(NamedTuple):
         crops: All crops that were measured.
         scores: Scores of all crops, (n, m).
         top_indices: For each objective, the indices of its top crops, highest score first.
-        pictures: For each objective, its top crops as (number of crops, size, size, 3) in [0, 1].
+        pictures: For each objective, its top crops as (number of crops, height, width, channels) in [0, 1].
         others: For each objective, as many crops evenly spread over the lower half of its scores.
         skipped: A sentence for each file that could not be read.
     """
@@ -98,7 +102,7 @@ def top_activating_crops(
     photographs: Photographs,
     *,
     num_crops: int = 9,
-    size: int | None = None,
+    size: int | tuple[int, int] | None = None,
     scales: Sequence[float] = (1.0, 0.6, 0.36),
     max_per_image: int = 2,
     cache: str | Path | None = None,
@@ -112,12 +116,14 @@ def top_activating_crops(
         model: The network.
         objectives: One objective, or several.
         photographs: A folder, which is searched with its subfolders; or a list of image files, or of arrays
-            (height, width, 3) in [0, 1].
+            (height, width, channels) or (height, width) in [0, 1]. For a network of one channel, files and arrays in
+            color are brought to their brightness.
         num_crops: Crops to show for each objective. There are fewer where not so many differ enough.
-        size: Side in pixels to which crops are scaled before they are measured; the model's if None. To compare with
-            a picture, give the picture's.
-        scales: Sides of the square crops as parts of the image's shorter side, in (0, 1]. Neighbors lie half a side
-            apart. No crop is enlarged more than twofold, but the largest is always taken.
+        size: Side in pixels, or (height, width), to which crops are scaled before they are measured; the model's if
+            None. To compare with a picture, give the picture's.
+        scales: Sides of the crops as parts of those of the largest in the image, which has the proportions of `size`,
+            in (0, 1]. Neighbors lie half a side apart. No crop is enlarged more than twofold, but the largest is always
+            taken.
         max_per_image: Shown crops that may come from one image; they overlap by at most a quarter.
         cache: A file (.npz) that keeps the scores. It serves again for equal image files, crops, objectives and model,
             by content, if the model scores two images of noise as before; otherwise it is written anew.
@@ -131,21 +137,20 @@ def top_activating_crops(
             that is not finite on a crop or that compares pictures with each other.
     """
     objectives = [objectives] if isinstance(objectives, Objective) else list(objectives)
-    size = size or model.size
-    if num_crops < 1 or max_per_image < 1 or not scales or not all(0 < scale <= 1 for scale in scales):
-        raise ValueError(
-            "num_crops and max_per_image must be at least 1 and scales in (0, 1]; "
-            f"found {num_crops}, {max_per_image}, {scales}"
-        )
+    height, width, channels = picture_shape(model)
+    sides = (height, width) if size is None else _sides(size)
+    num_crops, max_per_image = check_count(num_crops, "num_crops"), check_count(max_per_image, "max_per_image")
+    if not len(scales) or not all(0 < scale <= 1 for scale in scales):
+        raise ValueError(f"scales must be numbers in (0, 1], at least one; found {scales}")
     score = scorer(model, objectives)
-    sources, skipped = _sources(photographs)
-    crops = _all_crops(sources, size, scales)
-    measure = lambda: _scores(score, crops, _each_crop(sources, crops, size), progress)
+    sources, skipped = _sources(photographs, channels)
+    crops = _all_crops(sources, sides, scales)
+    measure = lambda: _scores(score, crops, _each_crop(sources, crops, sides, channels), progress)
     if cache is None:
         scores = measure()
     else:
-        noise = np.random.default_rng(0).uniform(size=(2, size, size, 3)).astype(np.float32)
-        scores = _cached(Path(cache), _key(model, objectives, sources, crops, size), score(noise), measure)
+        noise = np.random.default_rng(0).uniform(size=(2, *sides, channels)).astype(np.float32)
+        scores = _cached(Path(cache), _key(model, objectives, sources, crops, sides), score(noise), measure)
     for row, index in np.argwhere(~np.isfinite(scores))[:1]:
         raise ValueError(
             f"{objectives[row].name} is {scores[row, index]} on a crop of {crops[index].name}: crops "
@@ -154,7 +159,7 @@ def top_activating_crops(
     top = tuple(_top(row, crops, num_crops, max_per_image) for row in scores)
     lower = tuple(_lower_half(row, len(indices)) for row, indices in zip(scores, top, strict=True))
     indices = sorted({int(index) for chosen in top + lower for index in chosen})
-    cut = dict(zip(indices, _each_crop(sources, [crops[index] for index in indices], size), strict=True))
+    cut = dict(zip(indices, _each_crop(sources, [crops[index] for index in indices], sides, channels), strict=True))
     shown = lambda chosen: np.stack([cut[int(index)] for index in chosen])
     return DatasetExamples(
         objectives=tuple(objective.name for objective in objectives),
@@ -167,19 +172,31 @@ def top_activating_crops(
     )
 
 
-def square_crops(photographs: Photographs, size: int, scales: Sequence[float] = (1.0, 0.6, 0.36)) -> list[np.ndarray]:
-    """Cut all square crops of images, as `top_activating_crops` does.
+def square_crops(
+    photographs: Photographs,
+    size: int | tuple[int, int],
+    scales: Sequence[float] = (1.0, 0.6, 0.36),
+    channels: int = 3,
+) -> list[np.ndarray]:
+    """Cut all crops of images, as `top_activating_crops` does.
 
     Args:
         photographs: A folder, or a list of image files or arrays.
-        size: Side in pixels to which crops are scaled.
-        scales: Sides of the crops as parts of the image's shorter side, in (0, 1].
+        size: Side in pixels, or (height, width), to which crops are scaled.
+        scales: Sides of the crops as parts of those of the largest in the image, in (0, 1].
+        channels: Number of channels.
 
     Returns:
-        Arrays (size, size, 3) in [0, 1].
+        Arrays (height, width, channels) in [0, 1].
     """
-    sources, _ = _sources(photographs)
-    return list(_each_crop(sources, _all_crops(sources, size, scales), size))
+    sources, _ = _sources(photographs, channels)
+    sides = _sides(size)
+    return list(_each_crop(sources, _all_crops(sources, sides, scales), sides, channels))
+
+
+def _sides(size):
+    sides = tuple(size) if isinstance(size, tuple | list) else (size, size)
+    return tuple(check_count(side, "size") for side in sides)
 
 
 class _Source(NamedTuple):
@@ -190,7 +207,7 @@ class _Source(NamedTuple):
     shape: tuple[int, int]  # height and width
 
 
-def _sources(photographs: Photographs) -> tuple[list[_Source], list[str]]:
+def _sources(photographs: Photographs, channels: int) -> tuple[list[_Source], list[str]]:
     """List the readable images, each content once, and sentences that say what is wrong with the others."""
     if isinstance(photographs, str | Path):
         folder = Path(photographs)
@@ -211,9 +228,7 @@ def _sources(photographs: Photographs) -> tuple[list[_Source], list[str]]:
     sources, skipped, seen = [], [], set()
     for name, image in named:
         try:
-            pixels = files.to_bytes(_pixels(image))
-            if pixels.ndim != 3 or pixels.shape[-1] != 3:
-                raise files.ImageError(f"{name}: an image has shape (height, width, 3); found {pixels.shape}")
+            pixels = files.to_bytes(_pixels(image, channels, name))
         except files.ImageError as error:
             skipped.append(str(error))
             continue
@@ -226,33 +241,36 @@ def _sources(photographs: Photographs) -> tuple[list[_Source], list[str]]:
     for sentence in skipped:
         warnings.warn(f"skipped {sentence}", stacklevel=3)
     if not sources:
-        raise ValueError(f"none of the {len(named)} images can be used; give photographs that Pillow can read")
+        raise ValueError(f"none of the {len(named)} images can be used; {'; '.join(skipped[:1]) or 'give some'}")
     return sources, skipped
 
 
-def _pixels(image: str | Path | np.ndarray) -> np.ndarray:
-    """Read an image, or take the array."""
-    return files.read_image(image) if isinstance(image, str | Path) else np.asarray(image, np.float32)
+def _pixels(image: str | Path | np.ndarray, channels: int, name: str) -> np.ndarray:
+    """Read an image, or take the array, with a network's channels."""
+    return with_channels(files.read_image(image) if isinstance(image, str | Path) else image, channels, name)
 
 
-def _all_crops(sources: Sequence[_Source], size: int, scales: Sequence[float]) -> list[Crop]:
+def _all_crops(sources: Sequence[_Source], size: tuple[int, int], scales: Sequence[float]) -> list[Crop]:
     """List the crops of all images."""
     return [
         crop for index, source in enumerate(sources) for crop in _crops(index, source.name, *source.shape, size, scales)
     ]
 
 
-def _crops(index: int, name: str, height: int, width: int, size: int, scales: Sequence[float]) -> list[Crop]:
-    """List the crops of one image: windows of each side, half a side apart, the last ones flush with the edge."""
-    short = min(height, width)
-    sides = sorted({round(scale * short) for scale in scales}, reverse=True)
-    sides = [side for side in sides if side >= size / 2] or sides[:1]
+def _crops(
+    index: int, name: str, height: int, width: int, size: tuple[int, int], scales: Sequence[float]
+) -> list[Crop]:
+    """List the crops of one image: windows of each size, half a side apart, the last ones flush with the edge."""
+    largest = min(height / size[0], width / size[1])
+    fitting = [tuple(max(round(scale * largest * side), 1) for side in size) for scale in scales]
+    sides = sorted(set(fitting), reverse=True)
+    sides = [side for side in sides if side[0] >= size[0] / 2] or sides[:1]
     starts = lambda length, side: sorted({*range(0, length - side, max(side // 2, 1)), length - side})
     return [
-        Crop(index, name, top, left, side)
+        Crop(index, name, top, left, *side)
         for side in sides
-        for top in starts(height, side)
-        for left in starts(width, side)
+        for top in starts(height, side[0])
+        for left in starts(width, side[1])
     ]
 
 
@@ -267,14 +285,16 @@ def _scores(score: Scorer, crops: list[Crop], pixels: Iterator[np.ndarray], prog
     return np.concatenate(rows, axis=1)
 
 
-def _each_crop(sources: Sequence[_Source], crops: Iterable[Crop], size: int) -> Iterator[np.ndarray]:
+def _each_crop(
+    sources: Sequence[_Source], crops: Iterable[Crop], size: tuple[int, int], channels: int
+) -> Iterator[np.ndarray]:
     """Yield the pixels of crops at the wanted size, in order, and read each image once."""
     current, image = None, np.empty(0)
     for crop in crops:
         if crop.image != current:
-            current, image = crop.image, _pixels(sources[crop.image].image)
-        square = image[crop.top : crop.top + crop.side, crop.left : crop.left + crop.side]
-        yield files.resize(square, size, size)
+            current, image = crop.image, _pixels(sources[crop.image].image, channels, crop.name)
+        part = image[crop.top : crop.top + crop.height, crop.left : crop.left + crop.width]
+        yield files.resize(part, *size)
 
 
 def _top(scores: np.ndarray, crops: Sequence[Crop], num_crops: int, max_per_image: int) -> np.ndarray:
@@ -292,9 +312,9 @@ def _top(scores: np.ndarray, crops: Sequence[Crop], num_crops: int, max_per_imag
 
 def _overlap(a: Crop, b: Crop) -> float:
     """Compute the part of the smaller crop that lies in the other."""
-    rows = min(a.top + a.side, b.top + b.side) - max(a.top, b.top)
-    columns = min(a.left + a.side, b.left + b.side) - max(a.left, b.left)
-    return max(rows, 0) * max(columns, 0) / min(a.side, b.side) ** 2
+    rows = min(a.top + a.height, b.top + b.height) - max(a.top, b.top)
+    columns = min(a.left + a.width, b.left + b.width) - max(a.left, b.left)
+    return max(rows, 0) * max(columns, 0) / min(a.height * a.width, b.height * b.width)
 
 
 def _lower_half(scores: np.ndarray, num_crops: int) -> np.ndarray:
@@ -313,7 +333,11 @@ def _cached(path: Path, key: str, probe: np.ndarray, measure: Callable[[], np.nd
 
 
 def _key(
-    model: Model, objectives: Sequence[Objective], sources: Sequence[_Source], crops: Sequence[Crop], size: int
+    model: Model,
+    objectives: Sequence[Objective],
+    sources: Sequence[_Source],
+    crops: Sequence[Crop],
+    size: tuple[int, int],
 ) -> str:
     """Take the fingerprint of all that scores depend on."""
     made_by = by_content((model, list(objectives)), "[model, objectives]")

@@ -10,7 +10,9 @@ import numpy as np
 from diffprog import images as files
 from diffprog._util.batches import in_batches
 from diffprog._util.factory import factory
+from diffprog.images._files import with_channels
 from diffprog.models import Model
+from diffprog.visualize._rendering.fitting import activations, picture_shape
 from diffprog.visualize.evaluation._scorer import BATCH, scorer
 from diffprog.visualize.objectives._base import Objective
 from diffprog.visualize.transforms import Transform
@@ -66,7 +68,7 @@ def high_frequency_share(image: np.ndarray, above: float = 0.25) -> float:
 def _spectrum(image):
     """List frequencies in cycles per pixel and the power at each, of the luminance under a Hann window."""
     image = np.asarray(image, np.float64)
-    gray = image @ LUMINANCE if image.ndim == 3 else image
+    gray = image if image.ndim == 2 else image @ LUMINANCE if image.shape[-1] == 3 else image.mean(axis=-1)
     window = np.outer(*(np.hanning(length + 2)[1:-1] for length in gray.shape))
     gray = gray - np.sum(gray * window) / np.sum(window)  # so that the window does not spread the mean
     frequency = np.hypot(np.fft.fftfreq(gray.shape[0])[:, None], np.fft.fftfreq(gray.shape[1])[None])
@@ -81,8 +83,8 @@ def color_distance(first: np.ndarray, second: np.ndarray) -> float:
     |m1 - m2|^2 + trace(C1 + C2 - 2 (C1 C2)^(1/2)), 0 for equal means and covariances.
 
     Args:
-      first: Array (..., 3).
-      second: Array (..., 3).
+      first: Array (..., channels).
+      second: Array (..., channels).
 
     Returns:
       The distance.
@@ -97,8 +99,8 @@ def color_distance(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def _colors(images):
-    pixels = np.asarray(images, np.float64).reshape(-1, 3)
-    return pixels.mean(axis=0), np.cov(pixels, rowvar=False, bias=True)
+    pixels = np.asarray(images, np.float64).reshape(-1, np.shape(images)[-1])
+    return pixels.mean(axis=0), np.atleast_2d(np.cov(pixels, rowvar=False, bias=True))
 
 
 def _root(matrix):
@@ -184,7 +186,9 @@ def transfer(networks: Iterable[Model], label: str | int, image: np.ndarray) -> 
     result = []
     for network in networks:
         index = network.label_index(label)
-        logits = np.asarray(network(files.resize(image, network.size, network.size)[None]), np.float64)[0]
+        height, width, channels = picture_shape(network)
+        shown = files.resize(with_channels(image, channels), height, width)
+        logits = np.asarray(network(shown[None]), np.float64)[0]
         rank = 1 + int(np.sum(logits > logits[index]))
         shares = np.exp(logits - logits.max())
         result.append(Transfer(network.name, rank, float(shares[index] / shares.sum())))
@@ -203,7 +207,7 @@ def features(model: Model, images: np.ndarray, layers: Sequence[str]) -> dict[st
       {layer: (n, channels)}, in the order of `layers`.
     """
     over_positions = lambda value: np.asarray(value).reshape(len(value), -1, value.shape[-1]).mean(axis=1)
-    read = lambda batch: jax.tree.map(over_positions, model.activations(batch, layers))
+    read = lambda batch: jax.tree.map(over_positions, activations(model, batch, layers))
     values: Mapping[str, np.ndarray] = in_batches(read, np.asarray(images), BATCH)
     return {layer: values[layer] for layer in layers}
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from diffprog._util.batches import in_batches
 from diffprog.models import Model
+from diffprog.visualize._rendering.fitting import activations
 from diffprog.visualize.objectives._base import PICTURE, Objective
 
 BATCH = 16  # images through the network at once: more would cost memory and gain no time on a CPU
@@ -41,7 +42,7 @@ def scorer(model: Model, objectives: Sequence[Objective]) -> Callable[[np.ndarra
 
     def score_images(images):
         images = np.clip(np.asarray(images, np.float32), 0, 1)  # sampling rounds beyond by a bit or two
-        values = model.activations(images, names) if names else {}
+        values = activations(model, images, names) if names else {}
         return np.asarray(score({**values, PICTURE: jnp.asarray(images)}))
 
     return lambda images: in_batches(score_images, images, BATCH, axis=1)

@@ -83,7 +83,7 @@ class Objective:
         """
         names = model.check_layers(sorted(self.layers - {PICTURE}))
         shapes = {name: model.layers[model.layer_name(name)] for name in names}
-        self.term_arguments(model, shapes | {PICTURE: (model.size, model.size, model.channels)})
+        self.term_arguments(model, shapes | {PICTURE: model.shape})
         return self
 
     def term_arguments(self, model: Model, shapes: Mapping[str, tuple[int, ...]]) -> list[tuple]:

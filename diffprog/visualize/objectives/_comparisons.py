@@ -9,6 +9,7 @@ from jax.typing import ArrayLike
 
 from diffprog._util.fingerprint import fingerprint
 from diffprog.models import Model
+from diffprog.visualize._rendering.fitting import layer_values
 from diffprog.visualize.objectives._base import Objective, of_term
 from diffprog.visualize.objectives._units import along, check_power, over_positions
 
@@ -58,7 +59,7 @@ def caricature(model: Model, photograph: ArrayLike, layer: str, cosine_power: fl
     Returns:
       An `Objective`.
     """
-    return tensor_direction(layer, model.activations(np.asarray(photograph)[None], layer)[layer][0], cosine_power)
+    return tensor_direction(layer, layer_values(model, photograph, layer), cosine_power)
 
 
 def guide(model: Model, layer: str, image: ArrayLike) -> Objective:
@@ -74,7 +75,7 @@ def guide(model: Model, layer: str, image: ArrayLike) -> Objective:
     Returns:
       An `Objective`.
     """
-    values = np.asarray(model.activations(model.check_image(image)[None], layer)[layer])
+    values = layer_values(model, image, layer)
     examples = values.reshape(-1, values.shape[-1])
     arguments = lambda model, shapes: (examples,)
     return of_term(f"guided in {layer}", (layer,), _guided_in(layer), arguments, key=(fingerprint(examples),))

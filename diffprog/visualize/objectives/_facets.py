@@ -21,6 +21,7 @@ import numpy as np
 
 from diffprog._util.batches import by_shape
 from diffprog.models import Model
+from diffprog.visualize._rendering.fitting import activations
 from diffprog.visualize.objectives._base import PICTURE, Objective
 from diffprog.visualize.objectives._units import direction
 
@@ -110,7 +111,7 @@ def scores(model: Model, objective: Objective, images: Sequence[np.ndarray]) -> 
     """Score each image by an objective, (n,)."""
     names = sorted(objective.layers - {PICTURE})
     batches = (model.check_image(image)[None] for image in images)
-    values = (model.activations(batch, names) | {PICTURE: jnp.asarray(batch)} for batch in batches)
+    values = (activations(model, batch, names) | {PICTURE: jnp.asarray(batch)} for batch in batches)
     return np.array([float(objective.score(model, value)[0]) for value in values])
 
 
@@ -119,7 +120,7 @@ def pooled(model: Model, images: Sequence[np.ndarray], layer: str) -> np.ndarray
     if not len(images):
         raise ValueError("a facet needs images on both sides; found none on one")
     over_positions = lambda values: np.asarray(values).reshape(len(values), -1, values.shape[-1]).mean(axis=1)
-    read = lambda batch: over_positions(model.activations(batch, layer)[layer])
+    read = lambda batch: over_positions(activations(model, batch, layer)[layer])
     means = dict(by_shape(read, [model.check_image(image) for image in images], BATCH_SIZE))
     return np.stack([means[index] for index in range(len(images))])
 

@@ -14,9 +14,14 @@ from diffprog.visualize.parameterizations._natural_statistics import magnitudes,
 
 @factory
 def maco(
-    height: int, width: int | None = None, *, colors: bool | ArrayLike = True, spectrum: ArrayLike | None = None
+    height: int,
+    width: int | None = None,
+    *,
+    channels: int = 3,
+    colors: bool | ArrayLike = True,
+    spectrum: ArrayLike | None = None,
 ) -> Parameterization:
-    """Write pictures of three channels whose magnitudes are fixed: only the phase of each wave is free.
+    """Write pictures whose magnitudes are fixed: only the phase of each wave is free.
 
     Every frequency has the strength that it has in photographs, so that fine noise cannot take over. As published, the
     magnitudes are of decorrelated colors, a sigmoid follows, and steps are long (Nadam at a learning rate of 1).
@@ -31,6 +36,8 @@ def maco(
     Args:
       height: Height of the pictures in pixels.
       width: Width of the pictures in pixels; the height by default.
+      channels: Number of channels. Where it is not 3, each has the magnitudes of the first independent color, which
+        is brightness, unless there is a spectrum for each.
       colors: As for `fourier`, and as given to `spectrum_of`.
       spectrum: Magnitudes from `spectrum_of`; `natural().spectrum` by default.
 
@@ -40,8 +47,10 @@ def maco(
     References:
       Fel et al. 2023, "Unlocking feature visualization for deeper networks with magnitude constrained optimization".
     """
-    width, matrix = width or height, matrix_of(colors, 3)
-    strengths = magnitudes(natural().spectrum if spectrum is None else spectrum, height, width)
+    width, matrix = width or height, matrix_of(colors, channels)
+    if spectrum is None:
+        spectrum = natural().spectrum if channels == 3 else np.repeat(natural().spectrum[:1], channels, axis=0)
+    strengths = magnitudes(spectrum, height, width, channels)
     opposite = -np.arange(height) % height  # the row of the wave that runs the other way
     paired = np.zeros(strengths.shape[1:], bool)  # determined by another coefficient: the image is real
     paired[:, [0, -1] if width % 2 == 0 else [0]] = (np.arange(height) > opposite)[:, None]
@@ -54,5 +63,5 @@ def maco(
     def encode(image):
         return jnp.angle(jnp.fft.rfft2(from_image(image, matrix)))
 
-    start = lambda key: jax.random.uniform(key, strengths.shape, minval=-np.pi, maxval=np.pi)
-    return from_single(height, width, 3, start, decode, encode)
+    start = lambda key: jax.random.uniform(key, strengths.shape, jnp.float32, -np.pi, np.pi)
+    return from_single(height, width, channels, start, decode, encode)

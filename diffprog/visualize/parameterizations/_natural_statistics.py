@@ -90,16 +90,18 @@ def slope_of(images: Sequence[np.ndarray]) -> float:
     return float(np.polyfit(np.log(frequency[band]), np.log(magnitude[band]), 1)[0])
 
 
-def magnitudes(spectrum: ArrayLike, height: int, width: int) -> np.ndarray:
-    """Turn a spectrum into magnitudes (3, height, width // 2 + 1) for `irfft2` with norm="ortho", at any size.
+def magnitudes(spectrum: ArrayLike, height: int, width: int, channels: int = 3) -> np.ndarray:
+    """Turn a spectrum into magnitudes (channels, height, width // 2 + 1) for `irfft2` with norm="ortho", at any size.
 
     The constant term has the magnitude of the lowest frequency.
 
     Raises:
       ValueError: The spectrum has another shape.
     """
-    if np.shape(spectrum) != (3, len(RINGS)):
-        raise ValueError(f"a spectrum has shape {(3, len(RINGS))}; found {np.shape(spectrum)}: make one by spectrum_of")
+    if np.shape(spectrum) != (channels, len(RINGS)):
+        raise ValueError(
+            f"a spectrum has shape {(channels, len(RINGS))}; found {np.shape(spectrum)}: make one by spectrum_of"
+        )
     frequency = at_least_lowest(frequencies(height, width), height, width)
     return (np.stack([np.interp(frequency, RINGS, row) for row in np.asarray(spectrum)]) / frequency).astype(np.float32)
 

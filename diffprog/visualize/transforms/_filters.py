@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from diffprog._util.factory import factory
 from diffprog.images._filters import gaussian_blur, resize_linear
@@ -33,17 +34,17 @@ class Filter(NamedTuple):
 
 
 @factory
-def crop(size: int, low: float = 0.05, high: float = 0.5, spread: float = 0.15) -> Filter:
-    """Show a random square of the picture at a fixed size, as MACO does.
+def crop(size: int | tuple[int, int], low: float = 0.05, high: float = 0.5, spread: float = 0.15) -> Filter:
+    """Show a random part of the picture at a fixed size, as MACO does: a square, or of the size's proportions.
 
-    The square's side is a share of the picture's shorter side, normal with deviation 0.05 about a mean that is itself
-    uniform in [low, high], and clipped to [0.05, 1]. A square that would reach over the edge is moved inside.
+    Its sides are a share of those of the largest such part, normal with deviation 0.05 about a mean that is itself
+    uniform in [low, high], and clipped to [0.05, 1]. One that would reach over the edge is moved inside.
 
     Args:
-      size: Side of the results in pixels.
+      size: Side of the results in pixels, or their (height, width).
       low: The smallest mean share.
       high: The largest mean share.
-      spread: Deviation of the square's center about the picture's, as a share of height and width.
+      spread: Deviation of the part's center about the picture's, as a share of height and width.
 
     Returns:
       A transform.
@@ -51,29 +52,31 @@ def crop(size: int, low: float = 0.05, high: float = 0.5, spread: float = 0.15) 
     References:
       Fel et al. 2023, "Unlocking feature visualization for deeper networks".
     """
+    height, width = size if isinstance(size, tuple) else (size, size)
 
     def apply(key, image):
-        mean, side, center = jax.random.split(key, 3)
-        side = jax.random.uniform(mean, minval=low, maxval=high) + 0.05 * jax.random.normal(side)
+        mean, share, center = jax.random.split(key, 3)
+        share = jax.random.uniform(mean, (), jnp.float32, low, high) + 0.05 * jax.random.normal(share, (), jnp.float32)
         extent = jnp.asarray(image.shape[:2], jnp.float32)
-        side = jnp.clip(side, 0.05, 1) * extent.min()
-        corner = extent * (0.5 + spread * jax.random.normal(center, (2,))) - side / 2
-        return window(image, jnp.clip(corner, 0, extent - side), side, size)
+        largest = min(image.shape[0] / height, image.shape[1] / width) * np.array([height, width], np.float32)
+        sides = jnp.clip(share, 0.05, 1) * largest
+        corner = extent * (0.5 + spread * jax.random.normal(center, (2,), jnp.float32)) - sides / 2
+        return window(image, jnp.clip(corner, 0, extent - sides), sides, (height, width))
 
-    return Filter(apply, lambda height, width: (size, size))
+    return Filter(apply, lambda *_: (height, width))
 
 
-def window(image: jax.Array, corner: jax.Array, side: float | jax.Array, size: int) -> jax.Array:
-    """Show a square of an image at size x size pixels: bilinear, and averaged where it is made smaller.
+def window(image: jax.Array, corner: jax.Array, sides: jax.Array, size: tuple[int, int]) -> jax.Array:
+    """Show a part of an image at a size: bilinear, and averaged where it is made smaller.
 
     Args:
       image: Array (h, w, c).
-      corner: The square's top left corner in pixels.
-      side: The square's side in pixels.
-      size: Side of the result in pixels.
+      corner: The part's top left corner in pixels.
+      sides: Its height and width in pixels.
+      size: Height and width of the result in pixels.
     """
-    scale = jnp.broadcast_to(size / side, 2)
-    shape = (size, size, image.shape[-1])
+    scale = np.array(size, np.float32) / sides
+    shape = (*size, image.shape[-1])
     return jax.image.scale_and_translate(image, shape, (0, 1), scale, -corner * scale, "linear", precision="highest")
 
 
@@ -110,7 +113,7 @@ def blur(low: float, high: float) -> Filter:
     radius = ceil(3 * high)
 
     def apply(key, image):
-        return gaussian_blur(image, jax.random.uniform(key, minval=low, maxval=high), radius)
+        return gaussian_blur(image, jax.random.uniform(key, (), jnp.float32, low, high), radius)
 
     return Filter(apply)
 
@@ -129,8 +132,8 @@ def noise(deviation: float = 0.0, span: float = 0.0) -> Filter:
 
     def apply(key, image):
         normal, uniform = jax.random.split(key)
-        shift = jax.random.uniform(uniform, image.shape, minval=-span, maxval=span)
-        return image + deviation * jax.random.normal(normal, image.shape) + shift
+        shift = jax.random.uniform(uniform, image.shape, jnp.float32, -span, span)
+        return image + deviation * jax.random.normal(normal, image.shape, jnp.float32) + shift
 
     return Filter(apply)
 
@@ -154,7 +157,7 @@ def color_shift(shift: float = 1.0, spread: float = 1.0) -> Filter:
     """
 
     def apply(key, image):
-        m, s = jax.random.uniform(key, (2, image.shape[-1]), minval=-1, maxval=1)
+        m, s = jax.random.uniform(key, (2, image.shape[-1]), jnp.float32, -1, 1)
         return jax.nn.sigmoid((logits(image, 1e-3) - shift * m) / jnp.exp(spread * s))
 
     return Filter(apply)

@@ -28,7 +28,7 @@ def found(photographs):
 
 def by_hand(crop, photographs):
     """The scores of a crop, in NumPy."""
-    square = photographs[crop.image][crop.top : crop.top + crop.side, crop.left : crop.left + crop.side]
+    square = photographs[crop.image][crop.top : crop.top + crop.height, crop.left : crop.left + crop.width]
     pixels = files.resize(square, 12, 12)
     weights = {name: np.asarray(value) for name, value in MODEL.parameters.items()}
     units = np.clip((pixels - 0.5) @ weights["kernel"] + weights["bias"], 0, 6).mean((0, 1))
@@ -51,26 +51,28 @@ def test_every_crop_is_measured_and_the_best_are_shown(found, photographs):
 def test_shown_crops_hardly_overlap_and_no_image_crowds_out_the_others(found):
     covered = lambda crop: {
         (crop.image, row, column)
-        for row in range(crop.top, crop.top + crop.side)
-        for column in range(crop.left, crop.left + crop.side)
+        for row in range(crop.top, crop.top + crop.height)
+        for column in range(crop.left, crop.left + crop.width)
     }
     for best in found.top_indices:
         crops = [found.crops[number] for number in best]
         assert max(np.bincount([crop.image for crop in crops])) <= 2
         for index, crop in enumerate(crops):
             assert all(
-                len(covered(crop) & covered(other)) <= 0.25 * min(crop.side, other.side) ** 2 for other in crops[:index]
+                len(covered(crop) & covered(other)) <= 0.25 * min(crop.height, other.height) ** 2
+                for other in crops[:index]
             )
 
 
 def test_crops_cover_the_image_and_are_never_enlarged_more_than_twofold():
-    crops = dataset_examples._crops(0, "x", 40, 60, 32, (1.0, 0.5, 0.2))
-    assert {crop.side for crop in crops} == {40, 20}  # 8 would have to be enlarged fourfold
-    assert [(crop.top, crop.left) for crop in crops if crop.side == 40] == [(0, 0), (0, 20)]
+    crops = dataset_examples._crops(0, "x", 40, 60, (32, 32), (1.0, 0.5, 0.2))
+    assert {(crop.height, crop.width) for crop in crops} == {(40, 40), (20, 20)}  # 8 would have to be enlarged fourfold
+    assert [(crop.top, crop.left) for crop in crops if crop.height == 40] == [(0, 0), (0, 20)]
     seen = np.zeros((40, 60))
     for crop in crops[2:]:
         seen[crop.top : crop.top + 20, crop.left : crop.left + 20] += 1
-    assert seen.min() >= 1 and {crop.side for crop in dataset_examples._crops(0, "x", 10, 12, 64, (1.0, 0.5))} == {10}
+    small = dataset_examples._crops(0, "x", 10, 12, (64, 64), (1.0, 0.5))
+    assert seen.min() >= 1 and {crop.height for crop in small} == {10}
 
 
 def test_results_do_not_depend_on_how_images_fall_into_batches(found, photographs, monkeypatch):
@@ -137,7 +139,7 @@ def test_unusable_input_is_refused_in_one_sentence(tmp_path, photographs):
         top_activating_crops(MODEL, OBJECTIVES, tmp_path / "none")
     with pytest.raises(ValueError, match="none of the 0 images"):
         top_activating_crops(MODEL, OBJECTIVES, [])
-    with pytest.raises(ValueError, match=r"scales in \(0, 1\]; found 9, 2, \(1.5,\)"):
+    with pytest.raises(ValueError, match=r"scales must be numbers in \(0, 1\], at least one; found \(1.5,\)"):
         top_activating_crops(MODEL, OBJECTIVES, photographs, scales=(1.5,))
     with pytest.raises(ValueError, match="units has channels 0 to 3; found 4"):
         top_activating_crops(MODEL, channel("units", 4), photographs)

@@ -94,7 +94,8 @@ def test_numbers_take_the_place_of_places():
 
 
 def test_snapshots_are_what_fewer_steps_give():
-    drawn = draw(channel("units", 1), steps=24, snapshots=(0, 5, 20, 24, 99))
+    with pytest.warns(UserWarning, match="no snapshot is taken after 99 steps: there are 24"):
+        drawn = draw(channel("units", 1), steps=24, snapshots=(0, 5, 20, 24, 99))
     assert sorted(drawn.snapshots) == [0, 5, 20, 24]
     np.testing.assert_array_equal(drawn.snapshots[24], drawn.images)
     for at in (5, 20):

@@ -83,7 +83,8 @@ def test_resizing_agrees_with_pillow(height, width):
 def test_a_window_agrees_with_pillow(corner, side):
     box = (corner[1], corner[0], corner[1] + side, corner[0] + side)
     plane = lambda c: Image.fromarray(IMAGE[..., c]).resize((10, 10), Image.Resampling.BILINEAR, box=box)
-    found = np.asarray(jax.jit(lambda image: window(image, jnp.array(corner), side, 10))(IMAGE))
+    sides = jnp.array([side, side])
+    found = np.asarray(jax.jit(lambda image: window(image, jnp.array(corner), sides, (10, 10)))(IMAGE))
     inner = slice(1, -1) if side < 20 else slice(None)  # at its edge, Pillow does not look outside of the box; we do
     np.testing.assert_allclose(found[inner, inner], np.stack([plane(c) for c in range(3)], -1)[inner, inner], atol=2e-3)
 
