@@ -144,6 +144,7 @@ class ResumableFolder:
         suffix: Of the entries' files, ".npz".
         name: The manifest's file.
         difference: From an old manifest and the new one to how they differ, in words; "" if they do not.
+        keyed: Whether each entry says itself what made it; then a damaged manifest is set aside and written anew.
     """
 
     folder: Path
@@ -152,6 +153,7 @@ class ResumableFolder:
     suffix: str
     name: str = "manifest.json"
     difference: Callable[[Any, Any], str] = changed_setting
+    keyed: bool = False
 
     def __post_init__(self) -> None:
         self.folder, self.manifest = Path(self.folder), json.loads(json.dumps(self.manifest))  # as it is when read
@@ -165,10 +167,14 @@ class ResumableFolder:
         """Whether an entry is there, and so complete."""
         return self.path(entry).is_file()
 
-    def write(self, entry: str, save: Callable[[Path], Any]) -> None:
-        """Write an entry by `save`, which writes a whole file or none, after the manifest."""
+    def claim(self) -> None:
+        """Write the manifest, if it is not there."""
         if not self._check():
             write_text(self.folder / self.name, json.dumps(self.manifest, indent=1) + "\n")
+
+    def write(self, entry: str, save: Callable[[Path], Any]) -> None:
+        """Write an entry by `save`, which writes a whole file or none, after the manifest."""
+        self.claim()
         save(self.path(entry))
 
     def wait(self, entries: Iterable[str]) -> None:
@@ -181,7 +187,7 @@ class ResumableFolder:
         """Say whether the manifest is there; refuse another one."""
         path = self.folder / self.name
         if not path.exists():
-            if self.folder.is_dir() and any(self.folder.glob(f"*{self.suffix}")):
+            if not self.keyed and self.folder.is_dir() and any(self.folder.glob(f"*{self.suffix}")):
                 raise ValueError(
                     f"{self.folder} must be new or hold {self.holds}; found {self.suffix} files without {path.name}: "
                     "give another directory"
@@ -190,6 +196,9 @@ class ResumableFolder:
         try:
             old = dict(json.loads(path.read_text(encoding="utf-8")))
         except (ValueError, TypeError) as error:
+            if self.keyed:
+                set_aside(path, error)
+                return False
             raise ValueError(
                 f"{path} must be a manifest in JSON; found none ({error}): give another directory"
             ) from None

@@ -34,7 +34,8 @@ class ModelAnswers(NamedTuple):
     logits: np.ndarray  # [n, classes]
     logits_again: np.ndarray | None  # of the model compiled anew; None of a network that draws
     logits_apart: np.ndarray | None  # of the last half, in another batch; None of one image or if it draws
-    slope: np.ndarray  # largest element of the gradient of the margin
+    logits_near: np.ndarray  # of images beside these, within the largest budget
+    slope: np.ndarray  # largest element of the gradient of the margin; NaN if an element is
 
     @property
     def finite(self) -> np.ndarray:
@@ -52,7 +53,12 @@ class _Point(NamedTuple):
 
 
 def ask_model(
-    logits_of: BatchedModel, images: np.ndarray, labels: np.ndarray, keys: jax.Array, bounds: tuple[float, float]
+    logits_of: BatchedModel,
+    images: np.ndarray,
+    labels: np.ndarray,
+    keys: jax.Array,
+    bounds: tuple[float, float],
+    distance: float = 1 / 32,
 ) -> ModelAnswers:
     """Ask a model a few questions about the first batch, before it is attacked.
 
@@ -62,6 +68,7 @@ def ask_model(
         labels: int [n].
         keys: Random keys of the images, [n].
         bounds: Smallest and largest value of a pixel.
+        distance: From an image to one beside it, in each pixel.
     """
     network: Any = logits_of.oracle.model
     key_bits = np.asarray(jax.random.key_data(keys))
@@ -80,7 +87,9 @@ def ask_model(
     low, high = (jnp.full_like(image, bound) for bound in bounds)
     example = Example(image, label, label, jnp.full(len(images), jnp.inf, jnp.float32), low, high, keys)
     slope = np.abs(np.asarray(gradient_of_margin(example))).reshape(len(images), -1).max(axis=1)
-    return ModelAnswers(np.asarray(labels, np.int32), logits, again, apart, slope)
+    steps = distance * np.random.default_rng(0).choice([-1, 1], images.shape)
+    near = logits_of(np.clip(images + steps, *bounds).astype(np.float32), key_bits)
+    return ModelAnswers(np.asarray(labels, np.int32), logits, again, apart, near, slope)
 
 
 def check_model(answers: ModelAnswers) -> list[RobustnessWarning]:
@@ -91,6 +100,8 @@ def check_model(answers: ModelAnswers) -> list[RobustnessWarning]:
         "batch-dependent": _batch_dependent,
         "saturated": _saturated,
         "zero-gradient": _zero_gradients,
+        "not-finite-gradient": _nonfinite_gradients,
+        "not-finite-nearby": _nonfinite_nearby,
         "few-classes": _few_classes,
     }
     return [RobustnessWarning(code, message) for code, check in checks.items() for message in check(answers)]
@@ -154,6 +165,28 @@ def _zero_gradients(answers: ModelAnswers) -> Iterator[str]:
         )
 
 
+def _nonfinite_gradients(answers: ModelAnswers) -> Iterator[str]:
+    """Find images at which the gradient of the margin is NaN or infinite although the logits are finite."""
+    part = np.mean(answers.finite & ~np.isfinite(answers.slope))
+    if part > 0:
+        yield (
+            f"The gradient of the margin is NaN or infinite for {part:.0%} of the first images, though their logits "
+            "are finite, so attacks by gradient cannot move there: find the operation with diffprog.diagnose (often a "
+            "root or power of 0, or a division by a deviation of 0), and add an attack without gradients."
+        )
+
+
+def _nonfinite_nearby(answers: ModelAnswers) -> Iterator[str]:
+    """Find models that answer NaN to images that are not quite those of the data set."""
+    is_lost = answers.finite & ~np.isfinite(answers.logits_near).all(axis=1)
+    if is_lost.any():
+        yield (
+            f"Logits are NaN or infinite for {is_lost.mean():.0%} of the first images after a random change within the "
+            "budget. An attack cannot count such an answer as a success, so images look robust that are not: mend the "
+            "model, so that it answers every image within the bounds."
+        )
+
+
 def _few_classes(answers: ModelAnswers) -> Iterator[str]:
     """Find models with too few classes for AutoAttack's targeted loss."""
     classes = answers.logits.shape[1]
@@ -189,6 +222,7 @@ def check_results(evaluation: Evaluation) -> list[RobustnessWarning]:
         "more-steps": _more_steps,
         "rising": _rising,
         "exceeded": _exceeded,
+        "invalid": _invalid,
         "undone": _undone,
     }
     return [RobustnessWarning(code, message) for code, check in checks.items() for message in check(evaluation)]
@@ -294,17 +328,29 @@ def _exceeded(evaluation: Evaluation) -> Iterator[str]:
             )
 
 
+def _invalid(evaluation: Evaluation) -> Iterator[str]:
+    """Find returned images that are no images."""
+    for name, record in evaluation.records.items():
+        if record.invalid.any():
+            yield (
+                f"{record.invalid.sum()} images that {name} returned are not finite or leave the bounds "
+                f"{tuple(evaluation.bounds)}, and do not count as successes: correct the attack, or clip what it "
+                "returns."
+            )
+
+
 def _undone(evaluation: Evaluation) -> Iterator[str]:
     """Find successes that were none when the returned image was judged again, on fresh draws."""
     for name, record in evaluation.records.items():
-        seen = (record.first_success >= 0) & ~record.from_smaller_budget & ~record.exceeded
+        seen = (record.first_success >= 0) & ~record.from_smaller_budget & ~record.exceeded & ~record.invalid
         lost = int(np.sum(seen & ~record.success & ~record.nonfinite))
         if lost > max(1, MAX_UNDONE * seen.sum()):
             yield (
-                f"{lost} of {seen.sum()} successes of {name} were none when the model was asked again. Random draws "
-                "decide there, above all on the smallest perturbations: require a lead, with "
-                "functools.partial(attack, confidence=1.0), or give attack.ExpectationOverTransformation a larger "
-                "num_samples."
+                f"{lost} of {seen.sum()} successes of {name} were none when the evaluation asked the model again, and "
+                "do not count. In a model that draws random numbers, draws decide on the smallest perturbations: "
+                "require a lead, with functools.partial(attack, confidence=1.0), or give "
+                "attack.ExpectationOverTransformation a larger num_samples. Otherwise the attack judged by another "
+                "model or criterion."
             )
 
 

@@ -1,5 +1,6 @@
 """Images and labels, a batch at a time, from arrays, from a folder, or from any iterable of batches."""
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,12 +15,21 @@ from diffprog.images import network_crop, read_image
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 
 
+SYSTEM_FILES = ("Thumbs.db", "desktop.ini", "Icon\r")
+
+
 @dataclass(frozen=True)
 class Batch:
     """A part of the data set, which is read when it is loaded."""
 
     index: int
+    image_ids: np.ndarray  # uint32, the images' numbers in the data set
     load: Callable[[], tuple[np.ndarray, np.ndarray]]  # images and labels
+
+    @property
+    def context(self) -> str:
+        """Which images share the batch."""
+        return f"{self.image_ids[0]}-{self.image_ids[-1]}"
 
 
 def batches(
@@ -34,19 +44,36 @@ def batches(
     if isinstance(images, str | Path):
         files, classes = _listed(model, Path(images), class_names)
         read = partial(_read, preprocess or _default_preprocess(model))
-        loads = (partial(read, files[part], classes[part]) for part in _slices(len(files), batch_size))
+        loads = (
+            (len(files[part]), partial(read, files[part], classes[part])) for part in _slices(len(files), batch_size)
+        )
     elif labels is not None:
-        if len(images) != len(labels):
-            raise ValueError(
-                f"labels must be one class index per image; found {len(labels)} for {len(images)} images: "
-                "cut the longer"
-            )
-        loads = (partial(_cut, images, labels, part) for part in _slices(len(images), batch_size))
+        count = _count(images, labels)
+        loads = ((len(range(count)[part]), partial(_cut, images, labels, part)) for part in _slices(count, batch_size))
     elif hasattr(images, "shape"):
         raise ValueError("images in an array need labels; found none: give one class index per image")
     else:
-        loads = (partial(_cut, *pair, slice(None)) for pair in _regrouped(images, batch_size))
-    return (Batch(index, load) for index, load in enumerate(loads))
+        loads = ((len(pair[1]), partial(_cut, *pair, slice(None))) for pair in _regrouped(images, batch_size))
+    return (
+        Batch(index, np.arange(count, dtype=np.uint32) + np.uint32(index * batch_size), load)
+        for index, (count, load) in enumerate(loads)
+    )
+
+
+def _count(images: Any, labels: Any) -> int:
+    """Count the images of an array; refuse none, one without a batch, and another number of labels."""
+    if np.ndim(labels) == 0 or np.ndim(images) < 2:
+        raise ValueError(
+            f"images must have shape (n, ...), and labels (n,); found {np.shape(images)} and {np.shape(labels)}: "
+            "for one image, give images[None] and [label]"
+        )
+    if len(images) != len(labels):
+        raise ValueError(
+            f"labels must be one class index per image; found {len(labels)} for {len(images)} images: cut the longer"
+        )
+    if not len(images):
+        raise ValueError(f"images must be at least one; found none, shape {np.shape(images)}: was a data set filtered?")
+    return len(images)
 
 
 def _slices(count: int, batch_size: int) -> list[slice]:
@@ -63,12 +90,29 @@ def _listed(model: Any, folder: Path, class_names: Sequence[str] | None) -> tupl
     """List the image files of FOLDER/CLASS/ and their classes, in the order of their paths."""
     if not folder.is_dir():
         raise ValueError(f"images must be a folder with a folder for each class; found no folder {folder}")
-    files = [path for path in sorted(folder.glob("*/*")) if path.suffix.lower() in SUFFIXES]
+    # a Mac's archives have 3/._a.png beside 3/a.png, and all of them again in __MACOSX
+    visible = [path for path in sorted(folder.glob("*/*")) if not _is_hidden(path) and path.is_file()]
+    files = [path for path in visible if path.suffix.lower() in SUFFIXES]
+    skipped = [path for path in visible if path.suffix.lower() not in SUFFIXES]
+    if skipped and files:
+        kinds = ", ".join(sorted({path.suffix or path.name for path in skipped}))
+        warnings.warn(
+            f"{len(skipped)} of {len(visible)} files in {folder} are no images of a known kind ({kinds:.80}), and are "
+            f"not evaluated: save them as {SUFFIXES[0]} if they should be",
+            stacklevel=4,
+        )
     if not files:
         raise ValueError(f"images must be in {folder}/CLASS/, one folder for each class; found no image files there")
     names = dict.fromkeys(path.parent.name for path in files)
     class_of = {name: _class_index(model, name, class_names) for name in names}
     return files, [class_of[path.parent.name] for path in files]
+
+
+def _is_hidden(path: Path) -> bool:
+    """Tell files and class folders that an operating system put beside the user's."""
+    return path.name in SYSTEM_FILES or any(
+        part.startswith(".") or part == "__MACOSX" for part in (path.name, path.parent.name)
+    )
 
 
 def _class_index(model: Any, name: str, class_names: Sequence[str] | None) -> int:

@@ -1,10 +1,10 @@
 """Evaluate the robustness of a model on a data set: every attack on every batch, kept as it goes."""
 
-import inspect
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -14,28 +14,42 @@ import numpy as np
 from jax.typing import ArrayLike
 from tqdm import tqdm
 
-from diffprog._util.fingerprint import fingerprint
-from diffprog._util.resumable import describe, versions
+from diffprog._util.content_digest import ContentDigest, content_digest
+from diffprog._util.file_names import file_name
+from diffprog._util.files import check_writable
+from diffprog._util.resumable import ResumableFolder, describe, versions
 from diffprog.attack._engine import validation
 from diffprog.attack._engine.loop import BatchedModel, placement
 from diffprog.attack._engine.oracle import ExpectationOverTransformation, Oracle
+from diffprog.attack._evaluation.attacks import AttackSpec, check_attacks
 from diffprog.attack._evaluation.checks import ask_model, check_model, check_results
+from diffprog.attack._evaluation.clean import CLEAN_NAMES, predict_clean
 from diffprog.attack._evaluation.data import Batch, batches
 from diffprog.attack._evaluation.results import (
     WORST_CASE_FIELDS,
     AttackRecord,
     Evaluation,
     RobustnessWarning,
+    best_search,
     gather_worst_cases,
-    join_records,
-    record_attack,
     worst_cases_of,
 )
-from diffprog.attack._evaluation.store import Store, entry_name
+from diffprog.attack._evaluation.store import FORMAT, NO_BUDGETS, Results, difference
 from diffprog.attack._evaluation.timing import timed
+from diffprog.attack._evaluation.verdicts import (
+    Attacked,
+    Judge,
+    judged,
+    merge_budgets,
+    reported_fields,
+    returned_images,
+)
 from diffprog.attack._norms import NORMS, Norm, linf
 
-RESERVED = ("epsilon", "key", "batch_size", "image_ids", "bounds", "devices", "engine", "targeted", "criterion")
+RECORD_NAMES = tuple(
+    name for name in AttackRecord._fields if name not in ("initially_wrong", "seconds", "compile_seconds")
+)
+JUDGING = 1  # purpose of the questions about what an attack returned
 
 
 def evaluate(
@@ -60,21 +74,29 @@ def evaluate(
 ) -> Evaluation:
     """Measure the accuracy of a model on a data set, clean and under attacks, at several budgets.
 
+    Success is judged here, on the arrays that an attack returns: by this model, the bounds and the budgets. So an
+    attack may be anything that returns images, one that asks another network included.
+
     With a directory, results are kept as they come. A run that was killed goes on with the same call: it has lost at
-    most a batch of one attack, and its result is equal bit for bit. Under `jax.distributed` each process does its share
+    most a batch of one attack, and its result is equal bit for bit. A call with more attacks, budgets or images, with
+    fewer, or with another `batch_size` computes only what is not there. What another model, other code of an attack or
+    loss, other images, labels, settings or versions have made is refused, in a sentence that names the change. A
+    damaged file is set aside, with a warning, and computed again. Under `jax.distributed` each process does its share
     of the batches and returns the whole result; all share one directory, and process 0 writes the report.
 
     Args:
         model: From images [n, ...] within `bounds` to logits [n, classes]; or an `ExpectationOverTransformation`.
-        images: An array [n, ...] with `labels`. Or a folder, whose files FOLDER/CLASS/* are read as images; CLASS is
-            one of `class_names`, or what `model.label_index` knows, or a class index. Or an iterable of batches
-            (images, labels) of any sizes. No more than a batch is in memory.
+        images: An array [n, ...] with `labels`. Or a folder, whose files FOLDER/CLASS/* are read as images, less hidden
+            ones and, with a warning that counts them, those of no known kind; CLASS is one of `class_names`, or what
+            `model.label_index` knows, or a class index. Or an iterable of batches (images, labels) of any sizes. No
+            more than a batch is in memory.
         labels: Class indices, int [n]; None for a folder or an iterable.
-        attacks: From a name to an attack of this package, a `functools.partial` of one, or a function like them. An
-            attack that takes `epsilon` searches within each budget. One that does not searches for the smallest
+        attacks: From a name to an attack of this package, a `functools.partial` of one, or a function like them, which
+            returns an `AttackResult` or the images alone. An attack that takes `epsilon` searches within each of the
+            budgets [K, 1] that it is given, and returns images [K, n, ...]. One that does not searches for the smallest
             perturbation, which tells its success at every budget.
         epsilons: Budgets, increasing, in units of `norm`: a number or [K]. A success counts at each budget that its
-            perturbation, as measured here, does not exceed.
+            perturbation, as measured here, does not exceed, the rounding of float32 aside.
         key: A random key. With an attack's name and an image's index in the data set, it decides every random draw.
         norm: Of the budgets.
         batch_size: Images to read and to attack at once. Results do not depend on it.
@@ -95,8 +117,9 @@ def evaluate(
         Accuracies, what each attack did to each image, the worst cases, and warnings.
 
     Raises:
-        ValueError: For arguments that cannot be used, for a model that returns probabilities, and for a directory that
-            holds another evaluation: of other settings, versions, data or another model.
+        ValueError: For arguments that cannot be used, for a model that returns probabilities, for an attack that
+            returns no such images, and for a directory that cannot be written or holds another evaluation: of other
+            settings, versions, data, another model or other attacks of the same names.
 
     References:
         Carlini et al. On Evaluating Adversarial Robustness. 2019, from which most warnings come.
@@ -107,8 +130,10 @@ def evaluate(
     budgets = budgets[:, 0].copy()
     common = {"key": key, "batch_size": batch_size, "bounds": bounds, "engine": engine}
     common |= {"devices": devices} if devices else {}
-    specs = _checked_attacks(attacks, norm, budgets, common)
-    if jax.process_count() > 1 and directory is None:
+    specs = check_attacks(attacks, norm, common)
+    if directory is not None:
+        check_writable(directory, "directory")
+    elif jax.process_count() > 1:
         raise ValueError(
             "an evaluation by several processes needs a directory that they share; found none: give one with directory="
         )
@@ -118,6 +143,7 @@ def evaluate(
         "epsilons": budgets.tolist(),
         "bounds": describe(bounds),
         "key": describe(key),
+        "generator": str(jax.random.key_impl(key)),
         "batch_size": batch_size,
         "engine": engine,
         "max_worst_cases": max_worst_cases,
@@ -126,81 +152,20 @@ def evaluate(
     names = tuple(class_names if class_names is not None else getattr(model, "labels", ()))
     data = batches(model, images, labels, batch_size, names or None, preprocess)
     oracle = Oracle(_hashable(model), False, None, engine)
-    logits_of = BatchedModel(oracle, placement(batch_size, devices), str(jax.random.key_impl(key)))
-    run = _Run(specs, budgets, norm, key, settings, logits_of)
+    logits_of = BatchedModel(oracle, placement(batch_size, devices), settings["generator"])
+    digest = content_digest(model, "model")
+    if directory is not None and digest.unknown:
+        warnings.warn(
+            f"{digest.unknown[0]}, which cannot be compared from run to run: a run that goes on in this directory "
+            "knows the model by its logits alone",
+            stacklevel=2,
+        )
+    run = _Run(specs, budgets, norm, key, settings, digest, logits_of)
     with TemporaryDirectory() if directory is None else nullcontext(directory) as folder:
         evaluation = _evaluated(run, data, Path(folder), names, progress)
         if directory is not None and jax.process_index() == 0:
             evaluation.write(directory)
     return evaluation
-
-
-# ---------------------------------------------------------------- the attacks
-
-
-class AttackSpec(NamedTuple):
-    """An attack with its name in the evaluation."""
-
-    name: str
-    attack: Callable[..., Any]
-    within_budgets: bool  # it searches within budgets that it is given; otherwise for the smallest perturbation
-    options: dict[str, Any]  # its arguments besides the model, images, labels and image ids
-    description: dict[str, Any]  # the function and every argument, for JSON
-    takes_image_ids: bool
-
-
-def _checked_attacks(
-    attacks: Mapping[str, Callable[..., Any]], norm: Norm, epsilons: np.ndarray, options: Mapping[str, Any]
-) -> list[AttackSpec]:
-    """Check the attacks. Each gets those of the `options` that it takes."""
-    if not isinstance(attacks, Mapping) or not attacks:
-        raise ValueError(
-            f'attacks must be a dict from names to attacks; found {attacks!s:.60}: try {{"pgd": diffprog.attack.pgd}}'
-        )
-    return [_spec(name, attack, norm, epsilons, options) for name, attack in attacks.items()]
-
-
-def _spec(
-    name: str, attack: Callable[..., Any], norm: Norm, epsilons: np.ndarray, options: Mapping[str, Any]
-) -> AttackSpec:
-    """Check one attack, and describe it with all its arguments."""
-    if not (isinstance(name, str) and re.fullmatch(r"[\w +-][\w .+-]*", name)) or name == "clean":
-        raise ValueError(
-            f"an attack's name must be of letters, digits, spaces and .+-_; found {name!r}: files are named after it"
-        )
-    parameters = inspect.signature(attack).parameters
-    bound = getattr(attack, "keywords", {})
-    for option in RESERVED:
-        if option in bound:
-            raise ValueError(
-                f"attack {name!r} must leave {option} to the evaluation; found {bound[option]!s:.40}: "
-                "leave it out of the partial"
-            )
-    open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-    takes = lambda option: option in parameters or open_ended
-    arguments = {option: value for option, value in options.items() if takes(option)}
-    within_budgets = "epsilon" in parameters
-    if within_budgets:
-        arguments["epsilon"] = epsilons[:, None]
-    if "norm" in parameters and "norm" not in bound:
-        arguments["norm"] = norm
-    elif within_budgets and bound.get("norm", norm) != norm:
-        raise ValueError(
-            f"attack {name!r} has budgets in {bound['norm'].name}, and the evaluation in {norm.name}: "
-            "evaluate each norm by itself"
-        )
-    defaults = {option: p.default for option, p in parameters.items() if p.default is not p.empty}
-    hidden = {*RESERVED, "progress"} - {"engine"}
-    description = {
-        "function": describe(getattr(attack, "func", attack)),
-        "search": "within budgets" if within_budgets else "smallest perturbation",
-        "arguments": {
-            option: describe(value)
-            for option, value in sorted({**defaults, **bound, **arguments}.items())
-            if option not in hidden
-        },
-    }
-    return AttackSpec(name, attack, within_budgets, arguments, description, takes("image_ids"))
 
 
 def _hashable(model: Any) -> Any:
@@ -224,23 +189,36 @@ class _Run(NamedTuple):
     epsilons: np.ndarray
     norm: Norm
     key: jax.Array
-    settings: dict[str, Any]  # as the manifest has them
+    settings: dict[str, Any]  # as the report has them
+    model: ContentDigest
     logits_of: BatchedModel
+
+    def ask(self, images: np.ndarray, image_ids: np.ndarray, purpose: int) -> np.ndarray:
+        """Ask the model; of a random one, each image's draws depend on its id and the purpose."""
+        keys = _folded(jax.random.fold_in(self.key, purpose), image_ids) if purpose else _folded(self.key, image_ids)
+        return self.logits_of(images, np.asarray(jax.random.key_data(keys)))
+
+
+_folded = jax.jit(jax.vmap(jax.random.fold_in, (None, 0)))
+
+
+class _Stores(NamedTuple):
+    """What is kept."""
+
+    folder: Path
+    clean: Results
+    attacks: dict[str, Results]
+    asks_always: bool  # whether the model is known by its logits alone, so that all of them are compared
 
 
 @dataclass(frozen=True)
 class _LoadedBatch:
     """Images and labels that were checked."""
 
-    index: int
     images: np.ndarray
     labels: np.ndarray
     image_ids: np.ndarray
-    keys: jax.Array  # of the first query to a network that draws; no attack asks it
-
-    def logits(self, logits_of: BatchedModel) -> np.ndarray:
-        """Ask the model about the images as they are."""
-        return logits_of(self.images, np.asarray(jax.random.key_data(self.keys)))
+    context: str
 
 
 def _load(run: _Run, batch: Batch) -> _LoadedBatch:
@@ -248,114 +226,168 @@ def _load(run: _Run, batch: Batch) -> _LoadedBatch:
     images, labels = batch.load()
     images = validation.check_images(images, run.settings["bounds"])
     labels = validation.check_labels(labels, len(images))
-    image_ids = batch.index * run.settings["batch_size"] + np.arange(len(images), dtype=np.uint32)
-    return _LoadedBatch(batch.index, images, labels, image_ids, _folded(run.key, image_ids))
-
-
-_folded = jax.jit(jax.vmap(jax.random.fold_in, (None, 0)))
+    return _LoadedBatch(images, labels, batch.image_ids, batch.context)
 
 
 def _evaluated(
     run: _Run, data: Iterable[Batch], folder: Path, class_names: tuple[str, ...], progress: str | None
 ) -> Evaluation:
     """Do this process's share of the batches, and gather the result of all."""
-    store, num_batches, worst_sizes = None, 0, np.zeros(0)
+    stores: _Stores | None = None
     model_warnings: list[RobustnessWarning] = []
+    image_ids: list[int] = []
+    contexts: list[str] = []
+    limits: dict[tuple[str, float], list[float]] = {}
     with tqdm(desc=progress, disable=progress is None, unit="batch") as bar:
         for unread in data:
-            num_batches += 1
+            image_ids.extend(unread.image_ids)
+            contexts.extend([unread.context] * len(unread.image_ids))
             is_ours = unread.index % jax.process_count() == jax.process_index()
-            if store is not None and not is_ours:
+            if stores is not None and not is_ours:
                 continue
             batch = _load(run, unread)
-            if store is None:
-                store, model_warnings = _opened(run, folder, batch)
+            if stores is None:
+                stores = _opened(run, folder)
+                model_warnings = _asked(run, batch)
             if is_ours:
-                worst_sizes = _attack_batch(run, store, batch, worst_sizes)
+                _attack_batch(run, stores, batch, limits)
             bar.update()
-    if store is None:
-        raise ValueError("images must be at least one; found an empty iterable: was it read to its end before?")
-    names = ["clean", *(spec.name for spec in run.specs)]
-    store.wait(entry_name(index, name) for index in range(num_batches) for name in names)
-    evaluation = _gathered(run, store, num_batches, class_names)
+    if stores is None:
+        raise ValueError("images must be at least one; found none: was an iterable read to its end before?")
+    evaluation = _gathered(run, stores, np.array(image_ids), contexts, class_names)
     return replace(evaluation, warnings=(*model_warnings, *check_results(evaluation)))
 
 
-def _opened(run: _Run, folder: Path, batch: _LoadedBatch) -> tuple[Store, list[RobustnessWarning]]:
-    """Open the store of this evaluation, and check the model's answers to the first batch."""
-    validation.check_largest_budget(run.epsilons, run.norm, batch.images, run.settings["bounds"])
-    validation.check_logits(batch.logits(run.logits_of), batch.labels)
-    answers = ask_model(run.logits_of, batch.images, batch.labels, batch.keys, run.settings["bounds"])
-    largest = [float(value) if np.isfinite(value) else None for value in answers.logits.max(axis=1)]
-    first_batch = {"images": fingerprint(batch.images, batch.labels), "logits": largest}
-    manifest = {"settings": run.settings, "versions": versions(), "first_batch": first_batch}
-    return Store(folder, manifest), check_model(answers)
-
-
-def _attack_batch(run: _Run, store: Store, batch: _LoadedBatch, worst_sizes: np.ndarray) -> np.ndarray:
-    """Attack a batch with every attack, or read what is kept; return the sizes of the worst cases so far."""
-    content = fingerprint(batch.images, batch.labels)
-    entry = entry_name(batch.index, "clean")
-    if not store.has(entry):
-        logits = batch.logits(run.logits_of)
-        predictions = np.where(np.isfinite(logits).all(axis=1), logits.argmax(axis=1), -1)
-        clean = {"labels": batch.labels, "clean_predictions": predictions, "fingerprint": np.array(content)}
-        store.save(entry, clean)
-    clean = store.load(entry)
-    if str(clean["fingerprint"]) != content:
-        raise ValueError(
-            f"{store.folder} holds an evaluation of other images or labels (batch {batch.index}): give "
-            "another directory, or the same again"
-        )
-    max_worst_cases = run.settings["max_worst_cases"]
-    limit = worst_sizes[-1] if len(worst_sizes) == max_worst_cases else np.inf
-    sizes = np.full(len(batch.images), np.inf)
+def _opened(run: _Run, folder: Path) -> _Stores:
+    """Open what is kept, and refuse what was made by another model, with other settings or by other attacks."""
+    common = {
+        "format": FORMAT,
+        "model": run.model.text,
+        "settings": {name: run.settings[name] for name in ("norm", "bounds", "key", "generator", "engine")},
+        "versions": versions(),
+    }
+    root = ResumableFolder(folder, common, holds="an evaluation", suffix=".npz", difference=difference, keyed=True)
+    needs = {name: int(run.settings[name]) for name in ("keep_images", "max_worst_cases")}
+    attacks = {}
     for spec in run.specs:
-        entry = entry_name(batch.index, spec.name)
-        if not store.has(entry):
-            store.save(entry, _attacked(run, spec, batch, clean["clean_predictions"] >= 0, limit))
-        record = AttackRecord(**store.load(entry, AttackRecord._fields))
-        sizes = np.minimum(sizes, record.minimum_norm)
-    broken = sizes[(sizes > 0) & np.isfinite(sizes)]
-    return np.sort([*worst_sizes, *broken])[:max_worst_cases]
+        description = {"attacks": {spec.name: spec.description}, "content": {spec.name: spec.content}}
+        attacks[spec.name] = Results(root, f"attacks/{file_name(spec.name)}", description, RECORD_NAMES, **needs)
+    return _Stores(folder, Results(root, "clean", {}, CLEAN_NAMES), attacks, bool(run.model.unknown))
+
+
+def _asked(run: _Run, batch: _LoadedBatch) -> list[RobustnessWarning]:
+    """Check the model's answers to the first batch."""
+    bounds = run.settings["bounds"]
+    validation.check_largest_budget(run.epsilons, run.norm, batch.images, bounds)
+    validation.check_logits(run.ask(batch.images, batch.image_ids, 0), batch.labels)
+    keys = _folded(run.key, batch.image_ids)
+    extent = float(np.subtract(*bounds[::-1]))
+    budget = float(run.epsilons.max()) if run.norm is linf else extent / 32
+    distance = min(budget, extent) if np.isfinite(min(budget, extent)) else float(batch.images.std())
+    return check_model(ask_model(run.logits_of, batch.images, batch.labels, keys, bounds, distance))
+
+
+def _attack_batch(run: _Run, stores: _Stores, batch: _LoadedBatch, limits: dict[Any, list[float]]) -> None:
+    """Attack the images of a batch with every attack at every budget, as far as that is not kept already.
+
+    Of each attack and budget, `limits` has the sizes of the worst cases so far.
+    """
+    content = (batch.images, batch.labels, batch.image_ids)
+    ask = lambda images, image_ids: run.ask(images, image_ids, 0)
+    compared = stores.asks_always or batch.image_ids[0] == 0
+    clean_predictions = predict_clean(stores.clean, stores.folder, ask, *content, compared)
+    for spec in run.specs:
+        store, searches = stores.attacks[spec.name], spec.searches(run.epsilons)
+        context = batch.context if spec.is_shared else ""
+        missing = store.missing(context, searches, batch.image_ids)
+        if spec.is_shared and missing.any():
+            missing[:] = True
+        limit = np.array([_limit(limits.get((spec.name, search), []), run.settings) for search in searches])
+        for which, lacking in _alike(missing):
+            images = [array[lacking] for array in (batch.images, batch.labels, batch.image_ids, clean_predictions)]
+            arrays = _attacked(run, spec, searches[which], limit[which], *images)
+            store.save(context, searches[which], batch.image_ids[lacking], arrays)
+        rows = store.gather([context] * len(batch.image_ids), searches, batch.image_ids)
+        for search, success, size in zip(searches, rows["success"], rows["size"], strict=True):
+            sizes = [*limits.get((spec.name, search), []), *size[success & (size > 0)]]
+            limits[spec.name, search] = sorted(sizes)[: run.settings["max_worst_cases"]]
+
+
+def _limit(smallest: list[float], settings: dict[str, Any]) -> float:
+    """Say below which size a perturbation is a worst case."""
+    return smallest[-1] if len(smallest) == settings["max_worst_cases"] else np.inf
+
+
+def _alike(missing: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Group what is missing, bool [budgets, images], into calls: which budgets, and which images lack just these."""
+    patterns, group_of_image = np.unique(missing, axis=1, return_inverse=True)
+    for group, pattern in enumerate(patterns.T):
+        if pattern.any():
+            yield pattern, np.ravel(group_of_image) == group
 
 
 def _attacked(
-    run: _Run, spec: AttackSpec, batch: _LoadedBatch, valid: np.ndarray, limit: float
+    run: _Run,
+    spec: AttackSpec,
+    budgets: np.ndarray,
+    limits: np.ndarray,
+    images: np.ndarray,
+    labels: np.ndarray,
+    image_ids: np.ndarray,
+    clean_predictions: np.ndarray,
 ) -> dict[str, np.ndarray]:
-    """Run one attack on the images of a batch with finite logits (`valid`): the arrays of its file.
+    """Run one attack on images, those of them with finite logits, and judge what it returns: the arrays of its file."""
+    returned = np.repeat(images[None], len(budgets), axis=0)
+    reported = reported_fields(None, returned.shape[:2])
+    times = [0.0, 0.0]
+    valid, searched = clean_predictions >= 0, budgets > 0  # within a budget of 0 are the images themselves
+    if valid.any() and searched.any():
+        options = spec.options | ({"image_ids": image_ids[valid]} if spec.takes_image_ids else {})
+        call = partial(spec.call, run.logits_of.oracle.model, images[valid], labels[valid], budgets[searched], options)
+        try:
+            results, *times = timed(call)
+        except Exception as error:
+            error.add_note(f"This came from attack {spec.name!r} on images {image_ids[0]} to {image_ids[-1]}.")
+            raise
+        num_searches, rows = int(searched.sum()) // len(results), np.ix_(searched, valid)
+        parts = [returned_images(spec.name, result, images[valid], num_searches) for result in results]
+        returned[rows] = np.concatenate(parts)
+        fields = [reported_fields(result, (num_searches, int(valid.sum()))) for result in results]
+        for name, values in reported.items():
+            values[rows] = np.concatenate([field[name] for field in fields])
+    attacked = Attacked(images, labels, image_ids, clean_predictions, returned, budgets, reported)
+    judge = Judge(lambda points, ids: run.ask(points, ids, JUDGING), run.norm, run.settings["bounds"])
+    arrays = judged(attacked, judge)
+    cases = worst_cases_of(arrays, image_ids, labels, images, returned, limits, run.settings["max_worst_cases"])
+    best = returned[best_search(arrays["success"], arrays["size"]), np.arange(len(images))]
+    kept_images = {"images": best} if run.settings["keep_images"] else {}
+    return arrays | cases | kept_images | {"times": np.array(times)}
 
-    Worst cases are those below the size `limit`.
-    """
-    images, searches = batch.images, len(run.epsilons) if spec.within_budgets else 1
-    result, times, returned = None, [0.0, 0.0], np.repeat(images[None], searches, axis=0)
-    if valid.any():
-        options = spec.options | ({"image_ids": batch.image_ids[valid]} if spec.takes_image_ids else {})
-        attack = lambda: spec.attack(run.logits_of.oracle.model, images[valid], batch.labels[valid], **options)
-        result, *times = timed(attack)
-        returned[:, valid] = np.reshape(result.images, (searches, -1, *images.shape[1:]))
-    size = np.stack([run.norm.measure(search.astype(np.float64) - images) for search in returned])
-    budgets = run.epsilons if spec.within_budgets else np.array([np.inf])
-    record = record_attack(result, valid, size[:, valid], budgets, *times)
-    best = returned[record.best_search, np.arange(len(images))]
-    cases = worst_cases_of(
-        record, (batch.image_ids, batch.labels, images, best), limit, run.settings["max_worst_cases"]
-    )
-    return record._asdict() | cases | ({"images": best} if run.settings["keep_images"] else {})
 
-
-def _gathered(run: _Run, store: Store, num_batches: int, class_names: tuple[str, ...]) -> Evaluation:
-    """Read the files of all batches."""
-    load = lambda name, fields: [store.load(entry_name(index, name), fields) for index in range(num_batches)]
-    clean = load("clean", {"labels", "clean_predictions"})
-    records = {spec.name: load(spec.name, AttackRecord._fields) for spec in run.specs}
-    cases = [(spec.name, arrays) for spec in run.specs for arrays in load(spec.name, WORST_CASE_FIELDS)]
+def _gathered(
+    run: _Run, stores: _Stores, image_ids: np.ndarray, contexts: list[str], class_names: tuple[str, ...]
+) -> Evaluation:
+    """Join what is kept of all images, and what other processes are about to keep."""
+    none = [""] * len(image_ids)
+    stores.clean.wait(none, NO_BUDGETS, image_ids)
+    clean = {name: values[0] for name, values in stores.clean.gather(none, NO_BUDGETS, image_ids).items()}
+    records: dict[str, AttackRecord] = {}
+    cases: list[tuple[str, dict[str, np.ndarray], np.ndarray]] = []
+    for spec in run.specs:
+        store, where = stores.attacks[spec.name], (contexts if spec.is_shared else none, spec.searches(run.epsilons))
+        store.wait(*where, image_ids)
+        arrays = store.gather(*where, image_ids)
+        seconds, compile_seconds = arrays.pop("times").T
+        is_wrong = (clean["predictions"] >= 0) & (clean["predictions"] != clean["labels"])
+        arrays = merge_budgets(arrays) | {"seconds": seconds, "compile_seconds": compile_seconds}
+        records[spec.name] = AttackRecord(**arrays, initially_wrong=is_wrong)
+        cases += [(spec.name, *file) for file in store.extras(WORST_CASE_FIELDS, *where, image_ids)]
     return Evaluation(
         norm=run.norm.name,
         epsilons=run.epsilons,
-        labels=np.concatenate([arrays["labels"] for arrays in clean]),
-        clean_predictions=np.concatenate([arrays["clean_predictions"] for arrays in clean]),
-        records={name: join_records(AttackRecord(**arrays) for arrays in parts) for name, parts in records.items()},
+        labels=clean["labels"],
+        clean_predictions=clean["predictions"],
+        records=records,
         worst_cases=gather_worst_cases(cases, run.settings["max_worst_cases"]),
         warnings=(),
         settings=run.settings,

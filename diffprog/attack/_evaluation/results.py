@@ -7,8 +7,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from diffprog.attack._engine.result import AttackResult
-
 GROUPS = ("misclassified", "success", "nonfinite", "failure")
 
 
@@ -16,12 +14,14 @@ class AttackRecord(NamedTuple):
     """What one attack did to n images, in NumPy arrays with the images on the last axis.
 
     S is the number of searches: of the budgets, or 1 of a search for the smallest perturbation. Each image is in
-    exactly one of `GROUPS`, at each budget.
+    exactly one of `GROUPS`, at each budget. What decides was measured by the evaluation on the returned images, with
+    the model that it evaluates. A perturbation may exceed its budget by the rounding of float32.
     """
 
-    success: np.ndarray  # bool [S, n], as the attack reported it; within its budget, measured by the evaluation
-    success_8bit: np.ndarray  # bool [S, n], still a success after rounding to 256 levels
-    exceeded: np.ndarray  # bool [S, n], a success that is larger than its budget, and so does not count
+    success: np.ndarray  # bool [S, n], what was returned is misclassified, within its budget and the bounds
+    success_8bit: np.ndarray  # bool [S, n], and still misclassified after rounding to 256 levels, however far that goes
+    exceeded: np.ndarray  # bool [S, n], misclassified, but larger than its budget, and so no success
+    invalid: np.ndarray  # bool [S, n], what was returned is not finite or leaves the bounds, and so no success
     from_smaller_budget: np.ndarray  # bool [S, n], the search failed, and the success is that of a smaller budget
     size: np.ndarray  # float64 [S, n], of the perturbation, in the evaluation's norm
     predictions: np.ndarray  # int64 [S, n], class of what was returned; -1 where its logits are not finite
@@ -60,58 +60,22 @@ class AttackRecord(NamedTuple):
             bool [K, n] by name of `GROUPS`.
         """
         budgets = np.asarray(epsilons)[:, None]
-        success = (self.minimum_norm <= budgets) & ~self.initially_wrong
+        smallest = self.minimum_norm
+        success = np.isfinite(smallest) & (smallest <= budgets) & ~self.initially_wrong
         nonfinite = self.nonfinite.any(axis=0) & ~success & ~self.initially_wrong
         misclassified = np.broadcast_to(self.initially_wrong, success.shape)
         failure = ~(misclassified | success | nonfinite)
         return dict(zip(GROUPS, (misclassified, success, nonfinite, failure), strict=True))
 
-    @property
-    def best_search(self) -> np.ndarray:
-        """The search with each image's smallest success, or the last one without a success, int [n]."""
-        size = np.where(self.success, self.size, np.inf)
-        return np.where(self.success.any(axis=0), np.argmin(size, axis=0), len(size) - 1)
+
+def best_search(success: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """Find the search with each image's smallest success, or the last one without a success: int [n] of [S, n]."""
+    size = np.where(success, size, np.inf)
+    return np.where(success.any(axis=0), np.argmin(size, axis=0), len(size) - 1)
 
 
-UNREPORTED: dict[str, Any] = {"success": False, "success_8bit": False, "from_smaller_budget": False, "nonfinite": False}
-UNREPORTED |= {"initially_wrong": False, "predictions": -1, "first_success": -1}
-UNREPORTED |= {"steps": 0, "queries": 0, "backward_passes": 0}  # values of images that were not attacked
-
-
-def record_attack(
-    result: AttackResult | None, valid: np.ndarray, size: np.ndarray, epsilons: np.ndarray, *times: float
-) -> AttackRecord:
-    """Record what an attack did to a batch, of whose images the `valid` ones were attacked.
-
-    Args:
-        result: Of the valid images; None if there are none.
-        valid: bool [n].
-        size: Sizes of the perturbations as the evaluation measured them, float64 [S, number of valid images].
-        epsilons: Budgets of the searches [S]; infinite for the smallest perturbation.
-        *times: Seconds of the attack without compilation, and seconds of compilation.
-    """
-
-    def whole(values: Any, otherwise: Any) -> np.ndarray:
-        every = np.full((len(epsilons), len(valid)), otherwise)
-        every[:, valid] = values if np.ndim(values) == 0 else np.reshape(values, size.shape)
-        return every
-
-    fields = {name: whole(getattr(result, name, value), value) for name, value in UNREPORTED.items()}
-    within = whole(size <= np.asarray(epsilons)[:, None], True)
-    seconds, compile_seconds = (np.array([time]) for time in times)
-    fields |= {
-        "success": fields["success"] & within,
-        "success_8bit": fields["success_8bit"] & within,
-        "exceeded": fields["success"] & ~within,
-        "nonfinite": fields["nonfinite"] | ~valid,
-        "initially_wrong": fields["initially_wrong"][0],
-    }
-    return AttackRecord(**fields, size=whole(size, 0.0), seconds=seconds, compile_seconds=compile_seconds)
-
-
-def join_records(records: Iterable[AttackRecord]) -> AttackRecord:
-    """Join the records of several batches."""
-    return AttackRecord(*(np.concatenate(parts, axis=-1) for parts in zip(*records, strict=True)))
+REPORTED: dict[str, Any] = {"from_smaller_budget": False, "first_success": -1}  # what an attack says of itself, if it
+REPORTED |= {"steps": 0, "queries": 0, "backward_passes": 0}  # does not say otherwise
 
 
 class WorstCase(NamedTuple):
@@ -126,39 +90,58 @@ class WorstCase(NamedTuple):
     adversarial: np.ndarray
 
 
-WORST_CASE_FIELDS = tuple(f"worst_{name}" for name in WorstCase._fields if name != "attack")
+WORST_CASE_FIELDS = ("worst_search", *(f"worst_{name}" for name in WorstCase._fields if name != "attack"))
 
 
 def worst_cases_of(
-    record: AttackRecord, images: tuple[np.ndarray, ...], limit: float, max_worst_cases: int
+    arrays: dict[str, np.ndarray],
+    image_ids: np.ndarray,
+    labels: np.ndarray,
+    images: np.ndarray,
+    returned: np.ndarray,
+    limits: np.ndarray,
+    max_worst_cases: int,
 ) -> dict[str, np.ndarray]:
-    """Choose a batch's images that were broken by the smallest perturbations, as arrays for its file.
+    """Choose, for each search, the images that were broken by the smallest perturbations, as arrays for a file.
 
     Args:
-        record: Of an attack on the batch.
-        images: Image ids [n], labels [n], original images [n, ...], and those of `best_search` [n, ...].
-        limit: Only perturbations below this size are chosen: the largest among the worst cases of the batches before,
-            which come first where sizes are equal; infinite as long as these are too few.
+        arrays: Of an attack on the images, [S, n] by name.
+        image_ids: [n].
+        labels: [n].
+        images: The original images [n, ...].
+        returned: What was returned for them [S, n, ...].
+        limits: Only perturbations below these sizes are chosen, [S]: the largest among the worst cases of the images
+            before, which come first where sizes are equal; infinite as long as these are too few.
         max_worst_cases: How many to choose at most.
     """
-    image_ids, labels, originals, adversarials = images
-    size = record.minimum_norm
-    order = np.lexsort((image_ids, size))
-    chosen = order[(size[order] > 0) & (size[order] < limit)][:max_worst_cases]
-    predictions = record.predictions[record.best_search, np.arange(len(size))]
-    values = (image_ids, labels, predictions, size, originals, adversarials)
-    return {name: value[chosen] for name, value in zip(WORST_CASE_FIELDS, values, strict=True)}
+    rows = []
+    for search, limit in enumerate(limits):
+        size = np.where(arrays["success"][search], arrays["size"][search], np.inf)
+        order = np.lexsort((image_ids, size))
+        rows += [(search, image) for image in order[(size[order] > 0) & (size[order] < limit)][:max_worst_cases]]
+    which, chosen = np.array(rows, int).reshape(-1, 2).T
+    outcomes = [arrays[name][which, chosen] for name in ("predictions", "size")]
+    values = [which, image_ids[chosen], labels[chosen], *outcomes, images[chosen], returned[which, chosen]]
+    return dict(zip(WORST_CASE_FIELDS, values, strict=True))
 
 
 def gather_worst_cases(
-    batches: Iterable[tuple[str, dict[str, np.ndarray]]], max_worst_cases: int
+    files: Iterable[tuple[str, dict[str, np.ndarray], np.ndarray]], max_worst_cases: int
 ) -> tuple[WorstCase, ...]:
-    """Choose the worst cases of all (attack, arrays of a batch), each image with the attack that came closest."""
+    """Choose the worst cases of all, each image with the attack that came closest.
+
+    Args:
+        files: For each file the attack, the arrays of its worst cases, and which of its results count: rows (search,
+            image id).
+        max_worst_cases: How many to choose at most.
+    """
     smallest: dict[int, WorstCase] = {}
-    for attack, arrays in batches:
-        for values in zip(*(arrays[name] for name in WORST_CASE_FIELDS), strict=True):
+    for attack, arrays, counted in files:
+        counts = set(map(tuple, counted.tolist()))
+        for search, *values in zip(*(arrays[name] for name in WORST_CASE_FIELDS), strict=True):
             image_id, label, prediction, size = (value.item() for value in values[:4])
-            if image_id not in smallest or size < smallest[image_id].size:
+            better = image_id not in smallest or size < smallest[image_id].size
+            if better and (int(search), image_id) in counts:
                 smallest[image_id] = WorstCase(image_id, attack, label, prediction, size, *values[4:])
     return tuple(sorted(smallest.values(), key=lambda case: (case.size, case.image_id))[:max_worst_cases])
 

@@ -2,6 +2,7 @@
 
 import sys
 from functools import lru_cache, partial
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -12,6 +13,7 @@ from diffprog import attack
 from diffprog.attack._engine.method import AttackSpec, smaller_norm
 from diffprog.attack._engine.oracle import query_gradient
 from diffprog.attack._engine.run import parse_options, run_attack
+from diffprog.attack._evaluation.results import AttackRecord
 from diffprog.attack._norms import linf
 
 COUNT, SIZE, CLASSES, BATCH = 22, 16, 5, 8
@@ -65,6 +67,27 @@ def claimed(images, success):
     return attack.AttackResult(
         images, success, success, zeros == 1, zeros == 1, {}, zeros, zeros, zeros, zeros, zeros, zeros, zeros, "claimed"
     )
+
+
+def files(folder, name="*"):
+    """The files of an attack, of the clean images, or all, in the order of their images."""
+    return sorted(
+        Path(folder).glob(f"{name}/*.npz" if name == "clean" else f"attacks/{name}/*.npz"), key=lambda p: p.name
+    )
+
+
+def kept(folder, name):
+    """What the files hold, joined: arrays [searches, images, ...] by name, in the order of the images."""
+    parts = [dict(np.load(path)) for path in files(folder, name)]
+    joined = {"image_ids": np.concatenate([part["image_ids"] for part in parts])}
+    for field in set(parts[0]) & {*AttackRecord._fields, "labels", "content", "logits"} - {
+        "seconds",
+        "compile_seconds",
+    }:
+        joined[field] = np.concatenate([part[field] for part in parts], axis=1)
+    if "images" in parts[0]:
+        joined["images"] = np.concatenate([part["images"] for part in parts])
+    return joined
 
 
 ATTACKS = {"pgd": partial(attack.pgd, max_steps=5), "walk": walk}

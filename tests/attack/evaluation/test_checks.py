@@ -10,6 +10,7 @@ import pytest
 from diffprog import attack
 from diffprog.attack._engine.loop import BatchedModel, placement
 from diffprog.attack._engine.oracle import Oracle
+from diffprog.attack._evaluation.attacks import check_attacks
 from diffprog.attack._evaluation.checks import ask_model, check_model, check_results
 from diffprog.attack._evaluation.results import AttackRecord, Evaluation
 from tests.attack.evaluation import job
@@ -74,6 +75,7 @@ def record(broken, *, size=0.05, first=2, gradients=1, **fields):
             "success": broken,
             "success_8bit": broken,
             "exceeded": no,
+            "invalid": no,
             "from_smaller_budget": no,
             "size": np.broadcast_to(np.array([[0.05], [0.1]]) if size is None else size, broken.shape),
             "predictions": zeros,
@@ -197,24 +199,129 @@ def test_successes_that_fresh_draws_undo_are_told():
     assert warning.code == "undone" and "20 of 80 successes of fmn were none" in warning.message
 
 
-def test_what_a_careless_attack_returns_is_measured():
-    """It claims to have stayed within budgets that it exceeds."""
+IMAGES_HERE = np.minimum(job.IMAGES[:8], 0.6)
+LABELS_HERE = job.numpy_logits(IMAGES_HERE).argmax(axis=1)
 
-    def careless(model, images, labels, *, epsilon, **options):
-        return job.claimed(np.stack([images + 0.3, images]), np.stack([first(3, len(labels)), first(0, len(labels))]))
 
-    images = np.minimum(job.IMAGES[:8], 0.6)
-    labels = job.numpy_logits(images).argmax(axis=1)
-    found = attack.evaluate(
+def of_attack(returned, **options):
+    """Evaluate an attack that returns these images, or the result of this function, whatever it is asked."""
+    mine = lambda model, images, labels, *, key, epsilon: returned(epsilon) if callable(returned) else returned
+    return attack.evaluate(
         job.model,
-        images,
-        labels,
-        attacks={"careless": careless},
-        epsilons=[0.1, 0.2],
-        batch_size=8,
-        key=jax.random.key(0),
-        engine="jax",
+        IMAGES_HERE,
+        LABELS_HERE,
+        **{"attacks": {"mine": mine}, "epsilons": [0.1, 0.2], "key": jax.random.key(0), "engine": "jax", **options},
     )
+
+
+def is_broken(images):
+    return job.numpy_logits(images).argmax(axis=-1) != LABELS_HERE
+
+
+def test_what_a_careless_attack_returns_is_measured():
+    """It claims to have stayed within budgets that it exceeds, and to have succeeded where it has not."""
+    far = IMAGES_HERE + np.float32(0.3)
+    claims = np.stack([first(3, 8), first(0, 8)])
+    found = of_attack(job.claimed(np.stack([far, IMAGES_HERE]), claims))
     assert "exceeded" in [warning.code for warning in found.warnings]
-    np.testing.assert_array_equal(found.records["careless"].exceeded.sum(axis=1), [3, 0])
-    assert found.robust_accuracy().tolist() == [1, 1] and not found.worst_cases
+    np.testing.assert_array_equal(found.records["mine"].exceeded, [is_broken(far), first(0, 8)])
+    assert is_broken(far).any() and found.robust_accuracy().tolist() == [1, 1] and not found.worst_cases
+
+
+def test_success_is_what_the_evaluated_model_says():
+    near = IMAGES_HERE + np.random.default_rng(0).choice([-0.09, 0.09], IMAGES_HERE.shape).astype(np.float32)
+    near = near.clip(0, 1)
+    broken = is_broken(near)
+    assert 0 < broken.sum() < 8
+    for claim in (first(0, 8), first(8, 8)):
+        found = of_attack(job.claimed(np.stack([near, near]), np.stack([claim, claim])))
+        np.testing.assert_array_equal(found.records["mine"].success, [broken, broken])
+        np.testing.assert_array_equal(found.records["mine"].predictions[0], job.numpy_logits(near).argmax(axis=-1))
+        assert found.accuracy("mine").tolist() == [1 - broken.mean()] * 2
+    plain = of_attack(np.stack([near, near]))  # an attack may return no more than images
+    assert plain.accuracy("mine").tolist() == found.accuracy("mine").tolist()
+    one = of_attack(near, epsilons=0.1)
+    assert one.accuracy("mine").tolist() == [1 - broken.mean()]
+    smallest = lambda model, images, labels, *, key: near  # it takes no budget
+    found = of_attack(None, attacks={"smallest": smallest}, epsilons=[0.05, 0.1])
+    assert found.accuracy("smallest").tolist() == [1, 1 - broken.mean()]
+
+
+def test_a_success_within_the_rounding_of_its_budget_counts():
+    step = np.float32(0.1)  # a little more than 0.1, and the sum is rounded
+    signs = np.random.default_rng(1).choice([-1, 1], (200, *IMAGES_HERE.shape)).astype(np.float32)
+    near = next(images for images in IMAGES_HERE + step * signs if is_broken(images).sum() >= 2)
+    size = np.abs(near.astype(np.float64) - IMAGES_HERE).max(axis=1)
+    assert (size > 0.1).all() and (size < 0.1 + 1e-6).all()
+    low, high = float(near.min()), float(near.max())
+    found = of_attack(near, epsilons=0.1, bounds=(min(low, 0), max(high, 1)))
+    np.testing.assert_array_equal(found.records["mine"].success[0], is_broken(near))
+    assert found.minimum_norm[is_broken(near)].max() == 0.1
+    too_far = IMAGES_HERE + np.float32(1.001) * (near - IMAGES_HERE)
+    assert is_broken(too_far).any()
+    assert not of_attack(too_far, epsilons=0.1, bounds=(-1, 2)).records["mine"].success.any()
+
+
+def test_what_is_no_image_does_not_count():
+    far = np.clip(IMAGES_HERE + np.random.default_rng(1).choice([-0.19, 0.19], IMAGES_HERE.shape), -1, 2)
+    far = far.astype(np.float32)
+    far[2, 0], far[3, 0] = np.nan, np.inf
+    outside = (far < 0).any(axis=1) | (far > 1).any(axis=1) | ~np.isfinite(far).all(axis=1)
+    assert 2 < outside.sum() < 8
+    found = of_attack(far, epsilons=0.2)
+    record = found.records["mine"]
+    np.testing.assert_array_equal(record.invalid[0], outside)
+    expected = is_broken(np.nan_to_num(far)) & ~outside
+    assert expected.any()
+    np.testing.assert_array_equal(record.success[0], expected)
+    np.testing.assert_array_equal(record.nonfinite[0], [False, False, True, True, *[False] * 4])
+    assert found.counts("mine")["nonfinite"] == [2]
+    warning = next(warning for warning in found.warnings if warning.code == "invalid")
+    assert f"{outside.sum()} images that mine returned are not finite or leave the bounds (0.0, 1.0)" in warning.message
+
+
+@pytest.mark.parametrize(
+    ("returned", "shape"),
+    [
+        (IMAGES_HERE, r"float32 \(8, 16\)"),
+        (np.zeros((2, 8, 4, 4), np.float32), r"float32 \(2, 8, 4, 4\)"),
+        (np.zeros((2, 8, 16), np.uint8), r"uint8 \(2, 8, 16\)"),
+        (None, r"object \(\)"),
+        ((IMAGES_HERE, [True]), r"object \(\)"),
+    ],
+)
+def test_an_attack_that_returns_something_else_is_told(returned, shape):
+    with pytest.raises(ValueError, match=rf"attack 'mine' must return images of shape \(2, 8, 16\).*found {shape}: "):
+        of_attack(returned)
+
+
+def test_an_error_in_an_attack_names_it():
+    with pytest.raises(ZeroDivisionError) as caught:
+        of_attack(lambda epsilon: 1 / 0)
+    assert caught.value.__notes__ == ["This came from attack 'mine' on images 0 to 7."]
+
+
+def test_a_budget_of_zero_is_the_clean_accuracy_and_an_infinite_one_no_budget():
+    spec = next(iter(check_attacks({"mine": attack.fgsm}, attack.linf, {})))
+    record_at = lambda **fields: record([first(5), first(9)], **fields)
+    groups = record_at(size=None).groups([0.0, 0.05, np.inf])
+    assert groups["failure"].sum(axis=1).tolist() == [200, 195, 191]  # no failure is a success of infinite size
+    assert spec.within_budgets and not spec.is_shared
+
+
+def test_models_whose_answers_are_not_finite_nearby_are_told():
+    """A defense that answers NaN off its grid of gray levels, and one with a root of 0."""
+    grid = np.tile(np.float32([10, 6, 4, 2]) / 16, (8, 1))
+    off_grid = lambda x: jnp.abs(x * 16 - jnp.round(x * 16)).max(1, keepdims=True) > 1e-3
+    for model, code in (
+        (lambda x: jnp.where(off_grid(x), jnp.nan, 5 * x), "not-finite-nearby"),
+        (lambda x: jnp.sqrt(jnp.abs(x - x[:, ::-1] * 0 - grid[0])) + x, "not-finite-gradient"),
+        (lambda x: 5 * x, None),
+    ):
+        mine = lambda model, images, labels, *, key, epsilon: images
+        labels = np.asarray(model(grid)).argmax(axis=1)
+        found = attack.evaluate(
+            model, grid, labels, attacks={"mine": mine}, epsilons=[0.03], key=jax.random.key(0), engine="jax"
+        )
+        codes = [warning.code for warning in found.warnings if warning.code.startswith("not-finite")]
+        assert codes == ([code] if code else []), codes

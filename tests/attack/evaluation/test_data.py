@@ -8,7 +8,6 @@ import pytest
 from diffprog import attack
 from diffprog.attack._evaluation.data import batches
 from diffprog.images import save_png
-from tests.attack.evaluation import job
 
 RNG = np.random.default_rng(2)
 IMAGES = (RNG.integers(0, 256, size=(11, 6, 6, 3)) / 255).astype(np.float32)
@@ -25,7 +24,13 @@ def read(data):
 def folder(tmp_path):
     for number, (image, label) in enumerate(zip(IMAGES, LABELS, strict=True)):
         save_png(tmp_path / NAMES[label] / f"{number:03d}.png", image)
-    (tmp_path / "ant" / "notes.txt").write_text("no image")
+    (tmp_path / "ant" / "._000.png").write_bytes(b"\0\5\x16\7")  # of an archive that was made on a Mac
+    (tmp_path / "__MACOSX").mkdir()
+    (tmp_path / "__MACOSX" / "000.png").write_bytes(b"\0\5\x16\7")
+    (tmp_path / ".cache").mkdir()
+    (tmp_path / ".cache" / "000.png").write_bytes(b"")
+    (tmp_path / "bee" / "Thumbs.db").write_bytes(b"")
+    (tmp_path / "bee" / "folder.png").mkdir()
     return tmp_path
 
 
@@ -47,6 +52,15 @@ def test_arrays_folders_and_iterables_are_the_same_data(folder):
     assert_the_set(batches(None, folder, None, 4))
 
 
+def test_files_that_are_left_out_are_counted(folder, recwarn):
+    read(batches(None, folder, None, 4, class_names=NAMES))
+    assert not recwarn.list
+    for name in ("one.heic", "two.HEIC", "notes.txt"):
+        (folder / "ant" / name).write_text("no image")
+    with pytest.warns(UserWarning, match=r"3 of 14 files in .* are no images of a known kind \(.HEIC, .heic, .txt\)"):
+        assert_the_set(batches(None, folder, None, 4, class_names=NAMES))
+
+
 def test_files_are_prepared(folder):
     _, images, _ = read(batches(None, folder, None, 4, class_names=NAMES, preprocess=lambda image: image.mean(axis=-1)))
     np.testing.assert_allclose(images, IMAGES.mean(axis=-1), atol=1e-6)
@@ -64,7 +78,7 @@ def test_no_more_than_a_batch_is_read_ahead():
 
     def noting(model, images, labels, **options):
         attacked.append(len(taken))
-        return job.claimed(images, labels < 0)
+        return images
 
     model = lambda x: x.reshape(len(x), -1)[:, :3] * 1.0 + jnp.arange(3) * 1e-3
     found = attack.evaluate(

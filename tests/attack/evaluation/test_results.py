@@ -80,11 +80,10 @@ def test_the_hardest_images_are_the_smallest_successes_of_all(whole):
 
 def test_images_are_kept_on_request(whole, results):
     folder, found = whole
-    kept = np.concatenate([np.load(folder / f"{batch:06d}.walk.npz")["images"] for batch in range(3)])
-    np.testing.assert_array_equal(kept, results["walk"].images)
-    size = np.abs(np.load(folder / "000000.pgd.npz")["images"].astype(np.float64) - IMAGES[:8]).max(axis=1)
-    broken = np.isfinite(found.records["pgd"].minimum_norm[:8])
-    np.testing.assert_array_equal(size[broken], found.records["pgd"].minimum_norm[:8][broken])
+    np.testing.assert_array_equal(job.kept(folder, "walk")["images"], results["walk"].images)
+    size = np.abs(job.kept(folder, "pgd")["images"].astype(np.float64) - IMAGES).max(axis=1)
+    broken = np.isfinite(found.records["pgd"].minimum_norm) & found.initially_correct
+    np.testing.assert_array_equal(size[broken], found.records["pgd"].minimum_norm[broken])
 
 
 def test_the_report_in_json_and_in_text(whole):
@@ -172,9 +171,14 @@ def test_compilation_is_timed_apart():
         ({"images": IMAGES * 255}, r"images must be in \[0, 1\].*divide values of 8 bits by 255"),
         ({"epsilons": [4, 8]}, "epsilon must be at most 1 in linf.*found 8: .*try 8 / 255"),
         ({"epsilons": 4.1, "norm": attack.l2}, "epsilon must be at most 4 in l2"),
+        ({"images": IMAGES[0], "labels": 3}, r"images must have shape \(n, ...\).*for one image, give images\[None\]"),
+        ({"images": IMAGES[:0], "labels": LABELS[:0]}, r"images must be at least one; found none, shape \(0, 16\)"),
+        ({"attacks": {"pgd": "pgd"}}, "attack 'pgd' must be a function of .*; found 'pgd': try diffprog.attack.pgd"),
+        ({"attacks": {"patch": attack.patch}}, r"attack 'patch' needs \w+, which an evaluation does not give: bind it"),
+        ({"directory": __file__}, "directory must be a folder that can be written; found .*: give another"),
         ({"labels": LABELS[1:]}, "labels must be one class index per image; found 21 for 22 images"),
         ({"labels": None}, "images in an array need labels"),
-        ({"images": iter([]), "labels": None}, "images must be at least one; found an empty iterable"),
+        ({"images": iter([]), "labels": None}, "images must be at least one; found none: was an iterable"),
     ],
 )
 def test_misuse_gets_one_sentence(options, sentence):

@@ -31,13 +31,13 @@ def test_devices_and_processes_come_to_the_same_verdicts(whole, tmp_path):
         said, _ = each.communicate(timeout=240)
         assert each.returncode == 0, said[-4000:]
 
-    for where in ("devices", "processes"):
-        for path in sorted(folder.glob("0*.npz" if where == "processes" else "0*.pgd.npz")):
-            with np.load(path) as one, np.load(tmp_path / where / path.name) as other:
-                for name in set(one) & {"success", "initially_wrong", "nonfinite", "predictions", "clean_predictions"}:
-                    np.testing.assert_array_equal(one[name], other[name])
-                if where == "processes" and "size" in one:  # the same programs, in other processes
-                    np.testing.assert_array_equal(one["size"], other["size"])
+    for where, names in (("devices", ["pgd"]), ("processes", ["clean", "pgd", "walk"])):
+        for attack in names:
+            one, other = (job.kept(place, attack) for place in (folder, tmp_path / where))
+            for name in set(one) & {"success", "exceeded", "invalid", "nonfinite", "predictions"}:
+                np.testing.assert_array_equal(one[name], other[name])
+            if where == "processes" and attack != "clean":  # the same programs, in other processes
+                np.testing.assert_array_equal(one["size"], other["size"])
     for which in range(2):  # each process returns the whole
         with np.load(tmp_path / f"processes/process{which}.npz") as found:
             np.testing.assert_array_equal(found["smallest"], expected.minimum_norm)

@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import jax
 import numpy as np
@@ -30,29 +31,34 @@ def test_a_killed_evaluation_goes_on_to_the_same_result(whole, tmp_path):
     folder, expected = whole
     running = subprocess.Popen([sys.executable, "-m", "tests.attack.evaluation.job", str(tmp_path)])
     limit = time.monotonic() + 120
-    while not list(tmp_path.glob("*.walk.npz")) and time.monotonic() < limit:
+    while not job.files(tmp_path, "walk") and time.monotonic() < limit:
         assert running.poll() is None
         time.sleep(0.002)
     running.send_signal(signal.SIGKILL)
     assert running.wait() == -signal.SIGKILL
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.npz")}
+    before = stamps(tmp_path)
     assert 3 <= len(before) < 3 * BATCHES  # it was killed on its way
     assert_same(job.job(tmp_path), expected)
     assert {path: path.stat().st_mtime_ns for path in before} == before  # what was there was only read
-    names = {path.name for path in tmp_path.iterdir() if not path.name.startswith(".")}
-    assert names == {path.name for path in folder.iterdir()}
-    for name in (name for name in names if name.endswith(".npz")):
+    names = {path.relative_to(tmp_path) for path in tmp_path.rglob("[!.]*")}
+    assert names == {path.relative_to(folder) for path in folder.rglob("*")}
+    for name in (name for name in names if name.suffix == ".npz"):
         with np.load(tmp_path / name) as found, np.load(folder / name) as other:
             assert set(found) == set(other)
-            for key in set(other) - set(TIMES):
+            for key in set(other) - {"times"}:
                 np.testing.assert_array_equal(found[key], other[key])
+
+
+def stamps(folder):
+    """When each file of results was written."""
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*.npz")}
 
 
 def test_a_finished_evaluation_is_only_read(whole):
     folder, expected = whole
-    before = {path: path.stat().st_mtime_ns for path in folder.glob("*.npz")}
+    before = stamps(folder)
     found = job.job(folder)
-    assert {path: path.stat().st_mtime_ns for path in folder.glob("*.npz")} == before
+    assert stamps(folder) == before
     assert_same(found, expected)
     np.testing.assert_array_equal(found.records["pgd"].seconds, expected.records["pgd"].seconds)
 
@@ -60,18 +66,22 @@ def test_a_finished_evaluation_is_only_read(whole):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"key": jax.random.key(4)}, r"of other settings \(key: \[0, 3\], not \[0, 4\]\)"),
-        ({"epsilons": job.EPSILONS[:2]}, "of other settings .epsilons"),
+        ({"key": jax.random.key(4)}, r"of other settings \(settings.key: \[0, 3\], not \[0, 4\]\)"),
         (
             {"attacks": {"walk": job.walk, "pgd": attack.pgd}},
             r"settings \(attacks.pgd.arguments.max_steps: 5, not 40\)",
         ),
-        ({"attacks": {"walk": job.walk}}, r"of other settings \(attacks.pgd"),
-        ({"images": job.IMAGES[::-1]}, "of other images or labels"),
-        ({"labels": job.LABELS * 0}, "of other images or labels"),
-        ({"images": np.concatenate([job.IMAGES[:9], job.IMAGES[:13]])}, r"of other images or labels \(batch 1\)"),
-        ({"images": job.IMAGES[:20], "labels": job.LABELS[:20]}, r"of other images or labels \(batch 2\)"),
+        (
+            {"attacks": {"pgd": partial(job.ATTACKS["pgd"], loss=lambda z, y: attack.margin(z, y))}},
+            r"\(attacks.pgd.arg",
+        ),
+        ({"bounds": (0, 2)}, r"of other settings \(settings.bounds"),
+        ({"images": job.IMAGES[::-1]}, r"of other images or labels \(image 0\)"),
+        ({"labels": job.LABELS * 0}, r"of other images or labels \(image \d\)"),
+        ({"images": np.concatenate([job.IMAGES[:9], job.IMAGES[:13]])}, r"of other images or labels \(image 9\)"),
         ({"model": lambda x: job.model(x) * 1.01}, "of another model"),
+        ({"model": lambda x: jax.lax.stop_gradient(job.model(x))}, "of another model"),
+        ({"model": lambda x: job.model(x)[:, np.array([1, 0, 2, 3, 4])]}, "of another model"),
     ],
 )
 def test_a_directory_of_another_evaluation_is_refused(whole, change, sentence):
@@ -89,31 +99,245 @@ def test_a_directory_of_another_evaluation_is_refused(whole, change, sentence):
         "engine": "jax",
         **change,
     }
-    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    before = stamps(folder)
     with pytest.raises(ValueError, match=sentence) as caught:
         attack.evaluate(given.pop("model"), given.pop("images"), given.pop("labels"), directory=folder, **given)
     assert "\n" not in str(caught.value) and "give another directory" in str(caught.value)
-    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+    assert stamps(folder) == before
 
 
-def test_a_manifest_of_something_else_is_refused(tmp_path):
-    (tmp_path / "manifest.json").write_text("{")
-    with pytest.raises(ValueError, match="must be a manifest in JSON"):
+def test_folders_of_others_are_refused(tmp_path):
+    (tmp_path / "manifest.json").write_text('{"settings": {}}')
+    with pytest.raises(ValueError, match="holds an evaluation of another version of diffprog: give another directory"):
         job.job(tmp_path)
-    (tmp_path / "manifest.json").unlink()
-    np.savez(tmp_path / "mine.npz", 1)
-    with pytest.raises(ValueError, match=r"found .npz files without manifest.json: give another"):
-        job.job(tmp_path)
-    assert sorted(os.listdir(tmp_path)) == ["mine.npz"]
+    assert os.listdir(tmp_path) == ["manifest.json"]
 
 
-def test_a_damaged_file_is_named(whole, tmp_path):
-    folder, _ = whole
-    for path in folder.iterdir():
-        (tmp_path / path.name).write_bytes(path.read_bytes())
-    damaged = tmp_path / "000001.walk.npz"
-    damaged.write_bytes(damaged.read_bytes()[:-30])
-    with pytest.raises(ValueError, match=r"000001.walk.npz is damaged \(.*\): remove it, and it is made anew"):
-        job.job(tmp_path)
-    damaged.unlink()
-    np.testing.assert_array_equal(job.job(tmp_path).minimum_norm, whole[1].minimum_norm)
+# ---------------------------------------------------------------- what extends an evaluation goes on
+
+
+IMAGES = np.random.default_rng(1).uniform(0.2, 0.8, (10, 3)).astype(np.float32)
+LABELS = IMAGES.argmax(axis=1)
+
+
+class Counted:
+    """An attack that lowers the label's element by the budget, and says of each image at which budgets it was asked."""
+
+    def __init__(self, part=1.0):
+        self.part, self.asked = part, []
+
+    def __call__(self, model, images, labels, *, key, epsilon, image_ids):
+        self.asked.extend((int(image), float(budget)) for budget in np.ravel(epsilon) for image in image_ids)
+        step = self.part * np.eye(3, dtype=np.float32)[labels]
+        return np.clip(images - np.reshape(epsilon, (-1, 1, 1)) * step, 0, 1).astype(np.float32)
+
+
+def two(folder, mine, *, count=8, epsilons=(0.1, 0.3), attacks=None, **options):
+    attacks = attacks or {"mine": mine}
+    given = {"key": jax.random.key(0), "batch_size": 4, "engine": "jax", "max_worst_cases": 3, **options}
+    model = given.pop("model", lambda x: 3 * x)
+    images, labels = given.pop("images", IMAGES[:count]), given.pop("labels", LABELS[:count])
+    return attack.evaluate(model, images, labels, attacks=attacks, epsilons=epsilons, directory=folder, **given)
+
+
+def smallest():
+    """In closed form: the label's element is lowered to the next."""
+    second, best = np.sort(IMAGES.astype(np.float64), axis=1)[:, 1:].T
+    return best - second
+
+
+@pytest.mark.parametrize(
+    ("more", "asked"),
+    [
+        ({}, []),
+        ({"attacks": {"mine": None, "other": Counted(0.5)}}, []),
+        ({"epsilons": (0.1, 0.2, 0.3)}, [(image, 0.2) for image in range(8)]),
+        ({"count": 10}, [(image, budget) for image in (8, 9) for budget in (0.1, 0.3)]),
+        ({"count": 10, "epsilons": (0.3, 0.5)}, [*((i, 0.5) for i in range(10)), (8, 0.3), (9, 0.3)]),
+        ({"count": 5}, []),
+        ({"epsilons": (0.3,)}, []),
+        ({"batch_size": 3}, []),
+        ({"batch_size": 5, "count": 9}, [(8, 0.1), (8, 0.3)]),
+        ({"max_worst_cases": 2}, []),
+        ({"max_worst_cases": 4}, [(image, budget) for image in range(8) for budget in (0.1, 0.3)]),
+        ({"keep_images": True}, [(image, budget) for image in range(8) for budget in (0.1, 0.3)]),
+    ],
+)
+def test_nothing_is_computed_twice(tmp_path, more, asked):
+    mine = Counted()
+    two(tmp_path / "kept", mine)
+    assert len(mine.asked) == 16
+    mine.asked.clear()
+    if "attacks" in more:
+        more = more | {"attacks": {**more["attacks"], "mine": mine}}
+    found = two(tmp_path / "kept", mine, **more)
+    assert sorted(mine.asked) == sorted(asked)
+    fresh = two(None, mine, **more)
+    for name, record in fresh.records.items():
+        for field in {"success", "size", "predictions", "exceeded", "nonfinite", "first_success"}:
+            np.testing.assert_array_equal(getattr(found.records[name], field), getattr(record, field))
+    assert [case[:5] for case in found.worst_cases] == [case[:5] for case in fresh.worst_cases]
+    count, epsilons = more.get("count", 8), more.get("epsilons", (0.1, 0.3))
+    expected = [np.mean(smallest()[:count] >= epsilon) for epsilon in epsilons]  # against the closed form
+    np.testing.assert_array_equal(found.accuracy("mine"), expected)
+    mine.asked.clear()
+    two(tmp_path / "kept", mine)  # what was asked for at first is still there
+    assert not mine.asked
+
+
+def test_parts_of_data_come_together(tmp_path):
+    """Batches that overlap what is there in part, other budgets for other images."""
+    mine = Counted()
+    for count, epsilons in ((3, (0.1,)), (6, (0.2,)), (10, (0.1, 0.2, 0.3))):
+        found = two(tmp_path, mine, count=count, epsilons=epsilons, batch_size=4)
+    assert len(mine.asked) == len(set(mine.asked)) == 30
+    np.testing.assert_array_equal(found.accuracy("mine"), [np.mean(smallest() >= e) for e in (0.1, 0.2, 0.3)])
+
+
+def test_images_that_share_a_perturbation_are_attacked_together(tmp_path):
+    universal = partial(attack.universal, max_steps=2)
+    ask = lambda folder, **how: two(folder, None, attacks={"universal": universal}, epsilons=[0.2], **how)
+    ask(tmp_path, count=6)
+    before = stamps(tmp_path)
+    more = ask(tmp_path, count=8)  # the second batch has other members now
+    assert len(stamps(tmp_path)) == len(before) + 2  # its clean images, and all of it under attack
+    fresh = ask(None, count=8)
+    np.testing.assert_array_equal(more.records["universal"].size, fresh.records["universal"].size)
+
+
+# ---------------------------------------------------------------- what changes one does not
+
+
+def changed_loss(factor):
+    return lambda logits, labels: factor * attack.margin(logits, labels)
+
+
+FACTOR = 1.0
+
+
+def reading_a_global(model, images, labels, *, key, epsilon):
+    return images - np.float32(FACTOR * np.asarray(epsilon)[..., None])
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "sentence"),
+    [
+        ({"mine": Counted(1.0)}, {"mine": Counted(0.5)}, r"\(content.mine.function: \w+, not \w+\)"),
+        (
+            {"mine": partial(attack.fgsm, loss=changed_loss(1))},
+            {"mine": partial(attack.fgsm, loss=changed_loss(0))},
+            r"\(content.mine.\w+: \w+, not \w+\)",
+        ),
+        (
+            {"mine": lambda model, images, labels, *, key: images},
+            {"mine": lambda model, images, labels, *, key: images + 0},
+            r"\(content.mine.function: \w+, not \w+\)",
+        ),
+        ({"mine": attack.fgsm}, {"mine": attack.pgd}, r"\(attacks.mine.function: fgsm, not pgd\)"),
+    ],
+)
+def test_an_attack_of_the_same_name_is_known_by_its_code(tmp_path, first, then, sentence):
+    two(tmp_path, None, attacks=first)
+    before = stamps(tmp_path)
+    with pytest.raises(ValueError, match=rf"holds an evaluation of other settings {sentence}: give another directory"):
+        two(tmp_path, None, attacks=then)
+    assert stamps(tmp_path) == before
+    two(tmp_path, None, attacks=first)
+    assert stamps(tmp_path) == before
+
+
+def test_a_global_that_an_attack_reads_counts(tmp_path, monkeypatch):
+    two(tmp_path, None, attacks={"mine": reading_a_global})
+    monkeypatch.setattr(sys.modules[__name__], "FACTOR", 0.5)
+    with pytest.raises(ValueError, match=r"content\.mine\.function"):
+        two(tmp_path, None, attacks={"mine": reading_a_global})
+
+
+def test_weights_that_change_in_place_are_another_model(tmp_path):
+    weights = {"w": np.eye(3, dtype=np.float32)}
+    model = lambda x: 3 * x @ weights["w"]
+    two(tmp_path, Counted(), model=model)
+    two(tmp_path, Counted(), model=model)
+    weights["w"] = weights["w"] + np.float32(1e-5)  # too little to be seen in the logits of some images
+    with pytest.raises(ValueError, match="holds an evaluation of another model: give another directory"):
+        two(tmp_path, Counted(), model=model)
+
+
+def test_a_model_that_cannot_be_described_is_known_by_its_logits(tmp_path):
+    mine = {"mine": lambda model, images, labels, *, key, epsilon: np.stack([images] * len(epsilon))}
+    for _ in range(2):
+        with pytest.warns(UserWarning, match=r"model.hidden is a generator, which cannot be compared from run to run"):
+            two(tmp_path, None, attacks=mine, model=Opaque(3.0))
+    with pytest.warns(UserWarning), pytest.raises(ValueError, match=r"of another model \(its logits differ\)"):
+        two(tmp_path, None, attacks=mine, model=Opaque(3.1))
+
+
+class Opaque:
+    """A model whose factor is where nobody can read it."""
+
+    def __init__(self, factor):
+        self.hidden = (factor for _ in iter(int, 1))
+
+    def __call__(self, x):
+        return next(self.hidden) * x
+
+
+def test_an_attack_that_cannot_be_described_is_never_taken_up(tmp_path):
+    hidden = (number for number in iter(int, 1))
+    mine = {"mine": lambda model, images, labels, *, key: images + np.float32(next(hidden))}
+    with pytest.warns(
+        UserWarning, match="attack 'mine'.*hidden is a generator, which cannot be compared from run to run"
+    ):
+        two(tmp_path, None, attacks=mine)
+    with pytest.warns(UserWarning), pytest.raises(ValueError, match=r"content\.mine\.function"):
+        two(tmp_path, None, attacks=mine)
+
+
+# ---------------------------------------------------------------- damage
+
+
+def test_a_damaged_file_is_named_set_aside_and_computed_again(tmp_path):
+    mine = Counted()
+    first = two(tmp_path, mine)
+    for number, path in enumerate(sorted(tmp_path.rglob("*.npz"))):
+        mine.asked.clear()
+        whole = path.read_bytes()
+        flipped = bytearray(whole)
+        flipped[len(whole) // 3] ^= 255
+        path.write_bytes([whole[: len(whole) // 2], b"", bytes(flipped), b"not a zip file"][number % 4])
+        with pytest.warns(
+            UserWarning, match=rf"{path.name} is damaged \(.*\): it is now {path.name}.damaged, and is m"
+        ):
+            again = two(tmp_path, mine)
+        np.testing.assert_array_equal(again.records["mine"].size, first.records["mine"].size)
+        assert len(mine.asked) == (8 if "mine" in str(path) else 0)  # the file's four images, and no other
+        assert path.with_name(f"{path.name}.damaged").exists() and path.read_bytes()[:2] == b"PK"
+    assert number == 3
+
+
+def test_a_file_whose_arrays_do_not_fit_is_damaged(tmp_path):
+    mine = Counted()
+    first = two(tmp_path, mine)
+    path = job.files(tmp_path, "mine")[0]
+    arrays = dict(np.load(path))
+    for change in ({"success": arrays["success"][:, :2]}, {"key": None}):
+        np.savez(path, **{name: value for name, value in (arrays | change).items() if value is not None})
+        with pytest.warns(UserWarning, match=f"{path.name} is damaged"):
+            np.testing.assert_array_equal(two(tmp_path, mine).minimum_norm, first.minimum_norm)
+
+
+@pytest.mark.parametrize("which", ["manifest.json", "attacks/mine/manifest.json"])
+def test_a_damaged_manifest_is_written_anew(tmp_path, which):
+    mine = Counted()
+    two(tmp_path, mine)
+    path = tmp_path / which
+    text = path.read_text()
+    path.write_text(text[:20])
+    mine.asked.clear()
+    with pytest.warns(UserWarning, match=r"manifest.json is damaged"):
+        two(tmp_path, mine)
+    assert not mine.asked and path.read_text() == text  # each file says itself what made it
+    path.write_text("[")
+    with pytest.warns(UserWarning, match=r"manifest.json is damaged"):
+        found = two(tmp_path, mine, model=lambda x: 2 * x) if which == "manifest.json" else two(tmp_path, Counted(0.1))
+    assert found.accuracy("mine").tolist() != [1, 1] or which != "manifest.json"
