@@ -68,8 +68,9 @@ def content_digest(value: Any, name: str = "it") -> ContentDigest:
     * functions, classes and modules of installed packages: their name and the package's version;
     * modules of the user's: those of their members that the code reads;
     * partials, methods, compiled functions, caches: the function, and what is bound to it;
-    * dataclasses: their fields, Flax's and Equinox's modules among them; other objects: their attributes, less those
-      that their class only counts with; in each case with the code of their class, unless that is a package's;
+    * dataclasses: their fields, Flax's and Equinox's modules among them; other objects: their attributes, less cached
+      properties and those that their class only counts with; in each case with the code of their class, unless that is
+      a package's;
     * what else can be pickled: what pickle would write.
 
     Args:
@@ -253,7 +254,7 @@ class _Describer:
         if base is None and not slots and not hasattr(value, "__dict__"):
             return self._reduced(value, kind, name)
         held = b"" if base is None else self.visit(_HELD[base](value), name)
-        ignored = _logged_by(type(value))
+        ignored = _logged_by(type(value)) | _cached_by(type(value))
         state = {key: item for key, item in (slots | getattr(value, "__dict__", {})).items() if key not in ignored}
         return _hashed("object", [kind, held, self._members(state, name)])
 
@@ -310,7 +311,7 @@ _KINDS: tuple[tuple[Any, Callable[[_Describer, Any, str], bytes]], ...] = (
     (_CODE, _Describer._property),
     (type, _Describer._class),
     (enum.Enum, _Describer._enumerated),
-    ((PurePath, jax.Device), _Describer._text),
+    ((PurePath, jax.Device, types.UnionType), _Describer._text),
     (weakref.ref, _Describer._reference),
 )
 
@@ -352,6 +353,16 @@ def _logged_by(kind: type) -> set[str]:
     reads: list[CodeReads] = [code_reads(function.__code__) for function in functions]
     logged, read = (set().union(*(getattr(part, field) for part in reads)) for field in ("logged", "attributes"))
     return logged - read
+
+
+def _cached_by(kind: type) -> set[str]:
+    """List the attributes that follow from others, and are there once they were asked for."""
+    return {
+        name
+        for base in kind.__mro__
+        for name, item in vars(base).items()
+        if isinstance(item, functools.cached_property)
+    }
 
 
 def _methods(kind: type) -> list[types.FunctionType]:

@@ -7,7 +7,7 @@ import sys
 import threading
 from collections import OrderedDict, deque
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from types import ModuleType
 
@@ -61,6 +61,10 @@ def reading_its_log(x):
 class Attack:
     def __init__(self, step, log=None):
         self.step, self.calls, self.log = step, 0, log if log is not None else []
+
+    @cached_property
+    def half(self):
+        return self.step / 2
 
     def __call__(self, x):
         self.calls += 1
@@ -171,7 +175,7 @@ def test_objects_count_by_class_and_attributes():
     one = Attack(1)
     before = text(one)
     one(3)
-    assert one.calls == 1 and text(one) == before == text(Attack(1, ["x"])) != text(Attack(2))
+    assert one.half == 0.5 and one.calls == 1 and text(one) == before == text(Attack(1, ["x"])) != text(Attack(2))
     assert text(one.__call__) != text(Attack(2).__call__)
     assert text(Slotted(1)) == text(Slotted(1)) != text(Slotted(2))
     assert text(Settings(0.1, np.ones(2))) == text(Settings(0.1, np.ones(2)))

@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diffprog._util.promotion import own_promotion
+from diffprog.attack._engine import validation
 from diffprog.attack._engine.loop import BatchedModel
 from diffprog.attack._engine.method import Example
 from diffprog.attack._engine.oracle import ExpectationOverTransformation, query_gradient
@@ -52,6 +54,7 @@ class _Point(NamedTuple):
     point: jax.Array
 
 
+@own_promotion()
 def ask_model(
     logits_of: BatchedModel,
     images: np.ndarray,
@@ -75,7 +78,7 @@ def ask_model(
     logits = logits_of(images, key_bits)
     again = apart = None
     if not isinstance(network, ExpectationOverTransformation):
-        again = np.asarray(jax.jit(lambda points: network(points))(jnp.asarray(images)))
+        again = np.asarray(jax.jit(lambda points: validation.call_model(network, points))(images))
         half = len(images) // 2
         apart = logits_of(images[half:][::-1], key_bits[half:])[::-1] if half else None
 
@@ -83,9 +86,10 @@ def ask_model(
     def gradient_of_margin(example: Example) -> jax.Array:
         return query_gradient(logits_of.oracle, margin, _Point(example.image), example, None, example.key).gradient
 
-    image, label = jnp.asarray(images), jnp.asarray(labels, jnp.int32)
-    low, high = (jnp.full_like(image, bound) for bound in bounds)
-    example = Example(image, label, label, jnp.full(len(images), jnp.inf, jnp.float32), low, high, keys)
+    label = np.asarray(labels, np.int32)
+    low, high = (np.full_like(images, bound) for bound in bounds)
+    image, no_budget = jnp.asarray(images), np.full(len(images), np.inf, np.float32)
+    example: Any = Example(image, label, label, no_budget, low, high, keys)
     slope = np.abs(np.asarray(gradient_of_margin(example))).reshape(len(images), -1).max(axis=1)
     steps = distance * np.random.default_rng(0).choice([-1, 1], images.shape)
     near = logits_of(np.clip(images + steps, *bounds).astype(np.float32), key_bits)
