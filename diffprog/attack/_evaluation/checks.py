@@ -87,17 +87,18 @@ def ask_model(
         return query_gradient(logits_of.oracle, margin, _Point(example.image), example, None, example.key).gradient
 
     label = np.asarray(labels, np.int32)
+    no_budget = np.full(len(images), np.inf, np.float32)
     low, high = (np.full_like(images, bound) for bound in bounds)
-    image, no_budget = jnp.asarray(images), np.full(len(images), np.inf, np.float32)
-    example: Any = Example(image, label, label, no_budget, low, high, keys)
+    rows: Any = (jnp.asarray(images), label, label, no_budget, low, high, keys)
+    example = Example(*rows)
     slope = np.abs(np.asarray(gradient_of_margin(example))).reshape(len(images), -1).max(axis=1)
     steps = distance * np.random.default_rng(0).choice([-1, 1], images.shape)
     near = logits_of(np.clip(images + steps, *bounds).astype(np.float32), key_bits)
     return ModelAnswers(np.asarray(labels, np.int32), logits, again, apart, near, slope)
 
 
-def check_model(answers: ModelAnswers) -> list[RobustnessWarning]:
-    """List what the model's answers about the first batch warn of."""
+def check_model(answers: ModelAnswers, of_classes: bool = True) -> list[RobustnessWarning]:
+    """List what the model's answers about the first batch warn of; `of_classes` if a label is the class to predict."""
     checks = {
         "chance": _chance,
         "randomized": _randomized,
@@ -108,6 +109,8 @@ def check_model(answers: ModelAnswers) -> list[RobustnessWarning]:
         "not-finite-nearby": _nonfinite_nearby,
         "few-classes": _few_classes,
     }
+    if not of_classes:
+        checks = {code: check for code, check in checks.items() if check not in (_chance, _saturated, _few_classes)}
     return [RobustnessWarning(code, message) for code, check in checks.items() for message in check(answers)]
 
 

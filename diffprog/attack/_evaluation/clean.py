@@ -9,7 +9,7 @@ from diffprog._util.fingerprint import fingerprint
 from diffprog.attack._evaluation.store import NO_BUDGETS, Results
 from diffprog.attack._evaluation.verdicts import classes
 
-CLEAN_NAMES = ("labels", "content", "logits", "predictions")
+CLEAN_NAMES = ("labels", "content", "logits", "predictions", "is_wrong")
 CLOSE = 1e-3  # of the largest logit: what other devices may round differently, and other weights exceed
 
 
@@ -17,24 +17,26 @@ def predict_clean(
     store: Results,
     folder: Path,
     ask: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    judge: Callable[[np.ndarray, np.ndarray], np.ndarray],
     images: np.ndarray,
     labels: np.ndarray,
     image_ids: np.ndarray,
     is_compared: bool,
-) -> np.ndarray:
+) -> dict[str, np.ndarray]:
     """Ask the model about a batch, or read what is kept; refuse other images and labels, and another model.
 
     Args:
         store: Where it is kept.
         folder: The evaluation's, for messages.
         ask: From images and their ids to logits [n, classes].
+        judge: From logits and labels to what counts as broken, bool [n].
         images: The batch.
         labels: Its labels.
         image_ids: Its images' numbers in the data set.
         is_compared: Whether the model is asked again about images whose logits are kept, to compare them.
 
     Returns:
-        The predicted classes, -1 where logits are not finite.
+        `CLEAN_NAMES`: "predictions" are -1 where logits are not finite, "is_wrong" tells what is broken from the start.
     """
     content = np.array([fingerprint(image, label) for image, label in zip(images, labels, strict=True)])
     is_missing = store.missing("", NO_BUDGETS, image_ids)[0]
@@ -54,10 +56,12 @@ def predict_clean(
             )
     if is_missing.any():
         logits = ask(images[is_missing], image_ids[is_missing])
-        values = (labels[is_missing], content[is_missing], logits, classes(logits))
+        is_wrong = judge(logits, labels[is_missing])
+        values = (labels[is_missing], content[is_missing], logits, classes(logits), is_wrong)
         arrays = {name: value[None] for name, value in zip(CLEAN_NAMES, values, strict=True)}
         store.save("", NO_BUDGETS, image_ids[is_missing], arrays)
-    return store.gather([""] * len(image_ids), NO_BUDGETS, image_ids)["predictions"][0]
+    arrays = store.gather([""] * len(image_ids), NO_BUDGETS, image_ids)
+    return {name: arrays[name][0] for name in CLEAN_NAMES}
 
 
 def _are_close(logits: np.ndarray, others: np.ndarray) -> bool:

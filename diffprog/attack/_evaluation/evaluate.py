@@ -17,7 +17,7 @@ from tqdm import tqdm
 from diffprog._util.content_digest import ContentDigest, content_digest
 from diffprog._util.file_names import file_name
 from diffprog._util.files import check_writable
-from diffprog._util.resumable import ResumableFolder, describe, versions
+from diffprog._util.resumable import ResumableFolder, by_content, describe, versions
 from diffprog.attack._engine import validation
 from diffprog.attack._engine.loop import BatchedModel, placement
 from diffprog.attack._engine.oracle import ExpectationOverTransformation, Oracle
@@ -66,6 +66,7 @@ def evaluate(
     bounds: tuple[float, float] = (0.0, 1.0),
     devices: Sequence[jax.Device] | None = None,
     engine: str = "diffprog",
+    criterion: Callable[..., Any] | None = None,
     keep_images: bool = False,
     max_worst_cases: int = 12,
     class_names: Sequence[str] | None = None,
@@ -105,6 +106,8 @@ def evaluate(
         devices: Devices of this process, over which the rows of a batch are divided, rounded up to a multiple of their
             number; None for the default device.
         engine: "diffprog" for gradients by this package's tracer, "jax" for JAX's.
+        criterion: `(logits [n, classes], labels [n]) -> bool [n]`, what counts as broken in place of another class than
+            the label: of the images as they are, and of what attacks return. Attacks that take a criterion get it.
         keep_images: Whether to keep, in each attack's files as "images", each image's smallest success, or else what
             it was last turned into.
         max_worst_cases: Number of images, broken by the smallest perturbations, to keep for the report.
@@ -129,7 +132,7 @@ def evaluate(
     budgets, _ = validation.check_budgets(np.reshape(np.asarray(epsilons), (-1, 1)), 1)
     budgets = budgets[:, 0].copy()
     common = {"key": key, "batch_size": batch_size, "bounds": bounds, "engine": engine}
-    common |= {"devices": devices} if devices else {}
+    common |= ({"devices": devices} if devices else {}) | ({"criterion": criterion} if criterion else {})
     specs = check_attacks(attacks, norm, common)
     if directory is not None:
         check_writable(directory, "directory")
@@ -146,12 +149,13 @@ def evaluate(
         "generator": str(jax.random.key_impl(key)),
         "batch_size": batch_size,
         "engine": engine,
+        "criterion": describe(criterion),
         "max_worst_cases": max_worst_cases,
         "keep_images": bool(keep_images),
     }
     names = tuple(class_names if class_names is not None else getattr(model, "labels", ()))
     data = batches(model, images, labels, batch_size, names or None, preprocess)
-    oracle = Oracle(_hashable(model), False, None, engine)
+    oracle = Oracle(model, False, criterion, engine)
     logits_of = BatchedModel(oracle, placement(batch_size, devices), settings["generator"])
     digest = content_digest(model, "model")
     if directory is not None and digest.unknown:
@@ -160,23 +164,13 @@ def evaluate(
             "knows the model by its logits alone",
             stacklevel=2,
         )
-    run = _Run(specs, budgets, norm, key, settings, digest, logits_of)
+    judged_by = by_content(criterion, "criterion") if criterion else ""
+    run = _Run(specs, budgets, norm, key, settings, digest, judged_by, logits_of)
     with TemporaryDirectory() if directory is None else nullcontext(directory) as folder:
         evaluation = _evaluated(run, data, Path(folder), names, progress)
         if directory is not None and jax.process_index() == 0:
             evaluation.write(directory)
     return evaluation
-
-
-def _hashable(model: Any) -> Any:
-    """Make a model hashable: compiled programs are found again by its value from batch to batch."""
-    try:
-        hash(model)
-    except TypeError:
-        if isinstance(model, ExpectationOverTransformation):
-            return model._replace(model=lambda images, key: model.model(images, key))
-        return lambda images: model(images)
-    return model
 
 
 # ---------------------------------------------------------------- batch by batch
@@ -191,6 +185,7 @@ class _Run(NamedTuple):
     key: jax.Array
     settings: dict[str, Any]  # as the report has them
     model: ContentDigest
+    criterion: str  # digest of a criterion of the user's; "" without one
     logits_of: BatchedModel
 
     def ask(self, images: np.ndarray, image_ids: np.ndarray, purpose: int) -> np.ndarray:
@@ -263,6 +258,7 @@ def _opened(run: _Run, folder: Path) -> _Stores:
     common = {
         "format": FORMAT,
         "model": run.model.text,
+        "criterion": run.criterion,
         "settings": {name: run.settings[name] for name in ("norm", "bounds", "key", "generator", "engine")},
         "versions": versions(),
     }
@@ -284,7 +280,8 @@ def _asked(run: _Run, batch: _LoadedBatch) -> list[RobustnessWarning]:
     extent = float(np.subtract(*bounds[::-1]))
     budget = float(run.epsilons.max()) if run.norm is linf else extent / 32
     distance = min(budget, extent) if np.isfinite(min(budget, extent)) else float(batch.images.std())
-    return check_model(ask_model(run.logits_of, batch.images, batch.labels, keys, bounds, distance))
+    answers = ask_model(run.logits_of, batch.images, batch.labels, keys, bounds, distance)
+    return check_model(answers, of_classes=not run.criterion)
 
 
 def _attack_batch(run: _Run, stores: _Stores, batch: _LoadedBatch, limits: dict[Any, list[float]]) -> None:
@@ -295,7 +292,7 @@ def _attack_batch(run: _Run, stores: _Stores, batch: _LoadedBatch, limits: dict[
     content = (batch.images, batch.labels, batch.image_ids)
     ask = lambda images, image_ids: run.ask(images, image_ids, 0)
     compared = stores.asks_always or batch.image_ids[0] == 0
-    clean_predictions = predict_clean(stores.clean, stores.folder, ask, *content, compared)
+    clean = predict_clean(stores.clean, stores.folder, ask, run.logits_of.oracle.judge, *content, compared)
     for spec in run.specs:
         store, searches = stores.attacks[spec.name], spec.searches(run.epsilons)
         context = batch.context if spec.is_shared else ""
@@ -304,7 +301,7 @@ def _attack_batch(run: _Run, stores: _Stores, batch: _LoadedBatch, limits: dict[
             missing[:] = True
         limit = np.array([_limit(limits.get((spec.name, search), []), run.settings) for search in searches])
         for which, lacking in _alike(missing):
-            images = [array[lacking] for array in (batch.images, batch.labels, batch.image_ids, clean_predictions)]
+            images = [array[lacking] for array in (*content, clean["predictions"], clean["is_wrong"])]
             arrays = _attacked(run, spec, searches[which], limit[which], *images)
             store.save(context, searches[which], batch.image_ids[lacking], arrays)
         rows = store.gather([context] * len(batch.image_ids), searches, batch.image_ids)
@@ -335,6 +332,7 @@ def _attacked(
     labels: np.ndarray,
     image_ids: np.ndarray,
     clean_predictions: np.ndarray,
+    is_wrong: np.ndarray,
 ) -> dict[str, np.ndarray]:
     """Run one attack on images, those of them with finite logits, and judge what it returns: the arrays of its file."""
     returned = np.repeat(images[None], len(budgets), axis=0)
@@ -355,8 +353,9 @@ def _attacked(
         fields = [reported_fields(result, (num_searches, int(valid.sum()))) for result in results]
         for name, values in reported.items():
             values[rows] = np.concatenate([field[name] for field in fields])
-    attacked = Attacked(images, labels, image_ids, clean_predictions, returned, budgets, reported)
-    judge = Judge(lambda points, ids: run.ask(points, ids, JUDGING), run.norm, run.settings["bounds"])
+    attacked = Attacked(images, labels, image_ids, clean_predictions, is_wrong, returned, budgets, reported)
+    ask = lambda points, ids: run.ask(points, ids, JUDGING)
+    judge = Judge(ask, run.logits_of.oracle.judge, run.norm, run.settings["bounds"])
     arrays = judged(attacked, judge)
     cases = worst_cases_of(arrays, image_ids, labels, images, returned, limits, run.settings["max_worst_cases"])
     best = returned[best_search(arrays["success"], arrays["size"]), np.arange(len(images))]
@@ -378,9 +377,8 @@ def _gathered(
         store.wait(*where, image_ids)
         arrays = store.gather(*where, image_ids)
         seconds, compile_seconds = arrays.pop("times").T
-        is_wrong = (clean["predictions"] >= 0) & (clean["predictions"] != clean["labels"])
         arrays = merge_budgets(arrays) | {"seconds": seconds, "compile_seconds": compile_seconds}
-        records[spec.name] = AttackRecord(**arrays, initially_wrong=is_wrong)
+        records[spec.name] = AttackRecord(**arrays, initially_wrong=clean["is_wrong"])
         cases += [(spec.name, *file) for file in store.extras(WORST_CASE_FIELDS, *where, image_ids)]
     return Evaluation(
         norm=run.norm.name,

@@ -193,8 +193,9 @@ class Evaluation:
 
     @property
     def initially_correct(self) -> np.ndarray:
-        """Whether each image is classified as labeled before any attack, bool [n]."""
-        return self.clean_predictions == self.labels
+        """Whether each image is classified as labeled, or meets no criterion, before any attack, bool [n]."""
+        is_wrong = next(iter(self.records.values())).initially_wrong
+        return (self.clean_predictions >= 0) & ~is_wrong
 
     @property
     def clean_accuracy(self) -> float:

@@ -21,6 +21,7 @@ class Judge(NamedTuple):
     """What decides whether an array is a success."""
 
     logits_of: Callable[[np.ndarray, np.ndarray], np.ndarray]  # of images and their ids, by the evaluated model
+    is_broken: Callable[[np.ndarray, np.ndarray], np.ndarray]  # of logits and labels
     norm: Norm
     bounds: tuple[Any, Any]
 
@@ -32,6 +33,7 @@ class Attacked(NamedTuple):
     labels: np.ndarray
     image_ids: np.ndarray
     clean_predictions: np.ndarray  # -1 where logits are not finite
+    is_wrong: np.ndarray  # what is broken as it is
     returned: np.ndarray  # [S, n, ...]
     budgets: np.ndarray  # [S]
     reported: dict[str, np.ndarray]  # [S, n] by name: what the attack says of itself besides
@@ -68,24 +70,22 @@ def judged(attacked: Attacked, judge: Judge) -> dict[str, np.ndarray]:
     is_finite = np.isfinite(returned).all(axis=tuple(range(2, returned.ndim)))
     expand = lambda flags: flags.reshape(*flags.shape, *[1] * (returned.ndim - 2))
     points = np.where(expand(is_finite), returned, attacked.images)
-    predictions = _predictions(attacked, judge, points)
+    predictions, is_broken = _answers(attacked, judge, points)
     low, high = judge.bounds
     grain = ROUNDING * max((abs(float(edge)) for edge in np.ravel([low, high]) if np.isfinite(edge)), default=1.0)
     is_inside = ((points >= low - grain) & (points <= high + grain)).all(axis=tuple(range(2, returned.ndim)))
     size = np.stack([judge.norm.measure(search.astype(np.float64) - attacked.images) for search in points])
     fits = size <= budgets + np.minimum(grain + RELATIVE_ROUNDING * budgets, budgets / 1000)
 
-    is_right = attacked.clean_predictions == attacked.labels
+    is_broken_8bit = np.zeros_like(is_broken)
+    if np.isfinite([low, high]).all():
+        _, is_broken_8bit = _answers(attacked, judge, as_8bit(points, judge.bounds))
     is_invalid = ~(is_finite & is_inside)
-    is_broken = is_right & ~is_invalid & (predictions >= 0) & (predictions != attacked.labels)
-    predictions_8bit = (
-        _predictions(attacked, judge, as_8bit(points, judge.bounds)) if np.isfinite([low, high]).all() else -1
-    )
-    is_broken_8bit = is_right & ~is_invalid & (predictions_8bit >= 0) & (predictions_8bit != attacked.labels)
+    counts = ~is_invalid & ~attacked.is_wrong & (attacked.clean_predictions >= 0)
     return attacked.reported | {
-        "success": is_broken & fits,
-        "success_8bit": is_broken_8bit & fits,
-        "exceeded": is_broken & ~fits,
+        "success": counts & is_broken & fits,
+        "success_8bit": counts & is_broken_8bit & fits,
+        "exceeded": counts & is_broken & ~fits,
         "invalid": is_invalid,
         "size": np.where(fits, np.minimum(size, budgets), size),
         "predictions": predictions,
@@ -93,11 +93,15 @@ def judged(attacked: Attacked, judge: Judge) -> dict[str, np.ndarray]:
     }
 
 
-def _predictions(attacked: Attacked, judge: Judge, points: np.ndarray) -> np.ndarray:
-    """Ask the evaluated model about points [S, n, ...]: predicted classes [S, n], -1 where logits are not finite."""
-    searches, count = points.shape[:2]
+def _answers(attacked: Attacked, judge: Judge, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Ask the evaluated model about points [S, n, ...].
+
+    Returns the predicted classes [S, n], -1 where logits are not finite, and whether the points are broken.
+    """
+    shape = searches, _ = points.shape[:2]
     logits = judge.logits_of(points.reshape(-1, *points.shape[2:]), np.tile(attacked.image_ids, searches))
-    return classes(logits).reshape(searches, count)
+    labels = np.tile(attacked.labels, (searches, *[1] * (attacked.labels.ndim - 1)))
+    return classes(logits).reshape(shape), judge.is_broken(logits, labels).reshape(shape)
 
 
 def classes(logits: np.ndarray) -> np.ndarray:

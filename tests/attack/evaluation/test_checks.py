@@ -325,3 +325,28 @@ def test_models_whose_answers_are_not_finite_nearby_are_told():
         )
         codes = [warning.code for warning in found.warnings if warning.code.startswith("not-finite")]
         assert codes == ([code] if code else []), codes
+
+
+def test_a_criterion_decides_in_place_of_the_class():
+    """Broken is what is not among the two best classes: of the images as they are and as they come back."""
+    images = np.random.default_rng(3).uniform(size=(8, 6)).astype(np.float32)
+    logits = images.astype(np.float64) @ WEIGHTS
+    second = np.argsort(logits, axis=1)[:, -2]
+    lost = np.where(np.arange(8) < 2, np.argsort(logits, axis=1)[:, 0], second)  # two are broken from the start
+    beyond_two = lambda logits, labels: (logits > jnp.take_along_axis(logits, labels[:, None], 1)).sum(1) >= 2
+    seen = []
+
+    def mine(model, images, labels, *, key, epsilon, criterion):
+        seen.append(criterion)
+        return np.clip(images - np.ravel(epsilon)[0] * np.sign(WEIGHTS[:, labels].T), 0, 1).astype(np.float32)
+
+    ask = lambda **how: attack.evaluate(
+        plain, images, lost, attacks={"mine": mine}, epsilons=0.3, key=jax.random.key(0), engine="jax", **how
+    )
+    found = ask(criterion=beyond_two)
+    returned = np.clip(images - 0.3 * np.sign(WEIGHTS[:, lost].T), 0, 1).astype(np.float32)
+    rank = lambda images: (images @ WEIGHTS > (images @ WEIGHTS)[np.arange(8), lost][:, None]).sum(1)
+    assert found.clean_accuracy == np.mean(rank(images) < 2) == 0.75
+    expected = np.mean((rank(images) < 2) & (rank(returned) < 2))
+    assert found.accuracy("mine").tolist() == [expected] and 0 < expected < 0.75
+    assert seen == [beyond_two] and "chance" not in [warning.code for warning in found.warnings]
