@@ -1,7 +1,8 @@
 """What the code of a function reads from outside: globals, variables of enclosing functions, modules.
 
 A log or a counter of calls is written, but not read: `calls.append(n)`, `counts["n"] += 1`, `self.calls += 1`. What
-such a name holds changes with every call and decides nothing, so it is told apart from what the code reads.
+such a name holds changes with every call and decides nothing, so it is told apart from what the code reads. A name
+that the code sets itself, as one that holds a program which is compiled in the first call, is not counted either.
 """
 
 import dis
@@ -28,16 +29,19 @@ class CodeReads(NamedTuple):
     """What a piece of code reads, nested functions included.
 
     Attributes:
-        names: Names that it reads, each with the attributes that are read from it at once: ("np", "random", "normal").
+        names: Names that it reads and does not set, each with the attributes that are read from it at once: ("np",
+            "random", "normal").
         imports: Modules that it imports when it runs.
         logged: Attributes, of whatever object, that it only writes: counters and logs.
         attributes: Attributes, of whatever object, that it reads.
+        assigned: Attributes, of whatever object, that it sets.
     """
 
     names: tuple[tuple[str, ...], ...]
     imports: tuple[str, ...]
     logged: frozenset[str]
     attributes: frozenset[str]
+    assigned: frozenset[str]
 
 
 @lru_cache(maxsize=4096)
@@ -47,21 +51,30 @@ def code_reads(code: CodeType) -> CodeReads:
     imports: set[str] = set()
     logged: set[str] = set()
     attributes: set[str] = set()
+    assigned: set[str] = set()
+    state: set[str] = set()
     for part in _with_nested(code):
         instructions = [instruction for instruction in dis.get_instructions(part) if instruction.opname != "NOP"]
         for index, instruction in enumerate(instructions):
             rest = instructions[index + 1 : index + 5]
             if instruction.opname in NAMES:
                 is_local = "DEREF" in instruction.opname and instruction.argval not in code.co_freevars
-                if not (is_local or _is_written(rest) or _is_counted(instruction, rest)):
+                if not (is_local or _is_written(rest)):
                     names.add((instruction.argval, *_chain(instructions[index + 1 :])))
+            elif instruction.opname == "STORE_GLOBAL" or (
+                instruction.opname == "STORE_DEREF" and instruction.argval in code.co_freevars
+            ):
+                state.add(instruction.argval)
+            elif instruction.opname == "STORE_ATTR":
+                assigned.add(instruction.argval)
             elif instruction.opname == "IMPORT_NAME":
                 imports.add(instruction.argval)
             elif instruction.opname in ATTRIBUTES:
                 before = instructions[index - 1]
                 counted = before.opname == "COPY" and before.arg == 1  # self.calls += 1 keeps `self` for the store
                 (logged if counted or _is_written(rest) else attributes).add(instruction.argval)
-    return CodeReads(tuple(sorted(names)), tuple(sorted(imports)), frozenset(logged), frozenset(attributes))
+    read = sorted(path for path in names if path[0] not in state)
+    return CodeReads(tuple(read), tuple(sorted(imports)), *map(frozenset, (logged, attributes, assigned)))
 
 
 def _with_nested(code: CodeType) -> Iterator[CodeType]:
@@ -81,15 +94,6 @@ def _is_written(rest: Sequence[dis.Instruction]) -> bool:
         return rest[0].argval in WRITES
     indexed = operations[0][0].startswith("LOAD_") and len(operations) > 1
     return indexed and (operations[1][0] == "STORE_SUBSCR" or operations[1:3] == [("COPY", 2), ("COPY", 2)])
-
-
-def _is_counted(load: dis.Instruction, rest: Sequence[dis.Instruction]) -> bool:
-    """Tell, from the instructions behind the load of a name, whether it is `name += number`."""
-    if len(rest) < 3:
-        return False
-    number, operation, store = rest[:3]
-    is_sum = number.opname.startswith("LOAD_") and operation.opname == "BINARY_OP" and operation.argrepr.endswith("=")
-    return is_sum and store.opname in ("STORE_GLOBAL", "STORE_DEREF", "STORE_NAME") and store.argval == load.argval
 
 
 def _chain(rest: Sequence[dis.Instruction]) -> tuple[str, ...]:

@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from diffprog._util.code_reads import CodeReads, code_reads
+from diffprog._util.code_reads import code_reads
 from diffprog._util.fingerprint import fingerprint
 
 PLAIN = (type(None), bool, int, float, complex, str, bytes)
@@ -63,14 +63,14 @@ def content_digest(value: Any, name: str = "it") -> ContentDigest:
 
     * numbers, texts, arrays, random keys: as `fingerprint` has them; sequences, sets and mappings: their items;
     * functions: code, constants and nested functions, but neither lines, files, names nor docstrings; defaults; what
-      the code reads of enclosing functions and of its module's globals; a global that it only writes, like a log of its
-      calls, does not count;
+      the code reads of enclosing functions and of its module's globals; names that it only writes, like a log of its
+      calls, or sets itself, like a program that the first call compiles, do not count;
     * functions, classes and modules of installed packages: their name and the package's version;
     * modules of the user's: those of their members that the code reads;
     * partials, methods, compiled functions, caches: the function, and what is bound to it;
     * dataclasses: their fields, Flax's and Equinox's modules among them; other objects: their attributes, less cached
-      properties and those that their class only counts with; in each case with the code of their class, unless that is
-      a package's;
+      properties and those that their class only counts with, or that a call of it sets; in each case with the code of
+      their class, unless that is a package's;
     * what else can be pickled: what pickle would write.
 
     Args:
@@ -348,11 +348,12 @@ def _slots(kind: type) -> list[str]:
 
 
 def _logged_by(kind: type) -> set[str]:
-    """List the attributes that the methods of a user's class only count with, or write logs to."""
+    """List the attributes that a user's class only counts with or logs to, and those that a call of it sets."""
     functions = [item for base in kind.__mro__ if _package_version(base.__module__) is None for item in _methods(base)]
-    reads: list[CodeReads] = [code_reads(function.__code__) for function in functions]
+    reads = [code_reads(function.__code__) for function in functions]
     logged, read = (set().union(*(getattr(part, field) for part in reads)) for field in ("logged", "attributes"))
-    return logged - read
+    calls = [part for function, part in zip(functions, reads, strict=True) if function.__name__ == "__call__"]
+    return (logged - read).union(*(part.assigned for part in calls))
 
 
 def _cached_by(kind: type) -> set[str]:

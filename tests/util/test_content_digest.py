@@ -72,6 +72,28 @@ class Attack:
         return self.step * x
 
 
+class Compiling:
+    """It compiles in its first call."""
+
+    def __init__(self, step):
+        self.step, self.compiled = step, None
+
+    def __call__(self, x):
+        if self.compiled is None:
+            self.compiled = jax.jit(lambda x: self.step * x)
+        return self.compiled(x)
+
+
+COMPILED = None
+
+
+def compiling(x):
+    global COMPILED
+    if COMPILED is None:
+        COMPILED = jax.jit(lambda x: SCALE * x)
+    return COMPILED(x)
+
+
 class Slotted:
     __slots__ = ("a", "b")
 
@@ -153,6 +175,33 @@ def test_globals_count_where_they_are_read(monkeypatch):
     monkeypatch.setattr(sys.modules[__name__], "SCALE", 3.0)
     assert text(scaled) != before[scaled] and text(through_another) != before[through_another]
     assert text(counting) == before[counting]
+
+
+def test_what_a_first_call_compiles_does_not_count(monkeypatch):
+    one = Compiling(1.0)
+    before = [text(one), text(compiling)]
+    assert one(2.0) == 2 and compiling(2.0) == 4
+    assert [text(one), text(compiling)] == before and text(Compiling(2.0)) != before[0]
+    monkeypatch.setattr(sys.modules[__name__], "SCALE", 3.0)
+    assert text(compiling) != before[1]
+
+
+def test_counters_in_enclosing_functions_do_not_count():
+    def make(step):
+        calls, total = 0, {"n": 0}
+
+        def count(x):
+            nonlocal calls
+            calls += 1
+            total["n"] += x
+            return step * x
+
+        return count
+
+    count = make(1)
+    before = text(count)
+    count(3)
+    assert text(count) == before == text(make(1)) != text(make(2))
 
 
 def test_a_users_module_counts_by_what_is_read_of_it():
