@@ -39,9 +39,9 @@ from diffprog.attack._attacks.square import square
 from diffprog.attack._attacks.universal import Universal, apply_universal, universal
 from diffprog.attack._distortions import DISTORTIONS, survives_distortions
 from diffprog.attack._engine.oracle import ExpectationOverTransformation
-from diffprog.attack._engine.result import AttackResult
+from diffprog.attack._engine.result import AttackResult, AttackWarning
 from diffprog.attack._evaluation import AttackRecord, Evaluation, RobustnessWarning, WorstCase, evaluate
-from diffprog.attack._losses import cross_entropy, dlr, margin
+from diffprog.attack._losses import cross_entropy, dlr, margin, top_k_margin
 from diffprog.attack._norms import NORMS, Norm, l0, l1, l2, linf
 from diffprog.attack._targets import least_likely, random_targets, second_likely
 
@@ -50,6 +50,7 @@ __all__ = [
     "NORMS",
     "AttackRecord",
     "AttackResult",
+    "AttackWarning",
     "Evaluation",
     "ExpectationOverTransformation",
     "Norm",
@@ -105,6 +106,7 @@ __all__ = [
     "square",
     "survives_distortions",
     "ti_fgsm",
+    "top_k_margin",
     "translation_invariant",
     "universal",
     "variance_tuned",

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diffprog._util.factory import factory
+
 
 def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """Compute -log softmax(logits)[label] of each image.
@@ -89,6 +91,27 @@ def targeted_dlr(logits: jax.Array, labels: jax.Array, target_classes: jax.Array
 def target_lead(logits: jax.Array, labels: jax.Array, target_classes: jax.Array) -> jax.Array:
     """Compute the target's logit minus the label's: 0 on the boundary between the two."""
     return logit_of(logits, target_classes) - logit_of(logits, labels)
+
+
+@factory
+def top_k_margin(k: int) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """Make a loss that is above 0 exactly where the label is not among the k likeliest classes.
+
+    Args:
+      k: number of classes, at least 1; with 1 the loss is the `margin`.
+
+    Returns:
+      (logits (n, classes), labels (n,)) -> (n,), what the k largest other logits lack to the label's, a sum below 0;
+      where they lack nothing, the lead of the smallest of them.
+    """
+
+    def lead(logits, labels):
+        is_label = jnp.arange(logits.shape[-1]) == labels[:, None]
+        others = jnp.sort(jnp.where(is_label, -jnp.inf, logits), axis=-1)[:, -k:]
+        leads = others - logit_of(logits, labels)[:, None]
+        return jnp.where(leads[:, 0] > 0, leads[:, 0], jnp.sum(jnp.minimum(leads, 0), axis=-1))
+
+    return lead
 
 
 ONE_CLASS_LOSSES = (cross_entropy, other_class, margin, dlr)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from diffprog._util import draws
 from diffprog._util.batches import in_batches
 from diffprog.attack._engine import validation
 
@@ -71,7 +72,7 @@ def random_targets(
             f"{labels.min()} .. {labels.max()}: count the columns of the logits"
         )
     key, image_ids = validation.check_key(key), validation.check_image_ids(image_ids, len(labels))
-    draw = jax.vmap(lambda image: jax.random.randint(jax.random.fold_in(key, image), (), 1, num_classes))
+    draw = jax.vmap(lambda image: draws.integers(jax.random.fold_in(key, image), 1, num_classes))
     return ((labels + np.asarray(draw(jnp.asarray(image_ids)))) % num_classes).astype(np.int32)
 
 

@@ -22,7 +22,8 @@ def gaussian_blur(
     Returns:
       Array of the shape of `images`.
     """
-    weights = jax.nn.softmax(-((jnp.arange(-radius, radius + 1) / jnp.maximum(deviation, 1e-3)) ** 2) / 2)
+    offsets = jnp.arange(-radius, radius + 1, dtype=jnp.float32)
+    weights = jax.nn.softmax(-((offsets / jnp.maximum(deviation, 1e-3)) ** 2) / 2)
     for axis in (images.ndim - 3, images.ndim - 2):
         length = images.shape[axis]
         margins = [(radius, radius) if axis == other else (0, 0) for other in range(images.ndim)]

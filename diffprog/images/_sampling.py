@@ -45,7 +45,7 @@ def motion(angle: jax.Array, shift: jax.Array, scale: float | jax.Array = 1.0) -
     """
     cosine, sine = jnp.cos(angle) / scale, jnp.sin(angle) / scale
     linear = jnp.stack([cosine, sine, -sine, cosine]).reshape(2, 2)
-    return jnp.eye(3).at[:2, :2].set(linear).at[:2, 2].set(-linear @ shift)
+    return jnp.eye(3, dtype=linear.dtype).at[:2, :2].set(linear).at[:2, 2].set(-linear @ shift)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))

@@ -233,7 +233,7 @@ class Phases(NamedTuple):
 
     def index(self, step):
         """Find the phase of a step."""
-        return jnp.sum(step >= jnp.asarray(self.ends[:-1]))
+        return jnp.sum(step >= jnp.asarray(self.ends[:-1]), dtype=jnp.int32)
 
 
 class L1State(NamedTuple):
@@ -269,7 +269,7 @@ def _l1_spec(name, norm):
 
     def init(example, phases):
         start = example.image + norm.direction(example.key, example.image.shape)
-        return begin_phase(example, start, jnp.array(radii)[phases.index(0)])
+        return begin_phase(example, start, jnp.array(radii, jnp.float32)[phases.index(0)])
 
     def update(example, phases, state, view):
         best = state.best.or_better(state.point, view.gradient, view.extras)
@@ -294,7 +294,7 @@ def _l1_spec(name, norm):
             changed=jnp.where(check, changed, state.changed),
             density=density,
         )
-        next_radius = jnp.array(radii)[phases.index(view.step + 1)]
+        next_radius = jnp.array(radii, jnp.float32)[phases.index(view.step + 1)]
         next_phase = begin_phase(example, best.point, next_radius)
         return tree_where(next_radius < state.radius, next_phase, same_phase)
 

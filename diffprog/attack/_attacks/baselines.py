@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from diffprog._util import draws
 from diffprog._util.factory import factory
 from diffprog.attack._attacks.random_search import random_search, run_random_search
 from diffprog.attack._engine import validation
@@ -23,7 +24,7 @@ from diffprog.images._filters import gaussian_blur as blurred
 
 # ---------------------------------------------------------------- noise
 
-DISTRIBUTIONS = {"gaussian": jax.random.normal, "uniform": partial(jax.random.uniform, minval=-1.0)}
+DISTRIBUTIONS = {"gaussian": draws.normal, "uniform": partial(draws.uniform, minval=-1.0)}
 
 
 @documents_options
@@ -138,6 +139,7 @@ def blended(
         if towards != "noise":
             raise ValueError(f"towards must be 'noise', a number or images; found {towards!r}: give one of them")
         validation.check_key(key)
+        validation.check_finite_bounds("blended, towards noise,", settings.bounds)
         return _search_line("blended_noise", _towards_noise, model, images, labels, *arguments)
     try:
         end = np.broadcast_to(np.asarray(towards, np.float32), images.shape)
@@ -178,7 +180,8 @@ def contrast_reduction(
     """
     settings = parse_options(options)
     images = validation.check_images(images, settings.bounds)
-    gray = np.full_like(images, sum(settings.bounds) / 2)
+    low, high = validation.check_finite_bounds("contrast_reduction", settings.bounds)
+    gray = np.broadcast_to(np.float32(low) / 2 + np.float32(high) / 2, images.shape)
     arguments = key, norm, linear_search_steps, binary_search_steps, settings
     return _search_line("contrast_reduction", _towards_extras, model, images, labels, *arguments, gray)
 
@@ -213,7 +216,9 @@ def salt_and_pepper(
       The smallest success of each image, or the image itself.
     """
     validation.check_key(key)
-    arguments = key, norm, linear_search_steps, binary_search_steps, parse_options(options)
+    settings = parse_options(options)
+    validation.check_finite_bounds("salt_and_pepper", settings.bounds)
+    arguments = key, norm, linear_search_steps, binary_search_steps, settings
     return _search_line("salt_and_pepper", _salt_and_pepper, model, images, labels, *arguments)
 
 
@@ -259,14 +264,14 @@ def _towards_extras(example, fraction):
 
 
 def _towards_noise(example, fraction):
-    noise = example.lower + jax.random.uniform(example.key, example.image.shape) * (example.upper - example.lower)
+    noise = example.lower + draws.uniform(example.key, example.image.shape) * (example.upper - example.lower)
     return example.image + fraction * (noise - example.image)
 
 
 def _salt_and_pepper(example, fraction):
     order_key, salt_key = jax.random.split(example.key)
-    changed = jax.random.uniform(order_key, example.image.shape) < fraction
-    is_salt = jax.random.bernoulli(salt_key, 0.5, example.image.shape)
+    changed = draws.uniform(order_key, example.image.shape) < fraction
+    is_salt = draws.coin(salt_key, 0.5, example.image.shape)
     return jnp.where(changed, jnp.where(is_salt, example.upper, example.lower), example.image)
 
 

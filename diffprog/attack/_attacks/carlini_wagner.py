@@ -15,7 +15,7 @@ from diffprog.attack._engine.bisection import BinarySearch, advance, check_progr
 from diffprog.attack._engine.method import AttackSpec, smaller_norm
 from diffprog.attack._engine.oracle import Model, query_gradient
 from diffprog.attack._engine.result import AttackResult
-from diffprog.attack._engine.run import Options, documents_options, parse_options, run_attack
+from diffprog.attack._engine.run import SteeredOptions, documents_options, parse_options, run_attack
 from diffprog.attack._norms import l2
 
 STRETCH = 1.01  # the box that tanh fills, relative to the pixels': its slope at their bounds is then no longer 0
@@ -32,7 +32,7 @@ def carlini_wagner(
     max_steps: int = 1000,
     step_size: float = 1e-2,
     initial_const: float = 1e-3,
-    **options: Unpack[Options],
+    **options: Unpack[SteeredOptions],
 ) -> AttackResult:
     """Find the minimum perturbation in L2 by the method of Carlini & Wagner.
 
@@ -95,11 +95,13 @@ def _spec():
     adam = optax.scale_by_adam()
 
     def box(example):
+        """Center and half the extent of the box that tanh fills; without bounds there is none, and w is the point."""
         return (example.lower + example.upper) / 2, STRETCH * (example.upper - example.lower) / 2
 
     def first_iterate(example):
         middle, half = box(example)
-        w = jnp.arctanh(jnp.where(half > 0, (example.image - middle) / jnp.where(half > 0, half, 1), 0))
+        inside = jnp.arctanh(jnp.where(half > 0, (example.image - middle) / jnp.where(half > 0, half, 1), 0))
+        w = jnp.where(jnp.isfinite(half), inside, example.image)
         return Iterate(example.image, w, adam.init(w))
 
     def init(example, hyperparameters):
@@ -112,11 +114,13 @@ def _spec():
         objective = jnp.sum(perturbation**2) + state.search.weight * shortfall
         search, stalled = check_progress(state.search, limits, objective)
         middle, half = box(example)
-        slope = half * (1 - jnp.tanh(state.iterate.w) ** 2)
+        has_bounds = jnp.isfinite(half)
+        slope = jnp.where(has_bounds, half * (1 - jnp.tanh(state.iterate.w) ** 2), 1)
         gradient = (2 * perturbation - jnp.where(shortfall > 0, search.weight, 0) * view.gradient) * slope
         step, adam_state = adam.update(gradient, state.iterate.adam)
         w = state.iterate.w - step_size * step
-        iterate = Iterate(example.clip(middle + half * jnp.tanh(w)), w, adam_state)
+        point = jnp.where(has_bounds, middle + half * jnp.tanh(w), w)
+        iterate = Iterate(example.clip(point), w, adam_state)
         search, ended, done = advance(search, limits, search.succeeded | view.is_adversarial, stalled)
         return State(tree_where(ended, first_iterate(example), iterate), search, done)
 

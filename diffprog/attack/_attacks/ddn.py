@@ -13,7 +13,7 @@ from diffprog.attack._engine.bisection import cosine_schedule, unit_gradient
 from diffprog.attack._engine.method import AttackSpec, smaller_norm
 from diffprog.attack._engine.oracle import Model, query_gradient
 from diffprog.attack._engine.result import AttackResult
-from diffprog.attack._engine.run import Options, documents_options, parse_options, run_attack
+from diffprog.attack._engine.run import SteeredOptions, documents_options, parse_options, run_attack
 from diffprog.attack._losses import cross_entropy
 from diffprog.attack._norms import l2
 
@@ -29,7 +29,7 @@ def ddn(
     init_norm: float = 1.0,
     gamma: float = 0.05,
     levels: int | None = 256,
-    **options: Unpack[Options],
+    **options: Unpack[SteeredOptions],
 ) -> AttackResult:
     """Find the minimum perturbation in L2 by decoupled direction and norm.
 
@@ -60,7 +60,8 @@ def ddn(
     validation.check_positive(init_norm=init_norm, gamma=gamma)
     if levels is not None:
         validation.check_counts(levels=levels)
-    grid = None if levels is None else _grid(*settings.bounds, levels)
+    has_levels = levels is not None and np.isfinite(np.concatenate([*map(np.ravel, settings.bounds)])).all()
+    grid = _grid(*settings.bounds, levels) if has_levels else None
     hyperparameters = *map(np.float32, (max_steps, init_norm, gamma)), grid
     return run_attack(model, images, labels, _spec(), settings, max_steps, hyperparameters, key=key)
 

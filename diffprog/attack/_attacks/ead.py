@@ -14,7 +14,7 @@ from diffprog.attack._engine.bisection import BinarySearch, advance, check_progr
 from diffprog.attack._engine.method import AttackSpec, smaller_norm
 from diffprog.attack._engine.oracle import Model, query_gradient
 from diffprog.attack._engine.result import AttackResult
-from diffprog.attack._engine.run import Options, documents_options, parse_options, run_attack
+from diffprog.attack._engine.run import SteeredOptions, documents_options, parse_options, run_attack
 from diffprog.attack._norms import l1
 
 DECISION_RULES = ("elastic_net", "l1")
@@ -33,7 +33,7 @@ def ead(
     initial_const: float = 1e-3,
     beta: float = 1e-2,
     decision_rule: str = "elastic_net",
-    **options: Unpack[Options],
+    **options: Unpack[SteeredOptions],
 ) -> AttackResult:
     """Find a small perturbation in |r|^2 + beta |r|_1, of which few elements differ from 0.
 
@@ -69,7 +69,8 @@ def ead(
     validation.check_choice(decision_rule, DECISION_RULES, "decision_rule")
     settings = parse_options(options)
     low, high = settings.bounds
-    beta *= high - low
+    extent = np.max(np.subtract(high, low))
+    beta *= float(extent) if np.isfinite(extent) else 1.0  # quoted for pixels in [0, 1]
     rounds = limits(initial_const, binary_search_steps, max_steps)
     hyperparameters = rounds, *map(np.float32, (step_size, beta, settings.confidence))
     spec, steps = _spec(float(beta) if decision_rule == "elastic_net" else None), binary_search_steps * max_steps

@@ -158,8 +158,12 @@ def step_size_of(step_size: ArrayLike | None, relative: float) -> StepSize:
     """Read the argument `step_size`: a length, or None for a fraction of the budget."""
     if step_size is None:
         return StepSize(relative=np.float32(relative))
-    if np.ndim(step_size) == 0:
-        validation.check_positive(step_size=step_size)
+    if np.ndim(step_size):
+        raise ValueError(
+            f"step_size must be one number; found shape {np.shape(step_size)}: leave it out for a part of each image's "
+            "epsilon, or call the attack for the images of each step size"
+        )
+    validation.check_positive(step_size=step_size)
     return StepSize(absolute=np.asarray(step_size, np.float32))
 
 

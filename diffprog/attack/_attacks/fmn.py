@@ -13,7 +13,7 @@ from diffprog.attack._engine.bisection import cosine_schedule, unit_gradient
 from diffprog.attack._engine.method import AttackSpec, smaller_norm
 from diffprog.attack._engine.oracle import Model, query_gradient
 from diffprog.attack._engine.result import AttackResult
-from diffprog.attack._engine.run import Options, documents_options, parse_options, run_attack
+from diffprog.attack._engine.run import SteeredOptions, documents_options, parse_options, run_attack
 from diffprog.attack._norms import Norm, l0, l1, l2, linf
 
 
@@ -28,7 +28,7 @@ def fmn(
     max_steps: int = 100,
     step_size: float = 1.0,
     gamma: float = 0.05,
-    **options: Unpack[Options],
+    **options: Unpack[SteeredOptions],
 ) -> AttackResult:
     """Find the minimum perturbation by projected steps in a ball that follows the boundary.
 
@@ -98,8 +98,9 @@ def _spec(norm):
             epsilon = next_num_elements(state, view.is_adversarial, smallest, gamma)
         else:
             epsilon = next_radius(example, state, view, size, smallest, gamma)
-        whole_box = norm.size(jnp.maximum(example.image - example.lower, example.upper - example.image))
-        epsilon = jnp.minimum(epsilon, whole_box)
+        room = jnp.maximum(example.image - example.lower, example.upper - example.image)
+        whole_box = norm.size(jnp.where(jnp.isfinite(room), room, 0))
+        epsilon = jnp.where(jnp.all(jnp.isfinite(room)), jnp.minimum(epsilon, whole_box), epsilon)
         moved = state.point + step_size * unit_gradient(l2, view.gradient, example, view.key)
         return State(example._replace(epsilon=epsilon).project(norm, moved), epsilon, smallest)
 

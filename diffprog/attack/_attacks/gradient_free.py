@@ -7,6 +7,7 @@ import jax
 import numpy as np
 from jax.typing import ArrayLike
 
+from diffprog._util import draws
 from diffprog.attack._attacks.fast_gradient import descent, step_size_of
 from diffprog.attack._engine import validation
 from diffprog.attack._engine.oracle import Model, query_differences
@@ -61,7 +62,7 @@ def spsa(
     """
     validation.check_positive(delta=delta)
     arguments = key, norm, epsilon, max_steps, step_size, num_samples, delta, loss
-    return _run("spsa", jax.random.rademacher, model, images, labels, *arguments, options)
+    return _run("spsa", draws.signs, model, images, labels, *arguments, options)
 
 
 @documents_options
@@ -106,7 +107,7 @@ def nes(
     """
     validation.check_positive(sigma=sigma)
     arguments = key, norm, epsilon, max_steps, step_size, num_samples, sigma, loss
-    return _run("nes", jax.random.normal, model, images, labels, *arguments, options)
+    return _run("nes", draws.normal, model, images, labels, *arguments, options)
 
 
 def _run(

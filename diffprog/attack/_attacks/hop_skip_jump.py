@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from diffprog._util import draws
 from diffprog._util.factory import factory
 from diffprog._util.trees import tree_where
 from diffprog.attack._engine import validation
@@ -76,6 +77,8 @@ def hop_skip_jump(
     )
     settings = parse_options(options)
     images = validation.check_images(images, settings.bounds)
+    if starting_points is None:
+        validation.check_finite_bounds("hop_skip_jump, unless it has starting_points,", settings.bounds)
     if starting_points is None and settings.targeted:
         raise ValueError(
             "starting_points must be given with targeted=True: noise hardly ever meets one class; "
@@ -167,7 +170,7 @@ def first_adversarial_noise(is_adversarial: Decider, points, active, num_trials,
     def trial(carry):
         index, points, succeeded, spent = carry
         noise_keys, query_keys = _split(keys, index)
-        uniform = jax.vmap(lambda key: jax.random.uniform(key, points.shape[1:]))(noise_keys)
+        uniform = jax.vmap(lambda key: draws.uniform(key, points.shape[1:]))(noise_keys)
         noise = examples.clip(examples.lower + uniform * (examples.upper - examples.lower))
         hit = is_adversarial(noise, query_keys)
         return index + 1, tree_where(hit & ~succeeded, noise, points), succeeded | hit, spent + (active & ~succeeded)
@@ -185,7 +188,7 @@ def jump(is_adversarial: Decider, norm: Norm, states: State, active, budget: Dec
     points, size, examples = states.point, states.point[0].size, is_adversarial.examples
     per_image = lambda numbers: numbers.reshape(-1, *[1] * (points.ndim - 1))
     distance = jax.vmap(norm.size)(points - examples.image)
-    pixel_range = (examples.upper - examples.lower).reshape(len(points), -1).max(axis=1)
+    pixel_range = jax.vmap(lambda example: example.pixel_range)(examples._replace(extras=None))
     tiny = jnp.finfo(jnp.float32).tiny
     delta = per_image(jnp.maximum(jnp.where(states.step == 1, 0.1 * pixel_range, distance / size), tiny))
     step = jnp.maximum(states.step, 1).astype(jnp.float32)
@@ -198,13 +201,13 @@ def jump(is_adversarial: Decider, norm: Norm, states: State, active, budget: Dec
         shifts = delta * jax.vmap(lambda key: l2.steepest(norm.direction(key, points.shape[1:])))(direction_keys)
         near = examples.clip(points + shifts)
         used = index < num_evals
-        sign = jnp.where(is_adversarial(near, query_keys), 1.0, -1.0) * used
+        sign = jnp.where(is_adversarial(near, query_keys), jnp.float32(1), jnp.float32(-1)) * used
         shift = (near - points) / delta
         return per_image(sign) * shift, per_image(used) * shift, sign
 
     groups = group_size(len(points), budget.initial)
     signed, plain, signs = sum_in_groups(decision, jnp.max(num_evals), groups)
-    mean = signs / jnp.maximum(num_evals, 1)
+    mean = signs / jnp.maximum(num_evals, 1).astype(jnp.float32)
     direction = jax.vmap(norm.steepest)(signed - per_image(jnp.where(jnp.abs(mean) < 1, mean, 0)) * plain)
 
     def try_length(carry):
@@ -215,7 +218,7 @@ def jump(is_adversarial: Decider, norm: Norm, states: State, active, budget: Dec
         return index + 1, length / 2, landed, succeeded | hit, spent + ~succeeded
 
     unfinished = lambda carry: (carry[0] < MAX_TRIES) & jnp.any(~carry[3])
-    begin = (0, distance / jnp.sqrt(step), points, ~active, num_evals)
+    begin = (0, distance / jnp.sqrt(step.astype(jnp.float32)), points, ~active, num_evals)
     _, _, landed, _, spent = jax.lax.while_loop(unfinished, try_length, begin)
     return landed, spent
 
@@ -243,7 +246,8 @@ def to_boundary(is_adversarial: Decider, norm: Norm, points, keys) -> tuple[jax.
         hit = is_adversarial(between(middle), _split(keys, index)[1])
         return jnp.where(hit, low, middle), jnp.where(hit, middle, high)
 
-    _, high = jax.lax.fori_loop(0, halvings, halve, (jnp.zeros(len(points)), jnp.ones(len(points))))
+    nowhere, whole_way = jnp.zeros(len(points), jnp.float32), jnp.ones(len(points), jnp.float32)
+    _, high = jax.lax.fori_loop(0, halvings, halve, (nowhere, whole_way))
     return between(high), halvings
 
 

@@ -53,6 +53,7 @@ def jsma(
       Papernot et al. 2016, algorithms 2 and 3.
     """
     settings = parse_options(options)
+    validation.check_finite_bounds("jsma", settings.bounds)
     images = validation.check_images(images, settings.bounds)
     validation.check_positive(gamma=gamma)
     validation.check_positive(theta=abs(theta) if isinstance(theta, int | float | np.number) else theta)

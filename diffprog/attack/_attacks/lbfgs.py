@@ -13,7 +13,7 @@ from diffprog.attack._engine.bisection import BinarySearch, advance, first_round
 from diffprog.attack._engine.method import AttackSpec, smaller_norm
 from diffprog.attack._engine.oracle import Model, query_gradient
 from diffprog.attack._engine.result import AttackResult
-from diffprog.attack._engine.run import Options, documents_options, parse_options, run_attack
+from diffprog.attack._engine.run import SteeredOptions, documents_options, parse_options, run_attack
 from diffprog.attack._losses import cross_entropy, other_class
 from diffprog.attack._norms import l2
 from diffprog.optimize import _lbfgsb as lbfgsb
@@ -30,7 +30,7 @@ def lbfgs(
     max_steps: int = 150,
     initial_const: float = 1e-2,
     history_size: int = 10,
-    **options: Unpack[Options],
+    **options: Unpack[SteeredOptions],
 ) -> AttackResult:
     """Find the minimum perturbation in L2 by L-BFGS-B.
 

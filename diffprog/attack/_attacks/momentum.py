@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from diffprog._util import draws
 from diffprog._util.factory import factory
 from diffprog.attack._attacks.fast_gradient import step_size_of
 from diffprog.attack._engine import validation
@@ -349,7 +350,7 @@ def variance_tuned(num_samples: int = 5, beta: float = 1.5) -> GradientTransform
 
             def add(sample, total):
                 sample_keys = jax.vmap(lambda key: jax.random.fold_in(key, sample))(keys)
-                uniform = lambda key: jax.random.uniform(key, states.point.shape[1:], minval=-1.0)
+                uniform = lambda key: draws.uniform(key, states.point.shape[1:], minval=-1.0)
                 noise = jax.vmap(uniform)(sample_keys)
                 radius = (beta * examples.epsilon).reshape(-1, *[1] * (noise.ndim - 1))
                 near = states._replace(point=states.point + radius * noise)
@@ -436,7 +437,7 @@ def shrunk(key: jax.Array, image: jax.Array, probability: float, min_scale: floa
     """Shrink an image [height, width, channels] by whole pixels onto black, with some probability."""
     choice_key, scale_key, place_key = jax.random.split(key, 3)
     sides = np.array(image.shape[:2], np.float32)
-    inner = jnp.round(jax.random.uniform(scale_key, (), minval=min_scale) * sides)
-    corner = jnp.floor(jax.random.uniform(place_key, (2,)) * (sides - inner + 1))
+    inner = jnp.round(draws.uniform(scale_key, (), minval=min_scale) * sides)
+    corner = jnp.floor(draws.uniform(place_key, (2,)) * (sides - inner + 1))
     small = jax.image.scale_and_translate(image, image.shape, (0, 1), inner / sides, corner, "linear", antialias=False)
-    return jnp.where(jax.random.bernoulli(choice_key, probability), small, image)
+    return jnp.where(draws.coin(choice_key, probability), small, image)

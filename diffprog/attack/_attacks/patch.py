@@ -9,6 +9,7 @@ import numpy as np
 import optax
 from jax.typing import ArrayLike
 
+from diffprog._util import draws
 from diffprog._util.factory import factory
 from diffprog.attack._attacks.random_search import random_search, run_random_search
 from diffprog.attack._attacks.universal_training import ascend, check_data
@@ -91,9 +92,9 @@ def patch(
             f"size, enlarged by the highest scale, must be at most the images' shorter side, "
             f"{min(data.images.shape[1:3])}; found {size} x {placements.scale[1]:g}: make it smaller"
         )
-    low, high = settings.bounds
+    low, high = validation.check_finite_bounds("patch", settings.bounds)
     start_key, learn_key = jax.random.split(validation.check_key(key))
-    start = jax.random.uniform(start_key, (size, size, data.images.shape[-1]), minval=low, maxval=high)
+    start = draws.uniform(start_key, (size, size, data.images.shape[-1]), minval=low, maxval=high)
     put, ranges = _put(float(placements.scale[1])), jnp.asarray(placements, jnp.float32)
     learned, losses = ascend(
         model,
@@ -185,7 +186,7 @@ def _put(max_scale):
 
     def put(image, patch, ranges, key):
         low, high = ranges.T
-        degrees, scale, *center = low + (high - low) * jax.random.uniform(key, (4,))
+        degrees, scale, *center = low + (high - low) * draws.uniform(key, (4,))
         room = jnp.array(image.shape[:2]) - scale * jnp.array(patch.shape[:2])
         matrix = motion(jnp.deg2rad(degrees), (jnp.stack(center) - 0.5) * jnp.maximum(room, 0), scale)
         layers = jnp.concatenate([patch, jnp.ones((*patch.shape[:2], 1), patch.dtype)], axis=-1)

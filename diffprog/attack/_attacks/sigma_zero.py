@@ -14,7 +14,7 @@ from diffprog.attack._engine.bisection import cosine_schedule
 from diffprog.attack._engine.method import AttackSpec, smaller_norm
 from diffprog.attack._engine.oracle import Model, query_gradient
 from diffprog.attack._engine.result import AttackResult
-from diffprog.attack._engine.run import Options, documents_options, parse_options, run_attack
+from diffprog.attack._engine.run import SteeredOptions, documents_options, parse_options, run_attack
 from diffprog.attack._norms import l0
 
 
@@ -30,7 +30,7 @@ def sigma_zero(
     sigma: float = 1e-3,
     threshold: float = 0.3,
     threshold_step: float = 0.01,
-    **options: Unpack[Options],
+    **options: Unpack[SteeredOptions],
 ) -> AttackResult:
     """Find the minimum perturbation in L0 by descent on a smooth count of elements.
 

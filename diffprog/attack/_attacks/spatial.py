@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from diffprog._util import draws
 from diffprog._util.factory import factory
 from diffprog.attack._attacks.random_search import random_search, run_random_search
 from diffprog.attack._engine import validation
@@ -101,7 +102,7 @@ def _motion_of_grid(around, fill):
 def _random_motion(around, fill):
     def random_motion(example, hyperparameters, index, key):
         (limits,) = hyperparameters
-        return _moved(example, limits * jax.random.uniform(key, (3,), minval=-1.0), around, fill)
+        return _moved(example, limits * draws.uniform(key, (3,), minval=-1.0), around, fill)
 
     return random_motion
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from diffprog._util import draws
 from diffprog._util.factory import factory
 from diffprog.attack._engine import validation
 from diffprog.attack._engine.method import AttackSpec
@@ -90,7 +91,7 @@ def _spec(norm):
         better = view.value > state.best_value
         best = jnp.where(better, state.point, state.best)
         best_value = jnp.where(better, view.value, state.best_value)
-        fraction = p_init / 2.0 ** jnp.sum(view.step > jnp.array(HALVINGS))
+        fraction = p_init / 2.0 ** jnp.sum(view.step > jnp.array(HALVINGS), dtype=jnp.int32)
         change = as_picture(best - example.image)
         change = propose(view.key, change, fraction, example.epsilon).reshape(best.shape)
         return State(example.project(norm, example.image + change), best, best_value)
@@ -102,7 +103,7 @@ def _spec(norm):
 
 
 def _signs(key, shape):
-    return jax.random.rademacher(key, shape, jnp.float32)
+    return draws.signs(key, shape)
 
 
 def _stripes(key, shape):
@@ -195,7 +196,7 @@ def window_sides(shape: tuple[int, ...], fraction, min_side: int = 1, odd: bool 
 def place(key: jax.Array, shape: tuple[int, ...], sides) -> Window:
     """Put a window of these sides at a random place, all places being equally likely."""
     top, left = (
-        jax.random.randint(axis_key, (), 0, length - side + 1)
+        draws.integers(axis_key, 0, length - side + 1)
         for axis_key, length, side in zip(jax.random.split(key), shape[:2], sides, strict=True)
     )
     return _window(jnp.arange(shape[0])[:, None, None] - top, jnp.arange(shape[1])[None, :, None] - left, sides)
@@ -230,7 +231,7 @@ def hill(key: jax.Array, window: Window, sides) -> jax.Array:
     """
     upright = _halves(window.inside, window.row, window.column, sides)
     lying = _halves(window.inside, window.column, window.row, sides[::-1])
-    return jnp.where(jax.random.bernoulli(key), upright, lying)
+    return jnp.where(draws.coin(key), upright, lying)
 
 
 def _halves(inside, row, column, sides):
@@ -244,8 +245,9 @@ def _rings(row, column, sides):
     """Pile square rings around the middle of a rectangle: ring r, counted from 1, is 1 / r^2 higher than the next."""
     middle = [side // 2 for side in sides]
     ring = jnp.maximum(jnp.abs(row - middle[0]), jnp.abs(column - middle[1]))
-    steps = 1.0 / jnp.arange(1, max(row.shape) + 2) ** 2
-    heights_inside = jnp.concatenate([jnp.zeros(1), jnp.cumsum(steps)])  # by which the middle is higher than each ring
+    steps = 1.0 / jnp.arange(1, max(row.shape) + 2, dtype=jnp.float32) ** 2
+    # By how much the middle is higher than each ring.
+    heights_inside = jnp.concatenate([jnp.zeros(1, steps.dtype), jnp.cumsum(steps)])
     return heights_inside[jnp.maximum(*middle) + 1] - heights_inside[ring]
 
 

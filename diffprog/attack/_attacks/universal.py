@@ -79,7 +79,8 @@ def universal(
         optax.scale_by_learning_rate(optax.linear_schedule(length, 0, max_steps)),
     )
     zero = np.zeros(data.images.shape[1:], np.float32)
-    radius, pixel_range = validation.round_down_to_float32(epsilon), np.ptp(settings.bounds)
+    low, high = settings.bounds
+    radius, pixel_range = validation.round_down_to_float32(epsilon), np.float32(high) - np.float32(low)
     learned, losses = ascend(
         model,
         data,

@@ -72,11 +72,12 @@ def ascend(
 
     def objective(parameter, step):
         row_key, apply_key, query_key = jax.random.split(step.key, 3)
-        rows = jax.random.choice(row_key, count, (min(minibatch_size, count),), replace=False)
+        images = jnp.arange(count, dtype=jnp.int32)
+        rows = jax.random.choice(row_key, images, (min(minibatch_size, count),), replace=False)
         batch = jax.tree.map(lambda leaf: leaf[rows], step.data)
         keys_of_rows = lambda key: jax.vmap(lambda row: jax.random.fold_in(key, row))(rows)
         apply_keys, query_keys = keys_of_rows(apply_key), keys_of_rows(query_key)
-        infinite = jnp.full(len(rows), jnp.inf)
+        infinite = jnp.full(len(rows), jnp.inf, jnp.float32)
         examples = Example(batch.images, batch.labels, batch.labels, infinite, batch.lower, batch.upper, query_keys)
         points = examples.clip(apply(parameter, batch, apply_keys))
         return jnp.minimum(oracle.evaluate(points, examples, query_keys, loss)[0], max_loss).mean()

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diffprog._util import draws
 from diffprog.attack._engine.method import Example
 from diffprog.attack._norms import Norm
 
@@ -94,5 +95,5 @@ def cosine_schedule(first, last, step, max_steps):
 
 def unit_gradient(norm: Norm, gradient: jax.Array, example: Example, key: jax.Array) -> jax.Array:
     """Scale the gradient to length 1; a zero gradient is replaced by a random direction, so that the search goes on."""
-    random = jax.random.normal(key, gradient.shape) * (example.upper > example.lower)
+    random = draws.normal(key, gradient.shape) * (example.upper > example.lower)
     return norm.steepest(jnp.where(jnp.any(gradient != 0), gradient, random))

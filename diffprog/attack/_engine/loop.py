@@ -24,7 +24,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from diffprog._util.trees import strong_types, tree_where
 from diffprog.attack._engine import validation
 from diffprog.attack._engine.method import AttackSpec, Candidate, Example, smaller_norm
-from diffprog.attack._engine.oracle import Oracle
+from diffprog.attack._engine.oracle import Oracle, all_finite
 
 BLOCKS = 20  # a search with a progress bar comes back so often
 
@@ -38,6 +38,8 @@ class Slots(NamedTuple):
     first_success: jax.Array  # int32, steps before it, or -1
     queries: jax.Array  # int32
     backward_passes: jax.Array  # int32
+    had_gradient: jax.Array  # bool, in some step a gradient that was not 0
+    met_nonfinite: jax.Array  # bool, at some point logits that were not finite
     finished: jax.Array  # bool
 
 
@@ -50,6 +52,7 @@ class Findings:
         self.is_adversarial, self.first_success = np.zeros(rows, bool), np.full(rows, -1)
         self.value, self.size = np.full(rows, -np.inf, np.float32), np.full(rows, np.inf, np.float32)
         self.steps, self.queries, self.backward_passes = (np.zeros(rows, int) for _ in range(3))
+        self.had_gradient, self.met_nonfinite = np.zeros(rows, bool), np.zeros(rows, bool)
 
     def add(self, rows: np.ndarray, slots: Slots) -> None:
         """Take in finished searches, in NumPy arrays, for these rows."""
@@ -65,6 +68,8 @@ class Findings:
         self.steps[rows] += slots.step
         self.queries[rows] += slots.queries
         self.backward_passes[rows] += slots.backward_passes
+        self.had_gradient[rows] |= slots.had_gradient
+        self.met_nonfinite[rows] |= slots.met_nonfinite
 
 
 class Placement(NamedTuple):
@@ -193,10 +198,10 @@ class Programs:
         """Begin the searches of fresh slots; idle ones count as finished."""
         count, examples = len(is_fresh), self._with_keys(examples)
         state = jax.vmap(self._spec.init, (0, None))(examples, hyperparameters)
-        none, infinite = jnp.zeros(count, bool), jnp.full(count, jnp.inf)
+        none, infinite = jnp.zeros(count, bool), jnp.full(count, jnp.inf, jnp.float32)
         image_itself = Candidate(examples.image, -infinite, none, infinite)
         zeros = jnp.zeros(count, jnp.int32)
-        new = Slots(strong_types(state), image_itself, zeros, zeros - 1, zeros, zeros, none)
+        new = Slots(strong_types(state), image_itself, zeros, zeros - 1, zeros, zeros, none, none, none)
         slots = new if slots is None else tree_where(is_fresh, new, slots)
         return slots._replace(finished=(slots.finished & ~is_fresh) | is_idle)
 
@@ -224,7 +229,10 @@ class Programs:
         per_slot = lambda cost: jnp.broadcast_to(jnp.asarray(cost, jnp.int32), slots.step.shape)
         queries, backward_passes = per_slot(view.queries), per_slot(view.backward_passes)
         view = view._replace(step=slots.step, key=keys, queries=queries, backward_passes=backward_passes)
+        had_gradient = slots.had_gradient | view.has_gradient
+        view = view._replace(has_gradient=had_gradient)  # a row of every leaf per slot
         state = jax.vmap(spec.update, (0, None, 0, 0))(examples, hyperparameters, slots.state, view)
+        state = jax.tree.map(lambda new, old: new.astype(old.dtype), state, slots.state)
         step, is_adversarial = slots.step + 1, view.is_adversarial
         new = Slots(
             state=state,
@@ -233,6 +241,8 @@ class Programs:
             first_success=jnp.where((slots.first_success < 0) & is_adversarial, slots.step, slots.first_success),
             queries=slots.queries + queries,
             backward_passes=slots.backward_passes + backward_passes,
+            had_gradient=had_gradient,
+            met_nonfinite=slots.met_nonfinite | ~all_finite(view.logits),
             finished=(step >= max_steps) | (early_stop & is_adversarial) | getattr(state, "done", False),
         )
         return tree_where(slots.finished, slots, new)
@@ -251,6 +261,7 @@ class Programs:
             return slots._replace(
                 best=tree_where(ended, best, slots.best),
                 first_success=jnp.where(ended, first_success, slots.first_success),
+                met_nonfinite=slots.met_nonfinite | (ended & ~all_finite(logits)),
                 queries=slots.queries + ended,
             )
 
@@ -259,7 +270,8 @@ class Programs:
     def _candidate(self, examples, slots, value, is_adversarial) -> Candidate:
         points = slots.state.point
         measures = self._spec.better is smaller_norm
-        size = jax.vmap(self._spec.norm.size)(points - examples.image) if measures else jnp.zeros(len(points))
+        nothing = jnp.zeros(len(points), jnp.float32)
+        size = jax.vmap(self._spec.norm.size)(points - examples.image) if measures else nothing
         return Candidate(points, value, is_adversarial, size)
 
     def _better_of(self, best: Candidate, new: Candidate) -> Candidate:

@@ -24,8 +24,9 @@ class Example(NamedTuple):
 
     @property
     def pixel_range(self) -> jax.Array:
-        """Range of a pixel, by which lengths quoted for images in [0, 1] are scaled."""
-        return jnp.max(self.upper - self.lower)
+        """Range of a pixel, by which lengths quoted for images in [0, 1] are scaled; 1 without bounds."""
+        extent = self.upper - self.lower
+        return jnp.max(jnp.where(jnp.isfinite(extent), extent, 1))
 
     def clip(self, point: jax.Array) -> jax.Array:
         """Bring a point into the box."""
@@ -52,6 +53,7 @@ class View(NamedTuple):
     extras: Any = None  # what a special query adds
     queries: Any = 1  # forward passes spent
     backward_passes: Any = 0
+    has_gradient: Any = True  # bool, whether the gradient was not all 0; true if the query takes none
 
 
 class Candidate(NamedTuple):

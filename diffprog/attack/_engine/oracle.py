@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +13,11 @@ from diffprog._util.factory import factory
 from diffprog.attack._engine import validation
 from diffprog.attack._engine.method import Example, View
 from diffprog.attack._losses import ONE_CLASS_LOSSES, TWO_CLASS_LOSSES, margin
+from diffprog.diagnosis import diagnose
 from diffprog.optimize._engine import value_and_grad, vjp
 
 CLEAR = 1e-6  # of the largest logit: a lead that another order of summation cannot undo
+STEEP = 1e12  # stands for an infinite slope
 ROWS_AT_ONCE = 512  # rows of one pass: enough to fill a processor, within the memory that a large network leaves
 
 
@@ -95,14 +97,14 @@ class Oracle(NamedTuple):
     def is_adversarial(self, logits: jax.Array, labels: jax.Array, clear: float = CLEAR) -> jax.Array:
         """Tell successes during a search, by a lead that rounding cannot undo. Logits that are not finite are none."""
         if self.criterion is not None:
-            return jnp.isfinite(logits).all(axis=-1) & validation.call_criterion(self.criterion, logits, labels)
+            return all_finite(logits) & validation.call_criterion(self.criterion, logits, labels)
         lead = margin(logits, labels) * (-1 if self.targeted else 1)
         leads_clearly = lead > clear * jnp.max(jnp.abs(logits), axis=-1)  # false where that is NaN or infinite
         return leads_clearly & (lead >= self.confidence)
 
     def judge(self, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """Tell successes by the plain prediction, as a user computes it."""
-        finite = np.isfinite(logits).all(axis=-1)
+        finite = all_finite(logits)
         if self.criterion is not None:
             return finite & np.asarray(validation.call_criterion(self.criterion, logits, labels))
         return finite & ((logits.argmax(axis=-1) == labels) == self.targeted)
@@ -128,7 +130,27 @@ jax.tree_util.register_pytree_node(Oracle, _functions_and_settings, _together)
 def loss_values(loss, logits, examples):
     """Compute the loss of each image, [n]."""
     target_classes = (examples.target_class,) if getattr(loss, "func", loss) in TWO_CLASS_LOSSES else ()
-    return validation.call_loss(loss, logits, examples.label, *target_classes)
+    return validation.call_loss(loss, logits, examples.label, *target_classes).astype(jnp.float32)
+
+
+def all_finite(rows: Any) -> Any:
+    """Tell which rows of an array are finite numbers: bool [n], in NumPy or in JAX as the array is."""
+    namespace = np if isinstance(rows, np.ndarray) else jnp
+    return namespace.isfinite(rows).reshape(len(rows), -1).all(axis=1)
+
+
+def usable(gradient: jax.Array) -> jax.Array:
+    """Replace what is not finite in a gradient, so that it does not stop the elements that are.
+
+    NaN says nothing, and becomes 0. What is infinite, as the slope of a root at 0, is steeper than all that is finite;
+    it becomes a number whose square, and the sum of squares, are finite.
+    """
+    return jnp.nan_to_num(gradient, nan=0.0, posinf=STEEP, neginf=-STEEP)
+
+
+def has_slope(gradients: jax.Array) -> jax.Array:
+    """Tell for which images a gradient is not all 0: bool [n]."""
+    return jnp.any(gradients.reshape(len(gradients), -1) != 0, axis=1)
 
 
 def mean_logits(logits):
@@ -142,16 +164,24 @@ def query_logits(oracle: Oracle, loss, states, examples: Example, hyperparameter
     return View(logits, values, oracle.is_adversarial(logits, examples.label))
 
 
-def query_gradient(oracle: Oracle, loss, states, examples: Example, hyperparameters, keys) -> View:
-    """Take one forward and one backward pass: the value, the logits and the gradient of the value."""
+def value_and_gradient(oracle: Oracle, loss, points, examples: Example, keys) -> tuple[jax.Array, ...]:
+    """Compute the values [n], the logits, and the gradient of the values as it is."""
 
     def total(points):
         values, logits = oracle.evaluate(points, examples, keys, loss)
         return values.sum(), (values, logits)  # a sum: no image's gradient is scaled by how many others there are
 
-    (_, (values, logits)), gradient = value_and_grad(oracle.engine)(total, has_aux=True)(states.point)
-    gradient = gradient * (examples.upper > examples.lower)
-    return View(logits, values, oracle.is_adversarial(logits, examples.label), gradient, backward_passes=1)
+    (_, (values, logits)), gradient = value_and_grad(oracle.engine)(total, has_aux=True)(points)
+    return values, logits, gradient
+
+
+def query_gradient(oracle: Oracle, loss, states, examples: Example, hyperparameters, keys) -> View:
+    """Take one forward and one backward pass: the value, the logits and the usable gradient of the value."""
+    values, logits, gradient = value_and_gradient(oracle, loss, states.point, examples, keys)
+    leads_out = jnp.isinf(gradient) & examples.blocked(gradient, states.point)  # and would drown what leads on
+    gradient = jnp.where((examples.upper > examples.lower) & ~leads_out, usable(gradient), 0)
+    is_adversarial = oracle.is_adversarial(logits, examples.label)
+    return View(logits, values, is_adversarial, gradient, backward_passes=1, has_gradient=has_slope(gradient))
 
 
 @factory
@@ -173,10 +203,11 @@ def query_jacobian(weightings: Callable[..., jax.Array]) -> Callable[..., View]:
         logits, pullback, values = vjp(oracle.engine)(logits_and_values, states.point, has_aux=True)
         weights = weightings(oracle, examples, logits)
         gradients = jax.vmap(lambda weight: pullback(weight)[0], 1, 1)(weights)
-        gradients = gradients * (examples.upper > examples.lower)[:, None]
+        gradients = jnp.where((examples.upper > examples.lower)[:, None], usable(gradients), 0)
         sums = jnp.sum(weights * logits[:, None], axis=-1)
         is_adversarial = oracle.is_adversarial(logits, examples.label)
-        return View(logits, values, is_adversarial, extras=(sums, gradients), backward_passes=weights.shape[1])
+        view = View(logits, values, is_adversarial, extras=(sums, gradients), backward_passes=weights.shape[1])
+        return view._replace(has_gradient=has_slope(gradients))
 
     return query
 
@@ -210,7 +241,7 @@ def query_differences(draw: Callable[..., jax.Array], num_samples: int) -> Calla
                 points = examples.clip(center + sign * distance * direction)
                 return oracle.evaluate(points, examples, query_keys, loss)[0]
 
-            ahead, behind = jax.vmap(value)(jnp.array([1.0, -1.0]))
+            ahead, behind = jax.vmap(value)(jnp.array([1.0, -1.0], jnp.float32))
             return direction * ((ahead - behind) / 2).reshape(-1, *[1] * len(shape))
 
         mean = sum_in_groups(slope, num_samples, group_size(2 * len(keys), num_samples)) / num_samples
@@ -236,3 +267,21 @@ def sum_in_groups(term: Callable[..., Any], num_terms, size: int) -> Any:
 
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(term, jnp.int32(0)))
     return jax.lax.fori_loop(0, -(-num_terms // size), add, zeros)
+
+
+def explain_gradient(oracle: Oracle, image: np.ndarray, label: np.ndarray) -> str:
+    """Say why the gradient at an image leads nowhere, in the words of `diffprog.diagnose`."""
+    if isinstance(oracle.model, ExpectationOverTransformation):
+        return "Look for rounding, thresholds, or a stopped gradient in the model, with diffprog.diagnose."
+    lead = lambda point: jnp.sum(call_plain(oracle, point, label))
+    try:
+        findings = diagnose(lead)(jnp.asarray(image)).findings
+    except Exception:  # whatever the user's model raises here, it has been attacked
+        findings = ()
+    return str(findings[0]) if findings else "Look for rounding, thresholds, or a stopped gradient in the model."
+
+
+def call_plain(oracle: Oracle, point: jax.Array, label: np.ndarray) -> jax.Array:
+    """Compute the margin where there are classes, else the sum of what the model answers."""
+    logits = validation.call_model(cast(Callable, oracle.model), point)
+    return margin(logits, jnp.asarray(label)) if logits.ndim == 2 and label.ndim == 1 else logits

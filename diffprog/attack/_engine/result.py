@@ -1,17 +1,22 @@
 """What an attack found, judged on the arrays that it returns."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from diffprog.attack._norms import NORMS, Norm
 
 
+class AttackWarning(UserWarning):
+    """Says that a number of an attack deserves less trust than it seems to."""
+
+
 class AttackResult(NamedTuple):
     """NumPy arrays with one row per image; after an attack with K budgets at once, with an axis K in front.
 
     Every image is in exactly one of four groups. `initially_wrong`: misclassified, or at its target, before the
-    attack. `nonfinite`: the model's logits are NaN or infinite, of the image or of the image returned for it.
+    attack. `nonfinite`: the model's logits are NaN or infinite, of the image, of the image returned for it, or at a
+    point that a search tried which ended without a success.
     `success`. And `failure`, the rest. Images that are initially wrong or not finite are returned as they came.
 
     The model was queried about the returned arrays in a program of its own, so `success` is what a user sees who
@@ -21,7 +26,7 @@ class AttackResult(NamedTuple):
 
     images: np.ndarray  # float32 [n, ...] in the bounds, and within the budget if there is one, strictly
     success: np.ndarray  # bool [n]
-    success_8bit: np.ndarray  # bool [n], still a success after rounding to 256 levels, as a file does
+    success_8bit: np.ndarray  # bool [n], still a success after rounding to 256 levels of the bounds, as a file does
     initially_wrong: np.ndarray  # bool [n]
     nonfinite: np.ndarray  # bool [n]
     distances: dict[str, np.ndarray]  # float64 [n] by name of norm: "l0", "l1", "l2", "linf"
@@ -35,6 +40,7 @@ class AttackResult(NamedTuple):
     attack: str  # its name
     from_smaller_budget: np.ndarray | bool = False  # bool [K, n], of several budgets: taken from a smaller one
     broken_by: np.ndarray | None = None  # str [n], of several attacks, which one succeeded; "" where none did
+    no_gradient: np.ndarray | bool = False  # bool [n], failures to which no gradient led: none was other than 0 or NaN
 
     @property
     def failure(self) -> np.ndarray:
@@ -62,7 +68,15 @@ def _scalar(value):
     return float(value) if np.ndim(value) == 0 else value
 
 
-OUTCOME = ("images", "success", "success_8bit", "nonfinite", "predictions", "first_success")  # replaced together
+OUTCOME = (
+    "images",
+    "success",
+    "success_8bit",
+    "nonfinite",
+    "predictions",
+    "first_success",
+    "no_gradient",
+)  # replaced together
 COSTS = ("steps", "queries", "backward_passes")
 
 
@@ -114,8 +128,10 @@ def distances(images: np.ndarray, originals: np.ndarray) -> dict[str, np.ndarray
     return {name: norm.measure(np.asarray(images, np.float64) - originals) for name, norm in NORMS.items()}
 
 
-def as_8bit(images: np.ndarray, bounds: tuple[float, float] = (0.0, 1.0)) -> np.ndarray:
-    """Round the images to 256 levels, as a file of bytes holds them."""
-    low, high = bounds
+def as_8bit(images: np.ndarray, bounds: tuple[Any, Any] = (0.0, 1.0)) -> np.ndarray:
+    """Round the images to 256 levels, as a file of bytes holds them; as they are where there are no bounds."""
+    low, high = (np.asarray(bound, np.float64) for bound in bounds)
+    if not (np.isfinite(low).all() and np.isfinite(high).all()):
+        return np.asarray(images, np.float32)
     levels = np.rint((np.asarray(images, np.float64) - low) / (high - low) * 255)
     return (low + levels / 255 * (high - low)).astype(np.float32)

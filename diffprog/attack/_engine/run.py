@@ -2,22 +2,31 @@
 
 import inspect
 import re
+import warnings
 import zlib
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypedDict, TypeVar
+from functools import wraps
+from typing import Any, NamedTuple, TypedDict, TypeVar, cast
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 from tqdm import tqdm
 
+from diffprog._util.promotion import own_promotion
 from diffprog.attack._engine import validation
 from diffprog.attack._engine.loop import BatchedModel, Findings, Loop, placement
 from diffprog.attack._engine.method import AttackSpec, Example, smaller_norm
-from diffprog.attack._engine.oracle import Model, Oracle
-from diffprog.attack._engine.result import AttackResult, as_8bit, distances, merge_budgets
+from diffprog.attack._engine.oracle import Model, Oracle, all_finite, explain_gradient
+from diffprog.attack._engine.result import AttackResult, AttackWarning, as_8bit, distances, merge_budgets
+from diffprog.attack._engine.spelling import check_names
+from diffprog.attack._losses import ONE_CLASS_LOSSES, TWO_CLASS_LOSSES
+from diffprog.attack._registry import ATTACKS
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+FOLLOW_CLASSES = ("deepfool", "jsma")  # FAB, too, which within AutoAttack may be judged by a criterion
 
 
 class Options(TypedDict, total=False):
@@ -25,10 +34,12 @@ class Options(TypedDict, total=False):
 
     Args:
       targeted: labels are the classes to reach, not to leave.
-      criterion: `(logits (n, classes), labels (n,)) -> bool (n,)`, what counts as a success instead of the labels.
+      criterion: `(logits (n, ...), labels (n, ...)) -> bool (n,)`, what counts as a success instead of the labels. With
+        a loss of one's own, logits and labels are whatever these two read: rows of tags, numbers, one class per pixel.
       mask: bool, what may change; of the shape of the images, or of one image, or with a size of 1 where it does not
         vary.
-      bounds: (lowest, highest) value of a pixel, (0, 1) by default.
+      bounds: (lowest, highest) value of a pixel, (0, 1) by default: numbers, or arrays that broadcast to an image, such
+        as one number per channel or column. None, or an infinite one, for values without bounds.
       restarts: searches from fresh random starts, 1 by default; after the first, only images that still stand are
         searched. The best of an image is kept.
       early_stop: end an image's search with its first success. By default a search within a budget goes on to the
@@ -48,7 +59,7 @@ class Options(TypedDict, total=False):
     targeted: bool
     criterion: Callable[..., Any] | None
     mask: ArrayLike | None
-    bounds: tuple[float, float]
+    bounds: tuple[ArrayLike, ArrayLike] | None
     restarts: int
     early_stop: bool
     confidence: float
@@ -60,13 +71,25 @@ class Options(TypedDict, total=False):
     progress: str | None
 
 
+class SteeredOptions(Options, total=False):
+    """What an attack takes besides that seeks the smallest perturbation along the gradient of a loss.
+
+    Args:
+      loss: `(logits, labels) -> (n,)`, above 0 exactly where a criterion of one's own holds, such as
+        `top_k_margin(3)`: what the search raises instead of the lead of another class.
+    """
+
+    loss: Callable[..., jax.Array] | None
+
+
 class Settings(NamedTuple):
     """Parsed `Options`, with their defaults."""
 
     targeted: bool = False
     criterion: Callable[..., Any] | None = None
+    loss: Callable[..., jax.Array] | None = None
     mask: Any = None
-    bounds: tuple[float, float] = (0.0, 1.0)
+    bounds: tuple[Any, Any] = (0.0, 1.0)
     restarts: int = 1
     early_stop: bool = False
     confidence: float = 0.0
@@ -78,12 +101,10 @@ class Settings(NamedTuple):
     progress: str | None = None
 
 
-def parse_options(options: Options) -> Settings:
+def parse_options(options: Options | SteeredOptions) -> Settings:
     """Check the options that every attack takes, and fill in the defaults."""
-    unknown = [name for name in options if name not in Settings._fields]
-    if unknown:
-        raise TypeError(f"an attack got an unexpected keyword argument {unknown[0]!r}; see its help for those it takes")
-    settings = Settings(**options)
+    check_names("an attack", options, Settings._fields)
+    settings = Settings(**cast(dict[str, Any], options))
     validation.check_counts(restarts=settings.restarts)
     if settings.batch_size is not None:
         validation.check_counts(batch_size=settings.batch_size)
@@ -91,28 +112,61 @@ def parse_options(options: Options) -> Settings:
     return settings._replace(targeted=bool(settings.targeted), bounds=validation.check_bounds(settings.bounds))
 
 
+def is_steered(name: str) -> bool:
+    """Tell whether an attack seeks the smallest perturbation along the gradient of a loss of the caller's choice."""
+    info = ATTACKS.get(name)
+    return (
+        info is not None
+        and (info.goal, info.access) == ("minimum_norm", "gradients")
+        and name not in (*FOLLOW_CLASSES, "fab")
+    )
+
+
 def documents_options(attack: F) -> F:
-    """Write the shared options into the docstring of an attack, in place of its entry `**options`."""
-    text, entries = inspect.getdoc(attack) or "", (inspect.getdoc(Options) or "").partition("Args:\n")[2]
-    attack.__doc__ = re.sub(r"^  \*\*options: .*\n(?:    .*\n)*", lambda _: entries.rstrip() + "\n", text, flags=re.M)
-    return attack
+    """Make a function of the package an attack as people call it.
+
+    The shared options stand in its docstring, in place of its entry `**options`. Arguments that it lacks are answered
+    with the word that is meant; norms and keys may be written as people write them. It runs under JAX's default rules
+    of promotion, and the functions that it is given run under the caller's.
+    """
+    takes_loss = is_steered(attack.__name__)
+    described = [SteeredOptions, Options] if takes_loss else [Options]
+    entries = "".join((inspect.getdoc(each) or "").partition("Args:\n")[2].rstrip() + "\n" for each in described)
+    text = inspect.getdoc(attack) or ""
+    attack.__doc__ = re.sub(r"^  \*\*options: .*\n(?:    .*\n)*", lambda _: entries, text, flags=re.M)
+    known = [name for name in inspect.signature(attack).parameters if name != "options"]
+    known += [name for name in Settings._fields if name not in known and (takes_loss or name != "loss")]
+
+    @wraps(attack)
+    def call(*arguments, **options):
+        check_names(attack.__name__, options, known)
+        if "norm" in options:
+            options["norm"] = validation.as_norm(options["norm"])
+        if options.get("key") is not None:
+            options["key"] = validation.check_key(options["key"])
+        with own_promotion():
+            return attack(*arguments, **options)
+
+    return cast(F, call)
 
 
 class Problem(NamedTuple):
     """Checked images, and the rows of the result: one per budget and image, the images running fastest."""
 
     images: np.ndarray  # float32 [n, ...]
-    labels: np.ndarray  # int32 [n]
+    labels: np.ndarray  # int32 [n], or what the loss and the criterion of the user's read
+    labels_are_free: bool
     lower: np.ndarray  # float32 [n, ...], the box
     upper: np.ndarray
     extras: Any  # pytree of arrays [n, ...]
     budgets: np.ndarray  # float64 [K, n]
+    radii: np.ndarray  # likewise, at most the size of the box
     has_several_budgets: bool
     image_of_row: np.ndarray  # int [K n]
 
     def examples(self, target_classes: np.ndarray, keys: np.ndarray) -> Callable[[np.ndarray], Example]:
         """Make a function from rows to their examples; target classes [n] and bits of keys [n, ...] are of images."""
-        radii = validation.round_down_to_float32(self.budgets.reshape(-1))
+        radii = validation.round_down_to_float32(self.radii.reshape(-1))
 
         def examples_of(rows):
             image = self.image_of_row[rows]
@@ -140,7 +194,7 @@ def run_attack(
     hyperparameters: Any = None,
     *,
     key: jax.Array | None = None,
-    epsilon: Any = np.inf,
+    epsilon: Any = None,
     extras: Any = None,
     target_classes: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
 ) -> AttackResult:
@@ -157,6 +211,8 @@ def run_attack(
       key: random key.
       epsilon: a number, or one per image (n,), or several budgets at once, increasing: (K, n) or (K, 1). Then every
         field of the result has an axis K in front, and what succeeds within a budget succeeds in every larger one.
+        Within a budget of 0 the image is the image; an infinite one leaves the bounds alone. None for an attack that
+        has no budget.
       extras: pytree of arrays (n, ...), one row per image, for the attack.
       target_classes: (logits (n, classes), labels (n,)) -> (m, n), for losses of two classes: every restart is one
         search per target class, in turn, of the images that still stand.
@@ -164,7 +220,8 @@ def run_attack(
     Returns:
       What became of each image.
     """
-    problem = _check_problem(images, labels, epsilon, extras, settings)
+    spec = _follow_criterion(spec, settings)
+    problem = _check_problem(images, labels, epsilon, extras, spec, settings)
     count, rows = len(problem.images), problem.image_of_row
     validation.check_counts(max_steps=max_steps)
     key = validation.check_key(key)
@@ -176,54 +233,130 @@ def run_attack(
     where, key_impl = placement(settings.batch_size or count, settings.devices), str(jax.random.key_impl(key))
     logits_of = BatchedModel(oracle, where, key_impl)
     keys = keys_of(settings.restarts + 2)
-    clean_logits = validation.check_logits(logits_of(problem.images, keys[0]), problem.labels)
-    is_finite = np.isfinite(clean_logits).all(axis=1)
+    clean_logits = validation.check_logits(logits_of(problem.images, keys[0]), problem.labels, problem.labels_are_free)
+    is_finite = all_finite(clean_logits)
     initially_wrong = oracle.judge(clean_logits, problem.labels)
     skipped = np.broadcast_to(False if settings.skip is None else settings.skip, problem.budgets.shape)
-    attacked = (is_finite & ~initially_wrong & ~skipped).reshape(-1)
+    attacked = is_finite & ~initially_wrong & ~skipped
+    searched = (attacked & (problem.budgets > 0)).reshape(-1)
 
-    classes = np.atleast_2d(target_classes(clean_logits, problem.labels) if target_classes else problem.labels)
+    classes = target_classes(clean_logits, problem.labels) if target_classes else np.zeros((1, count), np.int32)
     if len(classes) > 1:
         keys = keys_of(settings.restarts * len(classes) + 2)
     _, *search_keys, judge_keys = keys
     findings = Findings(problem.images[rows], spec)
     loop = Loop(spec, oracle, problem.images, problem.labels, where, key_impl)
-    hyperparameters = jax.device_put(hyperparameters)
+    hyperparameters = jax.device_put(jax.tree.map(_in_32_bits, hyperparameters))
     with tqdm(total=0, desc=settings.progress, disable=settings.progress is None, unit="step") as bar:
         for search, image_keys in enumerate(search_keys):
             examples_of = problem.examples(classes[search % len(classes)].astype(np.int32), image_keys)
-            queue = np.flatnonzero(attacked & ((spec.better is smaller_norm) | ~findings.is_adversarial))
+            queue = np.flatnonzero(searched & ((spec.better is smaller_norm) | ~findings.is_adversarial))
             loop.run(examples_of, queue, findings, hyperparameters, max_steps, settings.early_stop, bar)
 
     returned = np.concatenate([findings.images, as_8bit(findings.images, settings.bounds)])
     logits, logits_8bit = np.split(logits_of(returned, np.tile(judge_keys[rows], (2, 1))), 2)
-    ends_finite, row_labels = np.isfinite(logits).all(axis=1), problem.labels[rows]
+    row_labels, attacked = problem.labels[rows], attacked.reshape(-1)
+    success, success_8bit = (attacked & oracle.judge(found, row_labels) for found in (logits, logits_8bit))
+    unanswered = searched & findings.met_nonfinite & ~success
     result = AttackResult(
         images=findings.images,
-        success=attacked & oracle.judge(logits, row_labels),
-        success_8bit=attacked & oracle.judge(logits_8bit, row_labels),
+        success=success,
+        success_8bit=success_8bit,
         initially_wrong=initially_wrong[rows],
-        nonfinite=~ends_finite | ~is_finite[rows],
+        nonfinite=~all_finite(logits) | ~is_finite[rows] | unanswered,
         distances=distances(findings.images, problem.images[rows]),
         epsilon=problem.budgets.reshape(-1),
-        clean_predictions=np.where(is_finite, clean_logits.argmax(axis=1), -1)[rows],
-        predictions=np.where(ends_finite, logits.argmax(axis=1), -1),
+        clean_predictions=_predictions(clean_logits)[rows],
+        predictions=_predictions(logits),
         first_success=findings.first_success,
         steps=findings.steps,
         queries=findings.queries,
         backward_passes=findings.backward_passes,
         attack=spec.name,
+        no_gradient=searched & ~success & ~findings.had_gradient,
     )
+    _warn(result, oracle, problem, unanswered)
     return merge_budgets(result, len(problem.budgets)) if problem.has_several_budgets else result
 
 
-def _check_problem(images, labels, epsilon, extras, settings) -> Problem:
+def _in_32_bits(number: Any) -> Any:
+    """Give a number the type that programs have for it, also where `jax_enable_x64` is set."""
+    array = np.asarray(number)
+    return array.astype({"f": np.float32, "i": np.int32}.get(array.dtype.kind, array.dtype))
+
+
+def _predictions(logits: np.ndarray) -> np.ndarray:
+    """Find the class of each row: -1 where logits are not finite, 0 where there are no classes."""
+    classes = logits.argmax(axis=1) if logits.ndim == 2 else np.zeros(len(logits), int)
+    return np.where(all_finite(logits), classes, -1)
+
+
+def _follow_criterion(spec: AttackSpec, settings: Settings) -> AttackSpec:
+    """Make a search raise what the user's criterion asks for; refuse one that would follow something else."""
+    if settings.loss is not None:
+        return spec._replace(loss=settings.loss)
+    if settings.criterion is None:
+        return spec
+    if spec.name in ATTACKS and ATTACKS[spec.name].access == "decisions":
+        return spec._replace(loss=_no_loss)
+    if spec.name in FOLLOW_CLASSES:
+        raise ValueError(
+            f"{spec.name} goes to the nearest of the classes, and can follow no criterion of your own: take "
+            "attack.fmn, attack.ddn or attack.carlini_wagner with loss= and criterion="
+        )
+    if not is_steered(spec.name):
+        return spec
+    raise ValueError(
+        f"{spec.name} follows its loss, the lead of another class, which says nothing of your criterion: give the "
+        "search a loss= that is above 0 exactly where the criterion holds, such as attack.top_k_margin(3)"
+    )
+
+
+def _no_loss(logits, labels):
+    return jnp.zeros(len(logits), jnp.float32)
+
+
+def _warn(result: AttackResult, oracle: Oracle, problem: Problem, unanswered: np.ndarray) -> None:
+    """Say which rows deserve no trust: those that no gradient led, and those that met logits that are not finite."""
+    if (blind := np.asarray(result.no_gradient)).any():
+        first = int(problem.image_of_row[np.flatnonzero(blind)[0]])
+        cause = explain_gradient(oracle, problem.images[first : first + 1], problem.labels[first : first + 1])
+        warnings.warn(
+            f"{result.attack} found no usable gradient for {_share(blind)}, so it did not search: these "
+            f"say nothing about robustness. {cause}",
+            AttackWarning,
+            stacklevel=4,
+        )
+    if unanswered.any():
+        warnings.warn(
+            f"the model's logits were NaN or infinite at points that {result.attack} tried for {_share(unanswered)}: "
+            "these count as neither robust nor broken. Remove the overflow, or what answers NaN, from the model",
+            AttackWarning,
+            stacklevel=4,
+        )
+
+
+def _share(rows: np.ndarray) -> str:
+    return f"{int(rows.sum())} of {len(rows)} searches" if len(rows) > 1 else "the image"
+
+
+def _check_problem(images, labels, epsilon, extras, spec, settings) -> Problem:
     images = validation.check_images(images, settings.bounds)
-    labels = validation.check_labels(labels, len(images))
-    budgets, has_several_budgets = validation.check_budgets(epsilon, len(images))
+    labels_are_free = settings.criterion is not None and spec.loss not in (*ONE_CLASS_LOSSES, *TWO_CLASS_LOSSES)
+    labels = validation.check_labels(labels, len(images), labels_are_free)
+    budgets, has_several_budgets = validation.check_budgets(np.inf if epsilon is None else epsilon, len(images))
     lower, upper = validation.check_box(images, settings.mask, settings.bounds)
+    whole = validation.size_of_box(spec.norm, images, settings.bounds)
+    if epsilon is not None and np.isinf(budgets).any() and np.isinf(whole):
+        raise ValueError("epsilon must be finite where values have no bounds; found infinity: give one of them")
+    if message := epsilon is not None and validation.excessive_budget(budgets, spec.norm, images, settings.bounds):
+        warnings.warn(message, AttackWarning, stacklevel=5)
+    # As large as the box is no budget, and infinity would be no length of a step.
+    radii = budgets if epsilon is None else np.minimum(budgets, 1.001 * whole)
     image_of_row = np.tile(np.arange(len(images)), len(budgets))
-    return Problem(images, labels, lower, upper, extras, budgets, has_several_budgets, image_of_row)
+    return Problem(
+        images, labels, labels_are_free, lower, upper, extras, budgets, radii, has_several_budgets, image_of_row
+    )
 
 
 @jax.jit

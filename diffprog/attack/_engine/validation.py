@@ -8,7 +8,10 @@ import jax
 import numpy as np
 
 from diffprog._util.promotion import callers_promotion
-from diffprog.attack._norms import Norm
+from diffprog.attack._losses import ONE_CLASS_LOSSES, TWO_CLASS_LOSSES
+from diffprog.attack._norms import NORMS, Norm
+
+GENERATOR = "threefry2x32"  # of all draws
 
 # ---------------------------------------------------------------- images and labels
 
@@ -27,7 +30,8 @@ def check_images(images: Any, bounds: Any = (0.0, 1.0)) -> np.ndarray:
         raise ValueError("images must be of one shape; found several: crop or resize them") from None
     if not jax.numpy.issubdtype(images.dtype, np.floating):
         remedy = "divide 8-bit images by 255" if images.dtype.kind in "iu" else "give one array of them"
-        raise ValueError(f"images must be float32 in [{low:g}, {high:g}]; found {images.dtype}: {remedy}")
+        within = f" in [{low:g}, {high:g}]" if np.ndim(low) == 0 else ""
+        raise ValueError(f"images must be float32{within}; found {images.dtype}: {remedy}")
     if images.ndim < 2 or images.size == 0:
         raise ValueError(
             f"images must have a leading batch axis; found shape {images.shape}: add one with images[None]"
@@ -35,9 +39,14 @@ def check_images(images: Any, bounds: Any = (0.0, 1.0)) -> np.ndarray:
     if not np.isfinite(images).all():
         count = int((~np.isfinite(images).reshape(len(images), -1).all(axis=1)).sum())
         raise ValueError(f"images must be finite; found NaN or infinity in {count} of {len(images)}: mend the data")
-    if images.min() < low or images.max() > high:
+    lower, upper = _full(images, low), _full(images, high)
+    images = images.astype(np.float32)
+    if np.any(images < lower) or np.any(images > upper):
+        if np.ndim(low) or np.ndim(high) or not np.isfinite([low, high]).all():
+            outside = int(np.any((images < lower) | (images > upper), axis=tuple(range(1, images.ndim))).sum())
+            raise ValueError(f"images must be within the bounds; {outside} of {len(images)} are not: mend either")
         raise ValueError(f"images must be in [{low:g}, {high:g}]; found {_out_of_bounds(images, low, high)}")
-    return np.clip(images.astype(np.float32), np.float32(low), np.float32(high))
+    return images
 
 
 def _out_of_bounds(images, low, high):
@@ -66,20 +75,47 @@ def check_pictures(images: Any) -> None:
         )
 
 
-def check_bounds(bounds: Any) -> tuple[float, float]:
-    """Return the lowest and the highest value of a pixel."""
+def check_bounds(bounds: Any) -> tuple[Any, Any]:
+    """Return the lowest and the highest value: numbers, or arrays where these differ; infinite for none."""
+    if bounds is None:
+        return -np.inf, np.inf
     try:
-        low, high = map(float, bounds)
+        low, high = (np.asarray(bound, np.float32) for bound in bounds)
+        fits = np.all(low < high) and not np.isposinf(low).any() and not np.isneginf(high).any()
     except (TypeError, ValueError):
-        low = high = np.nan
-    if not (np.isfinite(low) and np.isfinite(high) and low < high):
-        raise ValueError(f"bounds must be (lowest, highest) value of a pixel; found {bounds!s:.60}: try (0, 1)")
+        fits = False
+    if not fits:
+        raise ValueError(
+            "bounds must be (lowest, highest), numbers or arrays with one number per channel or column, or None; "
+            f"found {bounds!s:.60}: try (0, 1)"
+        )
+    return (float(low), float(high)) if low.ndim == high.ndim == 0 else (low, high)
+
+
+def check_finite_bounds(attack: str, bounds: Any) -> tuple[Any, Any]:
+    """Return bounds that an attack draws its points from."""
+    low, high = check_bounds(bounds)
+    if not (np.isfinite(low).all() and np.isfinite(high).all()):
+        raise ValueError(
+            f"{attack} draws its points between the bounds, which must be finite; found {bounds!s:.60}: give "
+            "bounds=(lowest, highest)"
+        )
     return low, high
+
+
+def _full(images, bound):
+    try:
+        return np.broadcast_to(bound, images.shape).astype(np.float32)
+    except ValueError:
+        raise ValueError(
+            f"bounds must be numbers, or broadcast to one image, of shape {images.shape[1:]}; found "
+            f"shape {np.shape(bound)}: give one number per channel or column, along the last axis"
+        ) from None
 
 
 def check_box(images: np.ndarray, mask: Any, bounds: Any) -> tuple[np.ndarray, np.ndarray]:
     """Return lower and upper limits of every element: the bounds, and the image itself where the mask is false."""
-    low, high = (np.full_like(images, bound) for bound in check_bounds(bounds))
+    low, high = (_full(images, bound) for bound in check_bounds(bounds))
     if mask is None:
         return low, high
     mask = np.asarray(mask)
@@ -97,15 +133,22 @@ def check_box(images: np.ndarray, mask: Any, bounds: Any) -> tuple[np.ndarray, n
     return np.where(mask, low, images), np.where(mask, high, images)
 
 
-def check_labels(labels: Any, count: int) -> np.ndarray:
-    """Return the labels as an int32 array (count,)."""
+def check_labels(labels: Any, count: int, are_free: bool = False) -> np.ndarray:
+    """Return the labels as an int32 array (count,), or where they are `are_free`, as an array with a row per image."""
     labels = np.asarray(labels)
+    if are_free:
+        if labels.ndim < 1 or len(labels) != count or labels.dtype.kind not in "biuf":
+            raise ValueError(
+                f"labels must be an array of numbers with one row for each of {count} images; found {labels.dtype} of "
+                f"shape {labels.shape}: give what the loss and the criterion read"
+            )
+        return labels.astype({"f": np.float32, "b": bool}.get(labels.dtype.kind, np.int32))
     if not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(f"labels must be integer class indices; found {labels.dtype}: convert them with astype(int)")
     if labels.shape != (count,):
         raise ValueError(
             f"labels must have shape ({count},), one class index per image; found {labels.shape}: "
-            "take argmax of one-hot rows"
+            "take argmax of one-hot rows, or give loss= and criterion= that read such labels"
         )
     return labels.astype(np.int32)
 
@@ -146,6 +189,8 @@ def _call(name, function, *inputs):
         with callers_promotion():
             return function(*inputs)
     except Exception as error:
+        if (sentence := _of_flax(error)) is not None:
+            raise ValueError(f"{name} must be a function of its inputs alone; found {sentence}") from error
         if not (isinstance(error, TypeError) and "racer" in f"{type(error).__name__} {error}"):
             error.add_note(f"{name} was asked about {inputs[0].dtype} {inputs[0].shape}, a batch at a time.")
             raise
@@ -155,8 +200,33 @@ def _call(name, function, *inputs):
         ) from error
 
 
+def _of_flax(error: Exception) -> str | None:
+    """Say in a sentence what an error of Flax means for a model; None for another error."""
+    kind = type(error)
+    if not kind.__module__.startswith("flax"):
+        return None
+    if kind.__name__ in ("CallCompactUnboundModuleError", "ScopeCollectionNotFound", "ScopeParamNotFoundError"):
+        return "a Flax module without its variables: give lambda images: module.apply(variables, images)"
+    if kind.__name__ in ("ModifyScopeVariableError", "InvalidRngError"):
+        return (
+            f"a Flax module in training mode ({kind.__name__}), which updates statistics or draws random numbers: "
+            "switch that off, with train=False, deterministic=True or use_running_average=True"
+        )
+    return None
+
+
+def _check_bound_apply(model: Any) -> None:
+    owner = getattr(model, "__self__", None)
+    if getattr(model, "__name__", "") == "apply" and callable(getattr(owner, "init", None)):
+        raise ValueError(
+            "model must be a function of images; found the method apply of a module, which takes its variables first: "
+            "give lambda images: module.apply(variables, images)"
+        )
+
+
 def call_model(model: Callable[..., Any], points: jax.Array) -> jax.Array:
     """Call a model, and require one array."""
+    _check_bound_apply(model)
     check_function(
         "model",
         model,
@@ -178,9 +248,11 @@ def call_random_model(model: Callable[..., Any], points: jax.Array, key: jax.Arr
 def call_loss(loss: Callable[..., Any], logits: jax.Array, labels: jax.Array, *target_classes: jax.Array) -> jax.Array:
     """Call a loss, and require one number per image."""
     inputs = ["logits", "labels", "target_classes"][: 2 + len(target_classes)]
+    if getattr(loss, "func", loss) in (*ONE_CLASS_LOSSES, *TWO_CLASS_LOSSES):  # ours, under our own promotion
+        return loss(logits, labels, *target_classes)
     check_function("loss", loss, inputs, "try attack.cross_entropy, margin or dlr")
     values = _call("loss", loss, logits, labels, *target_classes)
-    if np.shape(values) != labels.shape:
+    if np.shape(values) != (len(logits),):
         raise ValueError(
             f"loss must return one number per image, shape (n,); found shape {np.shape(values)}: "
             "leave out the mean or sum over images"
@@ -211,9 +283,19 @@ def check_answer(answer: Any) -> jax.Array:
     return answer
 
 
-def check_logits(logits: Any, labels: np.ndarray) -> np.ndarray:
-    """Return the logits (n, classes) of the images themselves; every label must be one of the classes."""
+def check_logits(logits: Any, labels: np.ndarray, are_free: bool = False) -> np.ndarray:
+    """Return the logits (n, classes) of the images themselves; every label must be one of the classes.
+
+    What a loss and a criterion of the user's own read (`are_free`) may be any array with a row per image.
+    """
     logits = np.asarray(logits)
+    if are_free:
+        if logits.ndim < 1 or len(logits) != len(labels):
+            raise ValueError(
+                f"model must return an array with one row for each of {len(labels)} images; found shape "
+                f"{logits.shape}: keep the batch axis"
+            )
+        return logits
     if logits.ndim != 2 or len(logits) != len(labels) or logits.shape[1] < 2:
         raise ValueError(
             f"model must return logits of shape ({len(labels)}, classes); found {logits.shape}: "
@@ -245,16 +327,25 @@ def check_logits(logits: Any, labels: np.ndarray) -> np.ndarray:
 
 
 def check_key(key: Any) -> jax.Array:
-    """Return the key; a fixed one for an attack that draws nothing."""
+    """Return a key of the default generator: a fixed one for an attack that draws nothing, and a seed's or one like it.
+
+    Keys of other generators draw for a whole batch at once, so that an image's draws would depend on its neighbors.
+    """
     if key is None:
-        return jax.random.key(0)
+        return jax.random.key(0, impl=GENERATOR)
+    if isinstance(key, int | np.integer) and not isinstance(key, bool):
+        return jax.random.key(int(key), impl=GENERATOR)
     if not jax.dtypes.issubdtype(getattr(key, "dtype", None), jax.dtypes.prng_key):
-        raise ValueError(f"key must be a JAX random key; found {key!s:.60}: make one with jax.random.key(0)")
+        if getattr(key, "dtype", None) != np.uint32 or np.shape(key) not in ((2,), (4,)):
+            raise ValueError(f"key must be a JAX random key; found {key!s:.60}: make one with jax.random.key(0)")
+        key = jax.random.wrap_key_data(jax.numpy.asarray(key), impl=GENERATOR if np.shape(key) == (2,) else "rbg")
     if key.shape:
         raise ValueError(
             f"key must be one key; found an array of shape {key.shape}: give key[0], from "
             "which an attack draws for each image by its number"
         )
+    if str(jax.random.key_impl(key)) != GENERATOR:
+        key = jax.random.wrap_key_data(jax.random.bits(key, (2,), np.uint32), impl=GENERATOR)
     return key
 
 
@@ -264,9 +355,9 @@ def check_budgets(epsilon: Any, count: int) -> tuple[np.ndarray, bool]:
         budgets = np.asarray(epsilon, np.float64)
     except (TypeError, ValueError):
         budgets = np.array(np.nan)
-    if not np.all(budgets > 0):
+    if not np.all(budgets >= 0):
         raise ValueError(
-            f"epsilon must be a positive number; found {epsilon!s:.60}: images are in [0, 1], so try 8 / 255"
+            f"epsilon must be a number of at least 0; found {epsilon!s:.60}: for images in [0, 1] try 8 / 255"
         )
     several = budgets.ndim == 2
     if budgets.shape not in ((), (count,)) and not (several and len(budgets) and budgets.shape[1] in (1, count)):
@@ -279,19 +370,45 @@ def check_budgets(epsilon: Any, count: int) -> tuple[np.ndarray, bool]:
     return np.broadcast_to(budgets, (len(budgets) if several else 1, count)), several
 
 
-def check_largest_budget(epsilons: Any, norm: Norm, images: np.ndarray, bounds: tuple[float, float]) -> None:
-    """Refuse budgets within which every image is any other's neighbor."""
+def excessive_budget(epsilons: Any, norm: Norm, images: np.ndarray, bounds: tuple[Any, Any]) -> str:
+    """Say that within the largest finite budget every image is any other's neighbor; "" if none is."""
+    whole, budgets = size_of_box(norm, images, bounds), np.asarray(epsilons, np.float64)
+    largest = np.max(budgets, where=np.isfinite(budgets), initial=0)
+    if largest <= whole:
+        return ""
     low, high = bounds
-    whole, largest = norm.measure(np.full((1, *images.shape[1:]), high - low))[0], np.max(epsilons)
-    if largest > whole:
-        raise ValueError(
-            f"epsilon must be at most {whole:.4g} in {norm.name}, which takes any image to any other; "
-            f"found {largest:g}: pixels are in [{low:g}, {high:g}], so try {largest:g} / 255"
-        )
+    meant = f"pixels are in [{low:g}, {high:g}], so try {largest:g} / 255" if np.ndim(low) == np.ndim(high) == 0 else ""
+    return (
+        f"epsilon must be at most {whole:.4g} in {norm.name}, which takes any image to any other; "
+        f"found {largest:g}: {meant or 'try less'}, or infinity for no budget"
+    )
+
+
+def size_of_box(norm: Norm, images: np.ndarray, bounds: tuple[Any, Any]) -> float:
+    """Measure the way from one corner of the box to the other; infinite without bounds."""
+    low, high = (_full(images[:1], bound).astype(np.float64) for bound in bounds)
+    return float(norm.measure(high - low)[0]) if np.isfinite(high - low).all() else np.inf
+
+
+def check_largest_budget(epsilons: Any, norm: Norm, images: np.ndarray, bounds: tuple[Any, Any]) -> None:
+    """Refuse budgets within which every image is any other's neighbor."""
+    if message := excessive_budget(epsilons, norm, images, check_bounds(bounds)):
+        raise ValueError(message)
+
+
+def as_norm(norm: Any) -> Any:
+    """Read a norm by its name, or by its order as NumPy and ART have it; anything else is given back."""
+    if isinstance(norm, str):
+        name = norm.lower().replace("_", "").replace("-", "")
+        return NORMS.get({"inf": "linf", "linfinity": "linf"}.get(name, name), norm)
+    if isinstance(norm, int | float | np.number) and not isinstance(norm, bool):
+        return NORMS.get("linf" if norm == np.inf else f"l{norm:g}", norm)
+    return norm
 
 
 def check_norm(norm: Any, allowed: Sequence[Norm]) -> Norm:
     """Require one of the norms for which an attack is defined, and return it."""
+    norm = as_norm(norm)
     if not isinstance(norm, Norm) or norm not in allowed:
         name = norm.name if isinstance(norm, Norm) else repr(norm)
         raise ValueError(
@@ -317,15 +434,20 @@ def check_counts(**counts: Any) -> None:
 def check_positive(**numbers: Any) -> None:
     """Require finite numbers above zero."""
     for name, number in numbers.items():
-        if not (isinstance(number, int | float | np.number) and np.isfinite(number) and number > 0):
+        if not (_is_number(number) and np.isfinite(number) and number > 0):
             raise ValueError(f"{name} must be a positive number; found {number!r}: leave it out for the default")
 
 
 def check_nonnegative(**numbers: Any) -> None:
     """Require finite numbers of at least 0."""
     for name, number in numbers.items():
-        if not (isinstance(number, int | float | np.number) and np.isfinite(number) and number >= 0):
+        if not (_is_number(number) and np.isfinite(number) and number >= 0):
             raise ValueError(f"{name} must be a number of at least 0; found {number!r}: leave it out for the default")
+
+
+def _is_number(value):
+    kind = getattr(value, "dtype", np.dtype(type(value)) if isinstance(value, int | float) else np.dtype(object)).kind
+    return np.ndim(value) == 0 and kind in "iuf"
 
 
 def round_down_to_float32(epsilon: Any) -> np.ndarray:

@@ -16,7 +16,7 @@ from diffprog._util.promotion import own_promotion
 from diffprog.attack._engine import validation
 from diffprog.attack._engine.loop import BatchedModel
 from diffprog.attack._engine.method import Example
-from diffprog.attack._engine.oracle import ExpectationOverTransformation, query_gradient
+from diffprog.attack._engine.oracle import ExpectationOverTransformation, value_and_gradient
 from diffprog.attack._evaluation.results import AttackRecord, Evaluation, RobustnessWarning
 from diffprog.attack._losses import margin
 
@@ -50,10 +50,6 @@ class ModelAnswers(NamedTuple):
         return self.finite & (self.logits.argmax(axis=1) == self.labels)
 
 
-class _Point(NamedTuple):
-    point: jax.Array
-
-
 @own_promotion()
 def ask_model(
     logits_of: BatchedModel,
@@ -84,7 +80,7 @@ def ask_model(
 
     @jax.jit
     def gradient_of_margin(example: Example) -> jax.Array:
-        return query_gradient(logits_of.oracle, margin, _Point(example.image), example, None, example.key).gradient
+        return value_and_gradient(logits_of.oracle, margin, example.image, example, example.key)[2]
 
     label = np.asarray(labels, np.int32)
     no_budget = np.full(len(images), np.inf, np.float32)
@@ -178,8 +174,8 @@ def _nonfinite_gradients(answers: ModelAnswers) -> Iterator[str]:
     if part > 0:
         yield (
             f"The gradient of the margin is NaN or infinite for {part:.0%} of the first images, though their logits "
-            "are finite, so attacks by gradient cannot move there: find the operation with diffprog.diagnose (often a "
-            "root or power of 0, or a division by a deviation of 0), and add an attack without gradients."
+            "are finite, and attacks by gradient leave out what is NaN: find the operation with diffprog.diagnose ("
+            "often a root or power of 0, or a division by a deviation of 0), and add an attack without gradients."
         )
 
 

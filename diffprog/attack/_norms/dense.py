@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diffprog._util import draws
 from diffprog.attack._norms.norm import SLACK, Norm, euclidean, reach_and_room, shift_towards_zero
 
 
@@ -18,7 +19,7 @@ def _linf_project(point, center, epsilon, lower=0.0, upper=1.0):
 
 
 def _linf_uniform(key, shape, epsilon):
-    return jax.random.uniform(key, shape, minval=-epsilon, maxval=epsilon)
+    return draws.uniform(key, shape, minval=-epsilon, maxval=epsilon)
 
 
 def _l2_measure(perturbations):
@@ -60,8 +61,8 @@ def _l2_project(point, center, epsilon, lower=0.0, upper=1.0):
 def _l2_uniform(key, shape, epsilon):
     """Draw a uniform direction at a radius whose distribution has the volume of the ball: epsilon U^(1/dimension)."""
     direction_key, radius_key = jax.random.split(key)
-    direction = jax.random.normal(direction_key, shape)
-    radius = epsilon * jax.random.uniform(radius_key) ** (1 / direction.size)
+    direction = draws.normal(direction_key, shape)
+    radius = epsilon * draws.uniform(radius_key) ** (1 / direction.size)
     return radius * direction / jnp.sqrt(jnp.sum(direction**2))
 
 
@@ -73,6 +74,6 @@ linf = Norm(
     lambda gradient, blocked=None: jnp.sign(gradient),
     _linf_project,
     _linf_uniform,
-    lambda key, shape: jax.random.uniform(key, shape, minval=-1.0),
+    lambda key, shape: draws.uniform(key, shape, minval=-1.0),
 )
-l2 = Norm("l2", _l2_measure, euclidean, euclidean, _l2_steepest, _l2_project, _l2_uniform, jax.random.normal)
+l2 = Norm("l2", _l2_measure, euclidean, euclidean, _l2_steepest, _l2_project, _l2_uniform, draws.normal)

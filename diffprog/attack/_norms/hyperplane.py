@@ -57,7 +57,7 @@ def _one_after_the_other(steepness, room, rise):
     """Let the steepest element go first, as far as the box allows, then the next, until the rise is reached."""
     order = jnp.argsort(-steepness.reshape(-1), stable=True)
     steep, far = steepness.reshape(-1)[order], room.reshape(-1)[order]
-    gained = jnp.cumsum(steep * far)
-    left = rise - jnp.concatenate([jnp.zeros(1), gained[:-1]])
+    gained = jnp.cumsum(jnp.where(steep > 0, steep * far, 0))
+    left = rise - jnp.concatenate([jnp.zeros(1, gained.dtype), gained[:-1]])
     way = jnp.where(steep > 0, jnp.clip(left / jnp.where(steep > 0, steep, 1), 0, far), 0)
     return jnp.zeros_like(way).at[order].set(way).reshape(steepness.shape)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diffprog._util import draws
 from diffprog.attack._norms.norm import SLACK, Norm, reach_and_room, shift_towards_zero
 
 SPARSITY = 0.01  # fraction of the elements that a step of steepest ascent in L1 changes
@@ -69,8 +70,8 @@ def _l1_uniform(key, shape, epsilon):
     """
     size_key, sign_key = jax.random.split(key)
     count = int(np.prod(shape))
-    spacings = jax.random.exponential(size_key, (count + 1,))
-    signs = jax.random.rademacher(sign_key, (count,), jnp.float32)
+    spacings = draws.exponential(size_key, (count + 1,))
+    signs = draws.signs(sign_key, (count,))
     return (epsilon * signs * spacings[:-1] / jnp.sum(spacings)).reshape(shape)
 
 
@@ -97,8 +98,8 @@ def _l0_project(point, center, epsilon, lower=0.0, upper=1.0):
 def _l0_uniform(key, shape, epsilon):
     """Change random elements, as many as allowed, by a uniform amount in [-1, 1]."""
     place_key, size_key = jax.random.split(key)
-    chosen = largest(jax.random.uniform(place_key, shape), jnp.floor(epsilon))
-    return jnp.where(chosen, jax.random.uniform(size_key, shape, minval=-1.0), 0)
+    chosen = largest(draws.uniform(place_key, shape), jnp.floor(epsilon))
+    return jnp.where(chosen, draws.uniform(size_key, shape, minval=-1.0), 0)
 
 
 l1 = Norm(
@@ -109,7 +110,7 @@ l1 = Norm(
     _l1_steepest,
     _l1_project,
     _l1_uniform,
-    jax.random.normal,
+    draws.normal,
 )
 l0 = Norm(
     "l0",
@@ -119,5 +120,5 @@ l0 = Norm(
     _l0_steepest,
     _l0_project,
     _l0_uniform,
-    jax.random.normal,
+    draws.normal,
 )

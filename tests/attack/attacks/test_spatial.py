@@ -96,7 +96,7 @@ def test_bad_arguments_get_one_sentence():
             {"max_rotation": -3},
             "max_rotation and max_translation must be numbers .* found -3 and 3",
         ),
-        ({"num_samples": 3, "key": 1}, "key must be a JAX random key; found 1"),
+        ({"num_samples": 3, "key": "a"}, "key must be a JAX random key; found a"),
         ({"num_samples": 3}, "key must be given with num_samples"),
     ):
         with pytest.raises(ValueError, match=sentence):

@@ -7,18 +7,18 @@ import numpy as np
 import pytest
 
 from diffprog import attack
-from diffprog.attack._engine.run import Options, Settings, parse_options
+from diffprog.attack._engine.run import Options, Settings, SteeredOptions, is_steered, parse_options
 from diffprog.attack._registry import ATTACKS
 
 
 def test_defaults_are_those_of_the_settings():
     assert parse_options({}) == Settings()
-    assert set(Settings._fields) == set(Options.__annotations__)
+    assert set(Settings._fields) == set(SteeredOptions.__annotations__)
     assert parse_options({"bounds": [-1, 1], "restarts": 2}) == Settings(bounds=(-1.0, 1.0), restarts=2)
 
 
 def test_an_unknown_option_is_refused_by_name():
-    with pytest.raises(TypeError, match="unexpected keyword argument 'steps'"):
+    with pytest.raises(TypeError, match=r"^fgsm has no argument 'steps': the number of steps is max_steps="):
         attack.fgsm(lambda x: x, np.zeros((1, 3), np.float32), [0], steps=3)
 
 
@@ -29,7 +29,7 @@ def test_an_unknown_option_is_refused_by_name():
         ({"batch_size": 0}, "batch_size must be a whole number of at least 1; found 0"),
         ({"confidence": -1.0}, "confidence must be a number of at least 0; found -1.0"),
         ({"confidence": None}, "confidence must be a number of at least 0; found None"),
-        ({"bounds": (1, 0)}, r"bounds must be \(lowest, highest\) value of a pixel; found \(1, 0\)"),
+        ({"bounds": (1, 0)}, r"bounds must be \(lowest, highest\), numbers or arrays .*; found \(1, 0\)"),
     ],
 )
 def test_bad_options_get_one_sentence(option, sentence):
@@ -40,7 +40,7 @@ def test_bad_options_get_one_sentence(option, sentence):
 @pytest.mark.parametrize("name", ATTACKS)
 def test_help_shows_every_option(name):
     text = inspect.getdoc(getattr(attack, name))
-    for option in Options.__annotations__:
+    for option in (SteeredOptions if is_steered(name) else Options).__annotations__:
         assert text.count(f"\n  {option}: ") == 1, option
     assert "**options" not in text and text.index("Args:") < text.index("\n  progress: ") < text.index("Returns:")
 
