@@ -18,10 +18,8 @@ from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import MISSING, fields, is_dataclass
 from hashlib import sha256
-from importlib import metadata
 from io import IOBase
-from pathlib import Path, PurePath
-from platform import python_version
+from pathlib import PurePath
 from typing import Any, NamedTuple
 
 import jax
@@ -29,6 +27,7 @@ import numpy as np
 
 from diffprog._util.code_reads import code_reads
 from diffprog._util.fingerprint import fingerprint
+from diffprog._util.packages import module_content, package_name, package_version
 
 PLAIN = (type(None), bool, int, float, complex, str, bytes)
 CONTENTLESS: tuple[type, ...] = (
@@ -133,7 +132,7 @@ class _Describer:
         for kinds, describe in _KINDS:
             if isinstance(value, kinds):
                 return describe(self, value, name)
-        if (label := _package_name(value)) is not None:
+        if (label := package_name(value)) is not None:
             return _hashed("named", [label.encode()])
         if type(value).__name__ in ("PjitFunction", "_lru_cache_wrapper"):
             return _hashed("wrapped", [self.visit(value.__wrapped__, name)])
@@ -153,7 +152,7 @@ class _Describer:
         return _hashed("mapping", sorted(pairs))
 
     def _module(self, value: types.ModuleType, name: str) -> bytes:
-        return _hashed("module", [_module_content(value).encode()])
+        return _hashed("module", [module_content(value).encode()])
 
     def _partial(self, value: functools.partial, name: str) -> bytes:
         return _hashed("partial", [self.visit(part, name) for part in (value.func, value.args, value.keywords)])
@@ -163,15 +162,15 @@ class _Describer:
 
     def _builtin(self, value: types.BuiltinFunctionType, name: str) -> bytes:
         bound = value.__self__ if not isinstance(value.__self__, types.ModuleType | None) else None
-        label = f"{value.__module__}.{value.__qualname__} {_package_version(value.__module__ or 'builtins')}"
+        label = f"{value.__module__}.{value.__qualname__} {package_version(value.__module__ or 'builtins')}"
         return _hashed("builtin", [label.encode(), self.visit(bound, name)])
 
     def _function(self, value: types.FunctionType, name: str) -> bytes:
         cells = dict(zip(value.__code__.co_freevars, value.__closure__ or (), strict=True))
         bound = {"defaults": value.__defaults__, "keyword defaults": value.__kwdefaults__}
         parts = [self.visit(bound, name)]
-        if (version := _package_version(value.__module__)) is not None:
-            if (label := _package_name(value)) is not None:
+        if (version := package_version(value.__module__)) is not None:
+            if (label := package_name(value)) is not None:
                 return _hashed("named", [label.encode()])
             parts.append(f"{value.__module__}.{value.__qualname__} {version}".encode())
             held = [(variable, _cell(cell)) for variable, cell in sorted(cells.items())]
@@ -195,7 +194,7 @@ class _Describer:
     def _read(self, value: Any, path: tuple[str, ...], name: str) -> bytes:
         """Digest what is read by a name; of a user's module, the member that is read from it."""
         for attribute in path[1:]:
-            if not isinstance(value, types.ModuleType) or _package_version(value.__name__) is not None:
+            if not isinstance(value, types.ModuleType) or package_version(value.__name__) is not None:
                 break
             value = getattr(value, attribute, None)
         return self.visit(value, name)
@@ -220,7 +219,7 @@ class _Describer:
         return _hashed(type(value).__name__, [self.visit(function, name) for function in functions])
 
     def _class(self, value: type, name: str) -> bytes:
-        if (label := _package_name(value)) is not None:
+        if (label := package_name(value)) is not None:
             return _hashed("named", [label.encode()])
         parts = [self.visit(base, name) for base in value.__bases__]
         for key, item in sorted(vars(value).items()):
@@ -349,7 +348,7 @@ def _slots(kind: type) -> list[str]:
 
 def _logged_by(kind: type) -> set[str]:
     """List the attributes that a user's class only counts with or logs to, and those that a call of it sets."""
-    functions = [item for base in kind.__mro__ if _package_version(base.__module__) is None for item in _methods(base)]
+    functions = [item for base in kind.__mro__ if package_version(base.__module__) is None for item in _methods(base)]
     reads = [code_reads(function.__code__) for function in functions]
     logged, read = (set().union(*(getattr(part, field) for part in reads)) for field in ("logged", "attributes"))
     calls = [part for function, part in zip(functions, reads, strict=True) if function.__name__ == "__call__"]
@@ -375,42 +374,3 @@ def _methods(kind: type) -> list[types.FunctionType]:
 def _default(field: Any) -> Any:
     """Take the default of a dataclass's field, or what makes it."""
     return [None if value is MISSING else value for value in (field.default, field.default_factory)]
-
-
-def _package_name(value: Any) -> str | None:
-    """Name something that an installed package has under its own name, with the package's version."""
-    module, path = getattr(value, "__module__", None), getattr(value, "__qualname__", getattr(value, "__name__", None))
-    if not (isinstance(module, str) and isinstance(path, str)) or (version := _package_version(module)) is None:
-        return None
-    member: Any = sys.modules.get(module)
-    for part in path.split("."):
-        member = getattr(member, part, None)
-    return f"{module}.{path} {version}" if member is value else None
-
-
-@functools.lru_cache(maxsize=4096)
-def _package_version(module: str) -> str | None:
-    """Look up the version of an installed package by one of its modules; None for a module of the user's."""
-    package = module.partition(".")[0]
-    if package in sys.stdlib_module_names or package == "builtins":
-        return python_version()
-    top = sys.modules.get(package)
-    places = [getattr(top, "__file__", None) or "", *map(str, getattr(top, "__path__", ()))]
-    if package != "diffprog" and not any(
-        {"site-packages", "dist-packages"} & set(Path(place).parts) for place in places
-    ):
-        return None
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return str(getattr(top, "__version__", "unknown"))
-
-
-def _module_content(module: types.ModuleType) -> str:
-    """Describe a module as a whole: an installed one by its version, one of the user's by its text."""
-    if (version := _package_version(module.__name__)) is not None:
-        return f"{module.__name__} {version}"
-    try:
-        return fingerprint(Path(module.__file__ or "").read_bytes())
-    except OSError:
-        return module.__name__

@@ -59,7 +59,8 @@ class Results:
             names: Of the arrays that every file has.
             **needs: What a file must have at least to serve, by name.
         """
-        folder = ResumableFolder(root.folder / place, manifest, holds="an evaluation", suffix=".npz", keyed=True)
+        settings: Any = {"holds": "an evaluation", "suffix": ".npz", "keyed": True}
+        folder = ResumableFolder(root.folder / place, manifest, difference=attack_difference, **settings)
         self._folders = (root, folder)
         self._key = fingerprint(*(json.dumps(part.manifest, sort_keys=True) for part in self._folders))
         self._needs, self.names = needs, tuple(names)
@@ -175,5 +176,21 @@ def difference(old: dict[str, Any], new: dict[str, Any]) -> str:
     if old.get("format") != FORMAT:
         return "of another version of diffprog"
     if old.get("model") != new["model"]:
-        return "of another model"
+        return "of another model (its code or its arrays)"
+    if old.get("criterion") != new["criterion"]:
+        return "by another criterion (its code, or what it reads)"
     return changed_setting(old, new)
+
+
+def attack_difference(old: dict[str, Any], new: dict[str, Any]) -> str:
+    """Say how an attack differs from another of its name."""
+    describe = lambda manifest: {"attacks": manifest.get("attacks")}
+    if changed := changed_setting(describe(old), describe(new)):
+        return changed
+    changed = changed_setting(old, new)  # such as "of other settings (content.pgd.loss: ..."
+    for name, digests in new.get("content", {}).items():
+        for option, digest in sorted(digests.items(), key=lambda pair: pair[0] == "function"):  # the most special first
+            if changed and old.get("content", {}).get(name, {}).get(option) != digest:
+                what = f"attack {name!r}" if option == "function" else f"{option} in attack {name!r}"
+                return f"of another {what} (its code, or what it reads)"
+    return changed
