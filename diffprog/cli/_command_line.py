@@ -22,10 +22,12 @@ def command_parser(prog: str, description: str) -> argparse.ArgumentParser:
 def launch(
     parser: argparse.ArgumentParser, run: Callable[[argparse.Namespace], None], arguments: Sequence[str] | None = None
 ) -> None:
-    """Parse the arguments and run; bad input ends the program with one sentence and exit code 2."""
+    """Parse the arguments and run; bad input ends the program with one sentence and exit code 2, Ctrl-C with 130."""
     options = parser.parse_args(arguments)
     try:
         run(options)
+    except KeyboardInterrupt:
+        parser.exit(130, f"\n{parser.prog}: interrupted\n")
     except (ValueError, OSError) as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
     except ModuleNotFoundError as error:

@@ -23,14 +23,17 @@ column ("blocks.8:3@4,5"), a whole layer ("blocks.8"), or a sum of these ("volca
 """
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
 from diffprog import images, models
+from diffprog._util.files import check_writable
 from diffprog.cli._command_line import launch
 from diffprog.cli._visualize_options import make_parser
 from diffprog.models import Model
@@ -76,7 +79,27 @@ def main(arguments: Sequence[str] | None = None, prog: str = "diffprog visualize
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if not arguments or arguments[0] not in (*COMMANDS, "-h", "--help"):
         arguments = ["render", *arguments]
-    launch(make_parser(prog, __doc__), lambda options: COMMANDS[options.command](options), arguments)
+    launch(make_parser(prog, __doc__), run, arguments)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run a command, whose places to read and write are looked at before the work."""
+    out = getattr(options, "video", None) or getattr(options, "out", None)
+    if options.command in ("layer", "gallery"):
+        check_writable(page_folder(options), "--out")
+    elif out is not None:
+        if not getattr(options, "video", None):
+            images.image_format(out)
+        check_writable(Path(out).parent, "the folder of --out")
+    for folder in (getattr(options, "images", None), getattr(options, "folder", None)):
+        if folder is not None and not Path(folder).is_dir():
+            raise ValueError(f"{folder} is no folder; give a folder of images")
+    COMMANDS[options.command](options)
+
+
+def page_folder(options: argparse.Namespace) -> str:
+    """Name the folder of a page: in `--out`, the word LAYER stands for the layer's name."""
+    return re.sub(r"(?<![A-Za-z])LAYER(?![A-Za-z])", lambda _: getattr(options, "layer", ""), options.out)
 
 
 # ---------------------------------------------------------------- what the words on the command line mean
@@ -182,7 +205,7 @@ def draw_layer(options: argparse.Namespace) -> None:
     if not 0 <= first <= last < num_channels:
         raise ValueError(f"{name} has channels 0 to {num_channels - 1}; found {first}-{last}")
     objectives = {f"{name}:{index}": channel(name, index) for index in range(first, last + 1)}
-    write_page(options, model, objectives, options.out.replace("LAYER", name))
+    write_page(options, model, objectives, page_folder(options))
 
 
 def draw_gallery(options: argparse.Namespace) -> None:

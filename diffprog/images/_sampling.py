@@ -100,5 +100,8 @@ def _weighted(image, top, left, size, weight):
         return jnp.where(inside, weight(row, column), 0)[..., None] * flat.at[index].get(mode="promise_in_bounds")
 
     # A loop, because XLA would otherwise compute the image anew for every share, and the shares for every use of them
-    row = lambda down, total: total + sum(share(top + down, left + right) for right in range(size))
+    def row(down, total):
+        down = jnp.asarray(down, top.dtype)  # whatever the type of integers is set to
+        return total + sum(share(top + down, left + right) for right in range(size))
+
     return jax.lax.fori_loop(0, size, row, jnp.zeros((*top.shape, channels), image.dtype))

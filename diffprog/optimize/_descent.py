@@ -22,6 +22,7 @@ import numpy as np
 import optax
 from tqdm import tqdm
 
+from diffprog._util.promotion import own_promotion
 from diffprog._util.trees import strong_types
 from diffprog.optimize._engine import value_and_grad
 
@@ -187,8 +188,9 @@ class Descent:
         tracked = self.track(state.tracked, state.parameters, value, aux) if self.track else state.tracked
         if self.maximize:
             gradient = jax.tree.map(jnp.negative, gradient)
-        updates, optimizer = self.optimizer.update(gradient, state.optimizer, state.parameters)
-        parameters = optax.apply_updates(state.parameters, updates)
+        with own_promotion():  # which Optax is written for
+            updates, optimizer = self.optimizer.update(gradient, state.optimizer, state.parameters)
+            parameters = optax.apply_updates(state.parameters, updates)
         if self.project:
             parameters = self.project(parameters, step)
         return State(parameters, optimizer, tracked, state.num_steps + 1, state.key), History(value, aux)

@@ -13,9 +13,10 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
-from diffprog._jax_internals import take_current_trace
+from diffprog._jax_internals import is_array_type, take_current_trace
 from diffprog._jax_internals.interception import Interceptor, intercepting, scopes_around
 from diffprog._jax_internals.tagging import Tag, tagged
 from diffprog.graph._interventions.capture import run_captured
@@ -49,7 +50,7 @@ class Kind(NamedTuple):
 class Naming:
     """Runs a function with values of some kinds named.
 
-    Values in a `while` loop have no names: they cannot be taken out of it.
+    Values that are no floats have no names, nor those in a `while` loop, which cannot be taken out of it.
 
     Attributes:
       taps: whether taps and modules are named; else operations are.
@@ -138,7 +139,7 @@ class _Run:
         kind = Kind(site.label, False) if site.tap is None else Kind(full_name(site), True)
         if not self._is_chosen(kind):
             return operation.results
-        values = [self._named(value, kind) for value in site.values]
+        values = [self._named(value, kind) if _is_float(value) else value for value in site.values]
         return values[0] if site.single else values
 
     def _named(self, value, kind):
@@ -156,3 +157,7 @@ class _Run:
             return self._expected[number] if number < len(self._expected) else None
         self._counts[kind] += 1
         return kind.counted(self._counts[kind])
+
+
+def _is_float(value):
+    return is_array_type(value) and jnp.issubdtype(value.dtype, jnp.floating)

@@ -10,6 +10,8 @@ import jax
 import numpy as np
 
 from diffprog._util.batches import by_shape
+from diffprog._util.promotion import own_promotion
+from diffprog._util.random_keys import random_key
 from diffprog.models import Model
 from diffprog.visualize._activations.grid import IconOptions, assembled, icons
 from diffprog.visualize._rendering.fitting import activations
@@ -52,6 +54,7 @@ def tsne(vectors: np.ndarray) -> np.ndarray:
     return TSNE(metric="cosine", init="pca", perplexity=perplexity, random_state=0).fit_transform(vectors)
 
 
+@own_promotion()
 def activation_atlas(
     model: Model,
     images: Sequence[np.ndarray],
@@ -96,7 +99,7 @@ def activation_atlas(
       Carter et al. 2019, "Activation Atlas".
     """
     (layer,) = model.check_layers([layer])
-    sampling, drawing = jax.random.split(key)
+    sampling, drawing = jax.random.split(random_key(key))
     vectors, sources = sampled(model, images, layer, sampling, per_image)
     plane = _unit_square(layout(vectors), len(vectors))
     counts, means = binned(vectors, plane, grid, min_vectors)

@@ -10,6 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from diffprog._util.batches import in_batches
+from diffprog._util.promotion import own_promotion
 from diffprog.models import Model
 from diffprog.visualize._deepdream.dream import resized
 from diffprog.visualize._rendering.fitting import layer_values
@@ -53,6 +54,7 @@ class IconOptions(TypedDict, total=False):
     progress: str | None
 
 
+@own_promotion()
 def activation_grid(
     model: Model,
     photograph: np.ndarray,

@@ -19,6 +19,8 @@ import optax
 from tqdm import tqdm
 
 from diffprog._util.numbers import check_count
+from diffprog._util.promotion import own_promotion
+from diffprog._util.random_keys import random_key
 from diffprog.images import resize
 from diffprog.images._checks import check_array
 from diffprog.images._filters import gaussian_blur, resize_linear
@@ -48,6 +50,7 @@ class Dream(NamedTuple):
     scores: np.ndarray
 
 
+@own_promotion()
 def dream(
     model: Model,
     objective: Objective,
@@ -110,7 +113,7 @@ def dream(
       Mordvintsev et al. 2015, "Inceptionism: Going Deeper into Neural Networks".
     """
     picture_shape(model)
-    photograph = model.check_image(photograph)
+    key, photograph = random_key(key), model.check_image(photograph)
     octaves, steps = check_count(octaves, "octaves"), check_count(steps, "steps")
     sizes = octave_sizes(model, photograph.shape[:2], octaves, scale)
     size = photograph.shape[:2]
@@ -167,7 +170,7 @@ def _loop(collect, seen, names, layout, learning_rate, jitter, smooth, normalize
             values = (collect(network, shown[None], names) if names else {}) | {PICTURE: image[None]}
             return measure(layout, arguments, values, 1)[0][0]
 
-        shift = jax.random.randint(step.key, (2,), -jitter, jitter + 1)
+        shift = jax.random.randint(step.key, (2,), -jitter, jitter + 1, jnp.int32)
         return tiled(score, jnp.roll(_shown(picture, base, mask, keep_colors), shift, (0, 1)), tile, overlap)
 
     optimizer = optax.chain(

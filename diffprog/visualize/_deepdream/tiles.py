@@ -36,7 +36,7 @@ def tiled(score: Callable[[jax.Array], jax.Array], image: jax.Array, tile: int, 
     @jax.checkpoint
     def one(place):
         top, upper, lower, left, first, last = place
-        window = jax.lax.dynamic_slice(image, (top, left, 0), (*size, image.shape[2]))
+        window = jax.lax.dynamic_slice(image, (top, left, np.int32(0)), (*size, image.shape[2]))
         rows, columns = top + jnp.arange(size[0])[:, None, None], left + jnp.arange(size[1])[None, :, None]
         core = (rows >= upper) & (rows < lower) & (columns >= first) & (columns < last)
         return score(jnp.where(core, window, jax.lax.stop_gradient(window)))

@@ -11,8 +11,10 @@ from tqdm import tqdm
 
 from diffprog._util.files import check_writable, replacing
 from diffprog._util.fingerprint import fingerprint
+from diffprog._util.random_keys import random_key
 from diffprog._util.resumable import ResumableFolder, by_content, describe, read_entry, versions
 from diffprog.images import read_image, save_png, to_bytes
+from diffprog.images._files import with_channels
 from diffprog.models import Model
 from diffprog.visualize._deepdream.dream import dream
 from diffprog.visualize.objectives._base import Objective
@@ -75,6 +77,8 @@ def dream_video(
             f"found num_frames={num_frames}, zoom={zoom}, frames_per_second={frames_per_second}"
         )
     picture = model.check_image(photograph)
+    if model.channels not in (1, 3):
+        raise ValueError(f"a film is gray or of red, green and blue; {model.name} takes {model.channels} channels")
     manifest = _manifest(model, objective, picture, key, {"zoom": zoom, "rotate": rotate, **options})
     folder = Path(folder or path.with_suffix(""))
     for place in (folder, path.parent):
@@ -84,9 +88,10 @@ def dream_video(
     for index, name in enumerate(tqdm(names, desc=progress, disable=progress is None, unit="frame")):
         if not (film.has(name) and read_entry(film.path(name), read_image, lambda _: True) is not None):
             if index > 0:
-                before, first = (read_image(film.path(frame)) for frame in (names[index - 1], names[0]))
+                frames = (read_image(film.path(frame)) for frame in (names[index - 1], names[0]))
+                before, first = (with_channels(frame, model.channels) for frame in frames)
                 picture = steadied(zoomed(before, zoom, rotate), first)
-            frame = dream(model, objective, picture, key=jax.random.fold_in(key, index), **options).image
+            frame = dream(model, objective, picture, key=jax.random.fold_in(random_key(key), index), **options).image
             film.write(name, partial(save_png, image=frame))
     return _save(path, [film.path(name) for name in names], frames_per_second)
 
@@ -123,10 +128,15 @@ def zoomed(image: np.ndarray, zoom: float, rotate: float) -> np.ndarray:
     center = np.array([width, height]) / 2
     shift = center + margin - turn @ center
     coefficients = (*turn[0], shift[0], *turn[1], shift[1])
-    moved = Image.fromarray(padded).transform(
-        (width, height), Image.Transform.AFFINE, coefficients, Image.Resampling.BICUBIC
-    )
-    return np.asarray(moved, np.float32) / 255
+    moved = [
+        np.asarray(
+            Image.fromarray(plane).transform(
+                (width, height), Image.Transform.AFFINE, coefficients, Image.Resampling.BICUBIC
+            )
+        )
+        for plane in np.moveaxis(padded, -1, 0)
+    ]
+    return np.stack(moved, axis=-1).astype(np.float32) / 255
 
 
 def _save(path: Path, files: list[Path], frames_per_second: float) -> Path:

@@ -76,7 +76,7 @@ def measure(
       values: Each layer's values (num_images, ...), and the pictures as the layer "image".
       num_images: The number of pictures.
     """
-    scores, group_terms = jnp.zeros(num_images), []
+    scores, group_terms = jnp.zeros(num_images, jnp.float32), []
     for group, (weights, term_arguments) in zip(layout, arguments, strict=True):
         rows = np.array(group.pictures)
         whole_batch = group.pictures == tuple(range(num_images))
@@ -88,7 +88,7 @@ def measure(
             else _measure_rows(kind.measure, {name: read[name] for name in kind.layers}, arrays)
             for kind, arrays in zip(group.terms, term_arguments, strict=True)
         ]
-        terms = jnp.stack(columns, axis=1) if columns else jnp.zeros((len(rows), 0))
+        terms = jnp.stack(columns, axis=1) if columns else jnp.zeros((len(rows), 0), jnp.float32)
         total = jnp.sum(terms * weights[:, :-1], axis=1) + weights[:, -1]
         scores = total if whole_batch else scores.at[rows].set(total)
         group_terms.append(terms)

@@ -14,6 +14,7 @@ import numpy as np
 import optax
 
 from diffprog._util.numbers import check_count
+from diffprog._util.promotion import own_promotion
 from diffprog.models import Model
 from diffprog.models._labels import suggest
 from diffprog.visualize._rendering.fitting import extent, layer_values, picture_shape
@@ -145,6 +146,7 @@ RECIPES: dict[str, Callable[[Model, Objective, Any], Recipe]] = {
 }
 
 
+@own_promotion()
 def accentuate(
     model: Model,
     objective: Objective,

@@ -21,6 +21,8 @@ from jax.typing import ArrayLike
 from tqdm import tqdm
 
 from diffprog._util.numbers import check_count
+from diffprog._util.promotion import own_promotion
+from diffprog._util.random_keys import random_key
 from diffprog.images._checks import check_array
 from diffprog.models import Model
 from diffprog.optimize import Descent, History, State, value_and_grad
@@ -77,6 +79,7 @@ class NotFiniteError(ValueError):
         self.step, self.pictures = step, pictures
 
 
+@own_promotion()
 def render(
     model: Model,
     objective: Objective | Sequence[Objective],
@@ -111,7 +114,7 @@ def render(
     Args:
       model: The network, a `diffprog.models.Model`.
       objective: An `Objective`, or a list of n objectives, each drawn in a picture of its own in one batch.
-      key: A JAX random key.
+      key: A JAX random key, or a seed.
       parameterization: How pictures are written; `fourier(model.size)` by default.
       transform: A transform, or a list to be chained, drawn anew for every picture and step; None for none. Where
         the network does not take pictures of the resulting size, they are resized to its own.
@@ -231,7 +234,7 @@ class _Loop:
 
 def _init(loop, key, photographs):
     """Make the state of the loop before its first step."""
-    start_key, loop_key = jax.random.split(key)
+    start_key, loop_key = jax.random.split(random_key(key))
     setting, data = loop.setting, loop.data
     n, parameterization = setting.num_images, setting.parameterization
     if photographs is None:
@@ -242,7 +245,7 @@ def _init(loop, key, photographs):
         shape = parameterization.shape
         photographs = check_array(photographs, (shape, (1, *shape), (n, *shape)), "start")
         parameters = parameterization.encode(jnp.broadcast_to(photographs, (n, *shape)))
-    reached = Reached(parameters, jnp.full(n, -1), jnp.int32(0)) if setting.has_stop else None
+    reached = Reached(parameters, jnp.full(n, -1, jnp.int32), jnp.int32(0)) if setting.has_stop else None
     return spread(loop.normal.descent.init(parameters, key=loop_key, tracked=reached), n)
 
 

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from diffprog._util.content_digest import content_digest
 from diffprog._util.files import check_writable
 from diffprog._util.fingerprint import fingerprint
+from diffprog._util.random_keys import random_key
 from diffprog._util.resumable import read_entry, versions
 from diffprog.images import read_image
 from diffprog.models import Model
@@ -79,7 +80,7 @@ def render_all(
     with tqdm(total=len(objectives), initial=num_drawn, desc=progress, unit="picture", disable=progress is None) as bar:
         for units in _batches(missing, objectives, chosen, batch_size):
             how = chosen[units[0]].options | options
-            drawn, broken = _drawn(model, objectives, units, jax.random.key(seed), how)
+            drawn, broken = _drawn(model, objectives, units, random_key(seed), how)
             problems |= broken
             for index, unit in enumerate(unit for unit in dict.fromkeys(units) if unit not in broken):
                 layer, channel = _place(objectives[unit])

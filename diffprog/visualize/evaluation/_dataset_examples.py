@@ -14,6 +14,7 @@ from diffprog import images as files
 from diffprog._util.files import read_arrays, write_arrays
 from diffprog._util.fingerprint import fingerprint
 from diffprog._util.numbers import check_count
+from diffprog._util.promotion import own_promotion
 from diffprog._util.resumable import by_content, read_entry
 from diffprog.images._files import with_channels
 from diffprog.models import Model
@@ -96,6 +97,7 @@ class DatasetExamples(NamedTuple):
         )
 
 
+@own_promotion()
 def top_activating_crops(
     model: Model,
     objectives: Objective | Sequence[Objective],

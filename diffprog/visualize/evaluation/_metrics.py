@@ -10,6 +10,8 @@ import numpy as np
 from diffprog import images as files
 from diffprog._util.batches import in_batches
 from diffprog._util.factory import factory
+from diffprog._util.promotion import own_promotion
+from diffprog._util.random_keys import random_key
 from diffprog.images._files import with_channels
 from diffprog.models import Model
 from diffprog.visualize._rendering.fitting import activations, picture_shape
@@ -112,6 +114,7 @@ def _root(matrix):
 # ---------------------------------------------------------------- of what networks make of it
 
 
+@own_promotion()
 def robust_ratio(
     model: Model,
     objective: Objective,
@@ -135,7 +138,7 @@ def robust_ratio(
     Returns:
       The ratio; nan where the score of the picture as it is isn't positive.
     """
-    keys = jax.random.split(jax.random.fold_in(key, FRESH), num_transforms)
+    keys = jax.random.split(jax.random.fold_in(random_key(key), FRESH), num_transforms)
     transformed = _copies(transform)(keys, jnp.asarray(image))
     score = scorer(model, [objective])
     alone, moved = score(np.asarray(image)[None])[0, 0], score(np.asarray(transformed))[0]
@@ -195,6 +198,7 @@ def transfer(networks: Iterable[Model], label: str | int, image: np.ndarray) -> 
     return result
 
 
+@own_promotion()
 def features(model: Model, images: np.ndarray, layers: Sequence[str]) -> dict[str, np.ndarray]:
     """Average the values of layers over all positions.
 

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
+from diffprog._util.promotion import own_promotion
 from diffprog.models import Model
 from diffprog.visualize.evaluation import _metrics as metrics
 from diffprog.visualize.evaluation._dataset_examples import DatasetExamples
@@ -122,6 +123,7 @@ class Rendered(Protocol):
     def scores(self) -> np.ndarray: ...
 
 
+@own_promotion()
 def score(
     model: Model,
     objective: Objective,

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
+from diffprog.images._files import with_channels
 from diffprog.models import Model
 from diffprog.visualize.evaluation import score
 from diffprog.visualize.evaluation._dataset_examples import Photographs, top_activating_crops
@@ -42,21 +43,22 @@ def annotate(
         progress: Caption of progress bars; None for no bars.
     """
     cards = [card for card in read_cards(folder) if card.unit in objectives]
-    for size in sorted({card.picture.shape[0] for card in cards}):
-        same_size = [card for card in cards if card.picture.shape[0] == size]
+    pictures = {card.unit: with_channels(card.picture, model.channels, card.unit) for card in cards}
+    for size in sorted({card.picture.shape[:2] for card in cards}):
+        same_size = [card for card in cards if card.picture.shape[:2] == size]
         examples = top_activating_crops(
             model,
             [objectives[card.unit] for card in same_size],
             photographs,
             num_crops=num_crops,
             size=size,
-            progress=progress and f"{progress}: dataset examples at {size} pixels",
+            progress=progress and f"{progress}: dataset examples at {size[0]} x {size[1]} pixels",
         )
         neighbors = examples.neighbors()
         bar = tqdm(same_size, desc=progress and f"{progress}: scores", disable=progress is None, unit="picture")
         for index, card in enumerate(bar):
             label = class_of(objectives[card.unit])
-            rendering = SimpleNamespace(images=card.picture[None], scores=np.reshape(card.history, (-1, 1)))
+            rendering = SimpleNamespace(images=pictures[card.unit][None], scores=np.reshape(card.history, (-1, 1)))
             scores = score(
                 model,
                 objectives[card.unit],

@@ -22,7 +22,8 @@ class Card:
 
     Attributes:
         unit: Its name, under which it is found.
-        picture: Array (height, width, 3) in [0, 1].
+        picture: Array (height, width, channels) in [0, 1], of any number of channels; it is kept and shown as by
+            `images.to_rgb`.
         layer: Name of the layer, or of several.
         channel: Index of the channel, if the unit is one.
         caption: A line about the unit.
@@ -76,9 +77,9 @@ def save_card(folder: str | Path, card: Card) -> Path:
         The path of the JSON file.
     """
     path = card_path(folder, card.unit)
-    files.save_png(path.with_suffix(".png"), card.picture)
+    files.save_png(path.with_suffix(".png"), files.to_rgb(card.picture))
     examples = [
-        files.save_png(path.with_suffix(f".example{index}.png"), picture).name
+        files.save_png(path.with_suffix(f".example{index}.png"), files.to_rgb(picture)).name
         for index, picture in enumerate(card.dataset_examples)
     ]
     data = {name: value for name, value in vars(card).items() if name != "picture"}

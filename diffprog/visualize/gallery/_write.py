@@ -166,7 +166,7 @@ def _breakable(unit: str) -> str:
 
 def _image(picture: np.ndarray, alt: str, max_side: int | None = None) -> str:
     """Write an <img> with the picture in it, as a JPEG that the eye takes for the original."""
-    pixels = images.to_bytes(np.asarray(picture))
+    pixels = images.to_bytes(images.to_rgb(picture))
     embedded = embed_picture(pixels, max_side, jpeg_quality=92 if max_side is None else 85)
     return embedded.tag(alt, 'loading="lazy" decoding="async"')
 

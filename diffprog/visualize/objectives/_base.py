@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from diffprog._util.promotion import callers_promotion, own_promotion
 from diffprog.models import Model
 
 PICTURE = "image"  # the pseudo-layer that is the picture itself, before it is transformed
@@ -69,6 +70,7 @@ class Objective:
         """The names of the layers that it reads."""
         return frozenset(name for term in self.weights for name in term.layers)
 
+    @own_promotion()
     def check(self, model: Model) -> "Objective":
         """Check that a model has what the objective names; nothing is computed.
 
@@ -86,6 +88,7 @@ class Objective:
         self.term_arguments(model, shapes | {PICTURE: model.shape})
         return self
 
+    @own_promotion()
     def term_arguments(self, model: Model, shapes: Mapping[str, tuple[int, ...]]) -> list[tuple]:
         """Make the arguments of each term's measure.
 
@@ -108,6 +111,7 @@ class Objective:
                 raise ValueError(f"{term.name} must give one score per picture, (2,) for two; found {shape}")
         return arguments
 
+    @own_promotion()
     def score(self, model: Model, values: Mapping[str, jax.Array]) -> jax.Array:
         """Score pictures by what the layers say.
 
@@ -192,4 +196,20 @@ def objective(
     names = (layers,) if isinstance(layers, str) else tuple(layers)
     if not names:
         raise ValueError('an objective reads at least one layer, or "image"; found none')
-    return of_term(name or getattr(function, "__name__", "objective"), names, function)
+    return of_term(name or getattr(function, "__name__", "objective"), names, UserMeasure(function))
+
+
+@dataclass(frozen=True)
+class UserMeasure:
+    """A measure that a user wrote, which runs under the user's settings of JAX.
+
+    Attributes:
+      function: The user's.
+    """
+
+    function: Callable
+
+    def __call__(self, values: Mapping[str, jax.Array]) -> jax.Array:
+        """Measure."""
+        with callers_promotion():
+            return self.function(values)

@@ -8,6 +8,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from diffprog._util.fingerprint import fingerprint
+from diffprog._util.promotion import own_promotion
 from diffprog.models import Model
 from diffprog.visualize._rendering.fitting import layer_values
 from diffprog.visualize.objectives._base import Objective, of_term
@@ -47,6 +48,7 @@ def _tensor_direction_of(layer, power):
     return measure
 
 
+@own_promotion()
 def caricature(model: Model, photograph: ArrayLike, layer: str, cosine_power: float = 1) -> Objective:
     """Exaggerate what a layer sees in a photograph: `tensor_direction` towards the photograph's activations.
 
@@ -62,6 +64,7 @@ def caricature(model: Model, photograph: ArrayLike, layer: str, cosine_power: fl
     return tensor_direction(layer, layer_values(model, photograph, layer), cosine_power)
 
 
+@own_promotion()
 def guide(model: Model, layer: str, image: ArrayLike) -> Objective:
     """Move towards another image: the mean over positions of the largest dot product with any of the image's values.
 
@@ -202,7 +205,7 @@ def alignment(layer: str = "image", reach: int = 4, decay: float = 2.0) -> Objec
 def _alignment_of(layer, reach, decay):
     def measure(values):
         values = values[layer]
-        total, weights = jnp.zeros(len(values)), np.zeros(len(values))
+        total, weights = jnp.zeros(len(values), values.dtype), np.zeros(len(values), np.float32)
         for k in range(1, min(reach, len(values) - 1) + 1):
             distance = over_positions((values[k:] - values[:-k]) ** 2) / decay**k
             total = total.at[k:].add(distance).at[:-k].add(distance)

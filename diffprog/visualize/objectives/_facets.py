@@ -20,6 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffprog._util.batches import by_shape
+from diffprog._util.promotion import own_promotion
+from diffprog._util.random_keys import random_key
 from diffprog.models import Model
 from diffprog.visualize._rendering.fitting import activations
 from diffprog.visualize.objectives._base import PICTURE, Objective
@@ -41,6 +43,7 @@ class Facet(NamedTuple):
     members: np.ndarray
 
 
+@own_promotion()
 def facet(model: Model, layer: str, positives: Sequence[np.ndarray], negatives: Sequence[np.ndarray]) -> Objective:
     """Make an objective that tells two sets of images apart by the values of a layer.
 
@@ -61,6 +64,7 @@ def facet(model: Model, layer: str, positives: Sequence[np.ndarray], negatives: 
     return direction(layer, weights) + bias
 
 
+@own_promotion()
 def facets(
     model: Model,
     objective: Objective,
@@ -149,7 +153,7 @@ def k_means(
     points: np.ndarray, num_clusters: int, key: jax.Array, num_tries: int = 8, num_turns: int = 30
 ) -> np.ndarray:
     """Cluster points by Lloyd's algorithm from k-means++ (Arthur and Vassilvitskii 2007), the best of several tries."""
-    random = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    random = np.random.default_rng(np.asarray(jax.random.key_data(random_key(key))))
     squares = lambda centers: ((points[:, None] - centers) ** 2).sum(axis=2)
     results = []
     for _ in range(num_tries):

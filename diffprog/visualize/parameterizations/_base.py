@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,4 +46,4 @@ def from_single(
 
 def normal(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """Draw `jax.random.normal`, bit for bit, in one row: XLA for CPUs may take seconds to compile several axes."""
-    return jax.random.normal(key, (math.prod(shape),)).reshape(shape)
+    return jax.random.normal(key, (math.prod(shape),), jnp.float32).reshape(shape)

@@ -54,10 +54,10 @@ def shared(
     def decode(parameters):
         size = parameterization.channels, parameterization.height, parameterization.width
         common = sum(resize_linear(part[0], size) for part in parameters["shared"])
-        return jax.nn.sigmoid(logits(parameterization.decode(parameters["own"]), NEARLY) + mixed(common, matrix))
+        return jax.nn.sigmoid(logits(parameterization.decode(parameters["own"]), NEARLY) + mixed(common, matrix)[None])
 
     def encode(images):
-        return {"own": parameterization.encode(images), "shared": [jnp.zeros(size) for size in sizes]}
+        return {"own": parameterization.encode(images), "shared": [jnp.zeros(size, jnp.float32) for size in sizes]}
 
     return Parameterization(
         parameterization.height,
@@ -128,8 +128,8 @@ def masked(parameterization: Parameterization, mask: ArrayLike, photograph: Arra
     """
     mask = check_array(mask, ((parameterization.height, parameterization.width),), "the mask")
     photograph = check_array(photograph, (parameterization.shape,), "the photograph")
-    share = mask[..., None]
-    background = (1 - share) * photograph
+    share = mask[None, ..., None]
+    background = (1 - share) * photograph[None]
     decode = lambda parameters: share * parameterization.decode(parameters) + background
     return Parameterization(
         parameterization.height,

@@ -1,5 +1,7 @@
 """Pictures as functions from a position to a color."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -55,16 +57,16 @@ def cppn(
         keys = jax.random.split(key, layers + 1)
         return {
             "hidden": [_dense(k, size, units) for k, size in zip(keys, inputs, strict=False)],
-            "last": {**_dense(keys[-1], 0, channels), "weights": jnp.zeros((2 * units, channels))},
+            "last": {**_dense(keys[-1], 0, channels), "weights": jnp.zeros((2 * units, channels), jnp.float32)},
         }
 
     def decode(parameters):
         values = positions
         for layer in parameters["hidden"]:
-            values = jnp.arctan(values @ layer["weights"] + layer["bias"])
+            values = jnp.arctan(values @ layer["weights"] + layer["bias"][None, None])
             values = jnp.concatenate([values / ARCTAN, values**2 / SQUARE], axis=-1)
         last = parameters["last"]
-        return to_image(jnp.moveaxis(values @ last["weights"] + last["bias"], -1, 0), matrix)
+        return to_image(jnp.moveaxis(values @ last["weights"] + last["bias"][None, None], -1, 0), matrix)
 
     return from_single(height, width, channels, start, decode)
 
@@ -72,6 +74,6 @@ def cppn(
 def _dense(key, inputs, outputs):
     weights, bias = jax.random.split(key)
     return {
-        "weights": jax.random.normal(weights, (inputs, outputs)) / np.sqrt(max(inputs, 1)),
-        "bias": 0.1 * jax.random.normal(bias, (outputs,)),
+        "weights": jax.random.normal(weights, (inputs, outputs), jnp.float32) / math.sqrt(max(inputs, 1)),
+        "bias": 0.1 * jax.random.normal(bias, (outputs,), jnp.float32),
     }

@@ -48,11 +48,11 @@ def fourier(
         return deviation * normal(key, (2, channels, *scale.shape))
 
     def decode(parameters):
-        return to_image(planes_of(jax.lax.complex(*(parameters * scale)), height, width), matrix)
+        return to_image(planes_of(jax.lax.complex(*(parameters * scale[None, None])), height, width), matrix)
 
     def encode(image):
         waves = jnp.fft.rfft2(from_image(image, matrix), norm="ortho")
-        waves = waves * np.where(reachable, 1 / np.where(reachable, scale, 1), 0)
+        waves = waves * np.where(reachable, 1 / np.where(reachable, scale, 1), 0)[None]
         return jnp.stack([waves.real, waves.imag])
 
     return from_single(height, width, channels, start, decode, encode)

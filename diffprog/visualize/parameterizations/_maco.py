@@ -51,7 +51,7 @@ def maco(
     if spectrum is None:
         spectrum = natural().spectrum if channels == 3 else np.repeat(natural().spectrum[:1], channels, axis=0)
     strengths = magnitudes(spectrum, height, width, channels)
-    opposite = -np.arange(height) % height  # the row of the wave that runs the other way
+    opposite = -np.arange(height, dtype=np.int32) % height  # the row of the wave that runs the other way
     paired = np.zeros(strengths.shape[1:], bool)  # determined by another coefficient: the image is real
     paired[:, [0, -1] if width % 2 == 0 else [0]] = (np.arange(height) > opposite)[:, None]
 

@@ -158,7 +158,7 @@ def color_shift(shift: float = 1.0, spread: float = 1.0) -> Filter:
 
     def apply(key, image):
         m, s = jax.random.uniform(key, (2, image.shape[-1]), jnp.float32, -1, 1)
-        return jax.nn.sigmoid((logits(image, 1e-3) - shift * m) / jnp.exp(spread * s))
+        return jax.nn.sigmoid((logits(image, 1e-3) - shift * m[None, None]) / jnp.exp(spread * s)[None, None])
 
     return Filter(apply)
 

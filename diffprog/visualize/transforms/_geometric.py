@@ -56,7 +56,7 @@ class Affine(NamedTuple):
         Returns:
           Array (3, 3).
         """
-        return self.matrix(jax.random.uniform(key, (self.num_draws,)))
+        return self.matrix(jax.random.uniform(key, (self.num_draws,), jnp.float32))
 
     def __call__(self, key: jax.Array, image: jax.Array) -> jax.Array:
         """Draw one random result: (height, width, c) -> (height + growth, width + growth, c), differentiable."""
@@ -73,7 +73,7 @@ def pad(pixels: int) -> Affine:
     Returns:
       A transform.
     """
-    return Affine(2 * pixels, 0, lambda _: jnp.eye(3), 1)
+    return Affine(2 * pixels, 0, lambda _: jnp.eye(3, dtype=jnp.float32), 1)
 
 
 @factory
@@ -88,7 +88,7 @@ def jitter(pixels: int) -> Affine:
     """
 
     def matrix(draws):
-        return jnp.eye(3).at[:2, 2].set(jnp.floor(draws * (pixels + 1)) - pixels / 2)
+        return jnp.eye(3, dtype=jnp.float32).at[:2, 2].set(jnp.floor(draws * (pixels + 1)) - pixels / 2)
 
     return Affine(-pixels, 2, matrix, 1)
 
@@ -107,7 +107,7 @@ def scale(low: float, high: float) -> Affine:
 
     def matrix(draws):
         shrink = 1 / (low + (high - low) * draws[0])
-        return jnp.diag(jnp.stack([shrink, shrink, jnp.ones(())]))
+        return jnp.diag(jnp.stack([shrink, shrink, jnp.float32(1)]))
 
     return Affine(0, 1, matrix, high)
 
@@ -125,7 +125,7 @@ def rotate(degrees: float) -> Affine:
 
     def matrix(draws):
         angle = jnp.deg2rad(degrees * (2 * draws[0] - 1))
-        cosine, sine, zero, one = jnp.cos(angle), jnp.sin(angle), jnp.zeros(()), jnp.ones(())
+        cosine, sine, zero, one = jnp.cos(angle), jnp.sin(angle), jnp.float32(0), jnp.float32(1)
         return jnp.stack([cosine, sine, zero, -sine, cosine, zero, zero, zero, one]).reshape(3, 3)
 
     return Affine(0, 1, matrix, cos(radians(min(degrees, 45))) + sin(radians(min(degrees, 45))))
@@ -138,7 +138,7 @@ def flip() -> Affine:
     Returns:
       A transform.
     """
-    return Affine(0, 1, lambda draws: jnp.diag(jnp.ones(3).at[1].set(jnp.where(draws[0] < 0.5, -1, 1))), 1)
+    return Affine(0, 1, lambda draws: jnp.diag(jnp.ones(3, jnp.float32).at[1].set(jnp.where(draws[0] < 0.5, -1, 1))), 1)
 
 
 def combined(*motions: Affine) -> Affine:
@@ -146,7 +146,7 @@ def combined(*motions: Affine) -> Affine:
     ends = list(accumulate((motion.num_draws for motion in motions), initial=0))
 
     def matrix(draws):
-        product = jnp.eye(3)
+        product = jnp.eye(3, dtype=jnp.float32)
         for motion, end in zip(motions, ends[1:], strict=True):
             product = product @ motion.matrix(draws[end - motion.num_draws : end])
         return product
