@@ -11,6 +11,7 @@ import numpy as np
 
 from diffprog._util.content_digest import content_digest
 from diffprog._util.resumable import describe
+from diffprog.attack._engine import validation
 from diffprog.attack._norms import Norm
 from diffprog.attack._registry import ATTACKS
 
@@ -66,7 +67,7 @@ def _spec(name: str, attack: Callable[..., Any], norm: Norm, options: Mapping[st
     within_budgets = "epsilon" in parameters
     if "norm" in parameters and "norm" not in bound:
         arguments["norm"] = norm
-    elif within_budgets and bound.get("norm", norm) != norm:
+    elif within_budgets and validation.as_norm(bound.get("norm", norm)) != norm:
         raise ValueError(
             f"attack {name!r} has budgets in {_norm_name(bound['norm'])}, and the evaluation in {norm.name}: "
             "evaluate each norm by itself"
@@ -126,7 +127,7 @@ def _parameters(name: str, attack: Any) -> Mapping[str, inspect.Parameter]:
 
 
 def _norm_name(norm: Any) -> str:
-    return norm.name if isinstance(norm, Norm) else repr(norm)
+    return getattr(validation.as_norm(norm), "name", repr(norm))
 
 
 def _content(name: str, values: Mapping[str, Any]) -> dict[str, str]:

@@ -42,7 +42,7 @@ class ModelAnswers(NamedTuple):
     @property
     def finite(self) -> np.ndarray:
         """Whether all logits are finite, bool [n]."""
-        return np.isfinite(self.logits).all(axis=1)
+        return _are_finite(self.logits)
 
     @property
     def correct(self) -> np.ndarray:
@@ -78,19 +78,22 @@ def ask_model(
         half = len(images) // 2
         apart = logits_of(images[half:][::-1], key_bits[half:])[::-1] if half else None
 
+    labels = np.asarray(labels)
+    of_classes = labels.ndim == 1 and labels.dtype.kind in "iu"
+    loss = margin if of_classes else lambda logits, labels: logits.reshape(len(logits), -1).max(axis=1)
+
     @jax.jit
     def gradient_of_margin(example: Example) -> jax.Array:
-        return value_and_gradient(logits_of.oracle, margin, example.image, example, example.key)[2]
+        return value_and_gradient(logits_of.oracle, loss, example.image, example, example.key)[2]
 
-    label = np.asarray(labels, np.int32)
     no_budget = np.full(len(images), np.inf, np.float32)
     low, high = (np.full_like(images, bound) for bound in bounds)
-    rows: Any = (jnp.asarray(images), label, label, no_budget, low, high, keys)
+    rows: Any = (jnp.asarray(images), labels, labels, no_budget, low, high, keys)
     example = Example(*rows)
     slope = np.abs(np.asarray(gradient_of_margin(example))).reshape(len(images), -1).max(axis=1)
     steps = distance * np.random.default_rng(0).choice([-1, 1], images.shape)
     near = logits_of(np.clip(images + steps, *bounds).astype(np.float32), key_bits)
-    return ModelAnswers(np.asarray(labels, np.int32), logits, again, apart, near, slope)
+    return ModelAnswers(labels, logits, again, apart, near, slope)
 
 
 def check_model(answers: ModelAnswers, of_classes: bool = True) -> list[RobustnessWarning]:
@@ -181,7 +184,7 @@ def _nonfinite_gradients(answers: ModelAnswers) -> Iterator[str]:
 
 def _nonfinite_nearby(answers: ModelAnswers) -> Iterator[str]:
     """Find models that answer NaN to images that are not quite those of the data set."""
-    is_lost = answers.finite & ~np.isfinite(answers.logits_near).all(axis=1)
+    is_lost = answers.finite & ~_are_finite(answers.logits_near)
     if is_lost.any():
         yield (
             f"Logits are NaN or infinite for {is_lost.mean():.0%} of the first images after a random change within the "
@@ -198,6 +201,10 @@ def _few_classes(answers: ModelAnswers) -> Iterator[str]:
             f"The model has {classes} classes, and AutoAttack's targeted ratio of logits is defined for 4 or more, so "
             "another one stands in: compare accuracies with other implementations of AutoAttack with care."
         )
+
+
+def _are_finite(logits: np.ndarray) -> np.ndarray:
+    return np.isfinite(logits.reshape(len(logits), -1)).all(axis=1)
 
 
 def _relative_change(logits: np.ndarray, others: np.ndarray) -> float:
@@ -220,6 +227,7 @@ def check_results(evaluation: Evaluation) -> list[RobustnessWarning]:
     """List what the numbers of an evaluation warn of."""
     checks = {
         "not-finite": _nonfinite,
+        "no-gradient": _no_gradient,
         "black-box": _black_box,
         "few-steps": _few_steps,
         "more-steps": _more_steps,
@@ -241,6 +249,17 @@ def _nonfinite(evaluation: Evaluation) -> Iterator[str]:
             f"Logits are NaN or infinite for {clean} images as they are, and for up to {counts[name]} more on the way "
             f"of {name}. These images count as neither robust nor broken: remove the overflow in the model."
         )
+
+
+def _no_gradient(evaluation: Evaluation) -> Iterator[str]:
+    """Find failures of attacks that no gradient led."""
+    for name, record in evaluation.records.items():
+        if count := int(record.no_gradient.any(axis=0).sum()):
+            yield (
+                f"No gradient led {name} for {count} of {len(evaluation.labels)} images: it was 0 or NaN wherever the "
+                "search asked, and that they stand says nothing. Look for rounding, thresholds or stop_gradient in the "
+                "model with diffprog.diagnose, and add an attack without gradients."
+            )
 
 
 def _black_box(evaluation: Evaluation) -> Iterator[str]:

@@ -63,7 +63,7 @@ def evaluate(
     norm: Norm = linf,
     batch_size: int = 128,
     directory: str | Path | None = None,
-    bounds: tuple[float, float] = (0.0, 1.0),
+    bounds: tuple[ArrayLike, ArrayLike] | None = (0.0, 1.0),
     devices: Sequence[jax.Device] | None = None,
     engine: str = "diffprog",
     criterion: Callable[..., Any] | None = None,
@@ -91,7 +91,8 @@ def evaluate(
             ones and, with a warning that counts them, those of no known kind; CLASS is one of `class_names`, or what
             `model.label_index` knows, or a class index. Or an iterable of batches (images, labels) of any sizes. No
             more than a batch is in memory.
-        labels: Class indices, int [n]; None for a folder or an iterable.
+        labels: Class indices, int [n], or with a `criterion` what that reads, [n, ...]; None for a folder or an
+            iterable.
         attacks: From a name to an attack of this package, a `functools.partial` of one, or a function like them, which
             returns an `AttackResult` or the images alone. An attack that takes `epsilon` searches within each of the
             budgets [K, 1] that it is given, and returns images [K, n, ...]. One that does not searches for the smallest
@@ -102,7 +103,7 @@ def evaluate(
         norm: Of the budgets.
         batch_size: Images to read and to attack at once. Results do not depend on it.
         directory: Where results are kept, and the report at the end; None keeps nothing.
-        bounds: Smallest and largest value of a pixel.
+        bounds: Smallest and largest value of a pixel, or arrays with one for each channel or column; None for none.
         devices: Devices of this process, over which the rows of a batch are divided, rounded up to a multiple of their
             number; None for the default device.
         engine: "diffprog" for gradients by this package's tracer, "jax" for JAX's.
@@ -131,6 +132,7 @@ def evaluate(
     norm, key = validation.check_norm(norm, tuple(NORMS.values())), validation.check_key(key)
     budgets, _ = validation.check_budgets(np.reshape(np.asarray(epsilons), (-1, 1)), 1)
     budgets = budgets[:, 0].copy()
+    limits = validation.check_bounds(bounds)
     common = {"key": key, "batch_size": batch_size, "bounds": bounds, "engine": engine}
     common |= ({"devices": devices} if devices else {}) | ({"criterion": criterion} if criterion else {})
     specs = check_attacks(attacks, norm, common)
@@ -144,7 +146,7 @@ def evaluate(
         "attacks": {spec.name: spec.description for spec in specs},
         "norm": norm.name,
         "epsilons": budgets.tolist(),
-        "bounds": describe(bounds),
+        "bounds": [_without_infinity(bound) for bound in limits],
         "key": describe(key),
         "generator": str(jax.random.key_impl(key)),
         "batch_size": batch_size,
@@ -165,12 +167,19 @@ def evaluate(
             stacklevel=2,
         )
     judged_by = by_content(criterion, "criterion") if criterion else ""
-    run = _Run(specs, budgets, norm, key, settings, digest, judged_by, logits_of)
+    run = _Run(specs, budgets, norm, limits, key, settings, digest, judged_by, logits_of)
     with TemporaryDirectory() if directory is None else nullcontext(directory) as folder:
         evaluation = _evaluated(run, data, Path(folder), names, progress)
         if directory is not None and jax.process_index() == 0:
             evaluation.write(directory)
     return evaluation
+
+
+def _without_infinity(bound: Any) -> Any:
+    """Write a bound, or one of each channel, as JSON has it, which knows no infinity: None."""
+    values = np.asarray(bound, object)
+    values[~np.isfinite(np.asarray(bound, float))] = None
+    return values.tolist()
 
 
 # ---------------------------------------------------------------- batch by batch
@@ -182,6 +191,7 @@ class _Run(NamedTuple):
     specs: list[AttackSpec]
     epsilons: np.ndarray
     norm: Norm
+    bounds: tuple[Any, Any]  # numbers or arrays
     key: jax.Array
     settings: dict[str, Any]  # as the report has them
     model: ContentDigest
@@ -219,8 +229,8 @@ class _LoadedBatch:
 def _load(run: _Run, batch: Batch) -> _LoadedBatch:
     """Read a batch and check it."""
     images, labels = batch.load()
-    images = validation.check_images(images, run.settings["bounds"])
-    labels = validation.check_labels(labels, len(images))
+    images = validation.check_images(images, run.bounds)
+    labels = validation.check_labels(labels, len(images), are_free=bool(run.criterion))
     return _LoadedBatch(images, labels, batch.image_ids, batch.context)
 
 
@@ -273,14 +283,14 @@ def _opened(run: _Run, folder: Path) -> _Stores:
 
 def _asked(run: _Run, batch: _LoadedBatch) -> list[RobustnessWarning]:
     """Check the model's answers to the first batch."""
-    bounds = run.settings["bounds"]
-    validation.check_largest_budget(run.epsilons, run.norm, batch.images, bounds)
-    validation.check_logits(run.ask(batch.images, batch.image_ids, 0), batch.labels)
+    validation.check_largest_budget(run.epsilons, run.norm, batch.images, run.bounds)
+    logits = run.ask(batch.images, batch.image_ids, 0)
+    validation.check_logits(logits, batch.labels, are_free=bool(run.criterion))
     keys = _folded(run.key, batch.image_ids)
-    extent = float(np.subtract(*bounds[::-1]))
-    budget = float(run.epsilons.max()) if run.norm is linf else extent / 32
-    distance = min(budget, extent) if np.isfinite(min(budget, extent)) else float(batch.images.std())
-    answers = ask_model(run.logits_of, batch.images, batch.labels, keys, bounds, distance)
+    extent = float(np.min(np.subtract(*run.bounds[::-1])))
+    distance = min(float(run.epsilons.max()), extent) if run.norm is linf else extent / 32
+    distance = distance if np.isfinite(distance) else float(batch.images.std())
+    answers = ask_model(run.logits_of, batch.images, batch.labels, keys, run.bounds, distance)
     return check_model(answers, of_classes=not run.criterion)
 
 
@@ -355,7 +365,7 @@ def _attacked(
             values[rows] = np.concatenate([field[name] for field in fields])
     attacked = Attacked(images, labels, image_ids, clean_predictions, is_wrong, returned, budgets, reported)
     ask = lambda points, ids: run.ask(points, ids, JUDGING)
-    judge = Judge(ask, run.logits_of.oracle.judge, run.norm, run.settings["bounds"])
+    judge = Judge(ask, run.logits_of.oracle.judge, run.norm, run.bounds)
     arrays = judged(attacked, judge)
     cases = worst_cases_of(arrays, image_ids, labels, images, returned, limits, run.settings["max_worst_cases"])
     best = returned[best_search(arrays["success"], arrays["size"]), np.arange(len(images))]
@@ -390,6 +400,6 @@ def _gathered(
         warnings=(),
         settings=run.settings,
         versions=versions(),
-        bounds=tuple(run.settings["bounds"]),
+        bounds=(float(np.min(run.bounds[0])), float(np.max(run.bounds[1]))),
         class_names=class_names,
     )

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+NOT_FINITE, NO_CLASS = -1, -2  # in place of a class
 GROUPS = ("misclassified", "success", "nonfinite", "failure")
 
 
@@ -25,7 +26,8 @@ class AttackRecord(NamedTuple):
     from_smaller_budget: np.ndarray  # bool [S, n], the search failed, and the success is that of a smaller budget
     size: np.ndarray  # float64 [S, n], of the perturbation, in the evaluation's norm
     predictions: np.ndarray  # int64 [S, n], class of what was returned; -1 where its logits are not finite
-    nonfinite: np.ndarray  # bool [S, n], logits of the image, or of what was returned, that are not finite
+    nonfinite: np.ndarray  # bool [S, n], logits of the image, of what was returned or tried, that are not finite
+    no_gradient: np.ndarray  # bool [S, n], failures to which no gradient led, as the attack says
     initially_wrong: np.ndarray  # bool [n], misclassified before the attack
     first_success: np.ndarray  # int64 [S, n], steps until the first success; -1 without one
     steps: np.ndarray  # int64 [S, n]
@@ -74,8 +76,8 @@ def best_search(success: np.ndarray, size: np.ndarray) -> np.ndarray:
     return np.where(success.any(axis=0), np.argmin(size, axis=0), len(size) - 1)
 
 
-REPORTED: dict[str, Any] = {"from_smaller_budget": False, "first_success": -1}  # what an attack says of itself, if it
-REPORTED |= {"steps": 0, "queries": 0, "backward_passes": 0}  # does not say otherwise
+REPORTED: dict[str, Any] = {"from_smaller_budget": False, "nonfinite": False, "no_gradient": False, "first_success": -1}
+REPORTED |= {"steps": 0, "queries": 0, "backward_passes": 0}  # what an attack says of itself, if it says nothing else
 
 
 class WorstCase(NamedTuple):
@@ -121,6 +123,7 @@ def worst_cases_of(
         rows += [(search, image) for image in order[(size[order] > 0) & (size[order] < limit)][:max_worst_cases]]
     which, chosen = np.array(rows, int).reshape(-1, 2).T
     outcomes = [arrays[name][which, chosen] for name in ("predictions", "size")]
+    labels = labels if labels.ndim == 1 and labels.dtype.kind in "iu" else np.full(len(labels), NO_CLASS)
     values = [which, image_ids[chosen], labels[chosen], *outcomes, images[chosen], returned[which, chosen]]
     return dict(zip(WORST_CASE_FIELDS, values, strict=True))
 
@@ -283,13 +286,13 @@ class Evaluation:
         """Name a class.
 
         Args:
-            label: Its index; -1 for logits that are not finite.
+            label: Its index; -1 for logits that are not finite, -2 for a label that is no class.
 
         Returns:
             Its name, up to the first comma; its index where there is none.
         """
         if label < 0:
-            return "not finite"
+            return "not finite" if label == NOT_FINITE else "what its label asks for"
         return self.class_names[label].split(",")[0] if label < len(self.class_names) else str(label)
 
     def __str__(self) -> str:

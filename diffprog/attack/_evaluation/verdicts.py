@@ -14,7 +14,15 @@ from diffprog.attack._norms import Norm
 
 ROUNDING = 2.0**-23  # of the largest value of a pixel: float32 cannot tell apart what is closer
 RELATIVE_ROUNDING = 1e-6  # of a budget
-OUTCOME = ("success", "success_8bit", "size", "predictions", "nonfinite", "first_success")  # replaced together
+OUTCOME = (
+    "success",
+    "success_8bit",
+    "size",
+    "predictions",
+    "nonfinite",
+    "no_gradient",
+    "first_success",
+)  # replaced together
 
 
 class Judge(NamedTuple):
@@ -72,24 +80,29 @@ def judged(attacked: Attacked, judge: Judge) -> dict[str, np.ndarray]:
     points = np.where(expand(is_finite), returned, attacked.images)
     predictions, is_broken = _answers(attacked, judge, points)
     low, high = judge.bounds
-    grain = ROUNDING * max((abs(float(edge)) for edge in np.ravel([low, high]) if np.isfinite(edge)), default=1.0)
+    grain = ROUNDING * max(
+        (abs(float(edge)) for bound in (low, high) for edge in np.ravel(bound) if np.isfinite(edge)), default=1.0
+    )
     is_inside = ((points >= low - grain) & (points <= high + grain)).all(axis=tuple(range(2, returned.ndim)))
     size = np.stack([judge.norm.measure(search.astype(np.float64) - attacked.images) for search in points])
     fits = size <= budgets + np.minimum(grain + RELATIVE_ROUNDING * budgets, budgets / 1000)
 
     is_broken_8bit = np.zeros_like(is_broken)
-    if np.isfinite([low, high]).all():
+    if np.isfinite(low).all() and np.isfinite(high).all():
         _, is_broken_8bit = _answers(attacked, judge, as_8bit(points, judge.bounds))
     is_invalid = ~(is_finite & is_inside)
     counts = ~is_invalid & ~attacked.is_wrong & (attacked.clean_predictions >= 0)
+    success = counts & is_broken & fits
+    is_lost = (predictions < 0) | ~is_finite | (attacked.clean_predictions < 0) | attacked.reported["nonfinite"]
     return attacked.reported | {
-        "success": counts & is_broken & fits,
+        "success": success,
         "success_8bit": counts & is_broken_8bit & fits,
         "exceeded": counts & is_broken & ~fits,
         "invalid": is_invalid,
         "size": np.where(fits, np.minimum(size, budgets), size),
         "predictions": predictions,
-        "nonfinite": (predictions < 0) | ~is_finite | (attacked.clean_predictions < 0),
+        "nonfinite": is_lost & ~success,
+        "no_gradient": attacked.reported["no_gradient"] & ~success,
     }
 
 
@@ -105,8 +118,12 @@ def _answers(attacked: Attacked, judge: Judge, points: np.ndarray) -> tuple[np.n
 
 
 def classes(logits: np.ndarray) -> np.ndarray:
-    """Take the predicted classes of logits [n, classes]; -1 where they are not finite."""
-    return np.where(np.isfinite(logits).all(axis=1), logits.argmax(axis=1), -1)
+    """Take the predicted classes of logits [n, classes]; -1 where they are not finite.
+
+    Of what a criterion of the user's own reads, an array of another shape, it is 0 where all numbers are finite.
+    """
+    is_finite = np.isfinite(logits.reshape(len(logits), -1)).all(axis=1)
+    return np.where(is_finite, logits.argmax(axis=1) if logits.ndim == 2 else 0, -1)
 
 
 def merge_budgets(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -1,6 +1,7 @@
 """Every warning has a model or a result that provokes it, and one beside it that does not."""
 
 from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -76,6 +77,7 @@ def record(broken, *, size=0.05, first=2, gradients=1, **fields):
             "success_8bit": broken,
             "exceeded": no,
             "invalid": no,
+            "no_gradient": no,
             "from_smaller_budget": no,
             "size": np.broadcast_to(np.array([[0.05], [0.1]]) if size is None else size, broken.shape),
             "predictions": zeros,
@@ -350,3 +352,70 @@ def test_a_criterion_decides_in_place_of_the_class():
     expected = np.mean((rank(images) < 2) & (rank(returned) < 2))
     assert found.accuracy("mine").tolist() == [expected] and 0 < expected < 0.75
     assert seen == [beyond_two] and "chance" not in [warning.code for warning in found.warnings]
+
+
+def test_an_evaluation_takes_what_attacks_take():
+    """Budgets of 0 and infinity, bounds of columns or none, norms by name and seeds, against the closed form."""
+    images = np.random.default_rng(3).uniform(-2, 2, size=(8, 6)).astype(np.float32)
+    labels = (images.astype(np.float64) @ WEIGHTS).argmax(axis=1)
+    logits = images.astype(np.float64) @ WEIGHTS
+    other = np.where(np.arange(5) == labels[:, None], -np.inf, logits)
+    slope = np.abs(WEIGHTS[:, labels].T[:, None] - WEIGHTS.T[None]).sum(axis=2)  # [n, classes], of each class's gap
+    nearest = np.where(np.isfinite(other), (logits.max(axis=1)[:, None] - other) / np.maximum(slope, 1e-9), np.inf)
+    expected = lambda epsilon: np.mean(nearest.min(axis=1) >= epsilon)
+    ask = lambda **how: attack.evaluate(
+        plain, images, labels, attacks={"pgd": partial(attack.pgd, loss=attack.margin, max_steps=8)}, **how
+    )
+    epsilons = [0, 0.2, 0.5]
+    found = ask(epsilons=epsilons, key=0, norm="linf", bounds=None)
+    assert found.accuracy("pgd").tolist() == [expected(epsilon) for epsilon in epsilons]
+    assert found.accuracy("pgd")[0] == found.clean_accuracy == 1 > found.accuracy("pgd")[1]
+    columns = np.float32([-3, -3, -3, -3, -3, -3]), np.float32([3, 3, 3, 3, 3, 4])
+    found = ask(epsilons=epsilons, key=jax.random.PRNGKey(0), bounds=columns)
+    assert found.accuracy("pgd").tolist() == [expected(epsilon) for epsilon in epsilons]
+    assert "pgd" in str(found)
+    found = ask(epsilons=[0.2, np.inf], key=0, bounds=(-3, 3))
+    assert found.accuracy("pgd").tolist() == [expected(0.2), 0]
+
+
+def test_many_labels_are_evaluated_by_loss_and_criterion(tmp_path):
+    """Each of five labels is on where its logit is positive; broken is what says so of another set."""
+    images = np.random.default_rng(3).uniform(size=(8, 6)).astype(np.float32)
+    labels = images @ WEIGHTS > 0
+    other_set = lambda logits, labels: ((logits > 0) != labels).any(axis=1)
+    loss = lambda logits, labels: jnp.max(jnp.where(labels, -logits, logits), axis=1)
+    pgd = partial(attack.pgd, loss=loss, max_steps=8)
+    ask = lambda: attack.evaluate(
+        plain,
+        images,
+        labels,
+        attacks={"pgd": pgd},
+        epsilons=[0.02, 0.1],
+        key=0,
+        criterion=other_set,
+        directory=tmp_path,
+    )
+    found = ask()
+    weakest = (np.abs(images.astype(np.float64) @ WEIGHTS) / np.abs(WEIGHTS).sum(axis=0)).min(axis=1)
+    assert found.clean_accuracy == 1
+    assert found.accuracy("pgd").tolist() == [np.mean(weakest >= 0.02), np.mean(weakest >= 0.1)] != [1, 1]
+    assert ask().accuracy("pgd").tolist() == found.accuracy("pgd").tolist()
+    assert found.worst_cases and (tmp_path / "report.html").is_file()
+
+
+def test_what_a_search_could_not_see_is_told():
+    """Attacks that met no gradient, or NaN, say so in the result; the report keeps it."""
+    blind = partial(attack.pgd, max_steps=3)
+    steps = lambda x: 5 * (jnp.round(x * 8) @ WEIGHTS)
+    labels = np.asarray(steps(IMAGES)).argmax(axis=1)
+    ask = lambda model, labels, images=IMAGES: attack.evaluate(
+        model, images, labels, attacks={"pgd": blind}, epsilons=0.01, key=0
+    )
+    with pytest.warns(attack.AttackWarning):
+        codes = [warning.code for warning in ask(steps, labels).warnings]
+    assert "no-gradient" in codes and "zero-gradient" in codes
+    grid = np.tile(np.float32([10, 6]) / 16, (4, 1))
+    defense = lambda x: jnp.where(jnp.abs(x * 16 - jnp.round(x * 16)).max(1, keepdims=True) > 1e-3, jnp.nan, 5 * x)
+    with pytest.warns(attack.AttackWarning):
+        found = ask(defense, np.zeros(4, int), grid)
+    assert found.counts("pgd")["nonfinite"] == [4] and found.accuracy("pgd").tolist() == [0]

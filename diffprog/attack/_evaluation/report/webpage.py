@@ -118,6 +118,8 @@ def _triple(case: WorstCase, bounds: tuple[float, float]) -> list[tuple[str, str
     The perturbation is shown around middle gray, magnified until its largest element is white or black.
     """
     low, high = bounds
+    if not np.isfinite([low, high]).all():
+        return []
     original, adversarial = (as_picture((image - low) / (high - low)) for image in (case.original, case.adversarial))
     if original is None or adversarial is None:
         return []
