@@ -161,3 +161,45 @@ def test_contact_sheet_places_pictures_and_captions():
     assert (sheet[:, [0, -1]] == 1).all()  # nothing runs over the margin
     with pytest.raises(ImageError, match="one caption per picture; found 1 and 2"):
         images.contact_sheet([red], ["a", "b"])
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_images_of_one_to_four_channels(tmp_path, channels):
+    image = np.random.default_rng(0).uniform(size=(7, 9, channels)).astype(np.float32)
+    stored = np.asarray(Image.open(images.save_png(tmp_path / "a.png", image)))
+    np.testing.assert_array_equal(stored.reshape(image.shape), images.to_bytes(image))
+    np.testing.assert_allclose(images.read_image(tmp_path / "a.png"), images.to_rgb(image), atol=2 / 255)
+    np.testing.assert_array_equal(
+        images.contact_sheet(image[None], ["a"]), images.contact_sheet([images.to_rgb(image)], ["a"])
+    )
+
+
+def test_every_channel_is_resized_alike():
+    image = np.random.default_rng(0).uniform(size=(7, 9, 6)).astype(np.float32)
+    found = images.resize(image, 5, 4)
+    for plane in range(6):
+        np.testing.assert_array_equal(found[..., plane], images.resize(image[..., plane], 5, 4))
+    np.testing.assert_array_equal(found[..., :3], images.resize(image[..., :3], 5, 4))
+    with pytest.raises(ImageError, match=r"1 to 4 channels .* found shape \(7, 9, 6\)"):
+        images.save_png("never.png", image)
+
+
+@pytest.mark.parametrize(
+    "suffix, start", [(".jpg", b"\xff\xd8"), (".png", b"\x89PNG"), (".webp", b"RIFF"), (".bmp", b"BM")]
+)
+def test_a_suffix_says_what_is_in_the_file(tmp_path, suffix, start):
+    path = images.save_png(tmp_path / f"a{suffix}", np.full((8, 8, 3), 0.5, np.float32))
+    assert path.read_bytes().startswith(start)
+    with pytest.raises(ImageError, match=r"the suffix '\.txt'"):
+        images.save_png(tmp_path / "a.txt", np.zeros((8, 8, 3)))
+    with pytest.raises(ImageError, match="a JPEG has 1 or 3 channels"):
+        images.save_png(tmp_path / "a.jpg", np.zeros((8, 8, 4)))
+
+
+def test_gray_of_other_depths(tmp_path):
+    values = np.arange(0, 65535, 5000, dtype=np.uint16).reshape(1, -1)
+    Image.fromarray(values).save(tmp_path / "16.tif")
+    np.testing.assert_allclose(images.read_image(tmp_path / "16.tif")[..., 0], values / 65535, atol=1e-6)
+    Image.fromarray(values.astype(np.int32)).save(tmp_path / "32.tif")
+    with pytest.raises(ImageError, match="integers of 32 bits do not say which number is white"):
+        images.read_image(tmp_path / "32.tif")

@@ -284,7 +284,7 @@ class Dropped(nnx.Module):
 @pytest.mark.parametrize("kind", [Normed, Dropped])
 def test_a_network_in_training_mode_is_warned_of(kind, recwarn):
     net = kind(nnx.Rngs(0))
-    with pytest.warns(UserWarning, match="depends on the other images of its batch. Is it in training mode"):
+    with pytest.warns(UserWarning, match=r"depends on the other images of its batch\. Is it in training mode"):
         models.wrap(lambda net, images: net(images), net, size=8)
     net.eval()
     recwarn.clear()
