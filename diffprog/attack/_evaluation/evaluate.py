@@ -1,7 +1,7 @@
 """Evaluate the robustness of a model on a data set: every attack on every batch, kept as it goes."""
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -34,7 +34,7 @@ from diffprog.attack._evaluation.results import (
     gather_worst_cases,
     worst_cases_of,
 )
-from diffprog.attack._evaluation.store import FORMAT, NO_BUDGETS, Results, difference
+from diffprog.attack._evaluation.store import FORMAT, NO_BUDGETS, Results, alike, difference
 from diffprog.attack._evaluation.timing import timed
 from diffprog.attack._evaluation.verdicts import (
     Attacked,
@@ -310,7 +310,7 @@ def _attack_batch(run: _Run, stores: _Stores, batch: _LoadedBatch, limits: dict[
         if spec.is_shared and missing.any():
             missing[:] = True
         limit = np.array([_limit(limits.get((spec.name, search), []), run.settings) for search in searches])
-        for which, lacking in _alike(missing):
+        for which, lacking in alike(missing):
             images = [array[lacking] for array in (*content, clean["predictions"], clean["is_wrong"])]
             arrays = _attacked(run, spec, searches[which], limit[which], *images)
             store.save(context, searches[which], batch.image_ids[lacking], arrays)
@@ -323,14 +323,6 @@ def _attack_batch(run: _Run, stores: _Stores, batch: _LoadedBatch, limits: dict[
 def _limit(smallest: list[float], settings: dict[str, Any]) -> float:
     """Say below which size a perturbation is a worst case."""
     return smallest[-1] if len(smallest) == settings["max_worst_cases"] else np.inf
-
-
-def _alike(missing: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Group what is missing, bool [budgets, images], into calls: which budgets, and which images lack just these."""
-    patterns, group_of_image = np.unique(missing, axis=1, return_inverse=True)
-    for group, pattern in enumerate(patterns.T):
-        if pattern.any():
-            yield pattern, np.ravel(group_of_image) == group
 
 
 def _attacked(

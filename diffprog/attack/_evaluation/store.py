@@ -171,6 +171,14 @@ def _read_whole(path: Path, names: set[str]) -> dict[str, np.ndarray]:
     return read_arrays(path, names)
 
 
+def alike(missing: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Group what is missing, bool [budgets, images], into calls: which budgets, and which images lack just these."""
+    patterns, group_of_image = np.unique(missing, axis=1, return_inverse=True)
+    for group, pattern in enumerate(patterns.T):
+        if pattern.any():
+            yield pattern, np.ravel(group_of_image) == group
+
+
 def difference(old: dict[str, Any], new: dict[str, Any]) -> str:
     """Say how an evaluation differs from another in what holds for all of it."""
     if old.get("format") != FORMAT:
