@@ -1,7 +1,6 @@
 """Fitting parameters to labeled examples. Full batch, mini-batch and single-example descent differ in one number."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -10,6 +9,7 @@ import numpy as np
 import optax
 from jax.typing import ArrayLike
 
+from diffprog._transforms.closures import Lifted, lift
 from diffprog.fit._digits import Examples
 from diffprog.optimize import Descent
 
@@ -84,11 +84,12 @@ def fit(
 
     loop = Descent(objective, optimizer, engine=engine)
     state = loop.init(parameters, key=key)
-    curve = [(0.0, *_measure(apply, state.parameters, train, test))]
+    network = lift(apply, state.parameters, train.inputs)  # as it is now, whatever it was in an earlier fit
+    curve = [(0.0, *_measure(network, state.parameters, train, test))]
 
     def after_epoch(state, history):
         epoch = int(state.num_steps) * batch_size / num_examples
-        curve.append((epoch, *_measure(apply, state.parameters, train, test)))
+        curve.append((epoch, *_measure(network, state.parameters, train, test)))
 
     state, _ = loop.run(
         state,
@@ -101,8 +102,8 @@ def fit(
     return Fit(state.parameters, *np.asarray(curve, dtype=np.float64).T)
 
 
-@partial(jax.jit, static_argnums=0)
-def _measure(apply, parameters, train: Examples, test: Examples) -> tuple[jax.Array, jax.Array]:
+@jax.jit
+def _measure(apply: Lifted, parameters, train: Examples, test: Examples) -> tuple[jax.Array, jax.Array]:
     """Compute the loss over all of `train` and the accuracy on all of `test`."""
     loss = mean_cross_entropy(apply(parameters, train.inputs), train.labels)
     return loss, accuracy(apply(parameters, test.inputs), test.labels)

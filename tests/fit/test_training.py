@@ -120,3 +120,18 @@ def test_impossible_batch_is_refused(batch):
     data = Examples(np.zeros((60, 5), np.float32), np.zeros(60, np.int32))
     with pytest.raises(ValueError, match=f"batch_size must be between 1 and the 60 training examples; found {batch}"):
         fit(lambda w, x: x @ w, np.zeros((5, 3)), data, data, optax.sgd(0.1), batch_size=batch, epochs=1, key=KEY)
+
+
+def test_what_the_network_reads_besides_its_parameters_is_read_in_each_fit():
+    rng = np.random.default_rng(2)
+    data = Examples(rng.normal(size=(12, 5)).astype(np.float32), rng.integers(0, 3, 12).astype(np.int32))
+    weights, state = rng.normal(size=(4, 3)).astype(np.float32), {}
+
+    def apply(w, x):
+        return jnp.tanh(x @ state["features"]) @ w
+
+    for scale in (0.1, 2.0):
+        state["features"] = scale * rng.normal(size=(5, 4)).astype(np.float32)
+        fitted = fit(apply, weights, data, data, optax.sgd(0.05), batch_size=12, epochs=1, key=KEY, engine="jax")
+        expected = float(mean_cross_entropy(apply(weights, data.inputs), data.labels))
+        assert fitted.train_loss[0] == pytest.approx(expected, 1e-5)
