@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from diffprog.diagnosis import diagnose
     from diffprog.graph import activations, backward_source, grad_at, hook, intervene, record, tap
 
-__version__ = "0.3.0"
+__version__ = "0.4.0"
 
 __all__ = [
     "activations",
