@@ -171,29 +171,32 @@ def read_crop(options: argparse.Namespace, model: Model) -> np.ndarray:
 
 
 def draw(options: argparse.Namespace) -> None:
-    """Draw units on a sheet, each from one key, so that its neighbors do not matter."""
+    """Draw units on a sheet, each from one key, so that its neighbors do not matter; Ctrl-C keeps those drawn."""
     model = models.load(options.network)
     targets = {unit: objective(model, unit) for unit in options.units or SHEET}
     pictures: list[np.ndarray] = []
     captions: list[str] = []
-    for number, (unit, target) in enumerate(targets.items(), 1):
-        settings = render_settings(options, model, target)
-        if options.num_images > 1:
-            target = target + options.diversity * diversity(options.diversity_layer)
-        drawn = render(
-            model,
-            target,
-            num_images=options.num_images,
-            snapshots=options.snapshots,
-            progress=f"{number}/{len(targets)} {unit}",
-            **settings,
-        )
-        rows = {f"after {step} steps": row for step, row in drawn.snapshots.items()} or {"": drawn.images}
-        for moment, row in rows.items():
-            pictures += list(row)
-            captions += ["\n".join(filter(None, [caption(model, unit), moment]))] * len(row)
-    columns = len(options.snapshots or ()) or options.num_images
-    save_sheet(options.out, pictures, captions, columns=columns if columns > 1 else 5)
+    try:
+        for number, (unit, target) in enumerate(targets.items(), 1):
+            rows = draw_rows(options, model, target, f"{number}/{len(targets)} {unit}")
+            for moment, row in rows.items():
+                pictures += list(row)
+                captions += ["\n".join(filter(None, [caption(model, unit), moment]))] * len(row)
+    finally:
+        columns = len(options.snapshots or ()) or options.num_images
+        if pictures:
+            save_sheet(options.out, pictures, captions, columns=columns if columns > 1 else 5)
+
+
+def draw_rows(options: argparse.Namespace, model: Model, target: Objective, progress: str) -> dict[str, np.ndarray]:
+    """Draw the pictures of one unit: {what to say of the moment: pictures}."""
+    settings = render_settings(options, model, target)
+    if options.num_images > 1:
+        target = target + options.diversity * diversity(options.diversity_layer)
+    drawn = render(
+        model, target, num_images=options.num_images, snapshots=options.snapshots, progress=progress, **settings
+    )
+    return {f"after {step} steps": row for step, row in drawn.snapshots.items()} or {"": drawn.images}
 
 
 def draw_layer(options: argparse.Namespace) -> None:

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import jax
 import numpy as np
 import pytest
@@ -54,6 +56,10 @@ def test_layers_are_listed_with_shapes(capsys):
         (["--steps", "many"], "expected a whole number of at least 1; found 'many'"),
         (["--engine", "torch"], "invalid choice: 'torch'"),
         (["stem:0", "--size", "64", "--steps", "1", "--engine", "jax", "--out", "/dev/null/sheet.png"], "/dev/null"),
+        (["blocks.3:1", "--out", "sheet.txt"], "the suffix '.txt'"),
+        (["layer", "blocks.3", "--out", "/dev/null/LAYER"], "/dev/null/blocks.3"),
+        (["gallery", "blocks.3:1", "--images", "/nowhere"], "/nowhere is no folder; give a folder of images"),
+        (["score", "blocks.3:1", "--images", "/nowhere"], "/nowhere is no folder; give a folder of images"),
     ],
 )
 def test_bad_input_ends_in_one_sentence(arguments, message, capsys):
@@ -220,3 +226,28 @@ def test_bad_commands_end_in_one_sentence(tiny, arguments, message, capsys):
         tiny[1](arguments)
     assert ended.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_the_word_layer_in_a_folder_is_the_layers_name():
+    folder = lambda out: command.page_folder(SimpleNamespace(out=out, layer="blocks.1"))
+    assert [folder(out) for out in ("out/LAYER", "pics/PLAYERS", "LAYER_1/x")] == [
+        "out/blocks.1",
+        "pics/PLAYERS",
+        "blocks.1_1/x",
+    ]
+
+
+def test_an_interruption_keeps_what_is_drawn(tmp_path, monkeypatch, capsys):
+    calls = []
+
+    def draw(*_):
+        calls.append(1)
+        if len(calls) > 1:
+            raise KeyboardInterrupt
+        return {"": np.full((1, 8, 8, 3), 0.5, np.float32)}
+
+    monkeypatch.setattr(command, "draw_rows", draw)
+    with pytest.raises(SystemExit) as ended:
+        command.main(["volcano", "starfish", "--out", str(tmp_path / "sheet.png")])
+    assert ended.value.code == 130 and "interrupted" in capsys.readouterr().err
+    assert (tmp_path / "sheet.png").is_file()
