@@ -1,6 +1,7 @@
 """The layers of a network that somebody else wrote, found while it runs."""
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 from jax.tree_util import keystr, tree_flatten_with_path
 
 from diffprog._jax_internals import is_array_type
+from diffprog._jax_internals.jaxprs import has_loop
 from diffprog._jax_internals.rows import may_mix_rows
 from diffprog._jax_internals.structure import embeds_arrays
 from diffprog.graph._interventions.naming import Kind, Naming
@@ -32,6 +34,7 @@ class Found(NamedTuple):
       num_classes: How many numbers the answer has for an image, if it is one array (n, classes).
       may_mix: Whether an image's answer may depend on the other images.
       reads_outside: Whether the function reads arrays that are not among its arguments.
+      has_loop: Whether there is a loop in it, which has to be staged for its values to be found.
       naming: Names the values inside, in a run.
     """
 
@@ -41,6 +44,7 @@ class Found(NamedTuple):
     num_classes: int | None
     may_mix: bool
     reads_outside: bool
+    has_loop: bool
     naming: Naming
 
 
@@ -72,7 +76,9 @@ class Network:
           NoLogits: At the end, if no output is the answer.
         """
         layers, outputs, answer = self.found.layers, self.found.outputs, self.found.answer
-        output, values = self.found.naming.run(self.function, (parameters, images), images.shape[1:])
+        # Written out in Python, a loop would have other values.
+        with jax.disable_jit(False) if self.found.has_loop else nullcontext():
+            output, values = self.found.naming.run(self.function, (parameters, images), images.shape[1:])
         for name, value in values:
             if name in layers:
                 yield name, self._by_image(value, layers[name], images.ndim)
@@ -123,6 +129,7 @@ def find_layers(name: str, function: Callable, parameters: Any, shape: tuple[int
         num_classes=outputs[answer][1] if answer is not None and len(outputs[answer]) == 2 else None,
         may_mix=may_mix_rows(few.program, more.program, len(jax.tree.leaves(parameters))),
         reads_outside=bool(few.program.consts) or embeds_arrays(few.program),
+        has_loop=has_loop(few.program),
         naming=Naming(is_tap, frozenset(kinds)),
     )
 
@@ -151,7 +158,8 @@ def _look(name, function, parameters, shape, naming):
 
     try:
         images = jax.ShapeDtypeStruct(shape, jnp.float32)
-        program, (inside, outputs) = jax.make_jaxpr(values, return_shape=True)(parameters, images)
+        with jax.disable_jit(False):
+            program, (inside, outputs) = jax.make_jaxpr(values, return_shape=True)(parameters, images)
     except Exception as error:  # whatever the user's function raises
         raise ValueError(f"{name} cannot take images of {' x '.join(map(str, shape[1:]))}: {reason(error)}") from error
     shapes = {name: value.shape for name, value in zip(names, inside, strict=True)}
