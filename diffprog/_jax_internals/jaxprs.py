@@ -27,6 +27,11 @@ def trace_to_jaxpr(fun: Callable, avals: Sequence, name: str):
     return closed(partial_eval.convert_constvars_jaxpr(jaxpr)), consts
 
 
+def same_function(run: Callable, fun):
+    """Make a function as JAX hands them over, of another's name and place, that runs `run`."""
+    return linear_util.wrap_init(run, debug_info=fun.debug_info)
+
+
 def closed(jaxpr):
     """Close a jaxpr without constants: always to one and the same object (since JAX 0.11 every jaxpr is closed)."""
     return partial_eval.close_jaxpr(jaxpr) if isinstance(jaxpr, core.Jaxpr) else jaxpr

@@ -22,6 +22,7 @@ NOT_ATTACKS = {
     "nesterov",
     "random_targets",
     "second_likely",
+    "top_k_margin",
     "survives_distortions",
     "translation_invariant",
     "variance_tuned",

@@ -60,7 +60,7 @@ def test_a_failure_is_called_one(tmp_path, capsys):
         (["{folder}/text.png"], "text.png: not an image"),
         (["{folder}/cut.png"], "cut.png: cannot be read"),
         (["--target", "ostritch"], "efficientnet_lite0 has no class 'ostritch'; did you mean 'ostrich'"),
-        (["--target", "1000"], "class 1000 does not exist"),
+        (["--target", "1000"], "has the classes 0 to 999; found 1000"),
         (["--target", "tiger cat"], "is classified as tiger cat already"),
         (["--epsilon", "4/0"], "expected a positive number such as 0.02 or 4/255; found '4/0'"),
         (["--epsilon", "-1"], "expected a positive number"),

@@ -20,9 +20,11 @@ from diffprog._jax_internals import (
     trace_to_jaxpr,
     typeof,
 )
-from diffprog._jax_internals.sources import as_path, scopes
+from diffprog._jax_internals.jaxprs import same_function
+from diffprog._jax_internals.sources import as_path, program_source, scopes
 from diffprog._tracer import references
 from diffprog._tracer.errors import MissingDerivative
+from diffprog._tracer.rules import of_functions
 from diffprog._tracer.tape import Node as Taped
 from diffprog._tracer.tape import Tape, Traced
 from diffprog.graph._recording.nodes import Edge, Node, Place
@@ -132,24 +134,32 @@ class Recorder(Tape):
         return self.record_op(primitive.name, args, params, run, compute, primitive.multiple_results)
 
     def process_custom_jvp_call(self, primitive, fun, jvp, args, /, **options):
+        plain = self._staged_once(primitive, fun)
+        if program_source(fun) in of_functions:  # whose rule runs the function
+            fun = same_function(plain, fun)
         run = lambda: super(Recorder, self).process_custom_jvp_call(primitive, fun, jvp, args, **options)
-        return self._record_custom(primitive, fun, args, run)
+        return self._record_custom(primitive, fun, args, run, plain)
 
     def process_custom_vjp_call(self, primitive, fun, fwd, bwd, args, /, **options):
         run = lambda: super(Recorder, self).process_custom_vjp_call(primitive, fun, fwd, bwd, args, **options)
-        return self._record_custom(primitive, fun, args, run)
+        return self._record_custom(primitive, fun, args, run, self._staged_once(primitive, fun))
 
-    def _record_custom(self, primitive, fun, args, run):
-        values, sources = self.untrace(args)
+    def _staged_once(self, primitive, fun):
+        """Make a function that may be called again of one that JAX hands over, which may be called once."""
         program = None
 
         def plain(*values):
             nonlocal program
-            if program is None:  # a function that JAX hands over may be called once
+            if program is None:
                 with set_current_trace(self.parent):
                     program = trace_to_jaxpr(fun.call_wrapped, [typeof(x) for x in values], primitive.name)
             jaxpr, constants = program
             return jaxpr_as_fun(jaxpr)(*constants, *values)
+
+        return plain
+
+    def _record_custom(self, primitive, fun, args, run, plain):
+        values, sources = self.untrace(args)
 
         def constant():
             with set_current_trace(self.parent):

@@ -471,3 +471,12 @@ def test_an_operation_without_a_rule_inside_a_library_function_is_named_by_the_l
             differentiated()
     (finding,) = dp.diagnose(program)(jnp.ones(4)).findings
     assert finding.source.line == line and "pallas_call" in finding.cause
+
+
+@pytest.mark.parametrize("function", [jax.nn.relu, jax.nn.softplus])
+def test_a_function_with_a_rule_of_its_own_is_replayed(function):
+    f = lambda x: jnp.sum(function(x) ** 2)
+    x = jnp.linspace(-1.0, 2.0, 5)
+    recording = dp.record(f)(x)
+    for _ in range(2):  # JAX hands over functions that may be called once
+        assert float(recording.replay({})) == pytest.approx(float(f(x)), 1e-6)
