@@ -26,21 +26,10 @@ def forward(x, kernel, strides, padding):
 
     Jitted, so that the many equal layers of a network, and their backward sums, are traced and lowered once.
     """
-    height, width = _output_sizes(x.shape, kernel.shape, strides, padding)
+    sizes = _output_sizes(x.shape, kernel.shape, strides, padding)
     x = _pad(x, padding)
-    bands = (_window(x, (row, 0), (height, x.shape[2]), (strides[0], 1)) for row in range(kernel.shape[0]))
-    rows = lax.split(kernel, (1,) * kernel.shape[0])
-    return reduce(lax.add, (_row_sum(band, row, width, strides[1]) for band, row in zip(bands, rows, strict=True)))
-
-
-@partial(jax.jit, static_argnames=("width", "stride"))
-def _row_sum(band, row, width, stride):
-    """Convolve with one row of taps: (n, h', w, c), (1, kw, 1, c) -> (n, h', w', c).
-
-    Jitted, as the rows of taps do the same with bands of x of one shape.
-    """
-    windows = (_window(band, (0, column), (band.shape[1], width), (1, stride)) for column in range(row.shape[1]))
-    return reduce(lax.add, map(lax.mul, windows, _vectors(row)))
+    taps = zip(_taps(kernel.shape), _vectors(kernel), strict=True)
+    return reduce(lax.add, (lax.mul(_window(x, tap, sizes, strides), vector) for tap, vector in taps))
 
 
 @partial(jax.jit, static_argnames=("kernel_shape", "strides", "padding"))
