@@ -13,6 +13,7 @@ from jax._src import core, linear_util
 from jax._src.util import weakref_lru_cache
 
 from diffprog._jax_internals.jaxprs import jaxprs_in
+from diffprog._util.content_digest import content_digest
 
 # What JAX notes beside a derivative rule: where it leaves its results, and the trace that it is part of.
 _NOTES = (linear_util.Store, linear_util.EqualStore, core.Trace, core.DebugInfo)
@@ -154,9 +155,16 @@ class _Description:
     def _function(self, function):
         """Describe a function: one that JAX makes for each trace by what it closes over, any other by itself."""
         if not (function.__module__ or "").startswith("jax.") or "<locals>" not in function.__qualname__:
-            return _Same(function)
+            return self._rule(function)
         cells = (cell.cell_contents for cell in function.__closure__ or ())
         return function.__code__, tuple(map(self.of, cells))
+
+    def _rule(self, function):
+        """Describe a derivative rule that somebody wrote by itself and what it reads, which no trace forward shows."""
+        if (function.__module__ or "").startswith("jax."):
+            return _Same(function)
+        digest = content_digest(function, function.__name__)
+        return self._unique() if digest.unknown else (_Same(function), digest.key)
 
     def _object(self, value):
         if type(value).__eq__ is not object.__eq__:

@@ -122,3 +122,17 @@ def test_nothing_of_a_function_that_is_dropped_stays():
     for seed in range(1, 4):
         turn(seed)
     assert held() - before < 100_000
+
+
+def test_what_a_backward_rule_reads_is_never_stale():
+    state = {}
+
+    @jax.custom_vjp
+    def scaled_backward(x):
+        return x
+
+    scaled_backward.defvjp(lambda x: (x, None), lambda _, g: (g * state["scale"],))
+    slope = jax.jit(lambda function, x: grad(lambda x: function(x).sum())(x))
+    for scale in (2.0, 3.0, 5.0):
+        state["scale"] = jnp.float32(scale)
+        np.testing.assert_allclose(slope(lift(lambda x: scaled_backward(x), X), X), jnp.full_like(X, scale))

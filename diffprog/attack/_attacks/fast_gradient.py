@@ -112,8 +112,7 @@ def pgd(
     """Attack by projected gradient descent from a uniform random point of the ball.
 
     Unlike in the paper, the best iterate of each image is returned, not the last. In L1 a step changes the hundredth
-    of the elements where the gradient is largest (SLIDE), and the projection is onto ball and box together. A model
-    that cannot be hashed compiles anew in each call.
+    of the elements where the gradient is largest (SLIDE), and the projection is onto ball and box together.
 
     Args:
       model: (images (n, ...)) -> logits (n, classes), differentiable.

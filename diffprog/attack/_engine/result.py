@@ -106,6 +106,9 @@ def best_of(first: AttackResult, second: AttackResult) -> AttackResult:
     chosen = {name: choose(getattr(first, name), getattr(second, name)) for name in (*OUTCOME, "broken_by")}
     chosen["from_smaller_budget"] = np.where(replaced, second.from_smaller_budget, first.from_smaller_budget)
     sizes = {name: choose(size, second.distances[name]) for name, size in first.distances.items()}
+    open_rows = ~(first.success | second.success)  # of these each attack tells what it met
+    chosen["nonfinite"] = np.where(open_rows, first.nonfinite | second.nonfinite, chosen["nonfinite"])
+    chosen["no_gradient"] = first.no_gradient & second.no_gradient & open_rows
     costs = {name: getattr(first, name) + getattr(second, name) for name in COSTS}
     return first._replace(**chosen, **costs, distances=sizes)
 

@@ -88,3 +88,10 @@ def test_one_image_that_overflows_does_not_touch_the_others():
     assert result.nonfinite.tolist() == [False, True]
     alone = attack.pgd(model, images[:1], np.zeros(1, int), key=KEY, epsilon=0.05)
     np.testing.assert_allclose(result.images[:1], alone.images, atol=1e-6)
+
+
+def test_of_several_attacks_one_that_needs_no_gradient_is_a_search():
+    """AutoAttack's members by gradient find none; Square, which follows values, searches: a failure like any other."""
+    with pytest.warns(attack.AttackWarning, match="apgd found no usable gradient for 2 of 2"):
+        result = attack.autoattack(rounding, IMAGES, LABELS, key=KEY, epsilon=0.005)
+    assert result.failure.all() and not result.no_gradient.any()
