@@ -1,12 +1,13 @@
 """The one loop behind every attack.
 
 A batch has a fixed number of slots, on the device. In each slot runs the search for one row of the result: one image
-at one budget, with its own step number and key. Blocks of steps are compiled; between blocks the host takes finished
-rows out, and admits the next of the queue into the free slots:
+at one budget, with its own step number and key. A round is one compiled program: it begins the searches of free slots,
+and takes steps until enough slots are finished. Between rounds the host takes finished rows out, and the next of the
+queue that are still due:
 
-    queue of rows          slots on the device                   findings on the host
-    [9 8 7 6 5] -- admit --> [4][.][2][3] -- block, conclude --> rows 0 and 1, the best over all restarts
-                              ^--- until enough slots are finished ---
+    queue of rows      slots on the device     findings on the host
+    [9 8 7 6 5] ------> [4][.][2][3] --------> rows 0 and 1, the best over all restarts
+                         ^---- round ----
 
 No slot sees another, and a finished slot is frozen: what becomes of an image does not depend on what shares its batch.
 So several budgets, restarts and the last, ragged batch are all one compiled program.
@@ -53,6 +54,7 @@ class Findings:
         self.value, self.size = np.full(rows, -np.inf, np.float32), np.full(rows, np.inf, np.float32)
         self.steps, self.queries, self.backward_passes = (np.zeros(rows, int) for _ in range(3))
         self.had_gradient, self.met_nonfinite = np.zeros(rows, bool), np.zeros(rows, bool)
+        self.searches = np.zeros(rows, int)  # that have ended
 
     def add(self, rows: np.ndarray, slots: Slots) -> None:
         """Take in finished searches, in NumPy arrays, for these rows."""
@@ -70,6 +72,7 @@ class Findings:
         self.backward_passes[rows] += slots.backward_passes
         self.had_gradient[rows] |= slots.had_gradient
         self.met_nonfinite[rows] |= slots.met_nonfinite
+        self.searches[rows] += 1
 
 
 class Placement(NamedTuple):
@@ -82,8 +85,8 @@ class Placement(NamedTuple):
 
 def placement(batch_size: int, devices: Sequence[jax.Device] | None = None) -> Placement:
     """Divide a batch over devices; its size is rounded up to a multiple of their number."""
-    if not devices:
-        return Placement(batch_size, jax.device_put, lambda tree: tree)
+    if not devices:  # programs take arrays of NumPy faster than any function puts them on the device
+        return Placement(batch_size, lambda tree: tree, lambda tree: tree)
     mesh = Mesh(np.array(list(devices)), ("images",))
     by_rows, whole = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in (["images"], []))
     return Placement(
@@ -99,7 +102,7 @@ class BatchedModel:
     Keys come as their bits, of the generator `key_impl`: rows are gathered on the host, where NumPy holds no keys.
 
     Attributes:
-      oracle: the model, as it was when it was last asked.
+      oracle: the model, as it was when it was last asked, unless it was lifted before.
     """
 
     def __init__(self, oracle: Oracle, placement: Placement, key_impl: str):
@@ -108,7 +111,7 @@ class BatchedModel:
     def __call__(self, images: np.ndarray, keys: np.ndarray) -> np.ndarray:
         """Compute the logits (n, classes), a batch at a time."""
         num_slots, logits, running = self._placement.num_slots, [], None
-        lifted = lifted_for(self.oracle._replace(criterion=None, loss=None), images, None, num_slots, self._key_impl)
+        lifted = self.oracle.lifted_model(images, num_slots, self._key_impl)._replace(criterion=None, loss=None)
         program = partial(_logits if lifted.can_be_kept else jax.jit(_logits_of, static_argnums=0), self._key_impl)
         oracle = self._placement.put_whole(lifted)
         for first in range(0, len(images), num_slots):
@@ -126,9 +129,17 @@ class Loop:
     Keys come as their bits, of the generator `key_impl`.
     """
 
-    def __init__(self, spec: AttackSpec, oracle: Oracle, images: Any, labels: Any, placement: Placement, key_impl: str):
+    def __init__(
+        self,
+        spec: AttackSpec,
+        oracle: Oracle,
+        images: np.ndarray,
+        labels: np.ndarray,
+        placement: Placement,
+        key_impl: str,
+    ):
         self._placement = placement
-        self._lifted = lifted_for(oracle._replace(loss=spec.loss), images, labels, placement.num_slots, key_impl)
+        self._lifted = oracle._replace(loss=spec.loss).lifted(images, labels, placement.num_slots, key_impl)
         make = _kept_programs if self._lifted.can_be_kept else Programs
         self._programs = make(spec._replace(loss=None), key_impl)
 
@@ -136,53 +147,59 @@ class Loop:
         self,
         examples_of: Callable[[np.ndarray], Example],
         queue: np.ndarray,
+        is_due: Callable[[np.ndarray], np.ndarray],
         findings: Findings,
         hyperparameters: Any,
         max_steps: int,
         early_stop: bool,
         bar: Any,
     ) -> None:
-        """Search for every row of the queue, and add the outcomes to the findings.
+        """Search for every row of the queue that is due when its turn comes, and add the outcomes to the findings.
 
         Args:
           examples_of: rows (num_slots,) -> their examples.
           queue: rows to search for, in this order.
+          is_due: rows (n,) -> bool (n,), which need a search, as far as is found by now.
           findings: what was found so far.
           hyperparameters: of the attack.
           max_steps: of each search.
           early_stop: end a search with its first success.
           bar: tqdm's.
         """
-        if not len(queue):
-            return
         bar.total += len(queue) * max_steps
         num_slots, put, put_whole = self._placement
         oracle = put_whole(self._lifted)
         slots = examples = None
         row_of_slot = np.full(num_slots, -1)  # -1: the slot is free
         steps_shown = np.zeros(num_slots, int)  # by the bar
-        while len(queue) or (row_of_slot >= 0).any():
-            free = np.flatnonzero(row_of_slot < 0)[: len(queue)]
+        while True:
+            due = queue[is_due(queue)]
+            bar.total -= (len(queue) - len(due)) * max_steps
+            free = np.flatnonzero(row_of_slot < 0)[: len(due)]
+            is_fresh = np.zeros(num_slots, bool)
+            is_fresh[free] = True
+            row_of_slot[free], queue = due[: len(free)], due[len(free) :]
+            is_idle = row_of_slot < 0
+            if is_idle.all():
+                return
             if len(free):
-                row_of_slot[free], queue = queue[: len(free)], queue[len(free) :]
-                is_fresh = np.isin(np.arange(num_slots), free)
                 steps_shown = np.where(is_fresh, 0, steps_shown)
-                rows = np.where(row_of_slot >= 0, row_of_slot, row_of_slot[free[0]])  # idle slots copy one
-                examples = put(examples_of(rows))
-                slots = self._programs.admit(slots, examples, hyperparameters, *put((is_fresh, row_of_slot < 0)))
+                examples = put(examples_of(np.where(is_idle, row_of_slot[free[0]], row_of_slot)))  # idle: any row
+            if slots is None:
+                slots = self._programs.empty(examples, hyperparameters)
+                is_fresh[:] = True
             block_steps = max_steps if bar.disable else -(-max_steps // BLOCKS)
             enough = -(-num_slots // 4) if len(queue) else num_slots  # come back when so many slots are finished
             counts = max_steps, block_steps, enough, early_stop
-            slots = self._programs.block(oracle, slots, examples, hyperparameters, *counts)
-            slots = self._programs.conclude(oracle, slots, examples, max_steps)
-            host = jax.device_get(slots._replace(state=None))
-            ended = host.finished & (row_of_slot >= 0)
-            bar.update(int((host.step - steps_shown)[row_of_slot >= 0].sum()))
-            steps_shown = host.step
-            if ended.any():
-                leaving = np.flatnonzero(ended)
+            slots = self._programs.round(oracle, slots, examples, hyperparameters, *put((is_fresh, is_idle)), *counts)
+            finished, steps = jax.device_get((slots.finished, slots.step))
+            bar.update(int((steps - steps_shown)[~is_idle].sum()))
+            steps_shown = steps
+            leaving = np.flatnonzero(finished & ~is_idle)
+            if len(leaving):
+                host = jax.device_get(slots._replace(state=None))
                 findings.add(row_of_slot[leaving], jax.tree.map(lambda leaf: leaf[leaving], host))
-                bar.total -= int((max_steps - host.step[leaving]).sum())
+                bar.total -= int((max_steps - steps[leaving]).sum())
                 row_of_slot[leaving] = -1
                 bar.set_postfix(successes=int(findings.is_adversarial.sum()))
 
@@ -192,23 +209,41 @@ class Programs:
 
     def __init__(self, spec: AttackSpec, key_impl: str):
         self._spec, self._key_impl = spec, key_impl
-        self.admit, self.block, self.conclude = jax.jit(self._admit), jax.jit(self._block), jax.jit(self._conclude)
+        self.empty, self.round = jax.jit(self._empty), jax.jit(self._round)
 
-    def _admit(self, slots: Slots | None, examples, hyperparameters, is_fresh, is_idle) -> Slots:
-        """Begin the searches of fresh slots; idle ones count as finished."""
-        count, examples = len(is_fresh), self._with_keys(examples)
+    def _empty(self, examples, hyperparameters) -> Slots:
+        """Make slots in which nothing has begun."""
+        begun = jax.eval_shape(self._begun, examples, hyperparameters)
+        return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), begun)
+
+    def _begun(self, examples, hyperparameters) -> Slots:
+        """Begin a search in every slot."""
+        count, examples = len(examples.label), self._with_keys(examples)
         state = jax.vmap(self._spec.init, (0, None))(examples, hyperparameters)
         none, infinite = jnp.zeros(count, bool), jnp.full(count, jnp.inf, jnp.float32)
         image_itself = Candidate(examples.image, -infinite, none, infinite)
         zeros = jnp.zeros(count, jnp.int32)
-        new = Slots(strong_types(state), image_itself, zeros, zeros - 1, zeros, zeros, none, none, none)
-        slots = new if slots is None else tree_where(is_fresh, new, slots)
-        return slots._replace(finished=(slots.finished & ~is_fresh) | is_idle)
+        return Slots(strong_types(state), image_itself, zeros, zeros - 1, zeros, zeros, none, none, none)
 
-    def _block(
-        self, oracle: Oracle, slots: Slots, examples, hyperparameters, max_steps, block_steps, enough, early_stop
+    def _round(
+        self,
+        oracle: Oracle,
+        slots: Slots,
+        examples,
+        hyperparameters,
+        is_fresh,
+        is_idle,
+        max_steps,
+        block_steps,
+        enough,
+        early_stop,
     ) -> Slots:
-        """Take up to `block_steps` steps, until `enough` slots are finished."""
+        """Begin the searches of fresh slots, and take up to `block_steps` steps, until `enough` slots are finished.
+
+        Idle slots count as finished.
+        """
+        slots = tree_where(is_fresh, self._begun(examples, hyperparameters), slots)
+        slots = slots._replace(finished=(slots.finished & ~is_fresh) | is_idle)
         examples = self._with_keys(examples)
 
         def goes_on(carry):
@@ -219,7 +254,10 @@ class Programs:
             steps, slots = carry
             return steps + 1, self._step(oracle, slots, examples, hyperparameters, max_steps, early_stop)
 
-        return jax.lax.while_loop(goes_on, body, (0, slots))[1]
+        slots = jax.lax.while_loop(goes_on, body, (0, slots))[1]
+        ended = slots.finished & ~is_idle & (slots.step == max_steps)
+        conclude = partial(self._concluded, oracle, examples, ended)
+        return jax.lax.cond(jnp.any(ended), conclude, lambda slots: slots, slots)
 
     def _step(self, oracle: Oracle, slots: Slots, examples, hyperparameters, max_steps, early_stop) -> Slots:
         """Query every slot's point, and move it on."""
@@ -247,25 +285,19 @@ class Programs:
         )
         return tree_where(slots.finished, slots, new)
 
-    def _conclude(self, oracle: Oracle, slots: Slots, examples, max_steps) -> Slots:
-        """Query the points that the last step led to: no step has seen them."""
-        ended = slots.finished & (slots.step == max_steps)
-
-        def query(slots):
-            opened = self._with_keys(examples)
-            keys = jax.vmap(jax.random.fold_in)(opened.key, slots.step)
-            value, logits = oracle.evaluate(slots.state.point, opened, keys, oracle.loss)
-            is_adversarial = oracle.is_adversarial(logits, opened.label)
-            best = self._better_of(slots.best, self._candidate(opened, slots, value, is_adversarial))
-            first_success = jnp.where((slots.first_success < 0) & is_adversarial, slots.step, slots.first_success)
-            return slots._replace(
-                best=tree_where(ended, best, slots.best),
-                first_success=jnp.where(ended, first_success, slots.first_success),
-                met_nonfinite=slots.met_nonfinite | (ended & ~all_finite(logits)),
-                queries=slots.queries + ended,
-            )
-
-        return jax.lax.cond(jnp.any(ended), query, lambda slots: slots, slots)
+    def _concluded(self, oracle: Oracle, examples, ended, slots: Slots) -> Slots:
+        """Query the points that the last step led to, of slots that `ended`: no step has seen them."""
+        keys = jax.vmap(jax.random.fold_in)(examples.key, slots.step)
+        value, logits = oracle.evaluate(slots.state.point, examples, keys, oracle.loss)
+        is_adversarial = oracle.is_adversarial(logits, examples.label)
+        best = self._better_of(slots.best, self._candidate(examples, slots, value, is_adversarial))
+        first_success = jnp.where((slots.first_success < 0) & is_adversarial, slots.step, slots.first_success)
+        return slots._replace(
+            best=tree_where(ended, best, slots.best),
+            first_success=jnp.where(ended, first_success, slots.first_success),
+            met_nonfinite=slots.met_nonfinite | (ended & ~all_finite(logits)),
+            queries=slots.queries + ended,
+        )
 
     def _candidate(self, examples, slots, value, is_adversarial) -> Candidate:
         points = slots.state.point
@@ -283,13 +315,6 @@ class Programs:
 
 # Without the loss, whose operations are the oracle's: programs are found again by what an attack does.
 _kept_programs = lru_cache(maxsize=32)(Programs)
-
-
-def lifted_for(oracle: Oracle, images: np.ndarray, labels: np.ndarray | None, num_slots: int, key_impl: str) -> Oracle:
-    """Read the functions of an oracle as they are now, for batches of so many of these images and labels."""
-    of_slots = lambda array: np.zeros((num_slots, *array.shape[1:]), array.dtype)
-    labels = np.zeros(1, np.int32) if labels is None else labels
-    return oracle.lifted(of_slots(images), of_slots(labels), jax.random.key(0, impl=key_impl))
 
 
 def _logits_of(key_impl: str, oracle: Oracle, images: jax.Array, key_bits: jax.Array) -> jax.Array:

@@ -51,23 +51,32 @@ class Oracle(NamedTuple):
     confidence: float = 0.0  # lead of the winning class, in units of the logits, that a success needs in the search
     loss: Callable[..., jax.Array] | None = None  # (logits, labels) -> [n], what a search raises
 
-    def lifted(self, images: np.ndarray, labels: np.ndarray, key: jax.Array) -> "Oracle":
-        """Read what the model, the criterion and the loss compute now, for images and labels of these shapes."""
-        model: Any = self.model
-        if isinstance(model, ExpectationOverTransformation):
-            function = lift(partial(validation.call_random_model, model.model), images[:1], key)
-            logits, model = function.result, model._replace(model=function)
-            logits = np.zeros((len(images), *logits.shape[1:]), logits.dtype)
-        else:
-            model = lift(partial(validation.call_model, model), images)
-            logits = np.zeros(model.result.shape, model.result.dtype)
+    def lifted_model(self, images: np.ndarray, num_rows: int, key_impl: str) -> "Oracle":
+        """Read what the model computes now, for batches of so many of these images; a model that is read stays so."""
+        batch, model = np.zeros((num_rows, *images.shape[1:]), images.dtype), self.model
+        draws = isinstance(model, ExpectationOverTransformation)
+        function: Any = model.model if isinstance(model, ExpectationOverTransformation) else model
+        if isinstance(function, Lifted):
+            return self
+        if draws:
+            key = jax.random.key(0, impl=key_impl)
+            return self._replace(
+                model=model._replace(model=lift(partial(validation.call_random_model, function), batch[:1], key))
+            )
+        return self._replace(model=lift(partial(validation.call_model, function), batch))
+
+    def lifted(self, images: np.ndarray, labels: np.ndarray, num_rows: int, key_impl: str) -> "Oracle":
+        """Read what the model, the criterion and the loss compute now, for batches of so many images and labels."""
+        oracle = self.lifted_model(images, num_rows, key_impl)
+        answer = cast(Lifted, getattr(oracle.model, "model", oracle.model)).result
+        logits, labels = (np.zeros((num_rows, *each.shape[1:]), each.dtype) for each in (answer, labels))
         criterion, loss = self.criterion, self.loss
         if criterion is not None:
             criterion = lift(partial(validation.call_criterion, criterion), logits, labels)
         if loss is not None:
             known = loss in TWO_CLASS_LOSSES or loss in ONE_CLASS_LOSSES
             loss = jax.tree_util.Partial(loss) if known else lift(partial(validation.call_loss, loss), logits, labels)
-        return self._replace(model=model, criterion=criterion, loss=loss)
+        return oracle._replace(criterion=criterion, loss=loss)
 
     @property
     def can_be_kept(self) -> bool:

@@ -44,6 +44,8 @@ class Options(TypedDict, total=False):
         searched. The best of an image is kept.
       early_stop: end an image's search with its first success. By default a search within a budget goes on to the
         highest loss.
+      every_budget: of several budgets, search within each one for each image. By default the smallest budget within
+        which an image falls decides the larger ones, too: the same image is returned there, and no search is spent.
       confidence: lead of the winning class, in units of the logits, that the search must reach, 0 by default; what is
         returned is judged without it.
       batch_size: rows of a compiled batch; the number of images by default. More images wait in a queue. Results are
@@ -62,6 +64,7 @@ class Options(TypedDict, total=False):
     bounds: tuple[ArrayLike, ArrayLike] | None
     restarts: int
     early_stop: bool
+    every_budget: bool
     confidence: float
     batch_size: int | None
     image_ids: ArrayLike | None
@@ -92,6 +95,7 @@ class Settings(NamedTuple):
     bounds: tuple[Any, Any] = (0.0, 1.0)
     restarts: int = 1
     early_stop: bool = False
+    every_budget: bool = False
     confidence: float = 0.0
     batch_size: int | None = None
     image_ids: Any = None
@@ -210,7 +214,8 @@ def run_attack(
       hyperparameters: pytree of numbers for the attack; other values are no other program.
       key: random key.
       epsilon: a number, or one per image (n,), or several budgets at once, increasing: (K, n) or (K, 1). Then every
-        field of the result has an axis K in front, and what succeeds within a budget succeeds in every larger one.
+        field of the result has an axis K in front, and what succeeds within a budget succeeds in every larger one,
+        without a search there unless `every_budget` is set.
         Within a budget of 0 the image is the image; an infinite one leaves the bounds alone. None for an attack that
         has no budget.
       extras: pytree of arrays (n, ...), one row per image, for the attack.
@@ -231,52 +236,108 @@ def run_attack(
 
     oracle = Oracle(model, settings.targeted, settings.criterion, settings.engine, float(settings.confidence))
     where, key_impl = placement(settings.batch_size or count, settings.devices), str(jax.random.key_impl(key))
-    logits_of = BatchedModel(oracle, where, key_impl)
+    lifted = oracle.lifted_model(problem.images, where.num_slots, key_impl)
+    logits_of = BatchedModel(lifted, where, key_impl)
     keys = keys_of(settings.restarts + 2)
     clean_logits = validation.check_logits(logits_of(problem.images, keys[0]), problem.labels, problem.labels_are_free)
     is_finite = all_finite(clean_logits)
     initially_wrong = oracle.judge(clean_logits, problem.labels)
     skipped = np.broadcast_to(False if settings.skip is None else settings.skip, problem.budgets.shape)
-    attacked = is_finite & ~initially_wrong & ~skipped
-    searched = (attacked & (problem.budgets > 0)).reshape(-1)
+    attacked = (is_finite & ~initially_wrong & ~skipped).reshape(-1)
+    searched = attacked & (problem.budgets > 0).reshape(-1)
 
     classes = target_classes(clean_logits, problem.labels) if target_classes else np.zeros((1, count), np.int32)
     if len(classes) > 1:
         keys = keys_of(settings.restarts * len(classes) + 2)
     _, *search_keys, judge_keys = keys
     findings = Findings(problem.images[rows], spec)
-    loop = Loop(spec, oracle, problem.images, problem.labels, where, key_impl)
-    hyperparameters = jax.device_put(jax.tree.map(_in_32_bits, hyperparameters))
+    loop = Loop(spec, lifted, problem.images, problem.labels, where, key_impl)
+    hyperparameters = jax.tree.map(_in_32_bits, hyperparameters)
+    verdicts = _Verdicts(oracle, logits_of, problem, attacked, judge_keys, settings)
     with tqdm(total=0, desc=settings.progress, disable=settings.progress is None, unit="step") as bar:
-        for search, image_keys in enumerate(search_keys):
-            examples_of = problem.examples(classes[search % len(classes)].astype(np.int32), image_keys)
-            queue = np.flatnonzero(searched & ((spec.better is smaller_norm) | ~findings.is_adversarial))
-            loop.run(examples_of, queue, findings, hyperparameters, max_steps, settings.early_stop, bar)
+        while not verdicts.are_complete:  # again, where a verdict refuses what a search took for a success
+            is_due = lambda some: ~verdicts.decided_below(findings)[some]
+            for search, image_keys in enumerate(search_keys):
+                examples_of = problem.examples(classes[search % len(classes)].astype(np.int32), image_keys)
+                is_open = (spec.better is smaller_norm) | ~findings.is_adversarial
+                queue = np.flatnonzero(searched & is_open & (findings.searches == search))
+                loop.run(examples_of, queue, is_due, findings, hyperparameters, max_steps, settings.early_stop, bar)
+            verdicts.judge(findings)
 
-    returned = np.concatenate([findings.images, as_8bit(findings.images, settings.bounds)])
-    logits, logits_8bit = np.split(logits_of(returned, np.tile(judge_keys[rows], (2, 1))), 2)
-    row_labels, attacked = problem.labels[rows], attacked.reshape(-1)
-    success, success_8bit = (attacked & oracle.judge(found, row_labels) for found in (logits, logits_8bit))
-    unanswered = searched & findings.met_nonfinite & ~success
+    success, counts = verdicts.success, ~verdicts.decided_below(findings)
+    unanswered = searched & counts & findings.met_nonfinite & ~success
     result = AttackResult(
         images=findings.images,
         success=success,
-        success_8bit=success_8bit,
+        success_8bit=verdicts.success_8bit,
         initially_wrong=initially_wrong[rows],
-        nonfinite=~all_finite(logits) | ~is_finite[rows] | unanswered,
+        nonfinite=~all_finite(verdicts.logits) | ~is_finite[rows] | unanswered,
         distances=distances(findings.images, problem.images[rows]),
         epsilon=problem.budgets.reshape(-1),
         clean_predictions=_predictions(clean_logits)[rows],
-        predictions=_predictions(logits),
+        predictions=_predictions(verdicts.logits),
         first_success=findings.first_success,
-        steps=findings.steps,
-        queries=findings.queries,
-        backward_passes=findings.backward_passes,
+        steps=findings.steps * counts,
+        queries=findings.queries * counts,
+        backward_passes=findings.backward_passes * counts,
         attack=spec.name,
-        no_gradient=searched & ~success & ~findings.had_gradient,
+        no_gradient=searched & counts & ~success & ~findings.had_gradient,
     )
     _warn(result, oracle, problem, unanswered)
     return merge_budgets(result, len(problem.budgets)) if problem.has_several_budgets else result
+
+
+class _Verdicts:
+    """What the model says of the arrays that are returned, asked in a program of its own.
+
+    Where a search within a budget succeeds, this decides all larger budgets, and what a search within these found by
+    the way does not count: so no result depends on which searches ran together.
+
+    Attributes:
+      success: bool, of each row.
+      success_8bit: likewise, after rounding to 8 bits.
+      logits: of each row that counts.
+      are_complete: whether every row that counts has been searched for and judged.
+    """
+
+    def __init__(
+        self,
+        oracle: Oracle,
+        logits_of: BatchedModel,
+        problem: Problem,
+        attacked: np.ndarray,
+        keys: np.ndarray,
+        settings: Settings,
+    ):
+        self._oracle, self._logits_of, self._problem, self._keys = oracle, logits_of, problem, keys
+        self._attacked, self._settings = attacked, settings
+        self._is_judged, self._is_refused = np.zeros_like(attacked), np.zeros_like(attacked)
+        self.success, self.success_8bit = np.zeros_like(attacked), np.zeros_like(attacked)
+        self.logits, self.are_complete = np.zeros((len(attacked), 1), np.float32), False
+
+    def decided_below(self, findings: Findings) -> np.ndarray:
+        """Tell which rows are decided by a success within a smaller budget, as far as is known."""
+        if self._settings.every_budget:
+            return np.zeros_like(self._attacked)
+        succeeded = (findings.is_adversarial & ~self._is_refused).reshape(self._problem.budgets.shape)
+        return np.concatenate([np.zeros_like(succeeded[:1]), np.logical_or.accumulate(succeeded)[:-1]]).reshape(-1)
+
+    def judge(self, findings: Findings) -> None:
+        """Ask the model about rows that count and were not asked about yet."""
+        decided = self.decided_below(findings)
+        rows = np.flatnonzero(~decided & ~self._is_judged)
+        image, points = self._problem.image_of_row[rows], findings.images[rows]
+        points = np.concatenate([points, as_8bit(points, self._settings.bounds)])
+        logits, logits_8bit = np.split(self._logits_of(points, np.tile(self._keys[image], (2, 1))), 2)
+        if not self._is_judged.any():
+            self.logits = np.zeros((len(decided), *logits.shape[1:]), logits.dtype)
+        self.logits[rows] = logits
+        labels = self._problem.labels[image]
+        self.success[rows] = self._attacked[rows] & self._oracle.judge(logits, labels)
+        self.success_8bit[rows] = self._attacked[rows] & self._oracle.judge(logits_8bit, labels)
+        self._is_judged[rows] = True
+        self._is_refused = findings.is_adversarial & self._is_judged & ~self.success
+        self.are_complete = bool(np.array_equal(self.decided_below(findings), decided))
 
 
 def _in_32_bits(number: Any) -> Any:

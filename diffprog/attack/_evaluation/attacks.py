@@ -96,8 +96,11 @@ def _spec(name: str, attack: Callable[..., Any], norm: Norm, options: Mapping[st
         "search": "within budgets" if within_budgets else "smallest perturbation",
         "arguments": {option: describe(value) for option, value in decisive.items()},
     }
-    info = ATTACKS.get(getattr(function, "__name__", ""))
-    is_shared = info is not None and info.goal == "shared" and function.__module__.startswith("diffprog.")
+    is_ours = (getattr(function, "__module__", None) or "").startswith("diffprog.")
+    info = ATTACKS.get(getattr(function, "__name__", "")) if is_ours else None
+    is_shared = info is not None and info.goal == "shared"
+    if info is not None and within_budgets and "every_budget" not in bound:
+        arguments["every_budget"] = True  # so that a search which larger budgets mislead is noticed
     content = _content(name, {"function": attack if isinstance(attack, partial) else function, **decisive})
     return AttackSpec(name, attack, within_budgets, is_shared, arguments, description, content, takes("image_ids"))
 

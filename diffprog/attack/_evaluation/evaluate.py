@@ -95,8 +95,9 @@ def evaluate(
             iterable.
         attacks: From a name to an attack of this package, a `functools.partial` of one, or a function like them, which
             returns an `AttackResult` or the images alone. An attack that takes `epsilon` searches within each of the
-            budgets [K, 1] that it is given, and returns images [K, n, ...]. One that does not searches for the smallest
-            perturbation, which tells its success at every budget.
+            budgets [K, 1] that it is given, and returns images [K, n, ...]; one of this package is told to do so for
+            images that a smaller budget breaks, too, which `functools.partial(attack, every_budget=False)` saves. One
+            that does not take it searches for the smallest perturbation, which tells its success at every budget.
         epsilons: Budgets, increasing, in units of `norm`: a number or [K]. A success counts at each budget that its
             perturbation, as measured here, does not exceed, the rounding of float32 aside.
         key: A random key. With an attack's name and an image's index in the data set, it decides every random draw.

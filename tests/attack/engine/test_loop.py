@@ -62,7 +62,7 @@ def test_order_mates_and_padding_change_no_bit(early_stop):
 
 def test_several_budgets_are_the_single_ones_made_monotone():
     budgets = np.array([0.01, 0.03, 0.04])
-    together = attack(batch_size=8, epsilon=budgets[:, None])
+    together = attack(batch_size=8, epsilon=budgets[:, None], every_budget=True)
     alone = [attack(batch_size=8, epsilon=budget) for budget in budgets]
     np.testing.assert_array_equal(together.success, np.maximum.accumulate([each.success for each in alone]))
     np.testing.assert_array_equal(together.steps, [each.steps for each in alone])
@@ -73,6 +73,64 @@ def test_several_budgets_are_the_single_ones_made_monotone():
         np.testing.assert_array_equal(one[each.success], each.images[each.success])
 
 
+@pytest.mark.parametrize("restarts", [1, 3])
+def test_the_smallest_budget_that_breaks_an_image_decides_the_larger_ones(restarts):
+    options = dict(epsilon=np.array([0.005, 0.01, 0.015, 0.02, 0.03])[:, None], restarts=restarts)
+    every, found = (attack(batch_size=8, every_budget=flag, **options) for flag in (True, False))
+    np.testing.assert_array_equal(found.success, every.success)
+    first = found.success.argmax(axis=0)  # the smallest such budget
+    rank = np.arange(5)[:, None]
+    decided = found.success & (rank > first)
+    assert decided.any(axis=1)[1:].all() and (~found.success[-1]).any() and (found.success & (rank == first)).sum() > 5
+    np.testing.assert_array_equal(found.from_smaller_budget, decided)
+    same(
+        found._replace(images=found.images[~decided], steps=found.steps[~decided], queries=found.queries[~decided]),
+        every._replace(images=every.images[~decided], steps=every.steps[~decided], queries=every.queries[~decided]),
+        ("images", "steps", "queries"),
+    )
+    assert not found.steps[decided].any() and not found.queries[decided].any()
+    for image in np.flatnonzero(found.success[-1]):
+        of_image = found.images[first[image] :, image]
+        np.testing.assert_array_equal(of_image, np.broadcast_to(of_image[0], of_image.shape))
+        assert np.all(found.distances["linf"][first[image] :, image] <= found.epsilon[first[image], image])
+    assert np.all(
+        np.isin(model(found.images.reshape(-1, 20)).argmax(1).reshape(5, 24) != LABELS, [True]) == found.success
+    )
+
+
+def test_what_a_batch_searches_ahead_changes_no_result():
+    """With 24 slots the free ones run searches within budgets that a smaller one then decides."""
+    budgets = np.array([0.005, 0.01, 0.015, 0.02, 0.03])[:, None]
+    whole = attack(batch_size=24, epsilon=budgets)
+    order = RNG.permutation(24)
+    halves = [attack(half, batch_size=24, epsilon=budgets) for half in np.split(order, 2)]
+    for field in ("images", "success", "first_success", "steps", "queries", "predictions", "from_smaller_budget"):
+        parts = np.concatenate([getattr(half, field) for half in halves], axis=1)
+        np.testing.assert_array_equal(parts[:, np.argsort(order)], getattr(whole, field), err_msg=field)
+
+
+def test_a_success_that_is_refused_decides_nothing():
+    """The criterion holds only in batches of a certain sum, as a criterion that rounding decides: first images that
+    break within the smallest budget and are refused are searched within the larger ones."""
+    calls = []
+
+    def criterion(logits, labels):
+        found = logits.argmax(-1) != labels
+        if isinstance(logits, np.ndarray):  # the verdict; a search asks with tracers
+            calls.append(len(logits))
+            if len(calls) in (2, 3):  # after the clean images: the first verdict, and that at 8 bits
+                found = np.zeros_like(found)
+        return found
+
+    budgets = np.array([0.02, 0.04, 0.06])[:, None]
+    every = attack(epsilon=budgets)
+    found = attack(epsilon=budgets, criterion=criterion)
+    assert every.success[0].any() and not found.success[0].any()
+    assert (
+        len(calls) > 3 and np.all(found.success[1][every.success[0]]) and np.all(found.steps[1][every.success[0]] == 12)
+    )
+
+
 def ridge(x):
     """Class 1 lies between 0.52 and 0.56: one step of a larger budget goes beyond."""
     return jnp.stack([jnp.zeros(len(x)), 0.02 - jnp.abs(x[:, 0] - 0.54)], axis=1)
@@ -80,12 +138,13 @@ def ridge(x):
 
 def test_a_budget_that_a_search_wastes_takes_the_success_of_a_smaller_one():
     image, budgets = np.full((1, 1), 0.5, np.float32), np.array([[0.01], [0.03], [0.2]])
-    found = fgsm(ridge, image, np.zeros(1, int), epsilon=budgets, engine="jax")
+    found = fgsm(ridge, image, np.zeros(1, int), epsilon=budgets, engine="jax", every_budget=True)
     np.testing.assert_array_equal(found.success[:, 0], [False, True, True])
     np.testing.assert_allclose(found.distances["linf"][:, 0], [0.01, 0.03, 0.03], rtol=1e-5)
     np.testing.assert_array_equal(found.images[2], found.images[1])
     np.testing.assert_array_equal(found.predictions[:, 0], [0, 1, 1])
     np.testing.assert_array_equal(found.from_smaller_budget[:, 0], [False, False, True])
+    np.testing.assert_array_equal(found.steps[:, 0], 1)
 
 
 def test_an_evaluation_warns_of_a_budget_that_a_search_wastes():
