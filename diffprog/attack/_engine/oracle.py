@@ -54,16 +54,12 @@ class Oracle(NamedTuple):
     def lifted_model(self, images: np.ndarray, num_rows: int, key_impl: str) -> "Oracle":
         """Read what the model computes now, for batches of so many of these images; a model that is read stays so."""
         batch, model = np.zeros((num_rows, *images.shape[1:]), images.dtype), self.model
-        draws = isinstance(model, ExpectationOverTransformation)
-        function: Any = model.model if isinstance(model, ExpectationOverTransformation) else model
-        if isinstance(function, Lifted):
+        if isinstance(getattr(model, "model", model), Lifted):
             return self
-        if draws:
-            key = jax.random.key(0, impl=key_impl)
-            return self._replace(
-                model=model._replace(model=lift(partial(validation.call_random_model, function), batch[:1], key))
-            )
-        return self._replace(model=lift(partial(validation.call_model, function), batch))
+        if not isinstance(model, ExpectationOverTransformation):
+            return self._replace(model=lift(partial(validation.call_model, model), batch))
+        call, key = partial(validation.call_random_model, model.model), jax.random.key(0, impl=key_impl)
+        return self._replace(model=model._replace(model=lift(call, batch[:1], key)))
 
     def lifted(self, images: np.ndarray, labels: np.ndarray, num_rows: int, key_impl: str) -> "Oracle":
         """Read what the model, the criterion and the loss compute now, for batches of so many images and labels."""

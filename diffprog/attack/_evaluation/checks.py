@@ -328,8 +328,8 @@ def _longer_searches(evaluation: Evaluation) -> Iterator[tuple[str, str, np.ndar
 def _rising(evaluation: Evaluation) -> Iterator[str]:
     """Find searches that alone, without the successes of smaller budgets, do worse at a larger budget."""
     for name, record in _within_budgets(evaluation):
-        if (record.from_smaller_budget & (record.steps == 0)).any():
-            continue  # with every_budget=False, larger budgets were not searched
+        if evaluation.settings["attacks"][name]["arguments"].get("every_budget") is False:
+            continue  # larger budgets were not searched where a smaller one had decided
         broken = (record.success & ~record.from_smaller_budget).mean(axis=1)
         drop = np.diff(broken)
         if len(drop) and -drop.min() > MAX_RISE:

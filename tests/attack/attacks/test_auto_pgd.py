@@ -116,7 +116,7 @@ def test_l1_in_few_steps_keeps_its_budget(steps):
 def test_no_image_depends_on_its_batch_and_budgets_go_together():
     model, images, labels = network(seed=1)
     options = dict(key=KEY, loss=dlr, max_steps=30, engine="jax")
-    curve = apgd(model, images, labels, epsilon=np.array([[0.02], [0.06]]), **options)
+    curve = apgd(model, images, labels, epsilon=np.array([[0.02], [0.06]]), every_budget=True, **options)
     alone = apgd(model, images[[5, 2]], labels[[5, 2]], epsilon=0.06, image_ids=np.array([5, 2]), **options)
     np.testing.assert_allclose(alone.images, curve.images[1][[5, 2]], atol=2e-6)
     np.testing.assert_array_equal(alone.first_success, curve.first_success[1][[5, 2]])

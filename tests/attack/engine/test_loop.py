@@ -1,5 +1,7 @@
 """What the loop promises for every attack: rows do not see each other, and end by themselves."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -93,9 +95,8 @@ def test_the_smallest_budget_that_breaks_an_image_decides_the_larger_ones(restar
         of_image = found.images[first[image] :, image]
         np.testing.assert_array_equal(of_image, np.broadcast_to(of_image[0], of_image.shape))
         assert np.all(found.distances["linf"][first[image] :, image] <= found.epsilon[first[image], image])
-    assert np.all(
-        np.isin(model(found.images.reshape(-1, 20)).argmax(1).reshape(5, 24) != LABELS, [True]) == found.success
-    )
+    is_wrong = np.asarray(model(found.images.reshape(-1, 20))).argmax(1).reshape(5, 24) != LABELS
+    np.testing.assert_array_equal(is_wrong, found.success)
 
 
 def test_what_a_batch_searches_ahead_changes_no_result():
@@ -161,6 +162,19 @@ def test_an_evaluation_warns_of_a_budget_that_a_search_wastes():
     )
     assert found.robust_accuracy().tolist() == [0, 0]
     assert "fgsm alone breaks 0.0% of the images at budget 0.2" in found.warnings[-1].message
+
+
+def test_an_evaluation_saves_searches_where_it_is_told_to():
+    options = dict(epsilons=[0.01, 0.02, 0.03], batch_size=24, key=KEY, engine="jax")
+    run = partial(pgd, max_steps=12)
+    every, found = (
+        evaluate(model, IMAGES, LABELS, attacks={"pgd": each}, **options)
+        for each in (run, partial(run, every_budget=False))
+    )
+    np.testing.assert_array_equal(found.robust_accuracy(), every.robust_accuracy())
+    assert 0 < found.robust_accuracy()[-1] < found.robust_accuracy()[0] < 1
+    assert found.records["pgd"].steps.sum() < every.records["pgd"].steps.sum()
+    assert not any(warning.code == "rising" for warning in found.warnings)
 
 
 def test_a_finished_row_is_frozen_where_it_succeeded():

@@ -21,7 +21,7 @@ def classes_of(images):
 def results():
     """The attacks by themselves, on all images at once."""
     options = {"key": jax.random.key(3), "engine": "jax", "batch_size": job.BATCH}
-    several = {"epsilon": EPSILONS[:, None], **options}
+    several = {"epsilon": EPSILONS[:, None], "every_budget": True, **options}
     return {
         "pgd": attack.pgd(job.model, IMAGES, LABELS, max_steps=5, **several),
         "walk": job.walk(job.model, IMAGES, LABELS, **options),
