@@ -18,20 +18,16 @@ from diffprog.attack._attacks.fab import fab
 from diffprog.attack._attacks.fast_gradient import bim, fgsm, pgd
 from diffprog.attack._attacks.fmn import fmn
 from diffprog.attack._attacks.gradient_free import nes, spsa
+from diffprog.attack._attacks.gradient_transforms import (
+    input_diversity,
+    nesterov,
+    translation_invariant,
+    variance_tuned,
+)
 from diffprog.attack._attacks.hop_skip_jump import hop_skip_jump
 from diffprog.attack._attacks.jsma import jsma
 from diffprog.attack._attacks.lbfgs import lbfgs
-from diffprog.attack._attacks.momentum import (
-    di_fgsm,
-    input_diversity,
-    mi_fgsm,
-    nesterov,
-    ni_fgsm,
-    ti_fgsm,
-    translation_invariant,
-    variance_tuned,
-    vmi_fgsm,
-)
+from diffprog.attack._attacks.momentum import di_fgsm, mi_fgsm, ni_fgsm, ti_fgsm, vmi_fgsm
 from diffprog.attack._attacks.patch import Patch, Placements, apply_patch, patch
 from diffprog.attack._attacks.sigma_zero import sigma_zero
 from diffprog.attack._attacks.spatial import spatial

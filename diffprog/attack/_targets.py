@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 
 from diffprog._util import draws
 from diffprog._util.batches import in_batches
-from diffprog.attack._engine import validation
+from diffprog.attack._engine import answers, validation
 
 
 def least_likely(model: Callable[..., jax.Array], images: ArrayLike, batch_size: int | None = None) -> np.ndarray:
@@ -45,7 +45,7 @@ def second_likely(
     """
     logits = _logits(model, images, batch_size)
     labels = validation.check_labels(labels, len(logits))
-    validation.check_logits(logits, labels)
+    answers.check_logits(logits, labels)
     return np.where(np.arange(logits.shape[1]) == labels[:, None], -np.inf, logits).argmax(axis=1).astype(np.int32)
 
 

@@ -12,9 +12,10 @@ from diffprog._util.factory import factory
 from diffprog._util.trees import tree_where
 from diffprog.attack._engine import validation
 from diffprog.attack._engine.method import AttackSpec
+from diffprog.attack._engine.options import Options, documents_options, parse_options
 from diffprog.attack._engine.oracle import Model, query_gradient
 from diffprog.attack._engine.result import AttackResult
-from diffprog.attack._engine.run import Options, documents_options, parse_options, run_attack
+from diffprog.attack._engine.run import run_attack
 from diffprog.attack._losses import cross_entropy, likely_target_classes, targeted_dlr
 from diffprog.attack._norms import Norm, l0, l1, l2, linf
 from diffprog.attack._norms.sparse import largest

@@ -12,9 +12,9 @@ from diffprog.attack._attacks.auto_pgd import apgd, apgd_targeted
 from diffprog.attack._attacks.fab import fab
 from diffprog.attack._attacks.square import square
 from diffprog.attack._engine import validation
+from diffprog.attack._engine.options import Options, documents_options
 from diffprog.attack._engine.oracle import ExpectationOverTransformation, Model
 from diffprog.attack._engine.result import AttackResult, at_budgets, best_of
-from diffprog.attack._engine.run import Options, documents_options
 from diffprog.attack._losses import dlr
 from diffprog.attack._norms import Norm, l1, l2, linf
 

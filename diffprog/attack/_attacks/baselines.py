@@ -15,9 +15,10 @@ from diffprog._util.factory import factory
 from diffprog.attack._attacks.random_search import random_search, run_random_search
 from diffprog.attack._engine import validation
 from diffprog.attack._engine.method import AttackSpec, Example, smaller_norm
+from diffprog.attack._engine.options import Options, documents_options, parse_options
 from diffprog.attack._engine.oracle import Model, query_logits
 from diffprog.attack._engine.result import AttackResult
-from diffprog.attack._engine.run import Options, documents_options, parse_options, run_attack
+from diffprog.attack._engine.run import run_attack
 from diffprog.attack._losses import margin
 from diffprog.attack._norms import Norm, l1, l2, linf
 from diffprog.images._filters import gaussian_blur as blurred

@@ -13,9 +13,10 @@ from diffprog._util.trees import tree_where
 from diffprog.attack._engine import validation
 from diffprog.attack._engine.bisection import BinarySearch, advance, check_progress, first_round, limits
 from diffprog.attack._engine.method import AttackSpec, smaller_norm
+from diffprog.attack._engine.options import SteeredOptions, documents_options, parse_options
 from diffprog.attack._engine.oracle import Model, query_gradient
 from diffprog.attack._engine.result import AttackResult
-from diffprog.attack._engine.run import SteeredOptions, documents_options, parse_options, run_attack
+from diffprog.attack._engine.run import run_attack
 from diffprog.attack._norms import l2
 
 STRETCH = 1.01  # the box that tanh fills, relative to the pixels': its slope at their bounds is then no longer 0

@@ -11,9 +11,10 @@ from diffprog._util.factory import factory
 from diffprog.attack._engine import validation
 from diffprog.attack._engine.bisection import cosine_schedule, unit_gradient
 from diffprog.attack._engine.method import AttackSpec, smaller_norm
+from diffprog.attack._engine.options import SteeredOptions, documents_options, parse_options
 from diffprog.attack._engine.oracle import Model, query_gradient
 from diffprog.attack._engine.result import AttackResult
-from diffprog.attack._engine.run import SteeredOptions, documents_options, parse_options, run_attack
+from diffprog.attack._engine.run import run_attack
 from diffprog.attack._losses import cross_entropy
 from diffprog.attack._norms import l2
 

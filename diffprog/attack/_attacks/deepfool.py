@@ -10,9 +10,10 @@ from jax.typing import ArrayLike
 from diffprog._util.factory import factory
 from diffprog.attack._engine import validation
 from diffprog.attack._engine.method import AttackSpec, smaller_norm
+from diffprog.attack._engine.options import Options, documents_options, parse_options
 from diffprog.attack._engine.oracle import Model, query_jacobian
 from diffprog.attack._engine.result import AttackResult
-from diffprog.attack._engine.run import Options, documents_options, parse_options, run_attack
+from diffprog.attack._engine.run import run_attack
 from diffprog.attack._norms import Norm, l2, linf
 
 BEYOND = 1e-4  # of the largest logit: steps that end at a bent boundary come nearer and nearer without crossing it

@@ -11,9 +11,10 @@ from jax.typing import ArrayLike
 from diffprog._util.factory import factory
 from diffprog.attack._engine import validation
 from diffprog.attack._engine.method import AttackSpec, Example, latest
+from diffprog.attack._engine.options import Options, documents_options, parse_options
 from diffprog.attack._engine.oracle import Model, query_gradient
 from diffprog.attack._engine.result import AttackResult
-from diffprog.attack._engine.run import Options, documents_options, parse_options, run_attack
+from diffprog.attack._engine.run import run_attack
 from diffprog.attack._losses import cross_entropy
 from diffprog.attack._norms import Norm, l1, l2, linf
 

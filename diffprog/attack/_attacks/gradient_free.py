@@ -10,9 +10,10 @@ from jax.typing import ArrayLike
 from diffprog._util import draws
 from diffprog.attack._attacks.fast_gradient import descent, step_size_of
 from diffprog.attack._engine import validation
+from diffprog.attack._engine.options import Options, documents_options, parse_options
 from diffprog.attack._engine.oracle import Model, query_differences
 from diffprog.attack._engine.result import AttackResult
-from diffprog.attack._engine.run import Options, documents_options, parse_options, run_attack
+from diffprog.attack._engine.run import run_attack
 from diffprog.attack._losses import margin
 from diffprog.attack._norms import Norm, l2, linf
 

@@ -13,9 +13,10 @@ from diffprog._util.factory import factory
 from diffprog._util.trees import tree_where
 from diffprog.attack._engine import validation
 from diffprog.attack._engine.method import AttackSpec, Example, smaller_norm
+from diffprog.attack._engine.options import Options, documents_options, parse_options
 from diffprog.attack._engine.oracle import Model, Oracle, group_size, query_logits, sum_in_groups
 from diffprog.attack._engine.result import AttackResult
-from diffprog.attack._engine.run import Options, documents_options, parse_options, run_attack
+from diffprog.attack._engine.run import run_attack
 from diffprog.attack._norms import Norm, l2, linf
 
 MAX_HALVINGS = 24  # of a line: float32 tells no more

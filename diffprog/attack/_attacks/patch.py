@@ -14,9 +14,9 @@ from diffprog._util.factory import factory
 from diffprog.attack._attacks.random_search import random_search, run_random_search
 from diffprog.attack._attacks.universal_training import ascend, check_data
 from diffprog.attack._engine import validation
+from diffprog.attack._engine.options import Options, documents_options, parse_options
 from diffprog.attack._engine.oracle import Model
 from diffprog.attack._engine.result import AttackResult
-from diffprog.attack._engine.run import Options, documents_options, parse_options
 from diffprog.attack._losses import cross_entropy
 from diffprog.images._sampling import motion, sample
 

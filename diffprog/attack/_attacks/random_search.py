@@ -8,9 +8,10 @@ import jax.numpy as jnp
 
 from diffprog._util.factory import factory
 from diffprog.attack._engine.method import AttackSpec
+from diffprog.attack._engine.options import Settings
 from diffprog.attack._engine.oracle import Model, query_logits
 from diffprog.attack._engine.result import AttackResult
-from diffprog.attack._engine.run import Settings, run_attack
+from diffprog.attack._engine.run import run_attack
 from diffprog.attack._norms import Norm, linf
 
 

@@ -10,8 +10,8 @@ import optax
 
 from diffprog.attack._engine import validation
 from diffprog.attack._engine.method import Example
+from diffprog.attack._engine.options import Settings
 from diffprog.attack._engine.oracle import Model, Oracle
-from diffprog.attack._engine.run import Settings
 from diffprog.optimize import Descent
 
 

@@ -23,7 +23,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from diffprog._util.trees import strong_types, tree_where
-from diffprog.attack._engine import validation
+from diffprog.attack._engine import answers
 from diffprog.attack._engine.method import AttackSpec, Candidate, Example, smaller_norm
 from diffprog.attack._engine.oracle import Oracle, all_finite
 
@@ -323,7 +323,7 @@ def _logits_of(key_impl: str, oracle: Oracle, images: jax.Array, key_bits: jax.A
     none: Any = None
     examples = Example(images, no_class, no_class, none, none, none, keys)
     no_loss = lambda logits, labels: jnp.zeros(len(images))
-    return validation.check_answer(oracle.evaluate(images, examples, keys, no_loss)[1])
+    return answers.check_answer(oracle.evaluate(images, examples, keys, no_loss)[1])
 
 
 _logits = jax.jit(_logits_of, static_argnums=0)

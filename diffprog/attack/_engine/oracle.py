@@ -10,7 +10,7 @@ import numpy as np
 
 from diffprog._transforms.closures import Lifted, lift
 from diffprog._util.factory import factory
-from diffprog.attack._engine import validation
+from diffprog.attack._engine import answers, validation
 from diffprog.attack._engine.method import Example, View
 from diffprog.attack._losses import ONE_CLASS_LOSSES, TWO_CLASS_LOSSES, margin
 from diffprog.diagnosis import diagnose
@@ -57,8 +57,8 @@ class Oracle(NamedTuple):
         if isinstance(getattr(model, "model", model), Lifted):
             return self
         if not isinstance(model, ExpectationOverTransformation):
-            return self._replace(model=lift(partial(validation.call_model, model), batch))
-        call, key = partial(validation.call_random_model, model.model), jax.random.key(0, impl=key_impl)
+            return self._replace(model=lift(partial(answers.call_model, model), batch))
+        call, key = partial(answers.call_random_model, model.model), jax.random.key(0, impl=key_impl)
         return self._replace(model=model._replace(model=lift(call, batch[:1], key)))
 
     def lifted(self, images: np.ndarray, labels: np.ndarray, num_rows: int, key_impl: str) -> "Oracle":
@@ -68,10 +68,10 @@ class Oracle(NamedTuple):
         logits, labels = (np.zeros((num_rows, *each.shape[1:]), each.dtype) for each in (answer, labels))
         criterion, loss = self.criterion, self.loss
         if criterion is not None:
-            criterion = lift(partial(validation.call_criterion, criterion), logits, labels)
+            criterion = lift(partial(answers.call_criterion, criterion), logits, labels)
         if loss is not None:
             known = loss in TWO_CLASS_LOSSES or loss in ONE_CLASS_LOSSES
-            loss = jax.tree_util.Partial(loss) if known else lift(partial(validation.call_loss, loss), logits, labels)
+            loss = jax.tree_util.Partial(loss) if known else lift(partial(answers.call_loss, loss), logits, labels)
         return oracle._replace(criterion=criterion, loss=loss)
 
     @property
@@ -84,7 +84,7 @@ class Oracle(NamedTuple):
         """Compute the values [n], to be raised, and the logits [n, classes]."""
         sign = -1 if self.targeted else 1
         if not isinstance(self.model, ExpectationOverTransformation):
-            logits = validation.call_model(self.model, points)
+            logits = answers.call_model(self.model, points)
             return sign * loss_values(loss, logits, examples), logits
 
         model, num_samples = self.model
@@ -92,7 +92,7 @@ class Oracle(NamedTuple):
 
         def draw(index):
             draw_keys = jax.vmap(lambda key: jax.random.fold_in(key, index))(keys)
-            logits_of_point = lambda point, key: validation.call_random_model(model, point[None], key)[0]
+            logits_of_point = lambda point, key: answers.call_random_model(model, point[None], key)[0]
             return jax.vmap(logits_of_point)(points, draw_keys)
 
         draws = jax.vmap(draw)(jnp.arange(num_samples))
@@ -102,7 +102,7 @@ class Oracle(NamedTuple):
     def is_adversarial(self, logits: jax.Array, labels: jax.Array, clear: float = CLEAR) -> jax.Array:
         """Tell successes during a search, by a lead that rounding cannot undo. Logits that are not finite are none."""
         if self.criterion is not None:
-            return all_finite(logits) & validation.call_criterion(self.criterion, logits, labels)
+            return all_finite(logits) & answers.call_criterion(self.criterion, logits, labels)
         lead = margin(logits, labels) * (-1 if self.targeted else 1)
         leads_clearly = lead > clear * jnp.max(jnp.abs(logits), axis=-1)  # false where that is NaN or infinite
         return leads_clearly & (lead >= self.confidence)
@@ -111,7 +111,7 @@ class Oracle(NamedTuple):
         """Tell successes by the plain prediction, as a user computes it."""
         finite = all_finite(logits)
         if self.criterion is not None:
-            return finite & np.asarray(validation.call_criterion(self.criterion, logits, labels))
+            return finite & np.asarray(answers.call_criterion(self.criterion, logits, labels))
         return finite & ((logits.argmax(axis=-1) == labels) == self.targeted)
 
 
@@ -135,7 +135,7 @@ jax.tree_util.register_pytree_node(Oracle, _functions_and_settings, _together)
 def loss_values(loss, logits, examples):
     """Compute the loss of each image, [n]."""
     target_classes = (examples.target_class,) if getattr(loss, "func", loss) in TWO_CLASS_LOSSES else ()
-    return validation.call_loss(loss, logits, examples.label, *target_classes).astype(jnp.float32)
+    return answers.call_loss(loss, logits, examples.label, *target_classes).astype(jnp.float32)
 
 
 def all_finite(rows: Any) -> Any:
@@ -288,5 +288,5 @@ def explain_gradient(oracle: Oracle, image: np.ndarray, label: np.ndarray) -> st
 
 def call_plain(oracle: Oracle, point: jax.Array, label: np.ndarray) -> jax.Array:
     """Compute the margin where there are classes, else the sum of what the model answers."""
-    logits = validation.call_model(cast(Callable, oracle.model), point)
+    logits = answers.call_model(cast(Callable, oracle.model), point)
     return margin(logits, jnp.asarray(label)) if logits.ndim == 2 and label.ndim == 1 else logits

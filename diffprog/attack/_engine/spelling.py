@@ -2,6 +2,11 @@
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from diffprog.attack._norms import NORMS
 
 BUDGET = "the budget is epsilon=, 8 / 255 for instance where pixels are in [0, 1]"
 LENGTH = "the length of a step is step_size="
@@ -38,3 +43,13 @@ def check_names(attack: str, names: Iterable[str], known: Iterable[str]) -> None
             close = difflib.get_close_matches(name, known, 1)
             remedy = MEANT.get(name) or (f"did you mean {close[0]}=?" if close else f"it takes {', '.join(known)}")
             raise TypeError(f"{attack} has no argument {name!r}: {remedy}")
+
+
+def as_norm(norm: Any) -> Any:
+    """Read a norm by its name, or by its order as NumPy and ART have it; anything else is given back."""
+    if isinstance(norm, str):
+        name = norm.lower().replace("_", "").replace("-", "")
+        return NORMS.get({"inf": "linf", "linfinity": "linf"}.get(name, name), norm)
+    if isinstance(norm, int | float | np.number) and not isinstance(norm, bool):
+        return NORMS.get("linf" if norm == np.inf else f"l{norm:g}", norm)
+    return norm

@@ -11,7 +11,7 @@ import numpy as np
 
 from diffprog._util.content_digest import content_digest
 from diffprog._util.resumable import describe
-from diffprog.attack._engine import validation
+from diffprog.attack._engine import spelling
 from diffprog.attack._norms import Norm
 from diffprog.attack._registry import ATTACKS
 
@@ -67,7 +67,7 @@ def _spec(name: str, attack: Callable[..., Any], norm: Norm, options: Mapping[st
     within_budgets = "epsilon" in parameters
     if "norm" in parameters and "norm" not in bound:
         arguments["norm"] = norm
-    elif within_budgets and validation.as_norm(bound.get("norm", norm)) != norm:
+    elif within_budgets and spelling.as_norm(bound.get("norm", norm)) != norm:
         raise ValueError(
             f"attack {name!r} has budgets in {_norm_name(bound['norm'])}, and the evaluation in {norm.name}: "
             "evaluate each norm by itself"
@@ -130,7 +130,7 @@ def _parameters(name: str, attack: Any) -> Mapping[str, inspect.Parameter]:
 
 
 def _norm_name(norm: Any) -> str:
-    return getattr(validation.as_norm(norm), "name", repr(norm))
+    return getattr(spelling.as_norm(norm), "name", repr(norm))
 
 
 def _content(name: str, values: Mapping[str, Any]) -> dict[str, str]:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffprog._util.promotion import own_promotion
-from diffprog.attack._engine import validation
+from diffprog.attack._engine.answers import call_model
 from diffprog.attack._engine.loop import BatchedModel
 from diffprog.attack._engine.method import Example
 from diffprog.attack._engine.oracle import ExpectationOverTransformation, value_and_gradient
@@ -74,7 +74,7 @@ def ask_model(
     logits = logits_of(images, key_bits)
     again = apart = None
     if not isinstance(network, ExpectationOverTransformation):
-        again = np.asarray(jax.jit(lambda points: validation.call_model(network, points))(images))
+        again = np.asarray(jax.jit(lambda points: call_model(network, points))(images))
         half = len(images) // 2
         apart = logits_of(images[half:][::-1], key_bits[half:])[::-1] if half else None
 

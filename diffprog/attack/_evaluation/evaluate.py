@@ -18,7 +18,7 @@ from diffprog._util.content_digest import ContentDigest, content_digest
 from diffprog._util.file_names import file_name
 from diffprog._util.files import check_writable
 from diffprog._util.resumable import ResumableFolder, by_content, describe, versions
-from diffprog.attack._engine import validation
+from diffprog.attack._engine import answers, validation
 from diffprog.attack._engine.loop import BatchedModel, placement
 from diffprog.attack._engine.oracle import ExpectationOverTransformation, Oracle
 from diffprog.attack._evaluation.attacks import AttackSpec, check_attacks
@@ -286,13 +286,13 @@ def _asked(run: _Run, batch: _LoadedBatch) -> list[RobustnessWarning]:
     """Check the model's answers to the first batch."""
     validation.check_largest_budget(run.epsilons, run.norm, batch.images, run.bounds)
     logits = run.ask(batch.images, batch.image_ids, 0)
-    validation.check_logits(logits, batch.labels, are_free=bool(run.criterion))
+    answers.check_logits(logits, batch.labels, are_free=bool(run.criterion))
     keys = _folded(run.key, batch.image_ids)
     extent = float(np.min(np.subtract(*run.bounds[::-1])))
     distance = min(float(run.epsilons.max()), extent) if run.norm is linf else extent / 32
     distance = distance if np.isfinite(distance) else float(batch.images.std())
-    answers = ask_model(run.logits_of, batch.images, batch.labels, keys, run.bounds, distance)
-    return check_model(answers, of_classes=not run.criterion)
+    found = ask_model(run.logits_of, batch.images, batch.labels, keys, run.bounds, distance)
+    return check_model(found, of_classes=not run.criterion)
 
 
 def _attack_batch(run: _Run, stores: _Stores, batch: _LoadedBatch, limits: dict[Any, list[float]]) -> None:

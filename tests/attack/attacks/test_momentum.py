@@ -5,7 +5,7 @@ import pytest
 from scipy.ndimage import convolve
 
 from diffprog.attack import cross_entropy, di_fgsm, l2, linf, mi_fgsm, ni_fgsm, ti_fgsm, vmi_fgsm
-from diffprog.attack._attacks.momentum import (
+from diffprog.attack._attacks.gradient_transforms import (
     input_diversity,
     nesterov,
     shrunk,

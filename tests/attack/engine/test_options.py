@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from diffprog import attack
-from diffprog.attack._engine.run import Options, Settings, SteeredOptions, is_steered, parse_options
+from diffprog.attack._engine.options import Options, Settings, SteeredOptions, is_steered, parse_options
 from diffprog.attack._registry import ATTACKS
 
 

@@ -11,8 +11,9 @@ import numpy as np
 
 from diffprog import attack
 from diffprog.attack._engine.method import AttackSpec, smaller_norm
+from diffprog.attack._engine.options import parse_options
 from diffprog.attack._engine.oracle import query_gradient
-from diffprog.attack._engine.run import parse_options, run_attack
+from diffprog.attack._engine.run import run_attack
 from diffprog.attack._evaluation.results import AttackRecord
 from diffprog.attack._norms import linf
 
