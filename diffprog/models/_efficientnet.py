@@ -135,7 +135,7 @@ def add_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
 def relu6(x: jax.Array) -> jax.Array:
     """Clip to [0, 6]."""
     # As one operation: its derivative keeps a mask of one byte an element, and not the activations.
-    return lax.clamp(0.0, x, 6.0)
+    return lax.clamp(jnp.zeros((), x.dtype), x, jnp.full((), 6, x.dtype))
 
 
 class Convolutions(NamedTuple):
