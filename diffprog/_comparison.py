@@ -298,9 +298,10 @@ def _timings(ours, theirs, args, seconds):
 
     compiled: dict = {}
     yield _alternate("eager", *both(lambda fun: _call(fun, args)), seconds)
-    yield _alternate("tracing", *both(lambda fun: _trace(fun, args)), seconds)
-    yield _alternate("compile", *both(lambda fun: _compile(fun, args, compiled)), seconds)
-    yield _alternate("compiled", *both(lambda fun: _call(compiled[fun], args)), seconds)
+    with jax.disable_jit(False):  # what is measured here is jit
+        yield _alternate("tracing", *both(lambda fun: _trace(fun, args)), seconds)
+        yield _alternate("compile", *both(lambda fun: _compile(fun, args, compiled)), seconds)
+        yield _alternate("compiled", *both(lambda fun: _call(compiled[fun], args)), seconds)
 
 
 def _call(fun, args):

@@ -84,8 +84,8 @@ class _Traced:
     Attributes:
       jaxpr: arrays -> value, gradients, then each value on the tape, each gradient that arrived at one.
       num_gradients: number of gradients.
-      sources: the user's line of each value on the tape.
-      arrived: which values the gradients at the end belong to.
+      made: which values these are: the number of an operation and of its result.
+      arrived: which of them the gradients at the end belong to.
     """
 
     def __init__(self, call, values):
@@ -108,8 +108,10 @@ class _Traced:
             seeds = [] if place is None else [(place, one_cotangent(value))]
             sent = backward(seeds, nodes, visit=lambda node, cotangents, _: arrived.append((node, cotangents)))
             grads = [instantiate(node.avals[0]) if g is None else g for g, node in zip(sent, nodes, strict=True)]
-            self.made = [(node, i) for node, results in tape.noted for i in range(len(results))]
-            self.arrived = [(node, i) for node, gs in arrived for i, g in enumerate(gs) if g is not None]
+            # By number: kept nodes would keep tracers, which `jax_check_tracer_leaks` finds.
+            number = {node: i for i, node in enumerate(dict.fromkeys(node for node, _ in [*tape.noted, *arrived]))}
+            self.made = [(number[node], i) for node, results in tape.noted for i in range(len(results))]
+            self.arrived = [(number[node], i) for node, gs in arrived for i, g in enumerate(gs) if g is not None]
             return [
                 value,
                 *grads,
