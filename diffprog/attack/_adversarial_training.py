@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from diffprog._util.promotion import callers_promotion, own_promotion
 from diffprog.attack._engine import validation
 from diffprog.attack._losses import cross_entropy
 from diffprog.attack._norms import Norm, l1, l2, linf
@@ -43,10 +44,15 @@ def adversarial_training(
     radius = jnp.asarray(validation.round_down_to_float32(epsilon))
     project = jax.vmap(norm.project, (0, 0, None))
 
+    @own_promotion()
     def perturb(apply: Callable[..., jax.Array], parameters: Any, inputs, labels, key) -> jax.Array:
         keys = jax.random.split(key, len(inputs))
         noise = jax.vmap(lambda key: norm.uniform(key, inputs.shape[1:], radius))(keys)
-        loss = lambda points: cross_entropy(apply(parameters, points), labels).sum()
+
+        def loss(points):
+            with callers_promotion():
+                logits = apply(parameters, points)
+            return cross_entropy(logits, labels).sum()
 
         def step(_, points):
             _, gradient = value_and_grad(engine)(loss)(points)

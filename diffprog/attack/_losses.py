@@ -29,7 +29,7 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
 def other_class(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """Compute the log of the probability that the class is not the label, which never exceeds 0."""
-    is_label = jnp.arange(logits.shape[-1]) == labels[:, None]
+    is_label = _is(labels, logits)
     return jax.nn.logsumexp(jnp.where(is_label, -jnp.inf, logits), axis=-1) - jax.nn.logsumexp(logits, axis=-1)
 
 
@@ -48,7 +48,7 @@ def margin(logits: jax.Array, labels: jax.Array) -> jax.Array:
     References:
       Carlini & Wagner 2017, f6 without its floor.
     """
-    is_label = jnp.arange(logits.shape[-1]) == labels[:, None]
+    is_label = _is(labels, logits)
     others = jnp.max(jnp.where(is_label, -jnp.inf, logits), axis=-1)
     return others - logit_of(logits, labels)
 
@@ -106,7 +106,7 @@ def top_k_margin(k: int) -> Callable[[jax.Array, jax.Array], jax.Array]:
     """
 
     def lead(logits, labels):
-        is_label = jnp.arange(logits.shape[-1]) == labels[:, None]
+        is_label = _is(labels, logits)
         others = jnp.sort(jnp.where(is_label, -jnp.inf, logits), axis=-1)[:, -k:]
         leads = others - logit_of(logits, labels)[:, None]
         return jnp.where(leads[:, 0] > 0, leads[:, 0], jnp.sum(jnp.minimum(leads, 0), axis=-1))
@@ -134,4 +134,9 @@ def likely_target_classes(num_classes: int) -> Callable[[np.ndarray, np.ndarray]
 
 def logit_of(logits: jax.Array, classes: jax.Array) -> jax.Array:
     """Pick one logit of each image without a gather: its gradient is then no scatter."""
-    return jnp.sum(jnp.where(jnp.arange(logits.shape[-1]) == classes[:, None], logits, 0), axis=-1)
+    return jnp.sum(jnp.where(_is(classes, logits), logits, 0), axis=-1)
+
+
+def _is(classes: jax.Array, logits: jax.Array) -> jax.Array:
+    """Mark the logit of each image's class, of one type and rank: the caller may have JAX promote neither."""
+    return jax.lax.broadcasted_iota(jnp.int32, logits.shape, 1) == jnp.asarray(classes, jnp.int32)[:, None]

@@ -10,6 +10,7 @@ import optax
 from jax.typing import ArrayLike
 
 from diffprog._transforms.closures import Lifted, lift
+from diffprog._util.promotion import own_promotion
 from diffprog.fit._digits import Examples
 from diffprog.optimize import Descent
 
@@ -124,6 +125,7 @@ def visiting_order(key: jax.Array, num_examples: int, epochs: int) -> jax.Array:
     return jax.vmap(lambda key: jax.random.permutation(key, num_examples))(keys).reshape(-1)
 
 
+@own_promotion()
 def mean_cross_entropy(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
     """Compute the mean of -log softmax(logits)[label] over the examples.
 
@@ -137,6 +139,7 @@ def mean_cross_entropy(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
 
+@own_promotion()
 def accuracy(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
     """Compute the fraction of examples whose label has the largest logit.
 

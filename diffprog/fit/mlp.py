@@ -6,6 +6,8 @@ from itertools import pairwise
 import jax
 import jax.numpy as jnp
 
+from diffprog._util.promotion import own_promotion
+
 __all__ = ["apply", "initialize"]
 
 
@@ -28,6 +30,7 @@ def initialize(key: jax.Array, sizes: Sequence[int]) -> list[tuple[jax.Array, ja
     ]
 
 
+@own_promotion()
 def apply(parameters: Sequence[tuple[jax.Array, jax.Array]], inputs: jax.Array) -> jax.Array:
     """Compute the logits, with ReLU between the layers.
 

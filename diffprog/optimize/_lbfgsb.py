@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from diffprog._util.promotion import callers_promotion, own_promotion
 from diffprog._util.trees import tree_where
 from diffprog.optimize import _line_search as line_search
 from diffprog.optimize._box_model import Pairs, add_pair, cauchy_point, max_step, quadratic_model, subspace_minimum
@@ -162,6 +163,7 @@ class Minimum(NamedTuple):
         return (self.status == FLAT) | (self.status == SETTLED)
 
 
+@own_promotion()
 def minimize(
     fun: Callable[..., jax.Array],
     points: ArrayLike,
@@ -228,7 +230,9 @@ def minimize(
 def _search(fun, history_size, engine, points, lower, upper, args, max_evaluations, tolerances):
     def evaluate(points):
         def total(points):
-            values = fun(points, *args)
+            with callers_promotion():
+                values = fun(points, *args)
+            values = jnp.asarray(values, points.dtype)  # wider ones, from wider `args`, would widen the search
             return values.sum(), values
 
         (_, values), gradients = value_and_grad(engine)(total, has_aux=True)(points)
