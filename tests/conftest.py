@@ -1,4 +1,4 @@
-"""How XLA compiles the tests, and a browser for pages; see `tests.browser` for where there is none."""
+"""How XLA compiles the tests, JAX's settings that some cannot hold under, and a browser for pages (`tests.browser`)."""
 
 import os
 from importlib.metadata import version
@@ -11,6 +11,18 @@ from tests import browser
 # newer XLA has no such flag, and is faster. `XLA_FLAGS= pytest` compiles as users do.
 if version("jaxlib").startswith("0.10."):
     os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
+
+
+def pytest_collection_modifyitems(items):
+    """Skip what cannot hold under the settings of this run, which JAX takes from its environment variables."""
+    import jax
+
+    strict = jax.config.jax_numpy_dtype_promotion == "strict" or jax.config.jax_numpy_rank_promotion == "raise"
+    under = {"x64": jax.config.jax_enable_x64, "strict": strict}
+    for item in items:
+        for marker in item.iter_markers("not_under"):
+            if under[marker.args[0]]:
+                item.add_marker(pytest.mark.skip(reason=marker.kwargs["reason"]))
 
 
 @pytest.fixture(scope="module")

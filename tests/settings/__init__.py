@@ -16,8 +16,8 @@ def _configured(name, value):
 
 
 @contextmanager
-def _explicit_mesh():
-    mesh = jax.make_mesh((1,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
+def _mesh():
+    mesh = jax.make_mesh((jax.device_count(),), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
     with jax.set_mesh(mesh):
         yield
 
@@ -39,6 +39,6 @@ SETTINGS = {
     "rbg": lambda: _configured("jax_default_prng_impl", "rbg"),
     "check_tracer_leaks": jax.checking_leaks,
     "default device": lambda: jax.default_device(jax.devices()[-1]),
-    "mesh": _explicit_mesh,
+    "mesh": _mesh,
 }
 QUICK = ("x64", "strict types and ranks")

@@ -1,13 +1,9 @@
-"""Every public function that draws or measures, under every setting of JAX: the same results to rounding.
-
-The quick tier runs some under two settings; `pytest -m slow tests/visualize/test_settings.py` runs the table.
-"""
+"""Every public function that draws or measures."""
 
 import functools
 
 import jax
 import numpy as np
-import pytest
 
 import diffprog as dp
 from diffprog import models
@@ -32,7 +28,7 @@ from diffprog.visualize import (
     transforms,
 )
 from diffprog.visualize import parameterizations as forms
-from tests.settings import QUICK, SETTINGS
+from tests.settings.entries import Entry
 
 RANDOM = np.random.default_rng(0)
 WEIGHTS = {
@@ -80,7 +76,7 @@ def scored():
     return examples.scores, {name: value for name, value in found.numbers().items() if np.isfinite(value)}
 
 
-ENTRIES = {
+RUNS = {
     "network": lambda: (model()(PHOTOGRAPH[None]), model().activations(PHOTOGRAPH[None], "conv"), model().layers),
     "top": lambda: [p for _, _, p in model().top(PHOTOGRAPH[None])[0]],
     "wrap": lambda: models.wrap(lambda images: network(WEIGHTS, images), size=16)(PHOTOGRAPH[None]),
@@ -145,32 +141,5 @@ ENTRIES = {
         for facet in objectives.facets(model(), logit("a"), PHOTOGRAPHS, "conv", 2, key=KEY)
     ],
 }
-
-
-@functools.cache
-def usual(entry):
-    return ENTRIES[entry]()
-
-
-def check(entry, setting):
-    with SETTINGS[setting]():
-        found = ENTRIES[entry]()
-    expected = usual(entry)
-    assert jax.tree.structure(found) == jax.tree.structure(expected)
-    for ours, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
-        assert np.asarray(ours).dtype == np.asarray(theirs).dtype
-        # Pictures after a few steps of Adam, whose first step is the gradient's sign: rounding shows in some pixels.
-        np.testing.assert_allclose(ours, theirs, atol=5e-3, rtol=1e-3)
-
-
-@pytest.mark.parametrize("setting", QUICK)
-@pytest.mark.parametrize("entry", ["network", "wrap", "render", "dream"])
-def test_some_functions_under_the_settings_that_change_programs_most(entry, setting):
-    check(entry, setting)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("setting", SETTINGS)
-@pytest.mark.parametrize("entry", ENTRIES)
-def test_every_function_under_every_setting(entry, setting):
-    check(entry, setting)
+# Pictures after a few steps of Adam, whose first step is the gradient's sign: rounding shows in some pixels.
+ENTRIES = [Entry(name, run, atol=5e-3, rtol=1e-3) for name, run in RUNS.items()]
