@@ -15,6 +15,7 @@ from diffprog.attack._engine.bisection import BinarySearch, advance, check_progr
 from diffprog.attack._engine.method import AttackSpec, smaller_norm
 from diffprog.attack._engine.options import SteeredOptions, documents_options, parse_options
 from diffprog.attack._engine.oracle import Model, query_gradient
+from diffprog.attack._engine.per_image import positive
 from diffprog.attack._engine.result import AttackResult
 from diffprog.attack._engine.run import run_attack
 from diffprog.attack._norms import l2
@@ -31,7 +32,7 @@ def carlini_wagner(
     key: jax.Array | None = None,
     binary_search_steps: int = 9,
     max_steps: int = 1000,
-    step_size: float = 1e-2,
+    step_size: ArrayLike = 1e-2,
     initial_const: float = 1e-3,
     **options: Unpack[SteeredOptions],
 ) -> AttackResult:
@@ -52,7 +53,7 @@ def carlini_wagner(
       key: not needed; nothing is drawn.
       binary_search_steps: values of c that are tried.
       max_steps: steps of Adam for each of them, at most; the authors took 10000.
-      step_size: of Adam, in w.
+      step_size: of Adam, in w, or one per image (n,).
       initial_const: the first c.
       **options: shared options.
 
@@ -63,9 +64,9 @@ def carlini_wagner(
       Carlini & Wagner 2017, sections V and VI.
     """
     validation.check_counts(binary_search_steps=binary_search_steps, max_steps=max_steps)
-    validation.check_positive(step_size=step_size, initial_const=initial_const)
+    validation.check_positive(initial_const=initial_const)
     settings, rounds = parse_options(options), limits(initial_const, binary_search_steps, max_steps)
-    hyperparameters = rounds, np.float32(step_size), np.float32(settings.confidence)
+    hyperparameters = rounds, positive("step_size", step_size, images), np.float32(settings.confidence)
     steps = binary_search_steps * max_steps
     return run_attack(model, images, labels, _spec(), settings, steps, hyperparameters, key=key)
 

@@ -14,6 +14,7 @@ from diffprog.attack._engine.bisection import BinarySearch, advance, check_progr
 from diffprog.attack._engine.method import AttackSpec, smaller_norm
 from diffprog.attack._engine.options import SteeredOptions, documents_options, parse_options
 from diffprog.attack._engine.oracle import Model, query_gradient
+from diffprog.attack._engine.per_image import positive
 from diffprog.attack._engine.result import AttackResult
 from diffprog.attack._engine.run import run_attack
 from diffprog.attack._norms import l1
@@ -30,7 +31,7 @@ def ead(
     key: jax.Array | None = None,
     binary_search_steps: int = 9,
     max_steps: int = 1000,
-    step_size: float = 1e-2,
+    step_size: ArrayLike = 1e-2,
     initial_const: float = 1e-3,
     beta: float = 1e-2,
     decision_rule: str = "elastic_net",
@@ -52,7 +53,8 @@ def ead(
       key: not needed; nothing is drawn.
       binary_search_steps: values of c that are tried.
       max_steps: steps for each of them, at most.
-      step_size: of the first step of each round; it falls with the root of the steps that are left.
+      step_size: of the first step of each round, or one per image (n,); it falls with the root of the steps that are
+        left.
       initial_const: the first c.
       beta: how far an element is set back, for pixels in [0, 1].
       decision_rule: which of an image's successes is returned: the smallest in "elastic_net", |r|^2 + beta |r|_1, or
@@ -66,14 +68,14 @@ def ead(
       Chen et al. 2018, section 4.
     """
     validation.check_counts(binary_search_steps=binary_search_steps, max_steps=max_steps)
-    validation.check_positive(step_size=step_size, initial_const=initial_const, beta=beta)
+    validation.check_positive(initial_const=initial_const, beta=beta)
     validation.check_choice(decision_rule, DECISION_RULES, "decision_rule")
     settings = parse_options(options)
     low, high = settings.bounds
     extent = np.max(np.subtract(high, low))
     beta *= float(extent) if np.isfinite(extent) else 1.0  # quoted for pixels in [0, 1]
     rounds = limits(initial_const, binary_search_steps, max_steps)
-    hyperparameters = rounds, *map(np.float32, (step_size, beta, settings.confidence))
+    hyperparameters = rounds, positive("step_size", step_size, images), *map(np.float32, (beta, settings.confidence))
     spec, steps = _spec(float(beta) if decision_rule == "elastic_net" else None), binary_search_steps * max_steps
     return run_attack(model, images, labels, spec, settings, steps, hyperparameters, key=key)
 

@@ -13,6 +13,7 @@ from diffprog.attack._engine import validation
 from diffprog.attack._engine.method import AttackSpec, Example, latest
 from diffprog.attack._engine.options import Options, documents_options, parse_options
 from diffprog.attack._engine.oracle import Model, query_gradient
+from diffprog.attack._engine.per_image import positive
 from diffprog.attack._engine.result import AttackResult
 from diffprog.attack._engine.run import run_attack
 from diffprog.attack._losses import cross_entropy
@@ -53,7 +54,7 @@ def fgsm(
       Goodfellow et al. 2015, section 4.
     """
     spec = descent("fgsm", validation.check_norm(norm, (linf, l2, l1)), False)._replace(loss=loss, better=latest)
-    settings, hyperparameters = parse_options(options), (step_size_of(None, 1.0),)
+    settings, hyperparameters = parse_options(options), (StepSize(relative=np.float32(1)),)
     return run_attack(model, images, labels, spec, settings, 1, hyperparameters, key=key, epsilon=epsilon)
 
 
@@ -67,7 +68,7 @@ def bim(
     norm: Norm = linf,
     epsilon: ArrayLike = 8 / 255,
     max_steps: int = 10,
-    step_size: float | None = None,
+    step_size: ArrayLike | None = None,
     loss: Callable[..., jax.Array] = cross_entropy,
     **options: Unpack[Options],
 ) -> AttackResult:
@@ -81,7 +82,7 @@ def bim(
       norm: `linf`, `l2` or `l1`.
       epsilon: budget in the norm's units; one number, one per image (n,), or several at once (K, 1).
       max_steps: steps of each search.
-      step_size: length of a step in the norm; epsilon / 4 by default.
+      step_size: length of a step in the norm, or one per image (n,); epsilon / 4 by default.
       loss: (logits, labels) -> (n,); raised, or with `targeted` lowered.
       **options: shared options.
 
@@ -92,7 +93,7 @@ def bim(
       Kurakin et al. 2017, section 2.2.
     """
     spec = descent("bim", validation.check_norm(norm, (linf, l2, l1)), False)._replace(loss=loss)
-    settings, hyperparameters = parse_options(options), (step_size_of(step_size, 1 / 4),)
+    settings, hyperparameters = parse_options(options), (step_size_of(step_size, 1 / 4, images),)
     return run_attack(model, images, labels, spec, settings, max_steps, hyperparameters, key=key, epsilon=epsilon)
 
 
@@ -106,7 +107,7 @@ def pgd(
     norm: Norm = linf,
     epsilon: ArrayLike = 8 / 255,
     max_steps: int = 40,
-    step_size: float | None = None,
+    step_size: ArrayLike | None = None,
     loss: Callable[..., jax.Array] = cross_entropy,
     **options: Unpack[Options],
 ) -> AttackResult:
@@ -124,7 +125,8 @@ def pgd(
       epsilon: budget in the norm's units, for pixels in [0, 1], never exceeded; one number, one per image (n,), or
         several at once (K, 1).
       max_steps: steps of each search.
-      step_size: length of a step in the norm; by default epsilon / 4, which is long, because the best iterate is kept.
+      step_size: length of a step in the norm, or one per image (n,); by default epsilon / 4, which is long, because
+        the best iterate is kept.
       loss: (logits, labels) -> (n,), such as `cross_entropy`, `margin`, `dlr`; raised, or with `targeted` lowered.
       **options: shared options.
 
@@ -139,14 +141,14 @@ def pgd(
       Madry et al. 2018, eq. 3; in L1 Tramer & Boneh 2019, section 5, and Croce & Hein 2021.
     """
     spec = descent("pgd", validation.check_norm(norm, (linf, l2, l1)), True)._replace(loss=loss)
-    settings, hyperparameters = parse_options(options), (step_size_of(step_size, 1 / 4),)
+    settings, hyperparameters = parse_options(options), (step_size_of(step_size, 1 / 4, images),)
     return run_attack(model, images, labels, spec, settings, max_steps, hyperparameters, key=key, epsilon=epsilon)
 
 
 class StepSize(NamedTuple):
     """The length of a step: a number, or a fraction of each image's budget."""
 
-    absolute: Any = np.float32(0)
+    absolute: Any = np.float32(0)  # or `PerImage`
     relative: Any = np.float32(0)
 
     def of(self, example: Example) -> jax.Array:
@@ -154,17 +156,11 @@ class StepSize(NamedTuple):
         return self.absolute + jnp.where(self.relative > 0, self.relative * example.epsilon, 0)
 
 
-def step_size_of(step_size: ArrayLike | None, relative: float) -> StepSize:
-    """Read the argument `step_size`: a length, or None for a fraction of the budget."""
+def step_size_of(step_size: ArrayLike | None, relative: float, images: ArrayLike) -> StepSize:
+    """Read the argument `step_size`: a length, or one per image, or None for a fraction of the budget."""
     if step_size is None:
         return StepSize(relative=np.float32(relative))
-    if np.ndim(step_size):
-        raise ValueError(
-            f"step_size must be one number; found shape {np.shape(step_size)}: leave it out for a part of each image's "
-            "epsilon, or call the attack for the images of each step size"
-        )
-    validation.check_positive(step_size=step_size)
-    return StepSize(absolute=np.asarray(step_size, np.float32))
+    return StepSize(absolute=positive("step_size", step_size, images))
 
 
 class State(NamedTuple):

@@ -13,6 +13,7 @@ from diffprog.attack._engine.bisection import cosine_schedule, unit_gradient
 from diffprog.attack._engine.method import AttackSpec, smaller_norm
 from diffprog.attack._engine.options import SteeredOptions, documents_options, parse_options
 from diffprog.attack._engine.oracle import Model, query_gradient
+from diffprog.attack._engine.per_image import positive
 from diffprog.attack._engine.result import AttackResult
 from diffprog.attack._engine.run import run_attack
 from diffprog.attack._norms import Norm, l0, l1, l2, linf
@@ -27,7 +28,7 @@ def fmn(
     key: jax.Array | None = None,
     norm: Norm = l2,
     max_steps: int = 100,
-    step_size: float = 1.0,
+    step_size: ArrayLike = 1.0,
     gamma: float = 0.05,
     **options: Unpack[SteeredOptions],
 ) -> AttackResult:
@@ -48,7 +49,7 @@ def fmn(
       key: random key, for directions in place of zero gradients.
       norm: to be made small, `l0`, `l1`, `l2` or `linf`.
       max_steps: steps of each search.
-      step_size: length of the first step, in L2 whatever the norm, for pixels in [0, 1].
+      step_size: length of the first step, or one per image (n,), in L2 whatever the norm, for pixels in [0, 1].
       gamma: first relative change of the ball.
       **options: shared options.
 
@@ -60,8 +61,9 @@ def fmn(
     """
     norm = validation.check_norm(norm, (l0, l1, l2, linf))
     validation.check_counts(max_steps=max_steps)
-    validation.check_positive(step_size=step_size, gamma=gamma)
-    settings, hyperparameters = parse_options(options), tuple(map(np.float32, (max_steps, step_size, gamma)))
+    validation.check_positive(gamma=gamma)
+    settings, length = parse_options(options), positive("step_size", step_size, images)
+    hyperparameters = np.float32(max_steps), length, np.float32(gamma)
     return run_attack(model, images, labels, _spec(norm), settings, max_steps, hyperparameters, key=key)
 
 

@@ -28,7 +28,7 @@ def spsa(
     norm: Norm = linf,
     epsilon: ArrayLike = 8 / 255,
     max_steps: int = 40,
-    step_size: float | None = None,
+    step_size: ArrayLike | None = None,
     num_samples: int = 128,
     delta: float = 0.01,
     loss: Callable[..., jax.Array] = margin,
@@ -48,7 +48,7 @@ def spsa(
       norm: `linf` or `l2`.
       epsilon: budget in the norm's units; one number, one per image (n,), or several at once (K, 1).
       max_steps: steps of each search.
-      step_size: length of a step in the norm; epsilon / 4 by default.
+      step_size: length of a step in the norm, or one per image (n,); epsilon / 4 by default.
       num_samples: directions per step.
       delta: distance of the points around, in pixel values. If too short, rounding drowns the difference; if too
         long, the loss bends.
@@ -76,7 +76,7 @@ def nes(
     norm: Norm = linf,
     epsilon: ArrayLike = 8 / 255,
     max_steps: int = 40,
-    step_size: float | None = None,
+    step_size: ArrayLike | None = None,
     num_samples: int = 128,
     sigma: float = 0.001,
     loss: Callable[..., jax.Array] = margin,
@@ -94,7 +94,7 @@ def nes(
       norm: `linf` or `l2`.
       epsilon: budget in the norm's units; one number, one per image (n,), or several at once (K, 1).
       max_steps: steps of each search.
-      step_size: length of a step in the norm; epsilon / 4 by default.
+      step_size: length of a step in the norm, or one per image (n,); epsilon / 4 by default.
       num_samples: directions per step, half the paper's population (there 50).
       sigma: standard deviation of the points around, in pixel values.
       loss: (logits, labels) -> (n,); raised, or with `targeted` lowered.
@@ -117,5 +117,5 @@ def _run(
     validation.check_counts(num_samples=num_samples)
     query = query_differences(draw, num_samples)
     spec = descent(name, validation.check_norm(norm, (linf, l2)), False, query)._replace(loss=loss)
-    settings, hyperparameters = parse_options(options), (step_size_of(step_size, 1 / 4), np.float32(distance))
+    settings, hyperparameters = parse_options(options), (step_size_of(step_size, 1 / 4, images), np.float32(distance))
     return run_attack(model, images, labels, spec, settings, max_steps, hyperparameters, key=key, epsilon=epsilon)

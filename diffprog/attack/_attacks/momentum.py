@@ -38,7 +38,7 @@ def mi_fgsm(
     norm: Norm = linf,
     epsilon: ArrayLike = 8 / 255,
     max_steps: int = 10,
-    step_size: float | None = None,
+    step_size: ArrayLike | None = None,
     decay: float = 1.0,
     gradient_transforms: Sequence[GradientTransform] = (),
     loss: Callable[..., jax.Array] = cross_entropy,
@@ -57,7 +57,7 @@ def mi_fgsm(
       norm: `linf` or `l2`.
       epsilon: budget in the norm's units; one number, one per image (n,), or several at once (K, 1).
       max_steps: steps of each search.
-      step_size: length of a step in the norm; epsilon / max_steps by default.
+      step_size: length of a step in the norm, or one per image (n,); epsilon / max_steps by default.
       decay: what remains of the sum in each step; 0 forgets it.
       gradient_transforms: what the gradient goes through, from left to right: `nesterov()`, `variance_tuned()`,
         `input_diversity()`, `translation_invariant()`.
@@ -84,7 +84,7 @@ def ni_fgsm(
     norm: Norm = linf,
     epsilon: ArrayLike = 8 / 255,
     max_steps: int = 10,
-    step_size: float | None = None,
+    step_size: ArrayLike | None = None,
     decay: float = 1.0,
     loss: Callable[..., jax.Array] = cross_entropy,
     **options: Unpack[Options],
@@ -99,7 +99,7 @@ def ni_fgsm(
       norm: `linf` or `l2`.
       epsilon: budget in the norm's units; one number, one per image (n,), or several at once (K, 1).
       max_steps: steps of each search.
-      step_size: length of a step in the norm; epsilon / max_steps by default.
+      step_size: length of a step in the norm, or one per image (n,); epsilon / max_steps by default.
       decay: what remains of the sum of gradients in each step.
       loss: (logits, labels) -> (n,); raised, or with `targeted` lowered.
       **options: shared options.
@@ -124,7 +124,7 @@ def vmi_fgsm(
     norm: Norm = linf,
     epsilon: ArrayLike = 8 / 255,
     max_steps: int = 10,
-    step_size: float | None = None,
+    step_size: ArrayLike | None = None,
     decay: float = 1.0,
     num_samples: int = 5,
     beta: float = 1.5,
@@ -141,7 +141,7 @@ def vmi_fgsm(
       norm: `linf` or `l2`.
       epsilon: budget in the norm's units; one number, one per image (n,), or several at once (K, 1).
       max_steps: steps of each search.
-      step_size: length of a step in the norm; epsilon / max_steps by default.
+      step_size: length of a step in the norm, or one per image (n,); epsilon / max_steps by default.
       decay: what remains of the sum of gradients in each step.
       num_samples: points around the previous one.
       beta: how far away they are in each element, at most, in budgets.
@@ -169,7 +169,7 @@ def di_fgsm(
     norm: Norm = linf,
     epsilon: ArrayLike = 8 / 255,
     max_steps: int = 10,
-    step_size: float | None = None,
+    step_size: ArrayLike | None = None,
     decay: float = 0.0,
     probability: float = 0.5,
     min_scale: float = 0.9,
@@ -186,7 +186,7 @@ def di_fgsm(
       norm: `linf` or `l2`.
       epsilon: budget in the norm's units; one number, one per image (n,), or several at once (K, 1).
       max_steps: steps of each search.
-      step_size: length of a step in the norm; epsilon / max_steps by default.
+      step_size: length of a step in the norm, or one per image (n,); epsilon / max_steps by default.
       decay: what remains of the sum of gradients in each step; above 0 it is M-DI-FGSM.
       probability: of an image to be shrunk, in each step.
       min_scale: smallest factor by which it is shrunk, at most 1.
@@ -214,7 +214,7 @@ def ti_fgsm(
     norm: Norm = linf,
     epsilon: ArrayLike = 8 / 255,
     max_steps: int = 10,
-    step_size: float | None = None,
+    step_size: ArrayLike | None = None,
     decay: float = 0.0,
     kernel_size: int = 15,
     num_sigmas: float = 3.0,
@@ -231,7 +231,7 @@ def ti_fgsm(
       norm: `linf` or `l2`.
       epsilon: budget in the norm's units; one number, one per image (n,), or several at once (K, 1).
       max_steps: steps of each search.
-      step_size: length of a step in the norm; epsilon / max_steps by default.
+      step_size: length of a step in the norm, or one per image (n,); epsilon / max_steps by default.
       decay: what remains of the sum of gradients in each step; above 0 it is TI-MI-FGSM.
       kernel_size: side of the Gaussian kernel in pixels, odd.
       num_sigmas: standard deviations from its middle to its ends.
@@ -253,7 +253,7 @@ def _run(name, model, images, labels, key, norm, epsilon, max_steps, step_size, 
     validation.check_counts(max_steps=max_steps)
     validation.check_norm(norm, (linf, l2))
     spec, settings = _spec(name, norm, tuple(transforms))._replace(loss=loss), parse_options(options)
-    hyperparameters = step_size_of(step_size, 1 / max_steps), np.float32(decay)
+    hyperparameters = step_size_of(step_size, 1 / max_steps, images), np.float32(decay)
     return run_attack(model, images, labels, spec, settings, max_steps, hyperparameters, key=key, epsilon=epsilon)
 
 

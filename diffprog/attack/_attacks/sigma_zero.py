@@ -14,6 +14,7 @@ from diffprog.attack._engine.bisection import cosine_schedule
 from diffprog.attack._engine.method import AttackSpec, smaller_norm
 from diffprog.attack._engine.options import SteeredOptions, documents_options, parse_options
 from diffprog.attack._engine.oracle import Model, query_gradient
+from diffprog.attack._engine.per_image import positive
 from diffprog.attack._engine.result import AttackResult
 from diffprog.attack._engine.run import run_attack
 from diffprog.attack._norms import l0
@@ -27,7 +28,7 @@ def sigma_zero(
     *,
     key: jax.Array | None = None,
     max_steps: int = 1000,
-    step_size: float = 1.0,
+    step_size: ArrayLike = 1.0,
     sigma: float = 1e-3,
     threshold: float = 0.3,
     threshold_step: float = 0.01,
@@ -46,7 +47,7 @@ def sigma_zero(
       labels: (n,), int; classes to leave, or with `targeted` to reach.
       key: not needed; nothing is drawn.
       max_steps: steps of each search.
-      step_size: the first, for pixels in [0, 1].
+      step_size: the first, or one per image (n,), for pixels in [0, 1].
       sigma: how sharply the smooth count tells zero from the rest, in squares of a pixel's range.
       threshold: the first, for pixels in [0, 1].
       threshold_step: fraction of a step by which it changes.
@@ -59,8 +60,9 @@ def sigma_zero(
       Cinà et al. 2025, algorithm 1.
     """
     validation.check_counts(max_steps=max_steps)
-    validation.check_positive(step_size=step_size, sigma=sigma, threshold=threshold, threshold_step=threshold_step)
-    hyperparameters = tuple(map(np.float32, (max_steps, step_size, sigma, threshold, threshold_step)))
+    validation.check_positive(sigma=sigma, threshold=threshold, threshold_step=threshold_step)
+    length, limits = positive("step_size", step_size, images), map(np.float32, (sigma, threshold, threshold_step))
+    hyperparameters = np.float32(max_steps), length, *limits
     settings = parse_options(options)
     return run_attack(model, images, labels, _spec(), settings, max_steps, hyperparameters, key=key)
 

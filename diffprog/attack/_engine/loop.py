@@ -26,6 +26,7 @@ from diffprog._util.trees import strong_types, tree_where
 from diffprog.attack._engine import answers
 from diffprog.attack._engine.method import AttackSpec, Candidate, Example, smaller_norm
 from diffprog.attack._engine.oracle import Oracle, all_finite
+from diffprog.attack._engine.per_image import values_and_axes
 
 BLOCKS = 20  # a search with a progress bar comes back so often
 
@@ -145,11 +146,10 @@ class Loop:
 
     def run(
         self,
-        examples_of: Callable[[np.ndarray], Example],
+        data_of: Callable[[np.ndarray], tuple[Example, Any]],
         queue: np.ndarray,
         is_due: Callable[[np.ndarray], np.ndarray],
         findings: Findings,
-        hyperparameters: Any,
         max_steps: int,
         early_stop: bool,
         bar: Any,
@@ -157,11 +157,10 @@ class Loop:
         """Search for every row of the queue that is due when its turn comes, and add the outcomes to the findings.
 
         Args:
-          examples_of: rows (num_slots,) -> their examples.
+          data_of: rows (num_slots,) -> their examples, and the hyperparameters of the attack.
           queue: rows to search for, in this order.
           is_due: rows (n,) -> bool (n,), which need a search, as far as is found by now.
           findings: what was found so far.
-          hyperparameters: of the attack.
           max_steps: of each search.
           early_stop: end a search with its first success.
           bar: tqdm's.
@@ -169,7 +168,7 @@ class Loop:
         bar.total += len(queue) * max_steps
         num_slots, put, put_whole = self._placement
         oracle = put_whole(self._lifted)
-        slots = examples = None
+        slots = examples = hyperparameters = None
         row_of_slot = np.full(num_slots, -1)  # -1: the slot is free
         steps_shown = np.zeros(num_slots, int)  # by the bar
         while True:
@@ -184,7 +183,9 @@ class Loop:
                 return
             if len(free):
                 steps_shown = np.where(is_fresh, 0, steps_shown)
-                examples = put(examples_of(np.where(is_idle, row_of_slot[free[0]], row_of_slot)))  # idle: any row
+                rows = np.where(is_idle, row_of_slot[free[0]], row_of_slot)  # in idle slots any one
+                examples, hyperparameters = data_of(rows)
+                examples = put(examples)
             if slots is None:
                 slots = self._programs.empty(examples, hyperparameters)
                 is_fresh[:] = True
@@ -219,7 +220,8 @@ class Programs:
     def _begun(self, examples, hyperparameters) -> Slots:
         """Begin a search in every slot."""
         count, examples = len(examples.label), self._with_keys(examples)
-        state = jax.vmap(self._spec.init, (0, None))(examples, hyperparameters)
+        values, axes = values_and_axes(hyperparameters)
+        state = jax.vmap(self._spec.init, (0, axes))(examples, values)
         none, infinite = jnp.zeros(count, bool), jnp.full(count, jnp.inf, jnp.float32)
         image_itself = Candidate(examples.image, -infinite, none, infinite)
         zeros = jnp.zeros(count, jnp.int32)
@@ -263,13 +265,14 @@ class Programs:
         """Query every slot's point, and move it on."""
         spec = self._spec
         keys = jax.vmap(jax.random.fold_in)(examples.key, slots.step)
-        view = spec.query(oracle, oracle.loss, slots.state, examples, hyperparameters, keys)
+        values, axes = values_and_axes(hyperparameters)
+        view = spec.query(oracle, oracle.loss, slots.state, examples, values, keys)
         per_slot = lambda cost: jnp.broadcast_to(jnp.asarray(cost, jnp.int32), slots.step.shape)
         queries, backward_passes = per_slot(view.queries), per_slot(view.backward_passes)
         view = view._replace(step=slots.step, key=keys, queries=queries, backward_passes=backward_passes)
         had_gradient = slots.had_gradient | view.has_gradient
         view = view._replace(has_gradient=had_gradient)  # a row of every leaf per slot
-        state = jax.vmap(spec.update, (0, None, 0, 0))(examples, hyperparameters, slots.state, view)
+        state = jax.vmap(spec.update, (0, axes, 0, 0))(examples, values, slots.state, view)
         state = jax.tree.map(lambda new, old: new.astype(old.dtype), state, slots.state)
         step, is_adversarial = slots.step + 1, view.is_adversarial
         new = Slots(

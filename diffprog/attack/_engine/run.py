@@ -15,6 +15,7 @@ from diffprog.attack._engine.loop import BatchedModel, Findings, Loop, placement
 from diffprog.attack._engine.method import AttackSpec, Example, smaller_norm
 from diffprog.attack._engine.options import FOLLOW_CLASSES, Settings, is_steered
 from diffprog.attack._engine.oracle import Model, Oracle, all_finite, explain_gradient
+from diffprog.attack._engine.per_image import of_images
 from diffprog.attack._engine.result import AttackResult, AttackWarning, as_8bit, distances, merge_budgets
 from diffprog.attack._losses import ONE_CLASS_LOSSES, TWO_CLASS_LOSSES
 from diffprog.attack._registry import ATTACKS
@@ -34,13 +35,18 @@ class Problem(NamedTuple):
     has_several_budgets: bool
     image_of_row: np.ndarray  # int [K n]
 
-    def examples(self, target_classes: np.ndarray, keys: np.ndarray) -> Callable[[np.ndarray], Example]:
-        """Make a function from rows to their examples; target classes [n] and bits of keys [n, ...] are of images."""
+    def data(
+        self, hyperparameters: Any, target_classes: np.ndarray, keys: np.ndarray
+    ) -> Callable[[np.ndarray], tuple[Example, Any]]:
+        """Make a function from rows to their examples and hyperparameters.
+
+        Target classes [n] and bits of keys [n, ...] are of images.
+        """
         radii = validation.round_down_to_float32(self.radii.reshape(-1))
 
-        def examples_of(rows):
+        def data_of(rows):
             image = self.image_of_row[rows]
-            return Example(
+            example = Example(
                 image=self.images[image],
                 label=self.labels[image],
                 target_class=target_classes[image],
@@ -50,8 +56,9 @@ class Problem(NamedTuple):
                 key=keys[image],
                 extras=jax.tree.map(lambda leaf: leaf[image], self.extras),
             )
+            return example, of_images(hyperparameters, image)
 
-        return examples_of
+        return data_of
 
 
 def run_attack(
@@ -77,7 +84,7 @@ def run_attack(
       spec: the attack.
       settings: what every attack takes.
       max_steps: steps of each search.
-      hyperparameters: pytree of numbers for the attack; other values are no other program.
+      hyperparameters: pytree of numbers for the attack, or of `PerImage`; other values are no other program.
       key: random key.
       epsilon: a number, or one per image (n,), or several budgets at once, increasing: (K, n) or (K, 1). Then every
         field of the result has an axis K in front, and what succeeds within a budget succeeds in every larger one,
@@ -124,10 +131,11 @@ def run_attack(
         while not verdicts.are_complete:  # again, where a verdict refuses what a search took for a success
             is_due = lambda some: ~verdicts.decided_below(findings)[some]
             for search, image_keys in enumerate(search_keys):
-                examples_of = problem.examples(classes[search % len(classes)].astype(np.int32), image_keys)
+                target_class = classes[search % len(classes)].astype(np.int32)
+                data_of = problem.data(hyperparameters, target_class, image_keys)
                 is_open = (spec.better is smaller_norm) | ~findings.is_adversarial
                 queue = np.flatnonzero(searched & is_open & (findings.searches == search))
-                loop.run(examples_of, queue, is_due, findings, hyperparameters, max_steps, settings.early_stop, bar)
+                loop.run(data_of, queue, is_due, findings, max_steps, settings.early_stop, bar)
             verdicts.judge(findings)
 
     success, counts = verdicts.success, ~verdicts.decided_below(findings)

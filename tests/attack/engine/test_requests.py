@@ -1,5 +1,6 @@
 """Attacks as people call them: words of other libraries, keys, norms, budgets, bounds, labels and criteria."""
 
+import inspect
 import itertools
 import warnings
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from diffprog import attack
+from diffprog.attack._registry import ATTACKS
 
 KEY = jax.random.key(0)
 IMAGES = np.tile(np.float32([0.6, 0.4]), (4, 1))
@@ -102,15 +104,46 @@ def test_a_budget_for_other_pixels_is_questioned():
         attack.bim(lambda x: x / 51, IMAGES * 255, LABELS, epsilon=8, bounds=(0, 255))
 
 
-def test_a_step_size_is_one_number():
-    for sizes in (np.float32([0.1, 0.2]), [0.1, 0.2, 0.3, 0.4]):
-        with pytest.raises(ValueError, match="step_size must be one number; found shape"):
+def test_a_step_size_is_one_number_or_one_of_each_image():
+    for sizes in (np.float32([0.1, 0.2]), [[0.1], [0.2]], np.array(["a"] * len(IMAGES))):
+        with pytest.raises(ValueError, match="step_size must be one number, or one per image"):
             attack.bim(model, IMAGES, LABELS, step_size=sizes)
-    for number in (-0.1, 0, np.nan, "a"):
+    for number in (-0.1, 0, np.nan, "a", [0.1] * (len(IMAGES) - 1) + [-0.1], [np.nan] * len(IMAGES)):
         with pytest.raises(ValueError, match="step_size must be a positive number"):
             attack.bim(model, IMAGES, LABELS, step_size=number)
     one, other = (attack.bim(model, IMAGES, LABELS, step_size=s).images for s in (0.01, jnp.float32(0.01)))
     np.testing.assert_array_equal(one, other)
+
+
+TAKE_STEPS = [name for name in ATTACKS if "step_size" in inspect.signature(getattr(attack, name)).parameters]
+
+
+QUICK = ("pgd", "spsa", "carlini_wagner")  # one of each way to take steps; the others are in the slow tier
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in QUICK else pytest.mark.slow)
+        for name in TAKE_STEPS
+        if ATTACKS[name].goal != "shared"
+    ],
+)
+def test_each_image_has_the_step_size_that_is_given_for_it(name):
+    """Whatever else is in the batch, and at every budget."""
+    parameters = inspect.signature(getattr(attack, name)).parameters
+    options = dict(key=KEY, batch_size=len(IMAGES), max_steps=4)
+    options |= {"epsilon": np.array([[0.02], [0.2]]), "every_budget": True} if "epsilon" in parameters else {}
+    options |= {"num_samples": 4} if "num_samples" in parameters else {}
+    sizes = np.array([0.004, 0.02, 0.07, 0.013])
+    network, pictures = (lambda x: model(x.reshape(len(x), -1))), IMAGES.reshape(4, 1, 2, 1)
+    run = lambda size: getattr(attack, name)(network, pictures, LABELS, step_size=size, **options)
+    together = run(sizes)
+    images = lambda result: np.moveaxis(result.images, -pictures.ndim, 0)
+    for image, size in enumerate(sizes):
+        np.testing.assert_array_equal(images(together)[image], images(run(size))[image])
+    if name == "pgd":
+        assert not np.array_equal(together.images, run(sizes[0]).images)
 
 
 # ---------------------------------------------------------------- bounds
