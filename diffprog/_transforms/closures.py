@@ -62,7 +62,7 @@ class Lifted:
     Attributes:
       result: pytree of `jax.ShapeDtypeStruct`, what the function returned when `lift` traced it.
       can_be_kept: whether programs may be found again by it. They may not where the function's operations are others
-        in each trace, or hold arrays in a loop's body.
+        in each trace, or hold arrays in the body of a solver's call.
     """
 
     def __init__(self, key: _Key, reads: Sequence, source: _Source | None = None, result: Any = None):
