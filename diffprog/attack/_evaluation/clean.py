@@ -39,10 +39,10 @@ def predict_clean(
         `CLEAN_NAMES`: "predictions" are -1 where logits are not finite, "is_wrong" tells what is broken from the start.
     """
     content = np.array([fingerprint(image, label) for image, label in zip(images, labels, strict=True)])
-    is_missing = store.missing("", NO_BUDGETS, image_ids)[0]
+    is_missing = store.missing(NO_BUDGETS, image_ids)[0]
     is_kept = ~is_missing
     if is_kept.any():
-        known = store.gather([""] * int(is_kept.sum()), NO_BUDGETS, image_ids[is_kept])
+        known = store.gather(NO_BUDGETS, image_ids[is_kept])
         changed = image_ids[is_kept][known["content"][0] != content[is_kept]]
         if len(changed):
             raise ValueError(
@@ -59,8 +59,8 @@ def predict_clean(
         is_wrong = judge(logits, labels[is_missing])
         values = (labels[is_missing], content[is_missing], logits, classes(logits), is_wrong)
         arrays = {name: value[None] for name, value in zip(CLEAN_NAMES, values, strict=True)}
-        store.save("", NO_BUDGETS, image_ids[is_missing], arrays)
-    arrays = store.gather([""] * len(image_ids), NO_BUDGETS, image_ids)
+        store.save(NO_BUDGETS, image_ids[is_missing], arrays)
+    arrays = store.gather(NO_BUDGETS, image_ids)
     return {name: arrays[name][0] for name in CLEAN_NAMES}
 
 

@@ -26,11 +26,6 @@ class Batch:
     image_ids: np.ndarray  # uint32, the images' numbers in the data set
     load: Callable[[], tuple[np.ndarray, np.ndarray]]  # images and labels
 
-    @property
-    def context(self) -> str:
-        """Which images share the batch."""
-        return f"{self.image_ids[0]}-{self.image_ids[-1]}"
-
 
 def batches(
     model: Any,

@@ -80,7 +80,8 @@ def evaluate(
 
     With a directory, results are kept as they come. A run that was killed goes on with the same call: it has lost at
     most a batch of one attack, and its result is equal bit for bit. A call with more attacks, budgets or images, with
-    fewer, or with another `batch_size` computes only what is not there. What another model, other code of an attack or
+    fewer, or with another `batch_size` computes only what is not there; an attack that learns one perturbation for many
+    images learns it for those of a batch that are not there. What another model, other code of an attack or
     loss, other images, labels, settings or versions have made is refused, in a sentence that names the change. A
     damaged file is set aside, with a warning, and computed again. Under `jax.distributed` each process does its share
     of the batches and returns the whole result; all share one directory, and process 0 writes the report.
@@ -224,7 +225,6 @@ class _LoadedBatch:
     images: np.ndarray
     labels: np.ndarray
     image_ids: np.ndarray
-    context: str
 
 
 def _load(run: _Run, batch: Batch) -> _LoadedBatch:
@@ -232,7 +232,7 @@ def _load(run: _Run, batch: Batch) -> _LoadedBatch:
     images, labels = batch.load()
     images = validation.check_images(images, run.bounds)
     labels = validation.check_labels(labels, len(images), are_free=bool(run.criterion))
-    return _LoadedBatch(images, labels, batch.image_ids, batch.context)
+    return _LoadedBatch(images, labels, batch.image_ids)
 
 
 def _evaluated(
@@ -242,12 +242,10 @@ def _evaluated(
     stores: _Stores | None = None
     model_warnings: list[RobustnessWarning] = []
     image_ids: list[int] = []
-    contexts: list[str] = []
     limits: dict[tuple[str, float], list[float]] = {}
     with tqdm(desc=progress, disable=progress is None, unit="batch") as bar:
         for unread in data:
             image_ids.extend(unread.image_ids)
-            contexts.extend([unread.context] * len(unread.image_ids))
             is_ours = unread.index % jax.process_count() == jax.process_index()
             if stores is not None and not is_ours:
                 continue
@@ -260,7 +258,7 @@ def _evaluated(
             bar.update()
     if stores is None:
         raise ValueError("images must be at least one; found none: was an iterable read to its end before?")
-    evaluation = _gathered(run, stores, np.array(image_ids), contexts, class_names)
+    evaluation = _gathered(run, stores, np.array(image_ids), class_names)
     return replace(evaluation, warnings=(*model_warnings, *check_results(evaluation)))
 
 
@@ -306,16 +304,13 @@ def _attack_batch(run: _Run, stores: _Stores, batch: _LoadedBatch, limits: dict[
     clean = predict_clean(stores.clean, stores.folder, ask, run.logits_of.oracle.judge, *content, compared)
     for spec in run.specs:
         store, searches = stores.attacks[spec.name], spec.searches(run.epsilons)
-        context = batch.context if spec.is_shared else ""
-        missing = store.missing(context, searches, batch.image_ids)
-        if spec.is_shared and missing.any():
-            missing[:] = True
+        missing = store.missing(searches, batch.image_ids)
         limit = np.array([_limit(limits.get((spec.name, search), []), run.settings) for search in searches])
         for which, lacking in alike(missing):
             images = [array[lacking] for array in (*content, clean["predictions"], clean["is_wrong"])]
             arrays = _attacked(run, spec, searches[which], limit[which], *images)
-            store.save(context, searches[which], batch.image_ids[lacking], arrays)
-        rows = store.gather([context] * len(batch.image_ids), searches, batch.image_ids)
+            store.save(searches[which], batch.image_ids[lacking], arrays)
+        rows = store.gather(searches, batch.image_ids)
         for search, success, size in zip(searches, rows["success"], rows["size"], strict=True):
             sizes = [*limits.get((spec.name, search), []), *size[success & (size > 0)]]
             limits[spec.name, search] = sorted(sizes)[: run.settings["max_worst_cases"]]
@@ -366,23 +361,20 @@ def _attacked(
     return arrays | cases | kept_images | {"times": np.array(times)}
 
 
-def _gathered(
-    run: _Run, stores: _Stores, image_ids: np.ndarray, contexts: list[str], class_names: tuple[str, ...]
-) -> Evaluation:
+def _gathered(run: _Run, stores: _Stores, image_ids: np.ndarray, class_names: tuple[str, ...]) -> Evaluation:
     """Join what is kept of all images, and what other processes are about to keep."""
-    none = [""] * len(image_ids)
-    stores.clean.wait(none, NO_BUDGETS, image_ids)
-    clean = {name: values[0] for name, values in stores.clean.gather(none, NO_BUDGETS, image_ids).items()}
+    stores.clean.wait(NO_BUDGETS, image_ids)
+    clean = {name: values[0] for name, values in stores.clean.gather(NO_BUDGETS, image_ids).items()}
     records: dict[str, AttackRecord] = {}
     cases: list[tuple[str, dict[str, np.ndarray], np.ndarray]] = []
     for spec in run.specs:
-        store, where = stores.attacks[spec.name], (contexts if spec.is_shared else none, spec.searches(run.epsilons))
-        store.wait(*where, image_ids)
-        arrays = store.gather(*where, image_ids)
+        store, searches = stores.attacks[spec.name], spec.searches(run.epsilons)
+        store.wait(searches, image_ids)
+        arrays = store.gather(searches, image_ids)
         seconds, compile_seconds = arrays.pop("times").T
         arrays = merge_budgets(arrays) | {"seconds": seconds, "compile_seconds": compile_seconds}
         records[spec.name] = AttackRecord(**arrays, initially_wrong=clean["is_wrong"])
-        cases += [(spec.name, *file) for file in store.extras(WORST_CASE_FIELDS, *where, image_ids)]
+        cases += [(spec.name, *file) for file in store.extras(WORST_CASE_FIELDS, searches, image_ids)]
     return Evaluation(
         norm=run.norm.name,
         epsilons=run.epsilons,

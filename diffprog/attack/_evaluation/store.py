@@ -65,7 +65,7 @@ class Results:
         self._key = fingerprint(*(json.dumps(part.manifest, sort_keys=True) for part in self._folders))
         self._needs, self.names = needs, tuple(names)
         self._parts: list[Part] = []
-        self._places: dict[tuple[str, float, int], Place] = {}
+        self._places: dict[tuple[float, int], Place] = {}
         self._read: set[str] = set()
         self.refresh()
         if self._parts:
@@ -87,25 +87,25 @@ class Results:
                 except DAMAGE as error:
                     set_aside(path, error)
 
-    def missing(self, context: str, budgets: np.ndarray, image_ids: np.ndarray) -> np.ndarray:
+    def missing(self, budgets: np.ndarray, image_ids: np.ndarray) -> np.ndarray:
         """Tell which results are not there, bool [budgets, images]."""
-        rows = [[(context, float(budget), int(image)) not in self._places for image in image_ids] for budget in budgets]
+        rows = [[(float(budget), int(image)) not in self._places for image in image_ids] for budget in budgets]
         return np.array(rows, bool).reshape(len(budgets), len(image_ids))
 
-    def save(self, context: str, budgets: np.ndarray, image_ids: np.ndarray, arrays: dict[str, np.ndarray]) -> None:
+    def save(self, budgets: np.ndarray, image_ids: np.ndarray, arrays: dict[str, np.ndarray]) -> None:
         """Keep results [budgets, images, ...], and whatever else is in the arrays."""
         needs = {name: np.array(need) for name, need in self._needs.items()}
-        head = {"key": np.array(self._key), "context": np.array(context), "budgets": budgets, "image_ids": image_ids}
+        head = {"key": np.array(self._key), "budgets": budgets, "image_ids": image_ids}
         arrays = {"times": np.zeros(2), **needs, **head, **arrays}
-        digest = fingerprint(self._key, context, budgets, image_ids, needs)[:8]
+        digest = fingerprint(self._key, budgets, image_ids, needs)[:8]
         entry = f"{image_ids[0]:06d}-{image_ids[-1]:06d}-{digest}"
         self._claim()
         self._folders[1].write(entry, partial(write_arrays, arrays=arrays))
         self._add(self._folders[1].path(entry), arrays)
 
-    def gather(self, contexts: Sequence[str], budgets: np.ndarray, image_ids: np.ndarray) -> dict[str, np.ndarray]:
-        """Join the results of images, each in its context: arrays [budgets, images, ...] by name; and their `times`."""
-        places = np.array(list(self._places_of(contexts, budgets, image_ids)), int)
+    def gather(self, budgets: np.ndarray, image_ids: np.ndarray) -> dict[str, np.ndarray]:
+        """Join the results of images: arrays [budgets, images, ...] by name; and their `times`."""
+        places = np.array(list(self._places_of(budgets, image_ids)), int)
         used, joined = np.unique(places[:, 0]), {}
         for name in self.names:
             sample = self._parts[used[0]].rows[name]
@@ -117,32 +117,32 @@ class Results:
         return joined | {"times": np.stack([self._parts[part].times for part in used])}
 
     def extras(
-        self, names: Sequence[str], contexts: Sequence[str], budgets: np.ndarray, image_ids: np.ndarray
+        self, names: Sequence[str], budgets: np.ndarray, image_ids: np.ndarray
     ) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:
         """Yield further arrays of each file with results that `gather` joins, and which results these are.
 
         The latter are rows (index of the search in the file, image id).
         """
-        places = np.array(list(self._places_of(contexts, budgets, image_ids)), int)
+        places = np.array(list(self._places_of(budgets, image_ids)), int)
         images = np.tile(image_ids, len(budgets))
         for part in np.unique(places[:, 0]):
             chosen = places[:, 0] == part
             yield read_arrays(self._parts[part].path, names), np.stack([places[chosen, 1], images[chosen]], axis=1)
 
-    def wait(self, contexts: Sequence[str], budgets: np.ndarray, image_ids: np.ndarray) -> None:
+    def wait(self, budgets: np.ndarray, image_ids: np.ndarray) -> None:
         """Wait for results that other processes write."""
         while True:
             try:
-                list(self._places_of(contexts, budgets, image_ids))
+                list(self._places_of(budgets, image_ids))
                 return
             except KeyError:
                 time.sleep(0.1)
                 self.refresh()
 
-    def _places_of(self, contexts: Sequence[str], budgets: np.ndarray, image_ids: np.ndarray) -> Iterator[Place]:
+    def _places_of(self, budgets: np.ndarray, image_ids: np.ndarray) -> Iterator[Place]:
         for budget in budgets:
-            for context, image in zip(contexts, image_ids, strict=True):
-                yield self._places[context, float(budget), int(image)]
+            for image in image_ids:
+                yield self._places[float(budget), int(image)]
 
     def _add(self, path: Path, arrays: dict[str, np.ndarray]) -> None:
         """Take in a file, unless it was made with another key, or has less than is needed."""
@@ -156,11 +156,10 @@ class Results:
         self._parts.append(Part(path, rows, arrays["times"]))
         for search, budget in enumerate(arrays["budgets"]):
             for column, image in enumerate(arrays["image_ids"]):
-                name = (str(arrays["context"]), float(budget), int(image))
-                self._places.setdefault(name, Place(len(self._parts) - 1, search, column))
+                self._places.setdefault((float(budget), int(image)), Place(len(self._parts) - 1, search, column))
 
 
-HEAD = ("key", "context", "budgets", "image_ids", "times")
+HEAD = ("key", "budgets", "image_ids", "times")
 
 
 def _read_whole(path: Path, names: set[str]) -> dict[str, np.ndarray]:

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import pytest
 
+import diffprog.attack._attacks.universal as universal_module
 from diffprog import attack
 from diffprog.attack._evaluation.results import AttackRecord
 from tests.attack.evaluation import job
@@ -195,15 +196,21 @@ def test_parts_of_data_come_together(tmp_path):
     np.testing.assert_array_equal(found.accuracy("mine"), [np.mean(smallest() >= e) for e in (0.1, 0.2, 0.3)])
 
 
-def test_images_that_share_a_perturbation_are_attacked_together(tmp_path):
-    universal = partial(attack.universal, max_steps=2)
-    ask = lambda folder, **how: two(folder, None, attacks={"universal": universal}, epsilons=[0.2], **how)
-    ask(tmp_path, count=6)
-    before = stamps(tmp_path)
-    more = ask(tmp_path, count=8)  # the second batch has other members now
-    assert len(stamps(tmp_path)) == len(before) + 2  # its clean images, and all of it under attack
-    fresh = ask(None, count=8)
-    np.testing.assert_array_equal(more.records["universal"].size, fresh.records["universal"].size)
+def test_a_perturbation_that_images_share_is_learned_once(tmp_path, monkeypatch):
+    """For those of a batch that are not there: in batches of another size none is learned again."""
+    learned, ascend = [], universal_module.ascend
+    record = lambda model, data, *rest, **options: (learned.append(data.images), ascend(model, data, *rest, **options))
+    monkeypatch.setattr(universal_module, "ascend", lambda *arguments, **options: record(*arguments, **options)[1])
+    attacks = {"universal": partial(attack.universal, max_steps=2)}
+    ask = lambda **how: two(tmp_path, None, attacks=attacks, epsilons=[0.2], **how)
+    first = ask(count=6)
+    np.testing.assert_array_equal(np.concatenate(learned), IMAGES[:6])
+    for how in ({"batch_size": 3}, {"batch_size": 8}, {"count": 8}):
+        learned.clear()
+        found = ask(**{"count": 6, **how})
+        np.testing.assert_array_equal(found.records["universal"].size[:, :6], first.records["universal"].size)
+        assert sum(map(len, learned)) == how.get("count", 6) - 6
+    np.testing.assert_array_equal(learned[0], IMAGES[6:8])
 
 
 # ---------------------------------------------------------------- what changes one does not
