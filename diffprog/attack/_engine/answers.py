@@ -68,8 +68,17 @@ def _check_bound_apply(model: Any) -> None:
         )
 
 
+def _check_is_traceable(model: Any) -> None:
+    if isinstance(model, jax.stages.Compiled | jax.stages.Lowered):
+        raise ValueError(
+            f"model must be a function that JAX can differentiate; found a {type(model).__name__} program: give the "
+            "function that it was compiled from, or jax.jit of it"
+        )
+
+
 def call_model(model: Callable[..., Any], points: jax.Array) -> jax.Array:
     """Call a model, and require one array."""
+    _check_is_traceable(model)
     _check_bound_apply(model)
     check_function(
         "model",
@@ -83,6 +92,7 @@ def call_model(model: Callable[..., Any], points: jax.Array) -> jax.Array:
 
 def call_random_model(model: Callable[..., Any], points: jax.Array, key: jax.Array) -> jax.Array:
     """Call a model that draws random numbers, and require one array."""
+    _check_is_traceable(model)
     check_function(
         "model", model, ["images", "key"], "a model without a key needs no attack.ExpectationOverTransformation"
     )

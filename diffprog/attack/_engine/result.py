@@ -26,7 +26,8 @@ class AttackResult(NamedTuple):
 
     images: np.ndarray  # float32 [n, ...] in the bounds, and within the budget if there is one, strictly
     success: np.ndarray  # bool [n]
-    success_8bit: np.ndarray  # bool [n], still a success after rounding to 256 levels of the bounds, as a file does
+    # bool [n], still a success after rounding to 256 levels of the bounds, as a file does, however far that goes
+    success_8bit: np.ndarray
     initially_wrong: np.ndarray  # bool [n]
     nonfinite: np.ndarray  # bool [n]
     distances: dict[str, np.ndarray]  # float64 [n] by name of norm: "l0", "l1", "l2", "linf"

@@ -30,7 +30,9 @@ def check_images(images: Any, bounds: Any = (0.0, 1.0)) -> np.ndarray:
         remedy = "divide 8-bit images by 255" if images.dtype.kind in "iu" else "give one array of them"
         within = f" in [{low:g}, {high:g}]" if np.ndim(low) == 0 else ""
         raise ValueError(f"images must be float32{within}; found {images.dtype}: {remedy}")
-    if images.ndim < 2 or images.size == 0:
+    if images.ndim >= 1 and images.size == 0:
+        raise ValueError(f"images must be at least one; found none, shape {images.shape}: was a data set filtered?")
+    if images.ndim < 2:
         raise ValueError(
             f"images must have a leading batch axis; found shape {images.shape}: add one with images[None]"
         )
@@ -143,6 +145,11 @@ def check_labels(labels: Any, count: int, are_free: bool = False) -> np.ndarray:
         return labels.astype({"f": np.float32, "b": bool}.get(labels.dtype.kind, np.int32))
     if not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(f"labels must be integer class indices; found {labels.dtype}: convert them with astype(int)")
+    if labels.size == 1 < count:
+        raise ValueError(
+            f"labels must have shape ({count},), one class index per image; found {labels.shape}: for one image, give "
+            "images[None] and [label]"
+        )
     if labels.shape != (count,):
         raise ValueError(
             f"labels must have shape ({count},), one class index per image; found {labels.shape}: "
