@@ -1,7 +1,7 @@
 """The Square attack: random windows of constant change, kept when they help. It needs no gradient."""
 
 from collections.abc import Callable
-from typing import NamedTuple, Unpack
+from typing import Any, NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 from diffprog._util import draws
 from diffprog._util.factory import factory
 from diffprog.attack._engine import validation
-from diffprog.attack._engine.method import AttackSpec
+from diffprog.attack._engine.method import AttackSpec, Example
 from diffprog.attack._engine.options import Options, documents_options, parse_options
 from diffprog.attack._engine.oracle import Model, query_logits
 from diffprog.attack._engine.result import AttackResult
@@ -43,6 +43,7 @@ def square(
     with a new hill. A step is kept if it raises the loss. Each image has windows of its own, and its search ends with
     its first success unless `early_stop=False`.
 
+    With a mask, windows lie in the smallest rectangle that holds all that may change, and shares are of its area.
     Vectors (n, size) are images of one row, whose windows are stretches. A window that is larger than a side of the
     image keeps its area, not its shape. Windows reach every edge; the authors' never reach the last row and column.
 
@@ -94,7 +95,7 @@ def _spec(norm):
         best_value = jnp.where(better, view.value, state.best_value)
         fraction = p_init / 2.0 ** jnp.sum(view.step > jnp.array(HALVINGS), dtype=jnp.int32)
         change = as_picture(best - example.image)
-        change = propose(view.key, change, fraction, example.epsilon).reshape(best.shape)
+        change = propose(view.key, change, fraction, example.epsilon, free_region(example)).reshape(best.shape)
         return State(example.project(norm, example.image + change), best, best_value)
 
     return AttackSpec("square", init, update, query_logits, norm=norm)
@@ -111,10 +112,10 @@ def _stripes(key, shape):
     return jnp.broadcast_to(_signs(key, (1, *shape[1:])), shape)
 
 
-def _flip_square(key, change, fraction, epsilon):
+def _flip_square(key, change, fraction, epsilon, region):
     """Move every channel of a random square by two budgets: to one of its limits, after the projection."""
     place_key, sign_key = jax.random.split(key)
-    square = place(place_key, change.shape, window_sides(change.shape, fraction))
+    square = place(place_key, change.shape, window_sides(region.sides, fraction), region)
     return change + jnp.where(square.inside, 2 * epsilon * _signs(sign_key, (1, 1, change.shape[2])), 0)
 
 
@@ -145,10 +146,10 @@ def _move_hill(norm):
         size = mass(values) ** (1 / order)
         return values / jnp.where(size > 0, size, 1)
 
-    def propose(key, change, fraction, epsilon):
+    def propose(key, change, fraction, epsilon, region):
         gaining_key, losing_key, turn_key, sign_key = jax.random.split(key, 4)
-        sides = window_sides(change.shape, fraction, min_side=3, odd=True)
-        gaining, losing = (place(place_key, change.shape, sides) for place_key in (gaining_key, losing_key))
+        sides = window_sides(region.sides, fraction, min_side=3, odd=True)
+        gaining, losing = (place(place_key, change.shape, sides, region) for place_key in (gaining_key, losing_key))
         signs = _signs(sign_key, (1, 1, change.shape[2]))
         new = unit(unit(hill(turn_key, gaining, sides)) * signs + unit(jnp.where(gaining.inside, change, 0)))
         unspent = jnp.maximum(epsilon**order - jnp.sum(mass(change)), 0) / change.shape[2]
@@ -173,6 +174,23 @@ def as_picture(values: jax.Array) -> jax.Array:
     return values[..., None] if values.ndim == 2 else values.reshape(-1, *values.shape[-2:])
 
 
+class Region(NamedTuple):
+    """A rectangle of an image, within which windows are placed."""
+
+    corner: tuple[Any, Any]  # row and column of its first pixel
+    sides: tuple[Any, Any]  # height and width
+
+
+def free_region(example: Example) -> Region:
+    """Find the smallest rectangle that holds every pixel which may change; without a mask it is the image."""
+    free = jnp.any(as_picture(example.upper > example.lower), axis=2)
+    along = [jnp.any(free, axis=1), jnp.any(free, axis=0)]
+    first = [jnp.argmax(line).astype(jnp.int32) for line in along]
+    behind = [jnp.argmax(line[::-1]).astype(jnp.int32) for line in along]
+    sides = [len(line) - start - end for line, start, end in zip(along, first, behind, strict=True)]
+    return Region((first[0], first[1]), (sides[0], sides[1]))
+
+
 class Window(NamedTuple):
     """A rectangle: which pixels it holds, and where in it they lie, each [height, width, 1]."""
 
@@ -181,12 +199,12 @@ class Window(NamedTuple):
     column: jax.Array
 
 
-def window_sides(shape: tuple[int, ...], fraction, min_side: int = 1, odd: bool = False):
-    """Compute height and width of a square that covers a fraction of the image.
+def window_sides(sides: tuple[Any, Any], fraction, min_side: int = 1, odd: bool = False):
+    """Compute height and width of a square that covers a fraction of a region of these sides.
 
-    Where a side of the image is shorter than the square, the other grows. With `odd`, the square's side is odd.
+    Where a side of the region is shorter than the square, the other grows. With `odd`, the square's side is odd.
     """
-    height, width = shape[:2]
+    height, width = sides
     side = jnp.maximum(jnp.round(jnp.sqrt(fraction * height * width)).astype(jnp.int32), min_side)
     side = side + (1 - side % 2) * odd
     tall = jnp.where(side <= width, side, jnp.round(fraction * height).astype(jnp.int32))
@@ -194,11 +212,11 @@ def window_sides(shape: tuple[int, ...], fraction, min_side: int = 1, odd: bool 
     return jnp.clip(tall, 1, height), jnp.clip(wide, 1, width)
 
 
-def place(key: jax.Array, shape: tuple[int, ...], sides) -> Window:
-    """Put a window of these sides at a random place, all places being equally likely."""
+def place(key: jax.Array, shape: tuple[int, ...], sides, region: Region) -> Window:
+    """Put a window of these sides at a random place of a region of the image, all being equally likely."""
     top, left = (
-        draws.integers(axis_key, 0, length - side + 1)
-        for axis_key, length, side in zip(jax.random.split(key), shape[:2], sides, strict=True)
+        start + draws.integers(axis_key, 0, length - side + 1)
+        for axis_key, start, length, side in zip(jax.random.split(key), *region, sides, strict=True)
     )
     return _window(jnp.arange(shape[0])[:, None, None] - top, jnp.arange(shape[1])[None, :, None] - left, sides)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from diffprog.attack import l1, l2, linf, margin, square
-from diffprog.attack._attacks.square import hill, place, tiles, window_sides
+from diffprog.attack._attacks.square import Region, hill, place, tiles, window_sides
 from tests.attack.attacks.test_fast_gradient import linear_problem
 
 KEY = jax.random.key(5)
@@ -22,16 +22,18 @@ def pictures(shape, seed=0):
 def test_windows_have_the_area_of_the_paper_and_fit_the_picture():
     for part in (0.8, 0.4, 0.05, 0.003):
         side = max(round((part * 32 * 32) ** 0.5), 1)
-        assert [int(each) for each in window_sides((32, 32, 3), part)] == [side, side]
+        assert [int(each) for each in window_sides((32, 32), part)] == [side, side]
         odd = max(side, 3) + (max(side, 3) % 2 == 0)
-        assert [int(each) for each in window_sides((32, 32, 3), part, min_side=3, odd=True)] == [odd, odd]
-    assert [int(each) for each in window_sides((4, 40, 1), 0.5)] == [4, 20]
-    assert [int(each) for each in window_sides((40, 4, 1), 0.5)] == [20, 4]
-    assert [int(each) for each in window_sides((1, 50, 1), 0.1)] == [1, 5]
+        assert [int(each) for each in window_sides((32, 32), part, min_side=3, odd=True)] == [odd, odd]
+    assert [int(each) for each in window_sides((4, 40), 0.5)] == [4, 20]
+    assert [int(each) for each in window_sides((40, 4), 0.5)] == [20, 4]
+    assert [int(each) for each in window_sides((1, 50), 0.1)] == [1, 5]
 
 
 def test_windows_reach_every_edge_and_differ():
-    inside = np.asarray(jax.vmap(lambda key: place(key, (5, 6, 1), (3, 2)).inside)(jax.random.split(KEY, 600)))[..., 0]
+    region = Region((0, 0), (5, 6))
+    draw = jax.vmap(lambda key: place(key, (5, 6, 1), (3, 2), region).inside)
+    inside = np.asarray(draw(jax.random.split(KEY, 600)))[..., 0]
     np.testing.assert_array_equal(inside.sum(axis=(1, 2)), 6)
     corners = {tuple(np.argwhere(each)[0]) for each in inside}
     assert corners == {(row, column) for row in range(3) for column in range(5)}
@@ -56,7 +58,7 @@ def test_hills_are_those_of_the_paper():
     seen = set()
     for seed in range(8):
         key = jax.random.key(seed)
-        window = place(key, (9, 9, 1), (5, 5))
+        window = place(key, (9, 9, 1), (5, 5), Region((0, 0), (9, 9)))
         values = np.asarray(hill(key, window, (5, 5)))[..., 0]
         found = values[np.asarray(window.inside)[..., 0]].reshape(5, 5)
         upright = hill_of_the_paper(5, 5)
@@ -102,6 +104,20 @@ def test_budget_is_spent_and_no_image_depends_on_its_batch(norm, shape):
     assert np.all(margin(model(result.images), labels) > margin(model(start.images), labels))
     alone = square(model, images[[3, 1]], labels[[3, 1]], image_ids=np.array([3, 1]), **options)
     np.testing.assert_array_equal(alone.images, result.images[[3, 1]])
+
+
+@pytest.mark.parametrize("norm", [linf, l2])
+def test_a_search_within_a_mask_is_that_of_the_region_alone(norm):
+    """As strong, with other draws: the pixels around are constants of the network, and no window is spent on them."""
+    model, images, labels = pictures((5, 6, 2))
+    whole, mask = np.full((4, 12, 16, 2), 0.5, np.float32), np.zeros((12, 16, 1), bool)
+    whole[:, 4:9, 7:13], mask[4:9, 7:13] = images, True
+    options = dict(key=KEY, norm=norm, epsilon=0.05 if norm is linf else 0.4, max_steps=150, early_stop=False)
+    alone = square(model, images, labels, **options)
+    within = square(lambda x: model(x[:, 4:9, 7:13]), whole, labels, mask=mask, **options)
+    np.testing.assert_array_equal(within.images[:, ~mask[..., 0]], 0.5)
+    gain = lambda found: float(jnp.sum(margin(model(found), labels) - margin(model(images), labels)))
+    assert gain(within.images[:, 4:9, 7:13]) > 0.95 * gain(alone.images)  # with windows all over, 0.65 and 0.88
 
 
 def test_search_ends_with_the_first_success():
