@@ -18,7 +18,8 @@ def largest(magnitude: jax.Array, count) -> jax.Array:
     """Mask the `count` largest elements, exactly that many: of equal ones the first. `count` may be traced."""
     flat = magnitude.reshape(-1)
     order = jnp.argsort(-flat, stable=True)
-    return jnp.zeros(flat.shape, bool).at[order].set(jnp.arange(flat.size) < count).reshape(magnitude.shape)
+    ranks = jnp.arange(flat.size, dtype=jnp.result_type(count))
+    return jnp.zeros(flat.shape, bool).at[order].set(ranks < count).reshape(magnitude.shape)
 
 
 def _l1_steepest(gradient, blocked=None):
@@ -30,7 +31,8 @@ def _l1_steepest(gradient, blocked=None):
     blocked = jnp.zeros(gradient.shape, bool) if blocked is None else blocked
     count = max(1, int(SPARSITY * gradient.size))
     chosen = largest(jnp.where(blocked, -1, jnp.abs(gradient)), count) & ~blocked & (gradient != 0)
-    return jnp.sign(gradient) * (chosen | blocked) / jnp.maximum(jnp.sum(chosen), 1)
+    number = jnp.sum(chosen, dtype=gradient.dtype)
+    return jnp.where(chosen | blocked, jnp.sign(gradient), 0) / jnp.maximum(number, 1)
 
 
 def _l1_project(point, center, epsilon, lower=0.0, upper=1.0):
@@ -55,7 +57,7 @@ def _l1_project(point, center, epsilon, lower=0.0, upper=1.0):
     middle = (low + high) / 2
     free = (reach > middle) & (reach - middle < room)
     stopped = jnp.sum(jnp.where(reach - middle >= room, room, 0))
-    line = (stopped + jnp.sum(jnp.where(free, reach, 0)) - radius) / jnp.maximum(jnp.sum(free), 1)
+    line = (stopped + jnp.sum(jnp.where(free, reach, 0)) - radius) / jnp.maximum(jnp.sum(free, dtype=point.dtype), 1)
     threshold = jnp.clip(jnp.where(jnp.any(free), line, high), low, high)
     threshold = jnp.where(jnp.sum(gone(threshold)) > radius, high, threshold)
     inside = jnp.sum(gone(0.0)) <= radius
@@ -82,7 +84,7 @@ def _l0_measure(perturbations):
 def _l0_steepest(gradient, blocked=None):
     """Put the whole range of a pixel on the element with the largest gradient that can follow it."""
     magnitude = jnp.abs(gradient) if blocked is None else jnp.where(blocked, -1, jnp.abs(gradient))
-    return jnp.sign(gradient) * largest(magnitude, 1)
+    return jnp.where(largest(magnitude, 1), jnp.sign(gradient), 0)
 
 
 def _l0_project(point, center, epsilon, lower=0.0, upper=1.0):

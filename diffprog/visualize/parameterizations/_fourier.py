@@ -52,8 +52,8 @@ def fourier(
 
     def encode(image):
         waves = jnp.fft.rfft2(from_image(image, matrix), norm="ortho")
-        waves = waves * np.where(reachable, 1 / np.where(reachable, scale, 1), 0)[None]
-        return jnp.stack([waves.real, waves.imag])
+        unscaled = np.where(reachable, 1 / np.where(reachable, scale, 1), 0)
+        return jnp.stack([waves.real, waves.imag]) * unscaled[None, None]
 
     return from_single(height, width, channels, start, decode, encode)
 

@@ -56,7 +56,8 @@ class Affine(NamedTuple):
         Returns:
           Array (3, 3).
         """
-        return self.matrix(jax.random.uniform(key, (self.num_draws,), jnp.float32))
+        # A matrix of one's own may have JAX's default type, which is wider under x64.
+        return jnp.asarray(self.matrix(jax.random.uniform(key, (self.num_draws,), jnp.float32)), jnp.float32)
 
     def __call__(self, key: jax.Array, image: jax.Array) -> jax.Array:
         """Draw one random result: (height, width, c) -> (height + growth, width + growth, c), differentiable."""
