@@ -6,6 +6,7 @@ from importlib.metadata import version
 import pytest
 
 from tests import browser
+from tests.settings.promotion import promotes_itself
 
 # Compiling is three quarters of the suite's time. Without XLA's emitters of fused kernels it takes two thirds of it;
 # newer XLA has no such flag, and is faster. `XLA_FLAGS= pytest` compiles as users do.
@@ -13,16 +14,31 @@ if version("jaxlib").startswith("0.10."):
     os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
 
 
+def _is_strict():
+    import jax
+
+    return jax.config.jax_numpy_dtype_promotion == "strict" or jax.config.jax_numpy_rank_promotion == "raise"
+
+
 def pytest_collection_modifyitems(items):
     """Skip what cannot hold under the settings of this run, which JAX takes from its environment variables."""
     import jax
 
-    strict = jax.config.jax_numpy_dtype_promotion == "strict" or jax.config.jax_numpy_rank_promotion == "raise"
-    under = {"x64": jax.config.jax_enable_x64, "strict": strict}
+    under = {"x64": jax.config.jax_enable_x64, "strict": _is_strict()}
     for item in items:
         for marker in item.iter_markers("not_under"):
             if under[marker.args[0]]:
                 item.add_marker(pytest.mark.skip(reason=marker.kwargs["reason"]))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Under strict promotion, skip a test whose own program promotes, or a library's; fail where ours does."""
+    report = yield
+    if call.excinfo is not None and report.failed and _is_strict() and promotes_itself(call.excinfo.value):
+        report.outcome = "skipped"
+        report.longrepr = (*item.location[:2], "Skipped: its own program, or a library's, promotes types or ranks")
+    return report
 
 
 @pytest.fixture(scope="module")

@@ -41,7 +41,9 @@ def test_a_wrong_gradient_is_seen(monkeypatch):
 
 
 def test_results_that_are_no_scalar():
-    report = dp.compare(lambda x: {"y": jnp.tanh(x), "n": jnp.arange(3)}, jnp.arange(3.0), seconds=0, name="tree")
+    report = dp.compare(
+        lambda x: {"y": jnp.tanh(x), "n": jnp.arange(3)}, jnp.arange(3, dtype=jnp.float32), seconds=0, name="tree"
+    )
     assert report.largest_relative < 1e-6
     assert "tree" in str(report) and "args[0]" in str(report) and "float32[3]" in str(report)
 
@@ -61,7 +63,7 @@ def cube_root(x, n):
 
 
 def test_where_jax_has_no_gradient():
-    report = dp.compare(cube_root, {"a": jnp.array([0.5, 2.0, 3.0])}, 9, seconds=0)
+    report = dp.compare(cube_root, {"a": jnp.array([0.5, 2.0, 3.0], jnp.float32)}, 9, seconds=0)
     assert report.jax_error.startswith("ValueError: Reverse-mode differentiation does not work for lax.while_loop")
     assert [leaf.name for leaf in report.leaves] == ["args[0]['a']"]
     assert report.largest_relative < 1e-3  # what central differences in float32 reach

@@ -84,7 +84,7 @@ def recurrence_that_forgets():
         h, _ = jax.lax.scan(step, h, x)
         return jnp.sum((h - 0.5) ** 2)
 
-    return loss, (0.2 * jnp.eye(3) + normal(3, 3, scale=0.02), normal(3), normal(24, 3, seed=1))
+    return loss, (0.2 * jnp.eye(3, dtype=jnp.float32) + normal(3, 3, scale=0.02), normal(3), normal(24, 3, seed=1))
 
 
 def double_where_distance():

@@ -20,7 +20,7 @@ def test_margin_is_positive_exactly_where_the_prediction_is_wrong():
 
 
 def test_margin_keeps_its_gradient_where_cross_entropy_saturates():
-    logits = jnp.array([[200.0, 0.0, 1.0]])
+    logits = jnp.array([[200.0, 0.0, 1.0]], jnp.float32)
     label = jnp.array([0])
     np.testing.assert_array_equal(jax.grad(lambda z: margin(z, label).sum())(logits), [[-1, 0, 1]])
     np.testing.assert_array_equal(jax.grad(lambda z: cross_entropy(z, label).sum())(logits), 0)

@@ -101,7 +101,7 @@ def test_residuals_are_what_the_rules_keep():
             z = jnp.tanh(y)
         return jnp.sum(z * z)
 
-    memory = dp.diagnose(f)(jnp.ones(1000)).memory
+    memory = dp.diagnose(f)(jnp.ones(1000, jnp.float32)).memory
     kept = {(r.maker.label, tuple(n.label for n in r.keepers)): r.bytes for r in memory.all}
     assert kept == {("x", ("sin",)): 4000, ("tanh", ("tanh", "mul")): 4000}
     assert memory.bytes == 4000
@@ -117,7 +117,7 @@ def test_a_checkpoint_around_a_scope_saves_what_is_made_and_kept_in_it():
             y = layer(x)
         return jnp.sum(y)
 
-    x = jnp.ones(1000)
+    x = jnp.ones(1000, jnp.float32)
     saved = dp.diagnose(f)(x).memory.by_path()
     assert saved == {"layer": 8000}  # of the three sines the arguments; the first is the input
     kept = lambda fun: sum(leaf.nbytes for leaf in jax.tree.leaves(dp.vjp(fun, x)[1]))

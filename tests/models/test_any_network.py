@@ -133,7 +133,7 @@ class Chain(eqx.Module):
 
 
 def test_equinox_compiled_in_its_own_way():
-    net = Chain(eqx.nn.Conv2d(3, 5, 3, key=KEY), eqx.nn.Linear(5, 4, key=KEY))
+    net = Chain(eqx.nn.Conv2d(3, 5, 3, key=KEY, dtype=np.float32), eqx.nn.Linear(5, 4, key=KEY, dtype=np.float32))
     model = models.wrap(eqx.filter_jit(eqx.filter_vmap(net)), size=8, channels_first=True)
     channels_first = np.moveaxis(IMAGES, -1, 1)
     np.testing.assert_allclose(model(IMAGES), jax.vmap(net)(channels_first), rtol=1e-4, atol=1e-5)

@@ -51,7 +51,7 @@ def nnx_model():
 
 
 def equinox_model():
-    chain = Chain(eqx.nn.Conv2d(3, 5, 3, key=KEY), eqx.nn.Linear(5, 4, key=KEY))
+    chain = Chain(eqx.nn.Conv2d(3, 5, 3, key=KEY, dtype=np.float32), eqx.nn.Linear(5, 4, key=KEY, dtype=np.float32))
     first = lambda images: jnp.moveaxis(jax.vmap(chain.first)(jnp.moveaxis(images, -1, 1)), 1, -1)
     whole = lambda images: jax.vmap(chain)(jnp.moveaxis(images, -1, 1))
     return models.wrap(jax.vmap(chain), size=12, channels_first=True), "Chain/first", first, whole

@@ -6,10 +6,17 @@ The quick tier runs some under two settings; `pytest -m slow tests/settings` run
 
 import functools
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
+import diffprog as dp
+from diffprog import models
+from diffprog.attack._attacks.square import window_sides
 from tests.settings import QUICK, SETTINGS
 from tests.settings.entries import difference
+from tests.settings.promotion import promotes_itself
 from tests.settings.table import GROUPS
 
 ENTRIES = {f"{group}: {entry.name}": entry for group, entries in GROUPS.items() for entry in entries}
@@ -42,3 +49,20 @@ def test_some_entries_under_the_settings_that_change_programs_most(name, setting
 @pytest.mark.parametrize("name", ENTRIES)
 def test_every_entry_under_every_setting(name, setting):
     check(name, setting)
+
+
+def test_whose_promotion_it_is():
+    """What a program of a test promotes is told from what diffprog does, also behind an error that follows."""
+
+    def caught(function):
+        with jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion("strict"), pytest.raises(Exception) as raised:
+            function()
+        return promotes_itself(raised.value)
+
+    broadcasting = lambda x: (x + jnp.ones(3)).sum()
+    rows = jnp.ones((2, 3))
+    assert caught(lambda: broadcasting(rows)) and caught(lambda: jax.jit(dp.grad(broadcasting))(rows))
+    assert caught(lambda: models.wrap(lambda images: (images + np.ones(3)).mean((1, 2)), size=8))
+    # A private function of ours: attacks call it under JAX's defaults.
+    assert not caught(lambda: window_sides((8, 8), jnp.float32(0.5), odd=jnp.bool_(True)))
+    assert not caught(lambda: 1 / 0)

@@ -24,8 +24,8 @@ def scan_with_everything(x):
         carry = (live, later + live * x[1], counter + 1, jnp.float32(2.0))
         return carry, (live * replaced, counter, later * step["k"])
 
-    start = (x, jnp.zeros(3), 0, x[2])
-    steps = {"x": jnp.outer(jnp.arange(1.0, 5.0), x), "k": jnp.arange(4.0)}
+    start = (x, jnp.zeros_like(x), 0, x[2])
+    steps = {"x": jnp.outer(jnp.arange(1, 5, dtype=x.dtype), x), "k": jnp.arange(4, dtype=x.dtype)}
     (live, later, _, replaced), (ys, _, zs) = lax.scan(body, start, steps)
     return jnp.sum(live * later) + jnp.sum(ys**2) + jnp.sum(zs) + replaced * x[0]
 
@@ -121,7 +121,11 @@ FUNCTIONS = {
         map(
             jnp.sum,
             lax.cond(
-                x[0] > 0, lambda x, y: (x * y, jnp.ones(3)), lambda x, y: (jnp.ones(3), jnp.exp(x) * y), x, jnp.cos(x)
+                x[0] > 0,
+                lambda x, y: (x * y, jnp.ones_like(x)),
+                lambda x, y: (jnp.ones_like(x), jnp.exp(x) * y),
+                x,
+                jnp.cos(x),
             ),
         )
     ),

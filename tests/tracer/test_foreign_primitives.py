@@ -275,7 +275,7 @@ LINEAR = {
         lambda x: 2.0**10,
     ),
     "a branch that the point takes": (lambda x, t: lax.cond(x > 0, lambda t: 2 * t, jnp.negative, t), lambda x: 2.0),
-    "a solve": (lambda x, t: jnp.linalg.solve(jnp.eye(2) * x, jnp.stack([t, t]))[0], lambda x: 1 / x),
+    "a solve": (lambda x, t: jnp.linalg.solve(jnp.eye(2, dtype=x.dtype) * x, jnp.stack([t, t]))[0], lambda x: 1 / x),
     "a compiled function": (
         lambda x, t: jax.jit(lambda t: (t * x / 2 + jnp.roll(t, 1)) - 3 * t)(t[None])[0],
         lambda x: x / 2 - 2,

@@ -74,7 +74,7 @@ def test_integer_inputs_have_float0_cotangents():
         return x[n] * 2, n + 1
 
     n = jnp.arange(2)
-    cotangent = (jnp.ones(2), np.zeros(2, jax.dtypes.float0))
+    cotangent = (jnp.ones(2, X.dtype), np.zeros(2, jax.dtypes.float0))
     assert_same(dp.vjp(fun, X, n)[1](cotangent), jax.vjp(fun, X, n)[1](cotangent))
 
 
@@ -126,7 +126,7 @@ def test_hessian_of_pytrees():
 
 
 def test_hvp_is_the_hessian_times_a_vector():
-    v = jnp.asarray([1.0, -2.0, 0.5])
+    v = jnp.asarray([1.0, -2.0, 0.5], X.dtype)
     assert_same(dp.hvp(scalar, (X,), (v,)), (jax.hessian(scalar)(X) @ v,))
 
 
@@ -173,11 +173,12 @@ def test_pullback_leaves_are_residuals():
 def test_reading_row_by_row_makes_one_dense_array():
     n = 50
     pullback = lambda x: dp.vjp(lambda x: sum(jnp.sin(x[i]) for i in range(n)), x)[1](jnp.float32(1))[0]
-    equations = jax.make_jaxpr(pullback)(jnp.ones(n)).eqns
+    equations = jax.make_jaxpr(pullback)(jnp.ones(n, jnp.float32)).eqns
     makers = ("pad", "broadcast_in_dim", "scatter-add", "add_any", "add")
     dense = [eqn for eqn in equations if eqn.primitive.name in makers and eqn.outvars[0].aval.shape == (n,)]
     assert len(dense) <= 1
-    assert_same(pullback(jnp.arange(50.0)), jnp.cos(jnp.arange(50.0)))
+    x = jnp.arange(50, dtype=jnp.float32)
+    assert_same(pullback(x), jnp.cos(x))
 
 
 def test_a_jitted_function_is_staged_once():

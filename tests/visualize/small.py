@@ -10,7 +10,7 @@ BIAS = np.array([0.0, 0.1, -5.0, 0.0], np.float32)  # the third unit is zero for
 
 def network(parameters, images):
     x = images - 0.5
-    yield "units.pre", (x := x @ parameters["kernel"] + parameters["bias"])
+    yield "units.pre", (x := x @ parameters["kernel"] + parameters["bias"][None, None, None])
     yield "units", (x := jnp.clip(x, 0, 6))
     yield "logits", x.mean((1, 2)) @ parameters["last"]
 

@@ -13,7 +13,7 @@ KEY = jax.random.key(3)
 
 
 def test_sums_of_any_length_are_the_plain_sums():
-    term = lambda k: (k + 1.0, jnp.stack([k, k * k]))
+    term = lambda k: (k.astype(jnp.float32) + 1, jnp.stack([k, k * k]))
     for at_once in (1, 4):
         some = jax.jit(lambda count: sum_in_groups(term, count, at_once))
         for count in (1, 7, 8):
@@ -22,6 +22,7 @@ def test_sums_of_any_length_are_the_plain_sums():
                 np.testing.assert_array_equal(pair, [sum(range(count)), sum(k * k for k in range(count))])
 
 
+@pytest.mark.not_under("strict", reason="calls what attacks call under JAX's defaults")
 @pytest.mark.parametrize("draw", [jax.random.rademacher, jax.random.normal])
 def test_the_estimate_is_the_gradient_of_a_quadratic(draw):
     """Central differences of a quadratic are exact; what is left is the spread over directions, which is known."""

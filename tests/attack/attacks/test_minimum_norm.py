@@ -134,6 +134,7 @@ def test_confidence_is_the_lead_that_is_reached(name, targeted):
     assert np.all((result.distances[norm] <= factor * best)[result.success])
 
 
+@pytest.mark.not_under("strict", reason="calls what attacks call under JAX's defaults")
 @pytest.mark.parametrize("binary_search_steps", [9, 10])
 def test_weights_are_those_of_the_authors_bisection(binary_search_steps):
     """Their program in loops: tenfold until the first success, then halves; of ten or more searches, the last is

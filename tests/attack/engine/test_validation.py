@@ -47,7 +47,10 @@ NAN_MODEL = lambda x: model(x).at[:, 0].set(jnp.nan)
         ({"labels": LABELS + 1}, "labels must be in 0 .. 2, the model's classes; found 1 .. 3"),
         ({"labels": LABELS - 1}, "labels must be in 0 .. 2, the model's classes; found -1 .. 1"),
         ({"model": lambda x: jax.nn.softmax(model(x)).astype(jnp.bfloat16)}, "model returns probabilities"),
-        ({"model": lambda x: jax.nn.one_hot(model(x).argmax(-1), 3, dtype=int)}, "logits of real numbers; found int32"),
+        (
+            {"model": lambda x: jax.nn.one_hot(model(x).argmax(-1), 3, dtype=np.int32)},
+            "logits of real numbers; found int32",
+        ),
         ({"model": "resnet"}, "model must be a function of images; found a str: try lambda images"),
         (
             {"model": lambda x, key: model(x)},
@@ -70,7 +73,10 @@ NAN_MODEL = lambda x: model(x).at[:, 0].set(jnp.nan)
             {"loss": lambda logits, labels: cross_entropy(logits, labels).mean()},
             r"one number per image.*found shape \(\)",
         ),
-        ({"criterion": lambda logits, labels: logits[:, 0]}, "criterion must return one bool per image.*found float32"),
+        (
+            {"criterion": lambda logits, labels: logits[:, 0]},
+            "criterion must return one bool per image.*found float(32|64)",
+        ),
         ({"criterion": lambda logits, labels: (logits[:, 0] > 1).all()}, r"one bool per image.*bool of shape \(\)"),
         ({"criterion": lambda logits: logits[:, 0] > 1}, "criterion must be a function of logits and labels; found"),
         ({"model": lambda x: jax.nn.softmax(model(x))}, "model returns probabilities, which sum to 1; an attack"),

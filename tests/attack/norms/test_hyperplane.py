@@ -67,8 +67,9 @@ def test_way_is_the_shortest_and_stays_in_the_box(norm):
 
 @pytest.mark.parametrize("norm", [linf, l2, l1], ids=lambda norm: norm.name)
 def test_out_of_reach_it_goes_as_far_as_the_box(norm):
-    point, slope = jnp.array([[0.2, 0.6, 0.5]]), jnp.array([[1.0, -2.0, 0.0]])
-    way = way_to_plane(norm, point, jnp.float32(5.0), slope, jnp.zeros((1, 3)), jnp.ones((1, 3)))
+    point, slope = (np.array(row, np.float32) for row in ([[0.2, 0.6, 0.5]], [[1.0, -2.0, 0.0]]))
+    zeros = np.zeros_like(point)
+    way = way_to_plane(norm, point, jnp.float32(5.0), slope, zeros, zeros + 1)
     np.testing.assert_allclose(way, [[0.8, -0.6, 0.0]], rtol=1e-6)
-    still = way_to_plane(norm, point, jnp.float32(5.0), 0 * slope, jnp.zeros((1, 3)), jnp.ones((1, 3)))
+    still = way_to_plane(norm, point, jnp.float32(5.0), 0 * slope, zeros, zeros + 1)
     np.testing.assert_array_equal(still, 0)

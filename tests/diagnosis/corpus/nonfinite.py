@@ -78,7 +78,8 @@ def cross_entropy_of_a_sure_sigmoid():
         right = y * jnp.log(p)
         return -jnp.mean(right + (1 - y) * jnp.log(1 - p))  # here
 
-    return loss, (normal(3), 40 * jnp.ones((4, 3)) * jnp.sign(normal(3)), jnp.array([0.0, 1.0, 0.0, 1.0]))
+    x = 40 * jnp.ones((4, 3), jnp.float32) * jnp.sign(normal(3))
+    return loss, (normal(3), x, jnp.array([0.0, 1.0, 0.0, 1.0], jnp.float32))
 
 
 @breaks("nan", "zero divided by zero")

@@ -165,9 +165,9 @@ def newton_in_a_while_loop():
             new = 0.5 * (x + a / x)
             return new, jnp.abs(new - x)
 
-        return jax.lax.while_loop(lambda state: state[1] > 1e-5, body, (a, jnp.float32(1.0)))[0]
+        return jax.lax.while_loop(lambda state: state[1] > 1e-5, body, (a, jnp.ones_like(a)))[0]
 
-    return root, (2.0,)
+    return root, (jnp.float32(2.0),)
 
 
 @works

@@ -52,7 +52,7 @@ def loop():
             return h, h
 
         with jax.named_scope("rnn"):
-            _, hs = lax.scan(step, jnp.zeros(3), xs)
+            _, hs = lax.scan(step, jnp.zeros(3, xs.dtype), xs)
         return jnp.sum(hs**2)
 
     rng = np.random.default_rng(1)

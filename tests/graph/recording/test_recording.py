@@ -341,7 +341,7 @@ def test_nothing_is_kept_if_nothing_is_asked_for_and_gradients_of_inputs_are_kep
 
 
 def test_what_exceeds_the_memory_is_summarized_and_said():
-    recording = dp.record(lambda x: jnp.sum(jnp.exp(jnp.sin(x))), max_bytes=5000)(jnp.ones(1000))
+    recording = dp.record(lambda x: jnp.sum(jnp.exp(jnp.sin(x))), max_bytes=5000)(jnp.ones(1000, jnp.float32))
     assert isinstance(named(recording, "sin")[0].value, jax.Array)
     assert isinstance(named(recording, "exp")[0].value, Summary)
     assert len(recording.notes) == 1 and "summaries" in recording.notes[0]

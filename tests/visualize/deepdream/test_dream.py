@@ -42,7 +42,7 @@ def dreamt(objective=GOAL, photograph=PHOTOGRAPH, **options):
 
 def test_one_step_is_the_normalized_gradient_of_the_rolled_picture():
     """Against JAX's gradient of the objective, rolled there and back by hand."""
-    shift = jax.random.randint(jax.random.fold_in(jax.random.fold_in(KEY, 0), 0), (2,), -3, 4)
+    shift = jax.random.randint(jax.random.fold_in(jax.random.fold_in(KEY, 0), 0), (2,), -3, 4, np.int32)
 
     def score(rolled):
         return jnp.mean(MODEL.collect(MODEL.parameters, rolled[None], ("second",))["second"] ** 2)

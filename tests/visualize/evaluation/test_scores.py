@@ -110,7 +110,7 @@ def test_transfer_ranks_the_class_in_every_network_at_its_own_size():
 
     def network(parameters, images):
         seen.append(images.shape[1])
-        yield "logits", images.mean((1, 2)) * parameters
+        yield "logits", images.mean((1, 2)) * parameters[None]
 
     make = lambda name, weights, size: Model(name, network, np.float32(weights), ("red", "green", "blue"), size, 4)
     image = np.zeros((10, 10, 3), np.float32) + np.array([1.0, 0.6, 0.2], np.float32)

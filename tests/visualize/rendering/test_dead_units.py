@@ -31,7 +31,7 @@ RECTIFIERS = {
     "jax.nn.relu6": (jax.nn.relu6, 6.0),
     "jnp.maximum": (lambda x: jnp.maximum(x, 0), np.inf),
     "jnp.clip": (lambda x: jnp.clip(x, 0, 6), 6.0),
-    "lax.clamp": (lambda x: jax.lax.clamp(0.0, x, 6.0), 6.0),
+    "lax.clamp": (lambda x: jax.lax.clamp(jnp.float32(0), x, jnp.float32(6)), 6.0),
     "jitted": (jax.jit(lambda x: jax.nn.relu(x)), np.inf),
 }
 
@@ -41,7 +41,9 @@ RECTIFIERS = {
 def test_where_nothing_gets_through_what_points_inside_does(name, engine):
     """Values stay; an image that is off everywhere gets the gradient that switches it on, another one its own."""
     rectifier, high = RECTIFIERS[name]
-    collect = lambda parameters, images, names: {"units": rectifier(images) * parameters}
+    collect = lambda parameters, images, names: {
+        "units": rectifier(images) * jnp.broadcast_to(parameters, images.shape)
+    }
     off = np.full((2, 2, 3), -1.0, np.float32)
     on = off.copy()
     on[0, 0, 0] = 1
