@@ -11,6 +11,8 @@ from jax._src.lax import windowed_reductions
 from jax._src.sharding_impls import UNSPECIFIED
 from jax.extend.core.primitives import cond_p, jit_p, scan_p
 
+from diffprog._jax_internals.convolutions import with_fast_convolutions
+
 _scan_counts = jax.__version_info__ < (0, 11)
 if not _scan_counts:
     from jax._src import flattree  # type: ignore[attr-defined]  # the installed JAX may be older
@@ -102,12 +104,13 @@ def bind_scan(jaxpr, constants, carry, xs, *, length, reverse, unroll):
             "ft_in": pack((nones(len(constants)), nones(len(carry)), nones(len(xs)))),
             "ft_out": pack((nones(len(carry)), nones(len(jaxpr.out_avals) - len(carry)))),
         }
+    jaxpr = with_fast_convolutions(jaxpr)
     return scan_p.bind(*constants, *carry, *xs, jaxpr=jaxpr, length=length, reverse=reverse, unroll=unroll, **groups)
 
 
 def bind_cond(index, branches, args, params):
     """`lax.switch` over closed jaxprs, with the other parameters of the original (its platforms)."""
-    return cond_p.bind(index, *args, **(params | {"branches": tuple(branches)}))
+    return cond_p.bind(index, *args, **(params | {"branches": tuple(map(with_fast_convolutions, branches))}))
 
 
 # ---------------------------------------------------------------- pooling, which has no public name in JAX

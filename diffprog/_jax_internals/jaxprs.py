@@ -65,7 +65,16 @@ def keep_results(jaxpr, positions: Iterable[int]):
     """Keep some results of a closed jaxpr, and what these need, in its loops and calls too; its inputs stay."""
     wanted = set(positions)
     kept = [i in wanted for i in range(len(jaxpr.jaxpr.outvars))]
-    body = partial_eval.dce_jaxpr(jaxpr.jaxpr, kept, True)[0]
+    return _closed_as(jaxpr, partial_eval.dce_jaxpr(jaxpr.jaxpr, kept, True)[0])
+
+
+def with_equations(jaxpr, eqns: list):
+    """Put other equations, which compute the same values, into a closed jaxpr."""
+    return _closed_as(jaxpr, jaxpr.jaxpr.replace(eqns=eqns))
+
+
+def _closed_as(jaxpr, body):
+    """Close a jaxpr that was made of a closed one, over the same constants."""
     return body if hasattr(body, "with_consts") else core.ClosedJaxpr(body, jaxpr.consts)  # closed since JAX 0.11
 
 
@@ -244,17 +253,23 @@ def params_without_custom_rules(params: dict) -> dict:
 
 
 def _write_out_in(params: dict, names: tuple[str, ...]) -> dict:
-    def rewritten(value):
+    return map_programs(lambda jaxpr: write_out(jaxpr, names), params)
+
+
+def map_programs(change: Callable, params: dict) -> dict:
+    """Put, for the programs among the parameters of an operation, what `change` makes of each as a closed jaxpr."""
+
+    def changed(value):
         if isinstance(value, tuple):
-            parts = map(rewritten, value)
+            parts = map(changed, value)
             return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
         if isinstance(value, _ClosedJaxpr):
-            return write_out(value, names)
+            return change(value)
         if isinstance(value, core.Jaxpr) and not value.constvars:
-            return write_out(closed(value), names).jaxpr
+            return change(closed(value)).jaxpr
         return value
 
-    return {name: rewritten(value) for name, value in params.items()}
+    return {name: changed(value) for name, value in params.items()}
 
 
 @weakref_lru_cache

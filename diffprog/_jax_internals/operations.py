@@ -8,6 +8,7 @@ from jax._src.interpreters import ad, batching, mlir
 from jax.extend.core import Primitive, jaxpr_as_fun
 
 from diffprog._jax_internals import float0
+from diffprog._jax_internals.convolutions import with_fast_convolutions
 
 __all__ = ["batch_jaxpr", "new_operation"]
 
@@ -33,7 +34,7 @@ def new_operation(name: str):
 
 
 def _run(*args, operation):
-    return jaxpr_as_fun(operation.program)(*args)
+    return jaxpr_as_fun(with_fast_convolutions(operation.program))(*args)
 
 
 def _abstract_eval(*avals, operation):

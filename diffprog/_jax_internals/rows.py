@@ -9,7 +9,7 @@ from diffprog._jax_internals.jaxprs import jaxprs_in
 __all__ = ["may_mix_rows"]
 
 _RANDOM = ("random_bits", "threefry2x32", "rng_bit_generator", "rng_uniform")
-_CALLS = ("jit", "closed_call", "remat2", "checkpoint", "custom_jvp_call", "custom_vjp_call", "custom_vmap_call")
+_CALLS = tuple("jit closed_call call_apart remat2 checkpoint custom_jvp_call custom_vjp_call custom_vmap_call".split())
 
 
 def may_mix_rows(few, more, num_constant: int) -> bool:

@@ -32,7 +32,6 @@ def forward(x, kernel, strides, padding):
     return reduce(lax.add, (lax.mul(_window(x, tap, sizes, strides), vector) for tap, vector in taps))
 
 
-@partial(jax.jit, static_argnames=("kernel_shape", "strides", "padding"))
 def kernel_cotangent(g, x, kernel_shape, strides, padding):
     """Pull back to the kernel: for each tap, correlate g with the slice of x that the tap saw."""
     x = _pad(x, padding)

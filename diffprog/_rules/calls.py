@@ -17,6 +17,7 @@ from diffprog._jax_internals import (
     single_operation,
     without_forwarded,
 )
+from diffprog._jax_internals.calls_apart import call_apart
 from diffprog._jax_internals.jaxprs import SingleOperation
 from diffprog._jax_internals.sources import program_source
 from diffprog._tracer.cotangents import fill_zeros
@@ -143,8 +144,16 @@ def call(jaxpr, needs_grad, args):
     return call_staged(jaxpr, needs_grad, args, run_forward, run_backward)
 
 
-@rule("compute_on", "fused_call", "xla_metadata_call")
+@rule("call_apart")
 def _call_apart(primitive, needs_grad, args, params):
+    """Run the backward pass of a call apart in one, too."""
+    run_forward = lambda program, _: call_apart(program, args)
+    run_backward = lambda program, operands, _: call_apart(program, operands)
+    return call_staged(params["jaxpr"], needs_grad, args, run_forward, run_backward)
+
+
+@rule("compute_on", "fused_call", "xla_metadata_call")
+def _call_with_wishes(primitive, needs_grad, args, params):
     """Differentiate a call that the compiler treats apart from what is around it, as it then does the backward pass."""
     spaces = next((name for name in ("out_memory_spaces", "out_spaces") if name in params), None)
     tags = {} if params.get("ad_metadata", "same") == "same" else {"xla_metadata": params["ad_metadata"]}

@@ -7,7 +7,8 @@ import jax
 import numpy as np
 from jax import typeof
 
-from diffprog._jax_internals import closed, jaxpr_as_fun, trace_to_jaxpr, weakref_lru_cache
+from diffprog._jax_internals import closed, jaxpr_as_fun, trace_to_closed_jaxpr, trace_to_jaxpr, weakref_lru_cache
+from diffprog._jax_internals.calls_apart import call_apart, can_be_apart
 from diffprog._jax_internals.checkpoints import bind_checkpoint, cut, drop_unused_inputs, keep_everything, keep_nothing
 from diffprog._rules.calls import call
 from diffprog._tracer.cotangents import fill_zeros
@@ -73,7 +74,7 @@ def _cut(jaxpr, needs_grad: Mask, policy: Callable) -> _Cut:
 
 
 @weakref_lru_cache
-def _stage_backward(jaxpr, needs_grad: Mask, policy: Callable, ct_in: Mask) -> _Backward:
+def _stage_backward(jaxpr, needs_grad: Mask, policy: Callable, ct_in: Mask, apart: bool) -> _Backward:
     staged, _, _, recompute, _ = _cut(jaxpr, needs_grad, policy)
     partial = backward_for(staged, jaxpr, needs_grad, ct_in)
     num_args, num_inputs = len(jaxpr.in_avals), len(recompute.in_avals)
@@ -89,6 +90,9 @@ def _stage_backward(jaxpr, needs_grad: Mask, policy: Callable, ct_in: Mask) -> _
     avals = [*recompute.in_avals, *partial.program.in_avals[len(partial.residuals) :]]
     program, constants = trace_to_jaxpr(recompute_and_pull, avals, "rematerialized")
     program, used = drop_unused_inputs(program)
+    if apart and can_be_apart(program):
+        body = program
+        program = trace_to_closed_jaxpr(lambda *operands: call_apart(body, operands), body.in_avals, "rematerialized")
     return _Backward(partial, program, constants, used)
 
 
@@ -109,12 +113,12 @@ def checkpoint(jaxpr, needs_grad: Mask, args, *, policy: Callable | None, preven
     inputs = [*(outputs[i] for i in saved), *constants, *args]
     input_flags = [apart] * (len(inputs) - len(args)) + [*arg_flags]
     # Of what the whole backward pass needs, that for fewer cotangents may need less.
-    whole = _stage_backward(jaxpr, needs_grad, policy, staged.active)
+    whole = _stage_backward(jaxpr, needs_grad, policy, staged.active, apart)
     inputs = [x if used else None for x, used in zip(inputs, whole.used[len(whole.constants) :], strict=False)]
 
     def pull(cotangents):
         ct_in = tuple(g is not None for g in cotangents)
-        partial, program, constants, used = _stage_backward(jaxpr, needs_grad, policy, ct_in)
+        partial, program, constants, used = _stage_backward(jaxpr, needs_grad, policy, ct_in, apart)
         cotangents = fill_zeros(cotangents, avals, partial.ct_in)
         operands = select([*constants, *inputs, *cotangents], used)
         flags = select([*[apart] * len(constants), *input_flags, *[apart] * len(cotangents)], used)

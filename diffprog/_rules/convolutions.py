@@ -14,6 +14,7 @@ import jax
 import numpy as np
 from jax import lax, typeof
 
+from diffprog._jax_internals.calls_apart import apart
 from diffprog._jax_internals.devices import placement, placement_on_mesh
 from diffprog._jax_internals.sizes import are_known, extent
 from diffprog._kernels import depthwise
@@ -137,6 +138,12 @@ def _to_kernel(x, kernel, params):
 # ---------------------------------------------------------------- depthwise
 
 
+# In calls apart. Inlined, the sum of 25 products would be computed once for each of its users, and the slices that the
+# kernel's cotangent reads would be kept from the forward pass, which has read the same ones.
+depthwise_sum = apart(depthwise.forward)
+depthwise_kernel_cotangent = apart(depthwise.kernel_cotangent)
+
+
 def _is_depthwise(x, kernel, params) -> bool:
     """Whether the shifted form computes this: a convolution of images with one filter per channel."""
     x_spec, k_spec, _ = params["dimension_numbers"]
@@ -181,7 +188,8 @@ def _depthwise(primitive, needs_grad, args, params):
 
     def shifted_to_kernel(g, x):
         shape = [kernel_aval.shape[d] for d in _hwio(k_spec)]
-        pulled = depthwise.kernel_cotangent(_to_nhwc(g, y_spec), _to_nhwc(x, x_spec), tuple(shape), strides, padding)
+        operands = _to_nhwc(g, y_spec), _to_nhwc(x, x_spec)
+        pulled = depthwise_kernel_cotangent(*operands, kernel_shape=tuple(shape), strides=strides, padding=padding)
         return lax.transpose(pulled, np.argsort(_hwio(k_spec)))
 
     def native_to_kernel(g, x):
@@ -208,9 +216,8 @@ def _depthwise_convolution(x, kernel, primitive, params):
     x_spec, k_spec, y_spec = params["dimension_numbers"]
 
     def shifted(x, kernel):
-        sums = depthwise.forward(
-            _to_nhwc(x, x_spec), _to_hwio(kernel, k_spec), params["window_strides"], tuple(params["padding"])
-        )
+        operands = _to_nhwc(x, x_spec), _to_hwio(kernel, k_spec)
+        sums = depthwise_sum(*operands, strides=params["window_strides"], padding=tuple(params["padding"]))
         return _from_nhwc(sums, y_spec)
 
     return lax.platform_dependent(x, kernel, cpu=shifted, default=lambda x, k: primitive.bind(x, k, **params))

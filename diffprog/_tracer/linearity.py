@@ -28,8 +28,8 @@ _LINEAR_IN = {
 
 # Operations whose parameters are programs.
 RUN_PROGRAMS = frozenset(
-    "jit eval_jaxpr remat2 scan while cond custom_linear_solve custom_vmap_call composite remat_opt compute_on "
-    "fused_call xla_metadata_call linear_call run_state shard_map".split()
+    "jit call_apart eval_jaxpr remat2 scan while cond custom_linear_solve custom_vmap_call composite remat_opt "
+    "compute_on fused_call xla_metadata_call linear_call run_state shard_map".split()
 )
 
 

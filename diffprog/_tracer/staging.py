@@ -307,6 +307,6 @@ def reaches(jaxpr, sources: Mask) -> Mask:
 def _passes(eqn, flags: Mask):
     if eqn.primitive.name == "cond" and not flags[0]:
         return map(any, zip(*(reaches(branch, flags[1:]) for branch in eqn.params["branches"]), strict=True))
-    if eqn.primitive.name in ("jit", "remat2"):
+    if eqn.primitive.name in ("jit", "call_apart", "remat2"):
         return reaches(closed(eqn.params["jaxpr"]), flags)
     return [True] * len(eqn.outvars)

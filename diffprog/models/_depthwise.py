@@ -7,7 +7,8 @@ import jax
 from jax import lax
 
 from diffprog._jax_internals import SymbolicZero
-from diffprog._kernels.depthwise import forward, input_cotangent, kernel_cotangent, native
+from diffprog._kernels.depthwise import input_cotangent, native
+from diffprog._rules.convolutions import depthwise_kernel_cotangent, depthwise_sum
 from diffprog._rules.via_equivalent_program import pullback_of
 from diffprog._util.lists import expand, select
 
@@ -29,7 +30,7 @@ def _convolution(x, kernel, strides, padding):
     return lax.platform_dependent(
         x,
         kernel,
-        cpu=lambda x, kernel: forward(x, kernel, strides, padding),
+        cpu=lambda x, kernel: depthwise_sum(x, kernel, strides=strides, padding=padding),
         default=lambda x, kernel: native(x, kernel, strides, padding),
     )
 
@@ -58,7 +59,11 @@ def _depthwise_bwd(strides, padding, residuals, g):
         to_x, to_kernel = needs_grad.flags
         return [
             *([input_cotangent(g, kernel, x.shape, strides, padding)] if to_x else []),
-            *([kernel_cotangent(g, x, kernel.shape, strides, padding)] if to_kernel else []),
+            *(
+                [depthwise_kernel_cotangent(g, x, kernel_shape=kernel.shape, strides=strides, padding=padding)]
+                if to_kernel
+                else []
+            ),
         ]
 
     def transposed(g, x, kernel):

@@ -86,5 +86,6 @@ def test_a_cotangent_that_is_not_wanted_is_not_computed():
     for grad in (jax.grad, dp.grad):
         both = str(jax.make_jaxpr(grad(run, (0, 1)))(x, kernel))
         one = str(jax.make_jaxpr(grad(run))(x, kernel))
-        assert "kernel_cotangent" in both and "kernel_cotangent" not in one
+        to_kernel = "f32[3,3,1,2] = call_apart"
+        assert to_kernel in both and to_kernel not in one
         np.testing.assert_array_equal(grad(run)(x, kernel), grad(run, (0, 1))(x, kernel)[0])

@@ -50,7 +50,10 @@ def test_both_passes_stand_in_the_scopes(loss):
     # A call's name says that it belongs to the backward pass, and that of an operation in it where it stands there.
     within = backward if loss is plain else names
     for scope in ("first", "second", "inner"):
-        assert any(scope in name and name.endswith(("mul", "cos", "jit", "while")) for name in within), (scope, within)
+        assert any(scope in name and name.endswith(("mul", "cos", "jit", "while", "call_apart")) for name in within), (
+            scope,
+            within,
+        )
     assert any("rematted_computation" in name for name in names) == (loss is in_checkpoint)
 
 

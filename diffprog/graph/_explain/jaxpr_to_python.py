@@ -13,7 +13,7 @@ from diffprog._util.lists import split_list
 from diffprog.graph._explain.operations import converted_number, expression
 from diffprog.graph._explain.values import Operand, array_text, is_plain_array, tuple_text
 
-_CALLS = ("jit", "closed_call", "core_closed_call", "remat2", "eval_jaxpr", "custom_jvp_call", "custom_vjp_call")
+_CALLS = tuple("jit closed_call core_closed_call call_apart remat2 eval_jaxpr custom_jvp_call custom_vjp_call".split())
 _SAME = ("copy", "name")  # operations that return their operand
 _TAKEN = {"jnp", "lax", "complex"}  # what the text calls
 

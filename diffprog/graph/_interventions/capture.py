@@ -235,4 +235,5 @@ def _in_place(owner, tags, params, args, perturbations):
 
 
 _REWRITES = {"jit": _jit, "scan": _scan, "cond": _cond, "remat2": _checkpoint, "checkpoint": _checkpoint}
-_REWRITES |= dict.fromkeys(("eval_jaxpr", "closed_call", "custom_vmap_call", "composite", "remat_opt"), _in_place)
+_PLAIN_CALLS = ("eval_jaxpr", "closed_call", "custom_vmap_call", "composite", "remat_opt", "call_apart")
+_REWRITES |= dict.fromkeys(_PLAIN_CALLS, _in_place)

@@ -25,7 +25,9 @@ def _writes_out(*names):
     return register
 
 
-@_writes_out("jit", "closed_call", "core_closed_call", "remat2", "eval_jaxpr", "custom_vmap_call", "remat_opt")
+@_writes_out(
+    "jit", "closed_call", "core_closed_call", "remat2", "eval_jaxpr", "custom_vmap_call", "remat_opt", "call_apart"
+)
 def _call(recorder, args, params):
     jaxpr = next(params[name] for name in ("jaxpr", "call_jaxpr", "call", "fwd_jaxpr") if name in params)
     if program_source(jaxpr) in of_functions:
