@@ -15,6 +15,7 @@ IMAGES = np.random.default_rng(0).uniform(0.3, 0.7, (5, 4, 4, 3)).astype(np.floa
 WEIGHTS = np.random.default_rng(1).standard_normal((48, 4)).astype(np.float32)
 BUDGETS = {"linf": 0.05, "l2": 0.4, "l1": 1.0, "l0": 4.0}
 OPTIONS = {"patch": {"size": 2}, "blended": {"towards": 0.5}, "square": {"max_steps": 30}}
+LINES = {"linear_search_steps": 10, "binary_search_steps": 5}  # each takes a second without jit
 HALVING = ("fab", "ead", "jsma", "sigma_zero", "hop_skip_jump")  # these amplify a rounding, in a few elements
 
 
@@ -26,7 +27,7 @@ def model(images):
 def run(name, norm):
     parameters = inspect.signature(getattr(attack, name)).parameters
     options = {"max_steps": 12} if "max_steps" in parameters else {}
-    options |= OPTIONS.get(name, {})
+    options |= OPTIONS.get(name, {}) | {option: steps for option, steps in LINES.items() if option in parameters}
     if norm is not None and "norm" in parameters:
         options["norm"] = norm
     if "epsilon" in parameters:
