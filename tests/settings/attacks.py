@@ -16,7 +16,9 @@ WEIGHTS = np.random.default_rng(1).standard_normal((48, 4)).astype(np.float32)
 BUDGETS = {"linf": 0.05, "l2": 0.4, "l1": 1.0, "l0": 4.0}
 OPTIONS = {"patch": {"size": 2}, "blended": {"towards": 0.5}, "square": {"max_steps": 30}}
 LINES = {"linear_search_steps": 10, "binary_search_steps": 5}  # each takes a second without jit
-HALVING = ("fab", "ead", "jsma", "sigma_zero", "hop_skip_jump")  # these amplify a rounding, in a few elements
+# What part of the elements may differ: searches that halve amplify a rounding, in a few elements; where HopSkipJump
+# knows decisions alone, one that rounding turns sends an image of the five another way, to an end 0.001 off.
+FAR = {**dict.fromkeys(("fab", "ead", "jsma", "sigma_zero"), 0.05), "hop_skip_jump": 0.2}
 
 
 def model(images):
@@ -44,7 +46,7 @@ ENTRIES = [
         f"{name}, {norm.name}" if norm else name,
         partial(run, name, norm),
         atol=1e-4,
-        far=0.05 if name in HALVING else 0.0,
+        far=FAR.get(name, 0.0),
     )
     for name, info in ATTACKS.items()
     for norm in info.norms or (None,)
