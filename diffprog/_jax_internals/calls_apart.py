@@ -8,11 +8,11 @@ Other backends keep barriers until they have scheduled; there the program is wri
 """
 
 from collections.abc import Callable
-from functools import lru_cache, partial, wraps
+from functools import lru_cache, wraps
 
 import jax
 from jax import typeof
-from jax._src import ad_util, dispatch
+from jax._src import ad_util
 from jax._src.interpreters import ad, batching, mlir
 from jax._src.lib.mlir import ir
 from jax.extend.core import Primitive, jaxpr_as_fun
@@ -24,7 +24,9 @@ __all__ = ["apart", "call_apart", "can_be_apart"]
 
 call_apart_p = Primitive("call_apart")
 call_apart_p.multiple_results = True
-call_apart_p.def_impl(partial(dispatch.apply_primitive, call_apart_p))
+call_apart_p.def_impl(
+    lambda *args, jaxpr: jaxpr_as_fun(jaxpr)(*args)
+)  # operation by operation, as JAX runs a checkpoint
 call_apart_p.def_abstract_eval(lambda *_, jaxpr: jaxpr.out_avals)
 
 
