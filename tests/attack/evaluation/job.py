@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffprog import attack
+from diffprog._util.promotion import own_promotion
 from diffprog.attack._engine.method import AttackSpec, smaller_norm
 from diffprog.attack._engine.options import parse_options
 from diffprog.attack._engine.oracle import query_gradient
@@ -59,7 +60,8 @@ def _walk():
 
 def walk(model, images, labels, *, key, max_steps=12, **options):
     """A search for the smallest perturbation."""
-    return run_attack(model, images, labels, _walk(), parse_options(options), max_steps, key=key)
+    with own_promotion():
+        return run_attack(model, images, labels, _walk(), parse_options(options), max_steps, key=key)
 
 
 def claimed(images, success):

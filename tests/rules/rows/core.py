@@ -79,7 +79,7 @@ ELEMENTWISE = [
     Row("clamp", lax.clamp, ((3, 4), (3, 4), (3, 4)), (-1.0, 1.0)),
     Row(
         "clamp by arrays",
-        lambda x: lax.clamp(np.full(4, -1.0), x, np.full(4, 1.0)),
+        lambda x: lax.clamp(jnp.full(4, -1, x.dtype), x, jnp.ones(4, x.dtype)),
         (np.array([-2.0, -1.0, 0.5, 1.0]),),
     ),
     Row(

@@ -15,16 +15,16 @@ def _adjoint(x):
 
 
 def _positive(x):
-    return x @ _adjoint(x) + 3 * jnp.eye(x.shape[-1])
+    return x @ _adjoint(x) + 3 * jnp.eye(x.shape[-1], dtype=x.dtype)
 
 
 def _spread(x):
     """`x` with singular values and eigenvalues that keep apart."""
-    return x + 3 * jnp.eye(*x.shape[-2:]) * jnp.arange(1, x.shape[-1] + 1)
+    return x + 3 * jnp.eye(*x.shape[-2:], dtype=x.dtype) * jnp.arange(1, x.shape[-1] + 1).astype(x.dtype)
 
 
 def _triangular_solves(a, b):
-    a = a + 3 * jnp.eye(3)
+    a = a + 3 * jnp.eye(3, dtype=a.dtype)
     wide = jnp.swapaxes(b, -1, -2)
     return [
         lax.linalg.triangular_solve(a, b, left_side=True, lower=True),
