@@ -15,12 +15,14 @@ def _adjoint(x):
 
 
 def _positive(x):
-    return x @ _adjoint(x) + 3 * jnp.eye(x.shape[-1], dtype=x.dtype)
+    square = x @ _adjoint(x)
+    return square + 3 * jnp.broadcast_to(jnp.eye(x.shape[-1], dtype=x.dtype), square.shape)
 
 
 def _spread(x):
     """`x` with singular values and eigenvalues that keep apart."""
-    return x + 3 * jnp.eye(*x.shape[-2:], dtype=x.dtype) * jnp.arange(1, x.shape[-1] + 1).astype(x.dtype)
+    apart = 3 * jnp.eye(*x.shape[-2:], dtype=x.dtype) * jnp.arange(1, x.shape[-1] + 1).astype(x.dtype)[None]
+    return x + jnp.broadcast_to(apart, x.shape)
 
 
 def _triangular_solves(a, b):
