@@ -8,13 +8,14 @@ Other backends keep barriers until they have scheduled; there the program is wri
 """
 
 from collections.abc import Callable
-from functools import lru_cache, wraps
+from functools import wraps
 
 import jax
 from jax import typeof
 from jax._src import ad_util
 from jax._src.interpreters import ad, batching, mlir
 from jax._src.lib.mlir import ir
+from jax._src.util import weakref_lru_cache
 from jax.extend.core import Primitive, jaxpr_as_fun
 
 from diffprog._jax_internals.convolutions import with_fast_convolutions
@@ -116,12 +117,14 @@ ad.primitive_transposes[call_apart_p] = _transpose
 def apart(function: Callable) -> Callable:
     """Run a function of arrays, with static options by keyword, in a call apart; it is traced once for equal types."""
 
-    @lru_cache(256)
-    def program(options: tuple, *avals):
-        return trace_to_closed_jaxpr(lambda *args: [function(*args, **dict(options))], avals, function.__name__)
-
+    @wraps(function)
     def run(*args, **options):
-        (result,) = call_apart(program(tuple(options.items()), *map(typeof, args)), args)
+        (result,) = call_apart(_program(function, tuple(options.items()), tuple(map(typeof, args))), args)
         return result
 
-    return wraps(function)(run)
+    return run
+
+
+@weakref_lru_cache
+def _program(function: Callable, options: tuple, avals: tuple):
+    return trace_to_closed_jaxpr(lambda *args: [function(*args, **dict(options))], avals, function.__name__)
