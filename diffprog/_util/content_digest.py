@@ -5,6 +5,7 @@ A name does not tell, and an address means nothing there. What a function does f
 reads: defaults, variables of enclosing functions, globals, and so on through whatever these refer to.
 """
 
+import contextlib
 import enum
 import functools
 import inspect
@@ -160,6 +161,10 @@ class _Describer:
     def _method(self, value: types.MethodType, name: str) -> bytes:
         return _hashed("method", [self.visit(value.__func__, name), self.visit(value.__self__, name)])
 
+    def _decorator(self, value: Any, name: str) -> bytes:
+        """Digest a context manager that a generator makes, which as a decorator is made anew for each call."""
+        return _hashed("decorator", [self.visit((value.func, value.args, value.kwds), name)])
+
     def _builtin(self, value: types.BuiltinFunctionType, name: str) -> bytes:
         bound = value.__self__ if not isinstance(value.__self__, types.ModuleType | None) else None
         label = f"{value.__module__}.{value.__qualname__} {package_version(value.__module__ or 'builtins')}"
@@ -304,6 +309,7 @@ _KINDS: tuple[tuple[Any, Callable[[_Describer, Any, str], bytes]], ...] = (
     (types.ModuleType, _Describer._module),
     (functools.partial, _Describer._partial),
     (types.MethodType, _Describer._method),
+    (contextlib._GeneratorContextManager, _Describer._decorator),
     ((types.BuiltinFunctionType, types.MethodWrapperType), _Describer._builtin),
     (types.FunctionType, _Describer._function),
     (types.CodeType, _Describer._code),

@@ -9,7 +9,6 @@ damaged one, counts as missing, and is written anew: `read_entry`.
 import itertools
 import json
 import time
-import warnings
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ import numpy as np
 from diffprog._util.content_digest import content_digest
 from diffprog._util.files import write_text
 from diffprog._util.fingerprint import fingerprint
+from diffprog._util.warning import warn
 
 R = TypeVar("R")
 DAMAGE = (ValueError, KeyError, TypeError, EOFError, BadZipFile, zlib.error)
@@ -41,7 +41,7 @@ def set_aside(path: Path, problem: object) -> None:
     except FileNotFoundError:  # another process was faster
         return
     reason = " ".join(str(problem).split())
-    warnings.warn(f"{path} is damaged ({reason:.200}): it is now {aside.name}, and is made anew", stacklevel=3)
+    warn(f"{path} is damaged ({reason:.200}): it is now {aside.name}, and is made anew")
 
 
 def read_entry(path: str | Path, read: Callable[[Path], R], is_current: Callable[[R], bool]) -> R | None:
@@ -82,10 +82,7 @@ def by_content(value: Any, name: str) -> str:
     """Take the digest of anything by its content, or warn that it has none and so is never the same again."""
     digest = content_digest(value, name)
     if digest.unknown:
-        warnings.warn(
-            f"{digest.unknown[0]}, which cannot be compared from run to run: no other run goes on with these results",
-            stacklevel=3,
-        )
+        warn(f"{digest.unknown[0]}, which cannot be compared from run to run: no other run goes on with these results")
     return digest.key
 
 

@@ -1,23 +1,22 @@
 """Do the pictures of a batch influence each other, as in a network in training mode?"""
 
-import warnings
 from typing import Any
 
 import jax
 import numpy as np
 
+from diffprog._util.warning import warn
 from diffprog.models._model import Model
 
 TOLERANCE = 1e-3  # of the largest answer: more than rounding
 
 
-def warn_of_mixing(model: Model, stacklevel: int) -> None:
+def warn_of_mixing(model: Model) -> None:
     """Warn if an image's answer depends on the others in its batch, or on its place among them; the network is run."""
     if _mixes(model):
-        warnings.warn(
+        warn(
             f"{model.name}: what it says of an image depends on the other images of its batch. Is it in training mode? "
-            "Then call net.eval(), or give it train=False or use_running_average=True",
-            stacklevel=stacklevel,
+            "Then call net.eval(), or give it train=False or use_running_average=True"
         )
 
 

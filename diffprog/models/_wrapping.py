@@ -88,7 +88,7 @@ def wrap(
     if labels and found.num_classes not in (None, len(labels)):
         raise ValueError(f"{name} has {found.num_classes} classes; found {len(labels)} labels: give one for each")
     if found.may_mix:
-        warn_of_mixing(model, stacklevel=3)
+        warn_of_mixing(model)
     return model
 
 

@@ -1,5 +1,6 @@
 """What a function or an object is, by content: equal where it does the same, in every process, and else different."""
 
+import contextlib
 import enum
 import itertools
 import subprocess
@@ -163,6 +164,23 @@ def test_what_a_function_closes_over_counts():
     assert text(transforms.chain(transforms.jitter(3))) == text(transforms.chain(transforms.jitter(3)))
     assert text(transforms.chain(transforms.jitter(3))) != text(transforms.chain(transforms.jitter(4)))
     assert text(optax.adam(0.1)) == text(optax.adam(0.1)) != text(optax.adam(0.2))
+
+
+def test_a_context_manager_as_decorator_counts_by_what_made_it():
+    @contextlib.contextmanager
+    def scaled(factor):
+        yield factor
+
+    def decorated(factor):
+        @scaled(factor)
+        def run(x):
+            return x
+
+        return run
+
+    digest = content_digest(decorated(2))
+    assert digest.unknown == ()
+    assert digest.key == content_digest(decorated(2)).key != content_digest(decorated(3)).key
 
 
 def test_globals_count_where_they_are_read(monkeypatch):

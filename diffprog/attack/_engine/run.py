@@ -1,6 +1,5 @@
 """How every attack runs: what comes in is checked, searched for by the one loop, and judged as it goes out."""
 
-import warnings
 import zlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -10,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
+from diffprog._util.warning import warn
 from diffprog.attack._engine import answers, validation
 from diffprog.attack._engine.loop import BatchedModel, Findings, Loop, placement
 from diffprog.attack._engine.method import AttackSpec, Example, smaller_norm
@@ -256,18 +256,16 @@ def _warn(result: AttackResult, oracle: Oracle, problem: Problem, unanswered: np
     if (blind := np.asarray(result.no_gradient)).any():
         first = int(problem.image_of_row[np.flatnonzero(blind)[0]])
         cause = explain_gradient(oracle, problem.images[first : first + 1], problem.labels[first : first + 1])
-        warnings.warn(
+        warn(
             f"{result.attack} found no usable gradient for {_share(blind)}, so it did not search: these "
             f"say nothing about robustness. {cause}",
             AttackWarning,
-            stacklevel=4,
         )
     if unanswered.any():
-        warnings.warn(
+        warn(
             f"the model's logits were NaN or infinite at points that {result.attack} tried for {_share(unanswered)}: "
             "these count as neither robust nor broken. Remove the overflow, or what answers NaN, from the model",
             AttackWarning,
-            stacklevel=4,
         )
 
 
@@ -285,7 +283,7 @@ def _check_problem(images, labels, epsilon, extras, spec, settings) -> Problem:
     if epsilon is not None and np.isinf(budgets).any() and np.isinf(whole):
         raise ValueError("epsilon must be finite where values have no bounds; found infinity: give one of them")
     if message := epsilon is not None and validation.excessive_budget(budgets, spec.norm, images, settings.bounds):
-        warnings.warn(message, AttackWarning, stacklevel=5)
+        warn(message, AttackWarning)
     # As large as the box is no budget, and infinity would be no length of a step.
     radii = budgets if epsilon is None else np.minimum(budgets, 1.001 * whole)
     image_of_row = np.tile(np.arange(len(images)), len(budgets))

@@ -2,7 +2,6 @@
 
 import inspect
 import re
-import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
@@ -11,6 +10,7 @@ import numpy as np
 
 from diffprog._util.content_digest import content_digest
 from diffprog._util.resumable import describe
+from diffprog._util.warning import warn
 from diffprog.attack._engine import spelling
 from diffprog.attack._norms import Norm
 from diffprog.attack._registry import ATTACKS
@@ -141,9 +141,8 @@ def _content(name: str, values: Mapping[str, Any]) -> dict[str, str]:
             digest = content_digest(value, f"attack {name!r}, {option}")
             digests[option] = digest.key
             if digest.unknown:
-                warnings.warn(
+                warn(
                     f"{digest.unknown[0]}, which cannot be compared from run to run: no other run will go on with what "
-                    "this attack leaves in a directory",
-                    stacklevel=5,
+                    "this attack leaves in a directory"
                 )
     return digests

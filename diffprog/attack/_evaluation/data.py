@@ -1,6 +1,5 @@
 """Images and labels, a batch at a time, from arrays, from a folder, or from any iterable of batches."""
 
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from diffprog._util.warning import warn
 from diffprog.images import network_crop, read_image
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
@@ -91,10 +91,9 @@ def _listed(model: Any, folder: Path, class_names: Sequence[str] | None) -> tupl
     skipped = [path for path in visible if path.suffix.lower() not in SUFFIXES]
     if skipped and files:
         kinds = ", ".join(sorted({path.suffix or path.name for path in skipped}))
-        warnings.warn(
+        warn(
             f"{len(skipped)} of {len(visible)} files in {folder} are no images of a known kind ({kinds:.80}), and are "
-            f"not evaluated: save them as {SUFFIXES[0]} if they should be",
-            stacklevel=4,
+            f"not evaluated: save them as {SUFFIXES[0]} if they should be"
         )
     if not files:
         raise ValueError(f"images must be in {folder}/CLASS/, one folder for each class; found no image files there")

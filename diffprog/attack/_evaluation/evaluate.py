@@ -1,6 +1,5 @@
 """Evaluate the robustness of a model on a data set: every attack on every batch, kept as it goes."""
 
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from diffprog._util.content_digest import ContentDigest, content_digest
 from diffprog._util.file_names import file_name
 from diffprog._util.files import check_writable
 from diffprog._util.resumable import ResumableFolder, by_content, describe, versions
+from diffprog._util.warning import warn
 from diffprog.attack._engine import answers, validation
 from diffprog.attack._engine.loop import BatchedModel, placement
 from diffprog.attack._engine.oracle import ExpectationOverTransformation, Oracle
@@ -163,10 +163,9 @@ def evaluate(
     logits_of = BatchedModel(oracle, placement(batch_size, devices), settings["generator"])
     digest = content_digest(model, "model")
     if directory is not None and digest.unknown:
-        warnings.warn(
+        warn(
             f"{digest.unknown[0]}, which cannot be compared from run to run: a run that goes on in this directory "
-            "knows the model by its logits alone",
-            stacklevel=2,
+            "knows the model by its logits alone"
         )
     judged_by = by_content(criterion, "criterion") if criterion else ""
     run = _Run(specs, budgets, norm, limits, key, settings, digest, judged_by, logits_of)

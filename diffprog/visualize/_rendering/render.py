@@ -6,7 +6,6 @@ if a unit of such a batch was dead at the start. The latest 32 programs of a net
 with it.
 """
 
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from tqdm import tqdm
 from diffprog._util.numbers import check_count
 from diffprog._util.promotion import own_promotion
 from diffprog._util.random_keys import random_key
+from diffprog._util.warning import warn
 from diffprog.images._checks import check_array
 from diffprog.models import Model
 from diffprog.optimize import Descent, History, State, value_and_grad
@@ -161,7 +161,7 @@ def render(
     data = spread(Data(None, arguments, _check_image_ids(image_ids, n), _check_stop_at(stop_at, n)), n)
     shown = {check_count(step, "each of snapshots", 0) for step in snapshots}
     if shown and max(shown) > max_steps:
-        warnings.warn(f"no snapshot is taken after {max(shown)} steps: there are {max_steps}", stacklevel=2)
+        warn(f"no snapshot is taken after {max(shown)} steps: there are {max_steps}")
         shown = {step for step in shown if step <= max_steps}
     with nullcontext(progress) if isinstance(progress, tqdm) else _bar(progress, max_steps) as bar:
         loop = _Loop(model, setting, data)

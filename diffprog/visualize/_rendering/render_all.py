@@ -1,7 +1,6 @@
 """Render many units into a folder; resumable."""
 
 import json
-import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from diffprog._util.files import check_writable
 from diffprog._util.fingerprint import fingerprint
 from diffprog._util.random_keys import random_key
 from diffprog._util.resumable import read_entry, versions
+from diffprog._util.warning import warn
 from diffprog.images import read_image
 from diffprog.models import Model
 from diffprog.visualize._rendering.recipes import Recipe, recipe
@@ -166,10 +166,7 @@ def _fingerprints(
         single[unit] = content_digest({"objective": objective, "options": how}, unit)
     unknown = [phrase for digest in (network, *single.values()) for phrase in digest.unknown]
     if unknown:
-        warnings.warn(
-            f"{unknown[0]}, which cannot be compared from run to run: every run draws anew what depends on it",
-            stacklevel=3,
-        )
+        warn(f"{unknown[0]}, which cannot be compared from run to run: every run draws anew what depends on it")
     return {unit: fingerprint(network.key, digest.key, seed, versions()) for unit, digest in single.items()}
 
 

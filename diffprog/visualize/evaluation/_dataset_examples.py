@@ -1,6 +1,5 @@
 """Dataset examples: the crops of the user's own photographs that excite a unit most."""
 
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -16,6 +15,7 @@ from diffprog._util.fingerprint import fingerprint
 from diffprog._util.numbers import check_count
 from diffprog._util.promotion import own_promotion
 from diffprog._util.resumable import by_content, read_entry
+from diffprog._util.warning import warn
 from diffprog.images._files import with_channels
 from diffprog.models import Model
 from diffprog.visualize._rendering.fitting import picture_shape
@@ -241,7 +241,7 @@ def _sources(photographs: Photographs, channels: int) -> tuple[list[_Source], li
         seen.add(content)
         sources.append(_Source(name, image, pixels.shape[:2]))
     for sentence in skipped:
-        warnings.warn(f"skipped {sentence}", stacklevel=3)
+        warn(f"skipped {sentence}")
     if not sources:
         raise ValueError(f"none of the {len(named)} images can be used; {'; '.join(skipped[:1]) or 'give some'}")
     return sources, skipped

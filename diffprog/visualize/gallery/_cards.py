@@ -3,7 +3,6 @@
 import json
 import math
 import re
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from diffprog import images as files
 from diffprog._util.file_names import file_name
 from diffprog._util.files import write_text
+from diffprog._util.warning import warn
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +127,7 @@ def read_cards(folder: str | Path) -> list[Card]:
     if not cards:
         raise ValueError(problems[0])
     for problem in problems:
-        warnings.warn(f"a card is left out: {problem}", stacklevel=2)
+        warn(f"a card is left out: {problem}")
     newest = {card.unit for path, card in cards if path == card_path(folder, card.unit)}
     # a card under a name that its unit had in an earlier version gives way to the one under its own
     shown = [card for path, card in cards if card.unit not in newest or path == card_path(folder, card.unit)]

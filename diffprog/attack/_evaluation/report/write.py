@@ -1,13 +1,13 @@
 """The files of a report: JSON, text, curves and the page."""
 
 import json
-import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from diffprog._util.files import write_text
+from diffprog._util.warning import warn
 from diffprog.attack._evaluation.report.curves import MISSING, write_curves
 from diffprog.attack._evaluation.report.webpage import report_page
 from diffprog.attack._evaluation.results import Evaluation
@@ -22,7 +22,7 @@ def write_report(evaluation: Evaluation, directory: str | Path) -> None:
     try:
         write_curves(evaluation, directory / "curves.png")
     except ImportError:
-        warnings.warn(MISSING, stacklevel=3)
+        warn(MISSING)
 
 
 def report_json(evaluation: Evaluation) -> dict[str, Any]:
