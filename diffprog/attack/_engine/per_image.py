@@ -4,6 +4,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
@@ -46,4 +47,6 @@ def values_and_axes(hyperparameters: Any) -> tuple[Any, Any]:
     """Divide hyperparameters into their values, and the axes of these along which slots run, for `jax.vmap`."""
     map_leaves = partial(jax.tree.map, is_leaf=_is_per_image)
     values = map_leaves(lambda leaf: leaf.values if _is_per_image(leaf) else leaf, hyperparameters)
+    # Where JAX is set not to compile, they come as NumPy's, which no traced number indexes.
+    values = jax.tree.map(lambda x: jnp.asarray(x) if isinstance(x, np.ndarray) else x, values)
     return values, map_leaves(lambda leaf: 0 if _is_per_image(leaf) else None, hyperparameters)
