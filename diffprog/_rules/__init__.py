@@ -16,6 +16,7 @@ from diffprog._rules import (  # noqa: F401
     indexing,
     jax_functions,
     linear_algebra,
+    matrix_functions,
     ragged,
     reductions,
     references,

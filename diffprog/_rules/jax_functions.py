@@ -26,7 +26,7 @@ from diffprog._tracer.rules import broadcast_to, polynomial, rule_of_function, r
 # ---------------------------------------------------------------- derivatives of another program
 
 
-def _differentiated_as(function, program_of):
+def differentiated_as(function, program_of):
     """Differentiate a function of JAX as another program.
 
     Args:
@@ -90,7 +90,7 @@ def _relu(run, needs_grad, args, jaxpr):
 def _as_modulus(args, jaxpr):
     """Take the modulus of a complex number, where JAX sorts two sides and splits a tie, which has no second slope."""
     shape = jaxpr.out_avals[0].shape
-    orders = _batch_first(jaxpr, lambda inputs, outputs: (shape, [(), ()]), _are_sides)
+    orders = batch_first(jaxpr, lambda inputs, outputs: (shape, [(), ()]), _are_sides)
 
     def program(results, *sides):
         wide = jnp.promote_types(results[0].dtype, np.float32)
@@ -144,16 +144,16 @@ def _as_x_log(log_of):
     return lambda args, jaxpr: None if any(map(jnp.iscomplexobj, args)) else lambda results, x, y: [function(x, y)]
 
 
-_differentiated_as(special.xlogy, _as_x_log(lambda y: y))
-_differentiated_as(special.xlog1py, _as_x_log(lambda y: 1 + y))
-_differentiated_as(jnp.hypot, _as_modulus)
+differentiated_as(special.xlogy, _as_x_log(lambda y: y))
+differentiated_as(special.xlog1py, _as_x_log(lambda y: 1 + y))
+differentiated_as(jnp.hypot, _as_modulus)
 _by_logistic(jax_functions.logaddexp, np.e)
 _by_logistic(jax_functions.logaddexp2, 2)
 
 # ---------------------------------------------------------------- the Bessel function I0 of jax.numpy
 
 # Its custom JVP puts the number 0 at 0, which has no derivative.
-_differentiated_as(jnp.i0, lambda args, jaxpr: lambda results, x: [special.i0(x)])
+differentiated_as(jnp.i0, lambda args, jaxpr: lambda results, x: [special.i0(x)])
 
 # ---------------------------------------------------------------- integrals of Fresnel and Dawson
 
@@ -173,8 +173,8 @@ def _dawson_slope(x):
 
 # JAX sets a cosine to the number 0 where it is 0, and it does not move there. Staged, constants come before x.
 _fresnel_slopes = [_with_slope(lambda x: jnp.sin(_quarter_turns(x))), _with_slope(lambda x: jnp.cos(_quarter_turns(x)))]
-_differentiated_as(special.fresnel, lambda args, jaxpr: lambda results, *args: [f(args[-1]) for f in _fresnel_slopes])
-_differentiated_as(
+differentiated_as(special.fresnel, lambda args, jaxpr: lambda results, *args: [f(args[-1]) for f in _fresnel_slopes])
+differentiated_as(
     jax_functions.dawsn, lambda args, jaxpr: lambda results, *args: [_with_slope(_dawson_slope)(args[-1])]
 )
 
@@ -214,7 +214,7 @@ if "minimum" in jax_functions.betaln.__code__.co_names:  # until JAX 0.12
 
 
 @weakref_lru_cache
-def _batch_first(jaxpr, core_shapes, holds):
+def batch_first(jaxpr, core_shapes, holds):
     """Find how to transpose arguments of a batched program so that the batch comes first, as in its results.
 
     Where the sizes leave a choice, the program is run on random numbers.
@@ -268,11 +268,11 @@ def _as_spence(args, jaxpr):
     """Take the slope as a whole: the pieces that are not taken may be NaN."""
     if not runs_in(jax_functions.spence.__code__):
         return None
-    orders = _batch_first(jaxpr, lambda inputs, outputs: (outputs[0].shape, [()]), _is_spence)
+    orders = batch_first(jaxpr, lambda inputs, outputs: (outputs[0].shape, [()]), _is_spence)
     return orders and (lambda results, x, *pieces: [_with_slope(_spence_slope)(jnp.transpose(x, orders[0]))])
 
 
-_differentiated_as(jax_functions.piecewise, _as_spence)
+differentiated_as(jax_functions.piecewise, _as_spence)
 
 
 # ---------------------------------------------------------------- tridiagonal matrices
@@ -313,7 +313,7 @@ def _as_dense(args, jaxpr):
 
     Of equal eigenvalues, whose derivatives depend on the direction, each has an equal share.
     """
-    orders = _batch_first(jaxpr, _shapes_of_diagonals, _are_eigenvalues)
+    orders = batch_first(jaxpr, _shapes_of_diagonals, _are_eigenvalues)
     if orders is None:
         raise MissingDerivative(
             "diffprog does not find the batch in a call of jax.scipy.linalg.eigh_tridiagonal under jax.vmap, used",
@@ -334,4 +334,4 @@ def _as_dense(args, jaxpr):
     return program
 
 
-_differentiated_as(linalg.eigh_tridiagonal, _as_dense)
+differentiated_as(linalg.eigh_tridiagonal, _as_dense)

@@ -65,7 +65,11 @@ def _quotient(x, y, vanishes):
 
 
 def _over_gaps(turning, values, g_values):
-    """Make the matrix of skew[i, j] / (values[j] - values[i]), 0 on its diagonal."""
+    """Make the matrix of skew[i, j] / (values[j] - values[i]), 0 on its diagonal.
+
+    Where both are rounding, the quotient is 0 for a loss that does not weigh the vectors of equal values, and otherwise
+    unknown: NaN, and not rounding divided by rounding.
+    """
     half = np.asarray(0.5, turning.dtype)
     skew, shared = mul(sub(turning, adjoint(turning)), half), mul(add(turning, adjoint(turning)), half)
     shape, size = turning.shape, lax.abs(turning)
@@ -83,7 +87,9 @@ def _over_gaps(turning, values, g_values):
         weighted = lax.bitwise_not(_negligible(lax.max(columns(strength, shape), rows(strength, shape)), scale))
         weightless = lax.bitwise_or(weightless, lax.bitwise_and(unread, weighted))
     vanishes = lax.bitwise_and(_within_rounding(gaps, values), _negligible(skew, scale))
-    return off_diagonal(_quotient(skew, off_diagonal(gaps, 1), lax.bitwise_and(vanishes, weightless)))
+    unknown = lax.bitwise_and(vanishes, lax.bitwise_not(weightless))
+    quotients = _quotient(skew, off_diagonal(gaps, 1), vanishes)
+    return off_diagonal(lax.select(unknown, lax.full_like(skew, np.nan), quotients))
 
 
 # ---------------------------------------------------------------- Hermitian matrices

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
-from tests.corners import distributions, elementwise
+from tests.corners import distributions, elementwise, linear_algebra
 from tests.corners.sweep import Finding, sweep
 
 ROWS = [
@@ -13,12 +13,15 @@ ROWS = [
     *elementwise.BINARY,
     *elementwise.SPECIAL,
     *distributions.DISTRIBUTIONS,
+    *linear_algebra.FUNCTIONS,
 ]
 
 
 def findings_of(position: int) -> list[Finding]:
     """Sweep one row."""
-    return list(sweep(ROWS[position]))
+    row = ROWS[position]
+    of_matrices = isinstance(row, linear_algebra.MatrixRow)
+    return list(linear_algebra.sweep_matrices(row) if of_matrices else sweep(row))
 
 
 def findings(names: Sequence[str] = ()) -> Iterator[Finding]:

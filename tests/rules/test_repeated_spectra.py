@@ -53,6 +53,16 @@ def test_repeated_eigenvalues_where_the_loss_weights_their_vectors():
     np.testing.assert_allclose(dp.grad(lambda a: jnp.trace(root(a)))(jnp.eye(3)), jnp.eye(3) / 2, atol=1e-15)
 
 
+@both
+def test_second_derivatives_at_values_that_rounding_parts(dtype):
+    """Those of the sum of sin(w) are known, but not to eigh: NaN, and not rounding divided by rounding."""
+    a, along = with_values((1.0, 1, 1, 2), dtype), matrix(4, 4, dtype=dtype)
+    for sum_of in (lambda a: jnp.sin(jnp.linalg.eigvalsh(a)), lambda a: jnp.linalg.svd(a, compute_uv=False) ** 4):
+        slope = dp.grad(lambda a, sum_of=sum_of: jnp.sum(sum_of(a)))
+        second = jax.jit(dp.grad(lambda a, slope=slope: jnp.real(jnp.sum(slope(a) * along))))
+        assert np.isnan(second(a)).any()
+
+
 @pytest.mark.parametrize(("dtype", "values"), [(float, (2.0, 2, 1, 1)), (complex, (3.0, 2, 0, 0))])
 def test_projections_on_the_vectors_of_repeated_singular_values(dtype, values):
     def projections(a):
