@@ -95,7 +95,10 @@ def sweep_matrices(row: MatrixRow) -> Iterator[Finding]:
         ways = directions(args)
         with jax.enable_x64(True):
             here = (jnp.zeros(2), list(map(jnp.asarray, args)), *(list(map(jnp.asarray, way)) for way in ways))
-            value = float(jax.jit(number)(*here))
+            try:
+                value = float(jax.jit(number)(*here))
+            except (TypeError, ValueError, NotImplementedError):  # the function refuses such a matrix
+                continue
             found = {grad: _all(programs[grad], here) for grad in programs}
         with mp.workdps(oracle.DIGITS):
             size, scale, truths = _truths(row.reference, args, ways)
@@ -147,7 +150,7 @@ def _truths(reference, args, ways):
     try:
         scale = abs(at(mp.mpf(0), mp.mpf(0)))
         scale = scale if mp.isfinite(scale) and (scale > 1e9 or 0 < scale < 1e-9) else mp.mpf(1)
-    except (ValueError, ZeroDivisionError):
+    except (ValueError, ZeroDivisionError):  # outside of the domain
         scale = mp.mpf(1)
     fun = lambda s, t: at(s, t) / scale
     truths = {along: oracle.derivative(fun, (0.0, 0.0), along) for along in ALONG[:2]}
