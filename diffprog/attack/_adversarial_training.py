@@ -8,11 +8,13 @@ import jax.numpy as jnp
 
 from diffprog._util.promotion import callers_promotion, own_promotion
 from diffprog.attack._engine import validation
+from diffprog.attack._engine.spelling import answers_names
 from diffprog.attack._losses import cross_entropy
 from diffprog.attack._norms import Norm, l1, l2, linf
 from diffprog.optimize._engine import value_and_grad
 
 
+@answers_names
 def adversarial_training(
     norm: Norm = linf,
     epsilon: float = 8 / 255,
@@ -37,10 +39,10 @@ def adversarial_training(
     References:
       Madry et al. 2018, eq. 2.1.
     """
-    validation.check_norm(norm, (linf, l2, l1))
+    norm = validation.check_norm(norm, (linf, l2, l1))
     validation.check_counts(max_steps=max_steps)
     length = epsilon / 4 if step_size is None else step_size
-    validation.check_positive(epsilon=epsilon, step_size=length)
+    validation.check_nonnegative(epsilon=epsilon, step_size=length)
     radius = jnp.asarray(validation.round_down_to_float32(epsilon))
     project = jax.vmap(norm.project, (0, 0, None))
 

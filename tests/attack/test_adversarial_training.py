@@ -23,8 +23,18 @@ def test_examples_go_to_the_worst_point_of_the_ball(norm, engine):
     assert norm.measure(moved - inputs).max() <= 0.2
 
 
+def test_a_norm_by_its_name_and_a_budget_of_zero():
+    apply, inputs = lambda w, x: x @ w, np.full((2, 3), 0.5, np.float32)
+    weights, labels = np.eye(3, dtype=np.float32), np.zeros(2, int)
+    moved = lambda norm, epsilon: adversarial_training(norm, epsilon, 1)(
+        apply, weights, inputs, labels, jax.random.key(0)
+    )
+    np.testing.assert_array_equal(moved("l2", 0.1), moved(l2, 0.1))
+    np.testing.assert_array_equal(moved("linf", 0), inputs)
+
+
 def test_lengths_are_checked_at_once():
-    with pytest.raises(ValueError, match="epsilon must be a positive number; found -1"):
+    with pytest.raises(ValueError, match="epsilon must be a number of at least 0; found -1"):
         adversarial_training(linf, -1)
 
 

@@ -11,8 +11,8 @@ from jax.typing import ArrayLike
 
 from diffprog._util import draws
 from diffprog._util.factory import factory
-from diffprog.attack._attacks.random_search import random_search, run_random_search
-from diffprog.attack._attacks.universal_training import ascend, check_data
+from diffprog.attack._attacks.random_search import judged_by_criterion, random_search, run_random_search
+from diffprog.attack._attacks.universal_training import ascend, check_data, warn_of_no_gradient
 from diffprog.attack._engine import validation
 from diffprog.attack._engine.options import Options, documents_options, parse_options
 from diffprog.attack._engine.oracle import Model
@@ -85,7 +85,7 @@ def patch(
     validation.check_counts(size=size)
     validation.check_positive(learning_rate=learning_rate)
     placements = check_placements(placements)
-    data = check_data(images, labels, settings)
+    data = check_data(images, labels, loss, settings)
     validation.check_pictures(data.images)
     if size * placements.scale[1] > min(data.images.shape[1:3]):
         raise ValueError(
@@ -112,7 +112,7 @@ def patch(
     )
     learned = np.asarray(learned)
     result = apply_patch(model, images, labels, learned, key=key, placements=placements, **options)
-    return Patch(learned, result, losses)
+    return Patch(learned, warn_of_no_gradient(result, start, learned, model, data), losses)
 
 
 @documents_options
@@ -151,10 +151,11 @@ def apply_patch(
         )
     placements = check_placements(placements)
     validation.check_counts(num_samples=num_samples)
-    spec = random_search("patch", _at_random_place(float(placements.scale[1])))
+    settings = parse_options(options)
+    spec = judged_by_criterion(random_search("patch", _at_random_place(float(placements.scale[1]))), settings)
     hyperparameters = jnp.asarray(patch), jnp.asarray(placements, jnp.float32)
     key = validation.check_key(key)
-    return run_random_search(model, images, labels, spec, parse_options(options), num_samples, hyperparameters, key=key)
+    return run_random_search(model, images, labels, spec, settings, num_samples, hyperparameters, key=key)
 
 
 def check_placements(placements: Placements | None) -> Placements:

@@ -11,7 +11,7 @@ from diffprog.attack._engine.method import AttackSpec
 from diffprog.attack._engine.options import Settings
 from diffprog.attack._engine.oracle import Model, query_logits
 from diffprog.attack._engine.result import AttackResult
-from diffprog.attack._engine.run import run_attack
+from diffprog.attack._engine.run import no_loss, run_attack
 from diffprog.attack._norms import Norm, linf
 
 
@@ -44,6 +44,11 @@ def random_search(name: str, sample: Callable[..., jax.Array], norm: Norm = linf
         return State(point(example, hyperparameters, index), index >= hyperparameters[0])
 
     return AttackSpec(name, init, update, query_logits, norm=norm)
+
+
+def judged_by_criterion(spec: AttackSpec, settings: Settings) -> AttackSpec:
+    """Let a criterion of the user's, who has not given a loss, choose alone: it may read other labels than classes."""
+    return spec if settings.criterion is None else spec._replace(loss=no_loss)
 
 
 def run_random_search(

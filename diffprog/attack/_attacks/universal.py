@@ -10,8 +10,8 @@ import optax
 from jax.typing import ArrayLike
 
 from diffprog._util.factory import factory
-from diffprog.attack._attacks.random_search import random_search, run_random_search
-from diffprog.attack._attacks.universal_training import ascend, check_data
+from diffprog.attack._attacks.random_search import judged_by_criterion, random_search, run_random_search
+from diffprog.attack._attacks.universal_training import ascend, check_data, warn_of_no_gradient
 from diffprog.attack._engine import validation
 from diffprog.attack._engine.options import Options, documents_options, parse_options
 from diffprog.attack._engine.oracle import Model
@@ -70,24 +70,27 @@ def universal(
       Moosavi-Dezfooli et al. 2017 for the goal; Shafahi et al. 2020, algorithm 1.
     """
     settings = parse_options(options)
-    validation.check_norm(norm, (linf, l2))
-    length = epsilon / 10 if step_size is None else step_size
-    validation.check_positive(epsilon=epsilon, step_size=length)
-    data = check_data(images, labels, settings)
+    norm = validation.check_norm(norm, (linf, l2))
+    data = check_data(images, labels, loss, settings)
+    radius = _radius(epsilon, norm, data.images, settings)
+    length = radius / 10 if step_size is None else step_size
+    validation.check_nonnegative(step_size=length)
     optimizer = optax.chain(
         optax.stateless(lambda downhill, _: norm.steepest(downhill)),
         optax.scale_by_learning_rate(optax.linear_schedule(length, 0, max_steps)),
     )
     zero = np.zeros(data.images.shape[1:], np.float32)
     low, high = settings.bounds
-    radius, pixel_range = validation.round_down_to_float32(epsilon), np.float32(high) - np.float32(low)
+    pixel_range = np.float32(high) - np.float32(low)
     learned, losses = ascend(
         model,
         data,
         lambda perturbation, batch, keys: batch.images + perturbation,
         zero,
         optimizer,
-        lambda perturbation: norm.project(perturbation, zero, radius, -pixel_range, pixel_range),
+        lambda perturbation: norm.project(
+            perturbation, zero, validation.round_down_to_float32(radius), -pixel_range, pixel_range
+        ),
         settings,
         key=key,
         max_steps=max_steps,
@@ -97,7 +100,23 @@ def universal(
     )
     perturbation = np.asarray(learned)
     result = apply_universal(model, images, labels, perturbation, norm=norm, epsilon=epsilon, key=key, **options)
+    if radius > 0:
+        result = warn_of_no_gradient(result, zero, perturbation, model, data)
     return Universal(perturbation, result, losses)
+
+
+def _radius(epsilon, norm, images, settings):
+    """Check the budget, which is one number; as large as the box it is none, and infinity would be no length."""
+    if np.ndim(epsilon):
+        raise ValueError(
+            f"epsilon must be one number, for one perturbation of all images; found shape {np.shape(epsilon)}: call "
+            "the attack once for each budget"
+        )
+    validation.check_budgets(epsilon, len(images))
+    radius = min(float(epsilon), 1.001 * validation.size_of_box(norm, images, settings.bounds))
+    if not np.isfinite(radius):
+        raise ValueError("epsilon must be finite where values have no bounds; found infinity: give one of them")
+    return radius
 
 
 @documents_options
@@ -133,11 +152,10 @@ def apply_universal(
             f"perturbation must have the shape of one image, {images.shape[1:]}; found "
             f"{perturbation.shape}: resize it, or the images"
         )
-    spec = random_search("universal", _add(validation.check_norm(norm, (linf, l2))), norm=norm)
+    norm, settings = validation.check_norm(norm, (linf, l2)), parse_options(options)
+    spec = judged_by_criterion(random_search("universal", _add(norm), norm=norm), settings)
     hyperparameters = (jnp.asarray(perturbation),)
-    return run_random_search(
-        model, images, labels, spec, parse_options(options), 1, hyperparameters, key=key, epsilon=epsilon
-    )
+    return run_random_search(model, images, labels, spec, settings, 1, hyperparameters, key=key, epsilon=epsilon)
 
 
 @factory

@@ -8,10 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from diffprog._util.warning import warn
 from diffprog.attack._engine import validation
 from diffprog.attack._engine.method import Example
 from diffprog.attack._engine.options import Settings
-from diffprog.attack._engine.oracle import Model, Oracle
+from diffprog.attack._engine.oracle import Model, Oracle, explain_gradient, usable
+from diffprog.attack._engine.result import AttackResult, AttackWarning
+from diffprog.attack._losses import ONE_CLASS_LOSSES
 from diffprog.optimize import Descent
 
 
@@ -24,10 +27,11 @@ class Data(NamedTuple):
     upper: Any
 
 
-def check_data(images: Any, labels: Any, settings: Settings) -> Data:
+def check_data(images: Any, labels: Any, loss: Callable[..., jax.Array], settings: Settings) -> Data:
     """Check what is learned from, as in every attack."""
     images = validation.check_images(images, settings.bounds)
-    labels = validation.check_labels(labels, len(images))
+    labels_are_free = settings.criterion is not None and loss not in ONE_CLASS_LOSSES
+    labels = validation.check_labels(labels, len(images), labels_are_free)
     return Data(images, labels, *validation.check_box(images, settings.mask, settings.bounds))
 
 
@@ -63,7 +67,7 @@ def ascend(
       max_loss: what an image's loss counts at most.
 
     Returns:
-      The parameter at the end, and the mean loss before each step, (max_steps,).
+      The parameter at the end, and before each step the mean of the losses that are finite, (max_steps,).
     """
     validation.check_counts(max_steps=max_steps, minibatch_size=minibatch_size)
     validation.check_positive(max_loss=max_loss)
@@ -80,7 +84,9 @@ def ascend(
         infinite = jnp.full(len(rows), jnp.inf, jnp.float32)
         examples = Example(batch.images, batch.labels, batch.labels, infinite, batch.lower, batch.upper, query_keys)
         points = examples.clip(apply(parameter, batch, apply_keys))
-        return jnp.minimum(oracle.evaluate(points, examples, query_keys, loss)[0], max_loss).mean()
+        losses = oracle.evaluate(with_usable_gradient(points), examples, query_keys, loss)[0]
+        is_finite = jnp.isfinite(losses)
+        return jnp.mean(jnp.minimum(losses, max_loss), where=is_finite | ~is_finite.any())
 
     descent = Descent(
         objective,
@@ -92,3 +98,27 @@ def ascend(
     state = descent.init(start, key=validation.check_key(key))
     state, history = descent.run(state, max_steps, data=jax.tree.map(jnp.asarray, data), progress=settings.progress)
     return state.parameters, history.value
+
+
+@jax.custom_vjp
+def with_usable_gradient(points: jax.Array) -> jax.Array:
+    """Give points back, whose images' gradients stop no other's where they are not finite."""
+    return points
+
+
+with_usable_gradient.defvjp(lambda points: (points, None), lambda _, gradient: (usable(gradient),))
+
+
+def warn_of_no_gradient(
+    result: AttackResult, start: Any, learned: np.ndarray, model: Model, data: Data
+) -> AttackResult:
+    """Mark what withstood a search that has not moved, and say why it has not."""
+    if not np.array_equal(start, learned) or not result.failure.any():
+        return result
+    cause = explain_gradient(Oracle(model, False, None, "diffprog"), data.images[:1], data.labels[:1])
+    warn(
+        f"{result.attack} found no usable gradient, so it did not search: its result says nothing about robustness. "
+        f"{cause}",
+        AttackWarning,
+    )
+    return result._replace(no_gradient=result.failure)

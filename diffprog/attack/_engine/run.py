@@ -233,7 +233,7 @@ def _follow_criterion(spec: AttackSpec, settings: Settings) -> AttackSpec:
     if settings.criterion is None:
         return spec
     if spec.name in ATTACKS and ATTACKS[spec.name].access == "decisions":
-        return spec._replace(loss=_no_loss)
+        return spec._replace(loss=no_loss)
     if spec.name in FOLLOW_CLASSES:
         raise ValueError(
             f"{spec.name} goes to the nearest of the classes, and can follow no criterion of your own: take "
@@ -247,7 +247,8 @@ def _follow_criterion(spec: AttackSpec, settings: Settings) -> AttackSpec:
     )
 
 
-def _no_loss(logits, labels):
+def no_loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Prefer no point: of searches that a criterion alone judges."""
     return jnp.zeros(len(logits), jnp.float32)
 
 

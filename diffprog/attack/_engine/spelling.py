@@ -1,38 +1,65 @@
 """What people call an argument who come from other libraries: torchattacks, Foolbox, ART, CleverHans, AutoAttack."""
 
 import difflib
-from collections.abc import Iterable
-from typing import Any
+import inspect
+from collections.abc import Callable, Iterable
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
 from diffprog.attack._norms import NORMS
 
-BUDGET = "the budget is epsilon=, 8 / 255 for instance where pixels are in [0, 1]"
-LENGTH = "the length of a step is step_size="
-STEPS = "the number of steps is max_steps="
-BOUNDS = "the lowest and the highest value are bounds=(lowest, highest)"
-KEY = "random draws come from key=jax.random.key(0)"
-TARGET = "classes to reach are labels, with targeted=True"
-START = "pgd starts at a random point, and bim at the image"
+P = ParamSpec("P")
+R = TypeVar("R")
 
-MEANT = {
-    **dict.fromkeys(("eps", "epsilons", "budget", "radius", "max_norm"), BUDGET),
-    **dict.fromkeys(("alpha", "eps_step", "eps_iter", "stepsize", "rel_stepsize", "abs_stepsize", "lr"), LENGTH),
-    **dict.fromkeys(("steps", "nb_iter", "n_iter", "num_iter", "max_iter", "num_steps", "iterations"), STEPS),
-    **dict.fromkeys(("clip_min", "clip_max", "clip_values", "clip", "min_val", "max_val"), BOUNDS),
-    **dict.fromkeys(("seed", "rng", "random_state", "rng_key", "prng_key"), KEY),
-    **dict.fromkeys(("target", "targets", "y_target", "target_labels", "target_classes"), TARGET),
-    **dict.fromkeys(("random_start", "rand_init", "rand_minmax", "num_random_init"), START),
-    **dict.fromkeys(("ord", "p", "distance", "lp"), "the norm is norm=, attack.linf for instance"),
-    **dict.fromkeys(("batch", "bs"), "rows of a compiled batch are batch_size="),
-    **dict.fromkeys(("x", "inputs", "image"), "what is attacked is images"),
-    **dict.fromkeys(("y", "y_true", "label", "criterion_labels"), "the classes are labels"),
-    **dict.fromkeys(("kappa",), "the lead that a success needs is confidence="),
-    **dict.fromkeys(("c", "const"), "the first weight of the loss is initial_const="),
-    **dict.fromkeys(("n_restarts", "num_restarts", "nb_restarts"), "searches from fresh starts are restarts="),
-    **dict.fromkeys(("verbose", "pbar"), "a progress bar has a caption, progress="),
-}
+NO_BUDGET = "it has no budget: it seeks the smallest perturbation, whose distances tell at which epsilon it succeeds"
+
+# Words of others, and our arguments of that meaning, with what to say of them.
+MEANT: dict[str, dict[str, str]] = {}
+for words, ours in {
+    "eps epsilon epsilons budget radius max_norm": {
+        "epsilon": "the budget is epsilon=, 8 / 255 for instance where pixels are in [0, 1]",
+        "epsilons": "the budgets are epsilons=, [8 / 255] for instance where pixels are in [0, 1]",
+    },
+    "alpha eps_step eps_iter stepsize rel_stepsize abs_stepsize lr learning_rate step_size": {
+        "step_size": "the length of a step is step_size=",
+        "learning_rate": "the length of a step is learning_rate=",
+    },
+    "steps iters nb_iter n_iter num_iter max_iter max_iterations num_iterations num_steps iterations epochs": {
+        "max_steps": "the number of steps is max_steps="
+    },
+    "max_queries n_queries num_queries query_limit query_budget": {
+        "max_steps": "queries are limited by the number of steps, max_steps=; the result tells its queries"
+    },
+    "clip_min clip_max clip_values clip min_val max_val": {
+        "bounds": "the lowest and the highest value are bounds=(lowest, highest)"
+    },
+    "seed rng rngs random_state rng_key prng_key": {"key": "random draws come from key=jax.random.key(0)"},
+    "target targets y_target target_labels target_classes": {
+        "targeted": "classes to reach are labels, with targeted=True"
+    },
+    "random_start rand_init rand_minmax num_random_init": {
+        "epsilon": "pgd starts at a random point, and bim at the image"
+    },
+    "starts init x_init x_adv_init starting_point": {
+        "starting_points": "images that are adversarial from the start are starting_points="
+    },
+    "ord p distance lp": {"norm": "the norm is norm=, attack.linf for instance"},
+    "batch bs": {"batch_size": "rows of a compiled batch are batch_size="},
+    "x inputs image": {"images": "what is attacked is images"},
+    "y y_true label criterion_labels": {"labels": "the classes are labels"},
+    "kappa": {"confidence": "the lead that a success needs is confidence="},
+    "c const": {"initial_const": "the first weight of the loss is initial_const="},
+    "n_restarts num_restarts nb_restarts": {"restarts": "searches from fresh starts are restarts="},
+    "verbose pbar": {"progress": "a progress bar has a caption, progress="},
+    "num_samples n_samples eot eot_iter": {
+        "num_samples": "the number of random draws is num_samples=",
+        "model": "gradients of a model that draws are averaged by ExpectationOverTransformation(model, num_samples)",
+    },
+    "path folder": {"directory": "the folder of results is directory="},
+}.items():
+    MEANT |= dict.fromkeys(words.split(), ours)
 
 
 def check_names(attack: str, names: Iterable[str], known: Iterable[str]) -> None:
@@ -40,9 +67,32 @@ def check_names(attack: str, names: Iterable[str], known: Iterable[str]) -> None
     known = list(known)
     for name in names:
         if name not in known:
-            close = difflib.get_close_matches(name, known, 1)
-            remedy = MEANT.get(name) or (f"did you mean {close[0]}=?" if close else f"it takes {', '.join(known)}")
-            raise TypeError(f"{attack} has no argument {name!r}: {remedy}")
+            raise TypeError(f"{attack} has no argument {name!r}: {_remedy(name, known)}")
+
+
+def answers_names(function: Callable[P, R]) -> Callable[P, R]:
+    """Make a function of few words refuse those that it does not have like an attack."""
+    known = list(inspect.signature(function).parameters)
+
+    @wraps(function)
+    def call(*arguments: P.args, **options: P.kwargs) -> R:
+        check_names(function.__name__, options, known)
+        return function(*arguments, **options)
+
+    return call
+
+
+def _remedy(name, known):
+    """Say what is meant: words of other libraries only where there is such an argument."""
+    ours = MEANT.get(name, {})
+    for argument, sentence in ours.items():
+        if argument in known:
+            return sentence
+    takes = f"it takes {', '.join(known)}"
+    if "epsilon" in ours and "max_steps" in known:
+        return f"{NO_BUDGET}; {takes}"
+    close = [] if ours else difflib.get_close_matches(name, known, 1)
+    return f"did you mean {close[0]}=?" if close else takes
 
 
 def as_norm(norm: Any) -> Any:

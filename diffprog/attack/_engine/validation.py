@@ -143,8 +143,6 @@ def check_labels(labels: Any, count: int, are_free: bool = False) -> np.ndarray:
                 f"shape {labels.shape}: give what the loss and the criterion read"
             )
         return labels.astype({"f": np.float32, "b": bool}.get(labels.dtype.kind, np.int32))
-    if not np.issubdtype(labels.dtype, np.integer):
-        raise ValueError(f"labels must be integer class indices; found {labels.dtype}: convert them with astype(int)")
     if labels.size == 1 < count:
         raise ValueError(
             f"labels must have shape ({count},), one class index per image; found {labels.shape}: for one image, give "
@@ -155,6 +153,8 @@ def check_labels(labels: Any, count: int, are_free: bool = False) -> np.ndarray:
             f"labels must have shape ({count},), one class index per image; found {labels.shape}: "
             "take argmax of one-hot rows, or give loss= and criterion= that read such labels"
         )
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(f"labels must be integer class indices; found {labels.dtype}: convert them with astype(int)")
     return labels.astype(np.int32)
 
 

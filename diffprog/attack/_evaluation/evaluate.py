@@ -21,6 +21,7 @@ from diffprog._util.warning import warn
 from diffprog.attack._engine import answers, validation
 from diffprog.attack._engine.loop import BatchedModel, placement
 from diffprog.attack._engine.oracle import ExpectationOverTransformation, Oracle
+from diffprog.attack._engine.spelling import answers_names
 from diffprog.attack._evaluation.attacks import AttackSpec, check_attacks
 from diffprog.attack._evaluation.checks import ask_model, check_model, check_results
 from diffprog.attack._evaluation.clean import CLEAN_NAMES, predict_clean
@@ -52,6 +53,7 @@ RECORD_NAMES = tuple(
 JUDGING = 1  # purpose of the questions about what an attack returned
 
 
+@answers_names
 def evaluate(
     model: Callable[..., jax.Array] | ExpectationOverTransformation,
     images: ArrayLike | str | Path | Iterable[tuple[ArrayLike, ArrayLike]],
@@ -132,6 +134,8 @@ def evaluate(
     """
     validation.check_counts(batch_size=batch_size, max_worst_cases=max_worst_cases)
     norm, key = validation.check_norm(norm, tuple(NORMS.values())), validation.check_key(key)
+    if np.size(epsilons) == 0:
+        raise ValueError("epsilons must be one budget or more, increasing; found none: try [8 / 255]")
     budgets, _ = validation.check_budgets(np.reshape(np.asarray(epsilons), (-1, 1)), 1)
     budgets = budgets[:, 0].copy()
     limits = validation.check_bounds(bounds)

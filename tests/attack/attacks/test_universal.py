@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffprog.attack import Placements, apply_patch, apply_universal, l2, linf, margin, patch, universal
+from diffprog.attack import AttackWarning, Placements, apply_patch, apply_universal, l2, linf, margin, patch, universal
 
 pytestmark = pytest.mark.usefixtures("quick_to_compile")
 KEY = jax.random.key(4)
@@ -149,10 +149,50 @@ def test_a_patch_learns_what_the_model_looks_for():
     assert np.all(np.asarray(model(best.images))[:, 1] >= red - 1e-5) and np.all(best.queries == 5)
 
 
+# ---------------------------------------------------------------- gradients, budgets and labels
+
+
+def learned(model, images, labels=None, **options):
+    labels = np.zeros(len(images), int) if labels is None else labels
+    return universal(model, np.float32(images), labels, key=KEY, max_steps=5, step_size=0.2, **options)
+
+
+def test_without_a_gradient_nothing_is_learned_and_that_is_said():
+    stopped = lambda x: jax.lax.stop_gradient(x) @ np.float32([[1, 0], [0, 1]])
+    with pytest.warns(AttackWarning, match=r"(?s)universal found no usable gradient.*stop_gradient"):
+        found = learned(stopped, [[0.5, 0.4]], epsilon=0.2).result
+    assert found.no_gradient.all() and not found.success.any()
+
+
+def test_an_image_that_is_not_finite_and_infinite_slopes_do_not_stop_the_others():
+    def model(x):
+        return jnp.where(x[:, :1] > 0.9, jnp.nan, jnp.sqrt(x)) @ np.float32([[1, 0], [0, 1], [1, 0]])
+
+    found = learned(model, [[0.5, 0.2, 0], [0.95, 0.1, 0]], epsilon=0.3)
+    assert found.result.success.tolist() == [True, False] and found.result.nonfinite.tolist() == [False, True]
+    assert np.isfinite(found.losses).all()
+
+
+def test_budgets_of_nothing_and_of_everything():
+    model = lambda x: 5 * x
+    assert np.all(learned(model, [[0.5, 0.4]], epsilon=0).perturbation == 0)
+    assert learned(model, [[0.9, 0.1]], epsilon=np.inf, norm="l2").result.success.all()
+    with pytest.raises(ValueError, match="epsilon must be one number, for one perturbation of all images"):
+        learned(model, [[0.5, 0.4]], epsilon=[0.1, 0.2])
+
+
+def test_tags_are_lost_to_one_perturbation():
+    loss = lambda logits, tags: jnp.logaddexp(0, jnp.where(tags > 0, -logits, logits)).sum(axis=1)
+    changed = lambda logits, tags: ((logits > 0) != (tags > 0)).any(axis=1)
+    tags = np.float32([[1, 0], [1, 0]])
+    found = learned(lambda x: 5 * (x - 0.5), [[0.6, 0.4], [0.6, 0.3]], tags, epsilon=0.15, loss=loss, criterion=changed)
+    assert found.result.success.all()
+
+
 def test_bad_arguments_get_one_sentence():
     model, images, labels = (lambda x: x.reshape(len(x), -1)), np.full((2, 4, 4, 1), 0.5, np.float32), np.zeros(2, int)
     for attack, options, sentence in (
-        (universal, {"epsilon": -1.0}, "epsilon must be a positive number; found -1.0"),
+        (universal, {"epsilon": -1.0}, "epsilon must be a number of at least 0; found -1.0"),
         (universal, {"minibatch_size": 0}, "minibatch_size must be a whole number of at least 1; found 0"),
         (apply_universal, {"perturbation": np.zeros(3)}, r"perturbation must have the shape of one image, \(4"),
         (patch, {"size": 9}, "size, enlarged by the highest scale, must be at most the images' shorter side, 4; found"),

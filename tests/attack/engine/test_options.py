@@ -18,8 +18,8 @@ def test_defaults_are_those_of_the_settings():
 
 
 def test_an_unknown_option_is_refused_by_name():
-    with pytest.raises(TypeError, match=r"^fgsm has no argument 'steps': the number of steps is max_steps="):
-        attack.fgsm(lambda x: x, np.zeros((1, 3), np.float32), [0], steps=3)
+    with pytest.raises(TypeError, match=r"^bim has no argument 'steps': the number of steps is max_steps="):
+        attack.bim(lambda x: x, np.zeros((1, 3), np.float32), [0], steps=3)
 
 
 @pytest.mark.parametrize(

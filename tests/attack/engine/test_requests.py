@@ -35,6 +35,24 @@ def test_words_of_other_libraries_are_answered_with_ours(word, meant):
         attack.bim(model, IMAGES, LABELS, **{word: 0.1})
 
 
+@pytest.mark.parametrize(
+    ("name", "word", "meant"),
+    [
+        ("ddn", "eps", "it seeks the smallest perturbation, .* at which epsilon it succeeds"),
+        ("ddn", "alpha", "it takes model, images, labels"),
+        ("jsma", "steps", "it takes model, images, labels"),
+        ("patch", "lr", "learning_rate="),
+        ("square", "max_queries", "max_steps="),
+        ("hop_skip_jump", "starts", "starting_points="),
+        ("evaluate", "epsilon", "the budgets are epsilons="),
+        ("adversarial_training", "eps", "the budget is epsilon="),
+    ],
+)
+def test_no_attack_is_said_to_have_what_it_has_not(name, word, meant):
+    with pytest.raises(TypeError, match=f"^{name} has no argument '{word}': .*{meant}"):
+        getattr(attack, name)(**{word: 0.1})
+
+
 @pytest.mark.parametrize(("name", "norm"), [("linf", attack.linf), ("Linf", attack.linf), ("l2", attack.l2)])
 def test_norms_by_name(name, norm):
     found, expected = (attack.fgsm(model, IMAGES, LABELS, norm=n, epsilon=0.1).images for n in (name, norm))
