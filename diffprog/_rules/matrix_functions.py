@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from diffprog._jax_internals.sizes import are_known
 from diffprog._rules.jax_functions import batch_first, differentiated_as
 from diffprog._rules.matrices import adjoint, diagonal, identity_like, matmul, scale_columns, scale_rows
 
@@ -76,6 +77,8 @@ def _core_shapes(inputs, outputs):
 
 def _as_polynomial(args, jaxpr):
     (a,) = args
+    if not are_known(a.shape):  # a symbolic size, which tells no order of the axes
+        return None
     if not a.size:
         return lambda results, a: [jnp.ones_like(results[0])]
     orders = batch_first(jaxpr, _core_shapes, _are_determinants) if a.ndim > 2 else [(0, 1)]

@@ -3,6 +3,7 @@
 from itertools import permutations
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -50,6 +51,13 @@ def test_a_batch_along_any_axis(axis):
     found = jax.jit(dp.grad(lambda batch: jnp.sum(jax.vmap(jnp.linalg.det, in_axes=axis)(batch))))(batch)
     expected = jax.jit(jax.vmap(dp.grad(polynomial)))(matrices())
     np.testing.assert_allclose(jnp.moveaxis(found, axis, 0), expected, atol=1e-6)
+
+
+def test_symbolic_sizes():
+    (b,) = jax.export.symbolic_shape("b")
+    first = jax.jit(dp.grad(lambda a: jnp.sum(jnp.linalg.det(a))))
+    exported = jax.export.export(first)(jax.ShapeDtypeStruct((b, 4, 4), float))
+    np.testing.assert_allclose(exported.call(matrices()[:1]), first(matrices()[:1]), atol=1e-12)
 
 
 def test_an_empty_matrix():
