@@ -9,6 +9,7 @@ import jax
 from jax import lax, typeof
 
 from diffprog._jax_internals import concrete, jaxpr_as_fun, trace_to_closed_jaxpr, user_line, weakref_lru_cache
+from diffprog._jax_internals.equal_jaxprs import first_equal
 from diffprog._jax_internals.jaxprs import passed_on, repeatable, used_inputs
 from diffprog._rules.loop_checkpoints import Loop
 from diffprog._rules.loops import Reverse, differentiate
@@ -52,14 +53,15 @@ def _while(primitive, needs_grad, args, params):
     """Differentiate a loop. What the body passes on as it is becomes a constant: no checkpoint needs a copy."""
     counts = params["cond_nconsts"], params["body_nconsts"]
     num_consts = sum(counts)
-    loop, order, changing = _arrange(params["body_jaxpr"], params["cond_jaxpr"], *counts)
+    body, cond = first_equal(params["body_jaxpr"]), first_equal(params["cond_jaxpr"])
+    loop, order, changing = _arrange(body, cond, *counts)
     changed, active, pull_changed = _run(loop, tuple(needs_grad[i] for i in order), [args[i] for i in order])
     changed, active = iter(changed), iter(active)
     carry = list(zip(args[num_consts:], needs_grad[num_consts:], changing, strict=True))
     results = [next(changed) if changes else x for x, _, changes in carry]
     active = [next(active) if changes else want for _, want, changes in carry]
 
-    def pull(to_carry):
+    def pull(to_carry, _in_use=(body, cond)):  # what is staged of them is there for equal loops until then
         sent = dict(zip(order, pull_changed(select(to_carry, changing)), strict=True))
         for i, (g, changes) in enumerate(zip(to_carry, changing, strict=True), num_consts):
             if not changes:

@@ -1,5 +1,7 @@
 """Reverse mode through `while_loop`: exact wherever it stands."""
 
+import gc
+import weakref
 from functools import partial
 from types import SimpleNamespace
 
@@ -12,6 +14,7 @@ import pytest
 from jax import lax
 
 import diffprog as dp
+from diffprog._jax_internals.equal_jaxprs import first_equal
 
 
 @pytest.fixture(autouse=True)
@@ -433,3 +436,50 @@ def test_what_is_carried_but_not_used(how, checkpoints):
         second = how(dp.grad(lambda a: jnp.sum(dp.grad(lambda a: jnp.sum(converged_root(a)))(a))))(a)
     np.testing.assert_allclose(first, 0.5 * a**-0.5, rtol=1e-12)
     np.testing.assert_allclose(second, -0.25 * a**-1.5, rtol=1e-12)
+
+
+def test_equal_loops_are_staged_once_and_others_apart():
+    """A Python loop stages its `while_loop` anew each time, from one line: equal programs, and some that are not."""
+
+    def fun(x, factors):
+        for factor in factors:
+            x = lax.while_loop(lambda c: c[0] < 3, lambda c: (c[0] + 1, jnp.sin(c[1]) * factor), (0, x))[1]
+        return x
+
+    def by_python(x, factors):
+        for factor in factors:
+            for _ in range(3):
+                x = jnp.sin(x) * factor
+        return x
+
+    def loops(factors):
+        equations = jax.make_jaxpr(dp.grad(lambda x: fun(x, factors)))(0.3).eqns
+        return [e.params["operation"].loop for e in equations if e.primitive.name == "checkpointed_while"]
+
+    array = np.array([0.5, 2.0])
+    for factors, distinct in (
+        ((1.5, 1.5, 1.5), 1),
+        ((1.5, 2.5, 1.5), 2),
+        ((0.0, -0.0), 2),
+        ((array[0], array[1]), 2),
+    ):
+        assert len({id(loop.body) for loop in loops(factors)}) == distinct, factors
+        for order in (dp.grad, lambda f: dp.grad(dp.grad(f))):
+            found = jax.jit(order(lambda x: fun(x, factors)))(0.3)
+            wanted = order(lambda x: by_python(x, factors))(0.3)
+            np.testing.assert_allclose(found, wanted, rtol=1e-12)
+
+
+def test_what_is_found_by_its_contents_does_not_outlive_its_users():
+    def stage(scale):
+        return jax.make_jaxpr(lambda x: jnp.sin(x) * scale)(0.3)
+
+    first, second, other = map(stage, (2.0, 2.0, 3.0))
+    assert first_equal(first) is first
+    assert first_equal(second) is first
+    assert first_equal(other) is other
+    gone = weakref.ref(first)
+    del first
+    gc.collect()
+    assert gone() is None
+    assert first_equal(second) is second
