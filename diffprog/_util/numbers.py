@@ -3,6 +3,8 @@
 from operator import index
 from typing import Any
 
+import numpy as np
+
 
 def whole_number(value: Any) -> int | None:
     """Read a whole number: Python's, NumPy's or JAX's, or a text of digits; None for anything else, a bool included."""
@@ -27,3 +29,15 @@ def check_count(value: Any, name: str, least: int = 1) -> int:
     if number is None or number < least:
         raise ValueError(f"{name} must be a whole number of at least {least}; found {value!r}")
     return number
+
+
+def check_positive(value: Any, name: str) -> Any:
+    """Give a number back that is finite and above 0.
+
+    Raises:
+      ValueError: It is something else.
+    """
+    is_number = np.ndim(value) == 0 and np.asarray(value).dtype.kind in "iuf"
+    if not (is_number and np.isfinite(value) and value > 0):
+        raise ValueError(f"{name} must be a positive number; found {value!r}: leave it out for the default")
+    return value

@@ -78,4 +78,4 @@ def random_targets(
 
 def _logits(model, images, batch_size):
     images = np.asarray(images)
-    return in_batches(lambda batch: np.asarray(model(batch)), images, batch_size or len(images))
+    return in_batches(lambda batch: np.asarray(answers.call_model(model, batch)), images, batch_size or len(images))

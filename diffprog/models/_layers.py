@@ -13,6 +13,7 @@ from diffprog._jax_internals import is_array_type
 from diffprog._jax_internals.jaxprs import has_loop
 from diffprog._jax_internals.rows import may_mix_rows
 from diffprog._jax_internals.structure import embeds_arrays
+from diffprog._util.modules import explain_module_error
 from diffprog.graph._interventions.naming import Kind, Naming
 from diffprog.graph._selection.tap import LayerName, named
 
@@ -121,6 +122,10 @@ def find_layers(name: str, function: Callable, parameters: Any, shape: tuple[int
             break
     kinds = {kind_of(layer, is_tap) for layer in layers}
     outputs = {place: few.outputs[place] for place, axis in _of_images(few.outputs, more.outputs).items() if axis == 0}
+    if not layers and not outputs:
+        raise ValueError(
+            f"{name} must compute and return an array with a row for each image; found none: keep the axis of images"
+        )
     answer = _answer(outputs, num_labels)
     return Found(
         layers=layers,
@@ -218,6 +223,6 @@ def _output_names(outputs, answer, layers):
 
 def reason(error: Exception) -> str:
     """Write why a network failed, on one line."""
-    text = " ".join(str(error).split())[:300] or type(error).__name__
-    hint = " (a module in training mode changes its statistics: call its eval(), or give it as `parameters`)"
-    return text + hint * (type(error).__name__ == "TraceContextError")
+    if sentence := explain_module_error(error):
+        return f"it is {sentence}"
+    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from diffprog._util.modules import is_apply_of_module
+from diffprog._util.numbers import check_count
 from diffprog._util.promotion import callers_promotion
 from diffprog.graph._selection.tap import LayerName, named
 from diffprog.models._labels import checked_labels
@@ -70,7 +72,13 @@ def wrap(
     Raises:
       ValueError: The function cannot take images of that size, or there is not one label for each class.
     """
+    if parameters is None and is_apply_of_module(function):
+        raise ValueError(
+            "function must be one of images alone where no parameters are given; found the method apply of a module, "
+            "which takes its variables first: give them as parameters"
+        )
     name, size, labels = name or _name_of(function), checked_size(size), checked_labels(labels)
+    channels, min_size = check_count(channels, "channels"), check_count(min_size, "min_size")
     shape, takes_parameters = input_shape(size, channels), parameters is not None
     is_normal = mean is None and std is None
     shift, scale = _per_channel(mean, 0.0, shape, "mean"), _per_channel(std, 1.0, shape, "std")

@@ -337,3 +337,22 @@ def test_looking_at_layers_leaves_nothing_behind():
     left = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
     assert left < 20_000
+
+
+def test_modules_that_are_not_functions_get_a_sentence():
+    module = linen.Dense(4)
+    variables = module.init(KEY, IMAGES)
+    wrap = lambda *network, **options: models.wrap(*network, **{"size": 8, **options})
+    for network, options, message in (
+        ((module,), {}, "it is a Flax module without its variables"),
+        ((module, variables), {}, "it is a Flax module without its variables"),
+        ((module.apply, variables["params"]), {}, "it is a Flax module with variables that are not in collections"),
+        ((module.apply,), {}, "found the method apply of a module, which takes its variables first"),
+        ((nnx.BatchNorm(3, rngs=nnx.Rngs(0)),), {}, "it is a Flax NNX module in training mode"),
+        ((jax.vmap(eqx.nn.Dropout(0.5)),), {}, "it is an Equinox module in training mode"),
+        ((lambda images: images.mean((0, 1, 2))[None],), {}, "must compute and return an array with a row for each"),
+        ((lambda images: images,), {"channels": "3"}, "channels must be a whole number of at least 1; found '3'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            wrap(*network, **options)
+    assert wrap(module.apply, variables)(IMAGES).shape == (3, 8, 8, 4)

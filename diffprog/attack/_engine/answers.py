@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from diffprog._util.modules import explain_module_error, is_apply_of_module
 from diffprog._util.promotion import callers_promotion
 from diffprog.attack._losses import ONE_CLASS_LOSSES, TWO_CLASS_LOSSES
 
@@ -33,7 +34,7 @@ def _call(name, function, *inputs):
         with callers_promotion():
             return function(*inputs)
     except Exception as error:
-        if (sentence := _of_flax(error)) is not None:
+        if (sentence := explain_module_error(error)) is not None:
             raise ValueError(f"{name} must be a function of its inputs alone; found {sentence}") from error
         if not (isinstance(error, TypeError) and "racer" in f"{type(error).__name__} {error}"):
             error.add_note(f"{name} was asked about {inputs[0].dtype} {inputs[0].shape}, a batch at a time.")
@@ -44,24 +45,8 @@ def _call(name, function, *inputs):
         ) from error
 
 
-def _of_flax(error: Exception) -> str | None:
-    """Say in a sentence what an error of Flax means for a model; None for another error."""
-    kind = type(error)
-    if not kind.__module__.startswith("flax"):
-        return None
-    if kind.__name__ in ("CallCompactUnboundModuleError", "ScopeCollectionNotFound", "ScopeParamNotFoundError"):
-        return "a Flax module without its variables: give lambda images: module.apply(variables, images)"
-    if kind.__name__ in ("ModifyScopeVariableError", "InvalidRngError"):
-        return (
-            f"a Flax module in training mode ({kind.__name__}), which updates statistics or draws random numbers: "
-            "switch that off, with train=False, deterministic=True or use_running_average=True"
-        )
-    return None
-
-
 def _check_bound_apply(model: Any) -> None:
-    owner = getattr(model, "__self__", None)
-    if getattr(model, "__name__", "") == "apply" and callable(getattr(owner, "init", None)):
+    if is_apply_of_module(model):
         raise ValueError(
             "model must be a function of images; found the method apply of a module, which takes its variables first: "
             "give lambda images: module.apply(variables, images)"

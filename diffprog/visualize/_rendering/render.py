@@ -19,7 +19,7 @@ import optax
 from jax.typing import ArrayLike
 from tqdm import tqdm
 
-from diffprog._util.numbers import check_count
+from diffprog._util.numbers import check_count, check_positive
 from diffprog._util.promotion import own_promotion
 from diffprog._util.random_keys import random_key
 from diffprog._util.warning import warn
@@ -153,7 +153,7 @@ def render(
         parameterization=parameterization,
         transform=transform,
         num_transforms=check_count(num_transforms, "num_transforms"),
-        optimizer=optimizer or adam(learning_rate),
+        optimizer=optimizer or adam(check_positive(learning_rate, "learning_rate")),
         has_stop=stop_at is not None,
         engine=engine,
     )

@@ -312,3 +312,14 @@ def test_modules_of_flax_without_variables_get_a_sentence():
     with pytest.raises(ValueError, match="a Flax module in training mode"):
         attack.fgsm(lambda x: Net(train=True).apply(variables, x), images, labels)
     attack.fgsm(lambda x: Net().apply(variables, x), images, labels)
+    with pytest.raises(ValueError, match="a Flax module without its variables"):
+        attack.least_likely(Net(), images)
+
+
+def test_modules_of_flax_nnx_and_equinox_in_training_mode_get_a_sentence():
+    nnx, eqx = pytest.importorskip("flax.nnx"), pytest.importorskip("equinox")
+    images, labels = np.full((2, 5), 0.5, np.float32), np.zeros(2, int)
+    with pytest.raises(ValueError, match="a Flax NNX module in training mode"):
+        attack.fgsm(nnx.BatchNorm(5, rngs=nnx.Rngs(0)), images, labels)
+    with pytest.raises(ValueError, match=r"an Equinox module in training mode.*eqx.nn.inference_mode\(module\)"):
+        attack.fgsm(jax.vmap(eqx.nn.Dropout(0.5)), images, labels)

@@ -165,6 +165,9 @@ def test_bad_arguments_are_refused_before_work():
         draw(channel("units", 7))
     with pytest.raises(ValueError, match="8 pixels or more; found 4 after transforms"):
         draw(channel("units", 0), transform=jitter(8))
+    for rate in (-0.1, "fast", np.nan):
+        with pytest.raises(ValueError, match="learning_rate must be a positive number; found "):
+            draw(channel("units", 1), learning_rate=rate)
     with pytest.raises(ValueError, match="engine 'torch' is not known"):
         draw(channel("units", 0), engine="torch")
     for options, message in (
