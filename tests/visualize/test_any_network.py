@@ -29,6 +29,7 @@ from diffprog.visualize import (
     top_activating_crops,
     transforms,
 )
+from diffprog.visualize._picture_files import read_picture
 from diffprog.visualize.gallery import annotate, gallery_from, read_cards
 
 KEY = jax.random.key(0)
@@ -113,11 +114,12 @@ def test_examples_scores_gallery(model, tmp_path):
     drawn = render(model, logit(1), key=KEY, parameterization=picture, steps=2)
     found = score(model, logit(1), drawn, examples, key=KEY, transform=transforms.jitter(2))
     assert np.isfinite(found.activation) and np.isfinite(found.color_distance)
-    if model.channels != 4:  # a fourth channel is lost in files, which show three
-        annotate(model, units, tmp_path, photographs, num_crops=1)
+    annotate(model, units, tmp_path, photographs, num_crops=1)
     cards = read_cards(tmp_path)
     assert [card.unit for card in cards] == ["class 1", "pixel:2"]
-    assert all(card.picture.shape == (*model.shape[:2], 3) for card in cards)
+    channels = 3 if model.channels in (1, 3) else model.channels  # an image file shows three, values lie beside it
+    assert all(card.picture.shape == (*model.shape[:2], channels) for card in cards)
+    assert all(np.isfinite(card.scores["activation"]) for card in cards)
     if model.channels == 1:
         assert all(np.ptp(card.picture, axis=2).max() == 0 for card in cards)
     assert Path(gallery_from(tmp_path)).is_file()
@@ -129,9 +131,24 @@ def test_a_gray_film(tmp_path):
         gray, layer("pixel"), photograph(gray), tmp_path / "film.gif", key=KEY, num_frames=2, octaves=1, steps=1
     )
     assert film.is_file() and len(list((tmp_path / "film").glob("*.png"))) == 2
+
+
+def test_a_film_of_four_channels_goes_on_with_all_of_them(tmp_path):
     four = flattening((8, 8, 4))
-    with pytest.raises(ValueError, match="a film is gray or of red, green and blue"):
-        dream_video(four, layer("pixel"), photograph(four), tmp_path / "f.gif", key=KEY)
+    start = photograph(four)
+    dreamt = lambda folder, frames: dream_video(
+        four, layer("pixel"), start, tmp_path / folder / "film.gif", key=KEY, num_frames=frames, octaves=1, steps=1
+    )
+    dreamt("parts", 1)
+    whole, parts = dreamt("whole", 2), dreamt("parts", 2)
+    assert whole.read_bytes() == parts.read_bytes()
+    last = read_picture(tmp_path / "parts" / "film" / "00001.png")
+    assert last.shape == (8, 8, 4) and np.ptp(last[..., 3]) > 0
+    np.testing.assert_array_equal(last, read_picture(tmp_path / "whole" / "film" / "00001.png"))
+    values = tmp_path / "parts" / "film" / "00001.npz"
+    values.write_bytes(values.read_bytes()[:40])
+    with pytest.warns(UserWarning, match="00001.png is damaged"):
+        assert dreamt("parts", 2).read_bytes() == whole.read_bytes()
 
 
 def test_files_of_color_for_a_gray_network(tmp_path):

@@ -58,7 +58,8 @@ def ddn(
     """
     settings = parse_options(options)
     validation.check_counts(max_steps=max_steps)
-    validation.check_positive(init_norm=init_norm, gamma=gamma)
+    validation.check_positive(init_norm=init_norm)
+    validation.check_fractions(gamma=gamma)
     if levels is not None:
         validation.check_counts(levels=levels)
     has_levels = levels is not None and np.isfinite(np.concatenate([*map(np.ravel, settings.bounds)])).all()

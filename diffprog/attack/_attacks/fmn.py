@@ -61,7 +61,7 @@ def fmn(
     """
     norm = validation.check_norm(norm, (l0, l1, l2, linf))
     validation.check_counts(max_steps=max_steps)
-    validation.check_positive(gamma=gamma)
+    validation.check_fractions(gamma=gamma)
     settings, length = parse_options(options), positive("step_size", step_size, images)
     hyperparameters = np.float32(max_steps), length, np.float32(gamma)
     return run_attack(model, images, labels, _spec(norm), settings, max_steps, hyperparameters, key=key)

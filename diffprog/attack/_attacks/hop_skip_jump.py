@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 from diffprog._util import draws
@@ -56,8 +57,9 @@ def hop_skip_jump(
       key: random key.
       norm: to be made small, `l2` or `linf`.
       max_steps: jumps.
-      starting_points: (n, ...), adversarial points to begin with; for `targeted`, images of the target class. Without
-        them, the first adversarial of `init_trials` images of uniform noise.
+      starting_points: (n, ...), adversarial points to begin with, or one point or number for all images; for
+        `targeted`, images of the target class. Without them, the first adversarial of `init_trials` images of uniform
+        noise.
       initial_num_evals: decisions of the first estimate; step t takes sqrt(t) times as many.
       max_num_evals: decisions of an estimate at most.
       init_trials: images of noise that are tried.
@@ -86,14 +88,25 @@ def hop_skip_jump(
             "give one image per row that the model takes for the target"
         )
     if starting_points is not None:
-        starting_points = validation.check_images(starting_points, settings.bounds)
-        if starting_points.shape != images.shape:
-            raise ValueError(
-                f"starting_points must have the shape of the images, {images.shape}; found {starting_points.shape}: "
-                "give one per image"
-            )
+        starting_points = _check_starting_points(starting_points, images, settings.bounds)
     spec = _spec(norm, starting_points is None, Decisions(initial_num_evals, max_num_evals, init_trials))
     return run_attack(model, images, labels, spec, settings, max_steps + 1, key=key, extras=starting_points)
+
+
+def _check_starting_points(points, images, bounds):
+    """Return one starting point per image: images, or one image or number for all."""
+    points = np.float32(points) if np.ndim(points) == 0 else np.asarray(points)
+    try:
+        points = np.broadcast_to(points, images.shape)
+    except ValueError:
+        raise ValueError(
+            f"starting_points must have the shape of the images, {images.shape}, or of one; found {np.shape(points)}: "
+            "give one per image"
+        ) from None
+    try:
+        return validation.check_images(points, bounds)
+    except ValueError as error:
+        raise ValueError(str(error).replace("images", "starting_points", 1)) from None
 
 
 class Decisions(NamedTuple):

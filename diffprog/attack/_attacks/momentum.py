@@ -253,6 +253,7 @@ def _run(name, model, images, labels, key, norm, epsilon, max_steps, step_size, 
     validation.check_counts(max_steps=max_steps)
     validation.check_norm(norm, (linf, l2))
     spec, settings = _spec(name, norm, tuple(transforms))._replace(loss=loss), parse_options(options)
+    validation.check_nonnegative(decay=decay)
     hyperparameters = step_size_of(step_size, 1 / max_steps, images), np.float32(decay)
     return run_attack(model, images, labels, spec, settings, max_steps, hyperparameters, key=key, epsilon=epsilon)
 

@@ -66,7 +66,7 @@ def square(
     References:
       Andriushchenko et al. 2020, algorithms 1 to 3; in L1 Croce & Hein 2021.
     """
-    validation.check_positive(p_init=p_init)
+    validation.check_fractions(p_init=p_init)
     settings = parse_options({"early_stop": True, **options})
     spec = _spec(validation.check_norm(norm, (linf, l2, l1)))._replace(loss=loss)
     return run_attack(model, images, labels, spec, settings, max_steps, np.float32(p_init), key=key, epsilon=epsilon)

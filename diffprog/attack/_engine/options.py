@@ -7,6 +7,7 @@ from functools import wraps
 from typing import Any, NamedTuple, TypedDict, TypeVar, cast
 
 import jax
+import numpy as np
 from jax.typing import ArrayLike
 
 from diffprog._util.promotion import own_promotion
@@ -42,7 +43,8 @@ class Options(TypedDict, total=False):
         equal bit for bit for equal batch sizes, whatever shares the batch, and equal to rounding otherwise.
       image_ids: int (n,), the images' numbers in their data set, 0 .. n-1 by default. Random draws of an image depend
         on the key, the attack's name and this number alone.
-      devices: over which the rows of a batch are divided; the batch size is rounded up to a multiple of their number.
+      devices: one or a list, over which the rows of a batch are divided; the batch size is rounded up to a multiple of
+        their number.
       engine: whose gradients, "diffprog" (default) or "jax".
       skip: bool (n,), or of several budgets (K, n); images that are not attacked, and come back as failures.
       progress: a caption, which switches on a progress bar.
@@ -103,7 +105,19 @@ def parse_options(options: Options | SteeredOptions) -> Settings:
     if settings.batch_size is not None:
         validation.check_counts(batch_size=settings.batch_size)
     validation.check_nonnegative(confidence=settings.confidence)
-    return settings._replace(targeted=bool(settings.targeted), bounds=validation.check_bounds(settings.bounds))
+    if np.ndim(settings.targeted):
+        raise ValueError(
+            f"targeted must be True or False; found {type(settings.targeted).__name__} of shape "
+            f"{np.shape(settings.targeted)}: the classes to reach are the labels"
+        )
+    return settings._replace(
+        targeted=validation.check_switch("targeted", settings.targeted),
+        early_stop=validation.check_switch("early_stop", settings.early_stop),
+        every_budget=validation.check_switch("every_budget", settings.every_budget),
+        bounds=validation.check_bounds(settings.bounds),
+        devices=validation.check_devices(settings.devices),
+        progress=validation.check_caption(settings.progress),
+    )
 
 
 def is_steered(name: str) -> bool:
@@ -131,9 +145,13 @@ def documents_options(attack: F) -> F:
     known = [name for name in inspect.signature(attack).parameters if name != "options"]
     known += [name for name in Settings._fields if name not in known and (takes_loss or name != "loss")]
 
+    has_budget = "epsilon" in known and inspect.signature(attack).parameters["epsilon"].default is not None
+
     @wraps(attack)
     def call(*arguments, **options):
         check_names(attack.__name__, options, known)
+        if has_budget and options.get("epsilon", 0) is None:
+            raise ValueError("epsilon must be a number of at least 0; found None: give infinity for no budget")
         if "norm" in options:
             options["norm"] = as_norm(options["norm"])
         if options.get("key") is not None:

@@ -115,7 +115,7 @@ def run_attack(
     clean_logits = answers.check_logits(logits_of(problem.images, keys[0]), problem.labels, problem.labels_are_free)
     is_finite = all_finite(clean_logits)
     initially_wrong = oracle.judge(clean_logits, problem.labels)
-    skipped = np.broadcast_to(False if settings.skip is None else settings.skip, problem.budgets.shape)
+    skipped = validation.check_skip(settings.skip, problem.budgets.shape)
     attacked = (is_finite & ~initially_wrong & ~skipped).reshape(-1)
     searched = attacked & (problem.budgets > 0).reshape(-1)
 

@@ -254,6 +254,41 @@ def check_norm(norm: Any, allowed: Sequence[Norm]) -> Norm:
     return norm
 
 
+def check_switch(name: str, switch: Any) -> bool:
+    """Return what switches an option on or off as a bool; 0 and 1 will do."""
+    if np.ndim(switch) or isinstance(switch, str) or switch not in (False, True):
+        raise ValueError(f"{name} must be True or False; found {switch!s:.60}: give one of them")
+    return bool(switch)
+
+
+def check_devices(devices: Any) -> list[jax.Device] | None:
+    """Return devices, of which one will do, as a list; None for the default device."""
+    if devices is None:
+        return None
+    several = devices if isinstance(devices, list | tuple | np.ndarray) else [devices]
+    if not all(isinstance(device, jax.Device) for device in several):
+        raise ValueError(f"devices must be devices of JAX; found {devices!s:.60}: try jax.devices()")
+    return list(several)
+
+
+def check_caption(progress: Any) -> str | None:
+    """Return the caption of a progress bar, "attack" for True; None for no bar."""
+    if progress is None or isinstance(progress, str):
+        return progress
+    return "attack" if check_switch("progress", progress) else None
+
+
+def check_skip(skip: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Return which rows (K, n) are not attacked; None for none."""
+    skip = np.asarray(False if skip is None else skip)
+    if skip.dtype != bool or skip.shape not in ((), shape, shape[1:], (1, *shape[1:])):
+        raise ValueError(
+            f"skip must be of booleans, one for each of {shape[1]} images, or of several budgets {shape}; found "
+            f"{skip.dtype} of shape {skip.shape}: compare numbers with 0"
+        )
+    return np.broadcast_to(skip, shape)
+
+
 def check_choice(choice: Any, allowed: Sequence[str], name: str) -> None:
     """Require one of the words that an argument knows."""
     if choice not in allowed:
@@ -272,6 +307,13 @@ def check_positive(**numbers: Any) -> None:
     for name, number in numbers.items():
         if not (_is_number(number) and np.isfinite(number) and number > 0):
             raise ValueError(f"{name} must be a positive number; found {number!r}: leave it out for the default")
+
+
+def check_fractions(**numbers: Any) -> None:
+    """Require numbers above zero that are at most 1."""
+    for name, number in numbers.items():
+        if not (_is_number(number) and 0 < number <= 1):
+            raise ValueError(f"{name} must be a number in (0, 1]; found {number!r}: leave it out for the default")
 
 
 def check_nonnegative(**numbers: Any) -> None:

@@ -138,7 +138,11 @@ def evaluate(
         raise ValueError("epsilons must be one budget or more, increasing; found none: try [8 / 255]")
     budgets, _ = validation.check_budgets(np.reshape(np.asarray(epsilons), (-1, 1)), 1)
     budgets = budgets[:, 0].copy()
-    limits = validation.check_bounds(bounds)
+    limits, devices, progress = (
+        validation.check_bounds(bounds),
+        validation.check_devices(devices),
+        validation.check_caption(progress),
+    )
     common = {"key": key, "batch_size": batch_size, "bounds": bounds, "engine": engine}
     common |= ({"devices": devices} if devices else {}) | ({"criterion": criterion} if criterion else {})
     specs = check_attacks(attacks, norm, common)

@@ -13,10 +13,11 @@ from diffprog._util.files import check_writable, replacing
 from diffprog._util.fingerprint import fingerprint
 from diffprog._util.random_keys import random_key
 from diffprog._util.resumable import ResumableFolder, by_content, describe, read_entry, versions
-from diffprog.images import read_image, save_png, to_bytes
+from diffprog.images import save_png, to_bytes, to_rgb
 from diffprog.images._files import with_channels
 from diffprog.models import Model
 from diffprog.visualize._deepdream.dream import dream
+from diffprog.visualize._picture_files import HELD, keep_values, read_picture
 from diffprog.visualize.objectives._base import Objective
 
 FORMATS = {".gif": "GIF", ".webp": "WEBP"}
@@ -45,7 +46,8 @@ def dream_video(
     Args:
         model: The network that dreams.
         objective: What each frame shows more of.
-        photograph: Where the film begins, an array (height, width, channels) in [0, 1].
+        photograph: Where the film begins, an array (height, width, channels) in [0, 1]; it is shown as by
+            `images.to_rgb`.
         path: The film's file, which ends in .gif or .webp (smaller, and of all colors).
         key: A random key.
         folder: Where finished frames are kept as PNG; `path` without its suffix if None. After an interruption, the
@@ -77,8 +79,6 @@ def dream_video(
             f"found num_frames={num_frames}, zoom={zoom}, frames_per_second={frames_per_second}"
         )
     picture = model.check_image(photograph)
-    if model.channels not in (1, 3):
-        raise ValueError(f"a film is gray or of red, green and blue; {model.name} takes {model.channels} channels")
     manifest = _manifest(model, objective, picture, key, {"zoom": zoom, "rotate": rotate, **options})
     folder = Path(folder or path.with_suffix(""))
     for place in (folder, path.parent):
@@ -86,14 +86,20 @@ def dream_video(
     film = ResumableFolder(folder, manifest, holds="frames of a film", suffix=".png", name="film.json")
     names = [f"{index:05d}" for index in range(num_frames)]
     for index, name in enumerate(tqdm(names, desc=progress, disable=progress is None, unit="frame")):
-        if not (film.has(name) and read_entry(film.path(name), read_image, lambda _: True) is not None):
+        if not (film.has(name) and read_entry(film.path(name), read_picture, lambda _: True) is not None):
             if index > 0:
-                frames = (read_image(film.path(frame)) for frame in (names[index - 1], names[0]))
+                frames = (read_picture(film.path(frame)) for frame in (names[index - 1], names[0]))
                 before, first = (with_channels(frame, model.channels) for frame in frames)
                 picture = steadied(zoomed(before, zoom, rotate), first)
             frame = dream(model, objective, picture, key=jax.random.fold_in(random_key(key), index), **options).image
-            film.write(name, partial(save_png, image=frame))
+            film.write(name, partial(_save_frame, image=frame))
     return _save(path, [film.path(name) for name in names], frames_per_second)
+
+
+def _save_frame(path: Path, image: np.ndarray) -> None:
+    """Write a frame, which the film shows in red, green and blue, or gray."""
+    keep_values(path, image)
+    save_png(path, image if image.shape[-1] in HELD else to_rgb(image))
 
 
 def _manifest(

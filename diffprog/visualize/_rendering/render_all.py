@@ -15,8 +15,8 @@ from diffprog._util.fingerprint import fingerprint
 from diffprog._util.random_keys import random_key
 from diffprog._util.resumable import read_entry, versions
 from diffprog._util.warning import warn
-from diffprog.images import read_image
 from diffprog.models import Model
+from diffprog.visualize._picture_files import read_picture
 from diffprog.visualize._rendering.recipes import Recipe, recipe
 from diffprog.visualize._rendering.render import NotFiniteError, render
 from diffprog.visualize.gallery._cards import Card, card_path, save_card
@@ -176,5 +176,5 @@ def _is_drawn(path: Path, expected: str) -> bool:
     read = lambda path: json.loads(path.read_text(encoding="utf-8"))
     is_current = lambda card: card["fingerprint"] == expected and picture.is_file()
     return (
-        read_entry(path, read, is_current) is not None and read_entry(picture, read_image, lambda _: True) is not None
+        read_entry(path, read, is_current) is not None and read_entry(picture, read_picture, lambda _: True) is not None
     )

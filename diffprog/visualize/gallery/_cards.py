@@ -14,6 +14,7 @@ from diffprog import images as files
 from diffprog._util.file_names import file_name
 from diffprog._util.files import write_text
 from diffprog._util.warning import warn
+from diffprog.visualize._picture_files import keep_values, read_picture
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +23,7 @@ class Card:
 
     Attributes:
         unit: Its name, under which it is found.
-        picture: Array (height, width, channels) in [0, 1], of any number of channels; it is kept and shown as by
+        picture: Array (height, width, channels) in [0, 1], of any number of channels; it is shown as by
             `images.to_rgb`.
         layer: Name of the layer, or of several.
         channel: Index of the channel, if the unit is one.
@@ -69,14 +70,16 @@ def save_card(folder: str | Path, card: Card) -> Path:
     """Write a card's files, each whole or not at all, and its JSON file last: a unit that has one is complete.
 
     Args:
-        folder: Where the files go: NAME.png, the dataset examples NAME.example0.png and so on, and NAME.json. NAME is
-            the unit's name if that is of small letters, digits and ._-, else one like it that no other unit has.
+        folder: Where the files go: NAME.png, the dataset examples NAME.example0.png and so on, and NAME.json; and
+            NAME.npz with the values of a picture of other than 1 or 3 channels. NAME is the unit's name if that is of
+            small letters, digits and ._-, else one like it that no other unit has.
         card: What to write.
 
     Returns:
         The path of the JSON file.
     """
     path = card_path(folder, card.unit)
+    keep_values(path.with_suffix(".png"), card.picture)
     files.save_png(path.with_suffix(".png"), files.to_rgb(card.picture))
     examples = [
         files.save_png(path.with_suffix(f".example{index}.png"), files.to_rgb(picture)).name
@@ -154,7 +157,7 @@ def _read(path: Path) -> Card:
         "scores": dict(zip(scores, with_nan(scores.values()), strict=True)),
         "dataset_examples": [files.read_image(_inside(path, name)) for name in known.get("dataset_examples", ())],
     }
-    return Card(picture=files.read_image(path.with_suffix(".png")), **known)
+    return Card(picture=read_picture(path.with_suffix(".png")), **known)
 
 
 def _inside(path: Path, name: str) -> Path:

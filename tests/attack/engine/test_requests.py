@@ -290,6 +290,66 @@ def test_a_search_that_would_not_follow_its_criterion_is_refused(name):
         attack.apply_universal(linear, POINTS, np.zeros(6, int), np.zeros(30), loss=attack.margin)
 
 
+# ---------------------------------------------------------------- options
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"epsilon": None}, "epsilon must be a number of at least 0; found None: give infinity for no budget"),
+        ({"targeted": LABELS}, r"targeted must be True or False; found ndarray of shape \(4,\): .* are the labels"),
+        ({"targeted": "yes"}, "targeted must be True or False; found yes"),
+        ({"early_stop": 2}, "early_stop must be True or False; found 2"),
+        ({"skip": [1, 0, 0, 0]}, r"skip must be of booleans, one for each of 4 images.*; found int64 of shape \(4,\)"),
+        ({"skip": [True, False]}, r"skip must be of booleans, one for each of 4 images.*; found bool of shape \(2,\)"),
+        ({"devices": "cpu"}, r"devices must be devices of JAX; found cpu: try jax.devices\(\)"),
+        ({"progress": 3}, "progress must be True or False; found 3"),
+    ],
+)
+def test_options_that_would_mean_something_else_are_refused(options, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        attack.bim(model, IMAGES, LABELS, **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "sentence"),
+    [
+        ("mi_fgsm", {"decay": -1}, "decay must be a number of at least 0; found -1"),
+        ("square", {"p_init": 2}, r"p_init must be a number in \(0, 1\]; found 2"),
+        ("ddn", {"gamma": 2}, r"gamma must be a number in \(0, 1\]; found 2"),
+        ("fmn", {"gamma": "a"}, r"gamma must be a number in \(0, 1\]; found 'a'"),
+        (
+            "hop_skip_jump",
+            {"starting_points": IMAGES[:3]},
+            r"starting_points must have the shape of the images, \(4, 2\)",
+        ),
+        ("hop_skip_jump", {"starting_points": np.uint8(IMAGES)}, "starting_points must be float32 in .* found uint8"),
+    ],
+)
+def test_numbers_outside_of_their_range_are_refused(name, options, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        getattr(attack, name)(model, IMAGES, LABELS, **options, **({} if name == "ddn" else {"key": KEY}))
+
+
+def test_switches_devices_and_captions_as_people_write_them():
+    budgets = {"epsilon": [[0.05], [0.2]]}
+    expected = attack.bim(model, IMAGES, LABELS, early_stop=True, **budgets)
+    found = attack.bim(model, IMAGES, LABELS, early_stop=1, devices=jax.devices()[0], progress=np.True_, **budgets)
+    np.testing.assert_array_equal(found.images, expected.images)
+    skipped = attack.bim(model, IMAGES, LABELS, epsilon=0.2, skip=[True, False, False, False])
+    assert skipped.success.tolist() == [False, True, True, True]
+
+
+def test_one_starting_point_for_all_images():
+    start = [0.2, 0.9]
+    found = [
+        attack.hop_skip_jump(model, IMAGES, LABELS, key=KEY, starting_points=points, max_steps=2)
+        for points in (start, np.float32([start] * 4))
+    ]
+    np.testing.assert_array_equal(found[0].images, found[1].images)
+    assert found[0].success.all()
+
+
 # ---------------------------------------------------------------- models
 
 
