@@ -7,6 +7,7 @@ from diffprog._comparison import compare
 from diffprog._rules.define import defvjp
 from diffprog._rules.while_loop import while_loop_memory
 from diffprog._transforms.jacobians import hessian, hvp, jacrev
+from diffprog._transforms.memory import checkpoint
 from diffprog._transforms.reverse import grad, value_and_grad, vjp
 
 if TYPE_CHECKING:
@@ -14,12 +15,13 @@ if TYPE_CHECKING:
     from diffprog.diagnosis import diagnose
     from diffprog.graph import activations, backward_source, grad_at, hook, intervene, record, tap
 
-__version__ = "0.4.0"
+__version__ = "0.5.0"
 
 __all__ = [
     "activations",
     "attack",
     "backward_source",
+    "checkpoint",
     "compare",
     "defvjp",
     "diagnose",

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from jax import lax
-from jax._src import core, debugging, linear_util
+from jax._src import core, debugging, linear_util, source_info_util
 from jax._src.interpreters import partial_eval
 from jax._src.util import weakref_lru_cache
 
@@ -166,6 +166,51 @@ def hoist(jaxpr, num_known: int) -> tuple:
     before = body.replace(invars=body.invars[:num_known], outvars=new, eqns=taken, effects=set(), debug_info=info)
     after = body.replace(invars=[*new, *body.invars[num_known:]], eqns=rest, debug_info=info)
     return closed(before), closed(after)
+
+
+def part_of(jaxpr, eqns: list, arguments: list, results: list):
+    """Make a closed jaxpr of some equations of one without constants."""
+    body = jaxpr.jaxpr
+    effects = set().union(*(eqn.effects for eqn in eqns))
+    info = body.debug_info.with_unknown_names()
+    return closed(body.replace(invars=arguments, outvars=results, eqns=list(eqns), effects=effects, debug_info=info))
+
+
+def with_jits_inlined(jaxpr, stays: Callable):
+    """Write out the calls by `jit` in a closed jaxpr, but those of whose parameters `stays` says so."""
+
+    def instead(eqn):
+        if eqn.primitive.name != "jit" or stays(eqn.params):
+            return None
+        return lambda *args: _run_replaced(eqn.params["jaxpr"], args, instead)
+
+    return replaced(jaxpr, instead)
+
+
+def replaced(jaxpr, instead: Callable):
+    """Put other programs in the place of some operations of a closed jaxpr; the others keep their lines and scopes.
+
+    Args:
+      jaxpr: the closed jaxpr.
+      instead: equation -> function of its operands to a sequence of results, or None to leave it as it is.
+    """
+    return trace_to_closed_jaxpr(lambda *args: _run_replaced(jaxpr, args, instead), jaxpr.in_avals, "replaced")
+
+
+def _run_replaced(jaxpr, args, instead) -> list:
+    values = dict(zip((*jaxpr.jaxpr.constvars, *jaxpr.jaxpr.invars), (*jaxpr.consts, *args), strict=True))
+    read = lambda v: v.val if isinstance(v, core.Literal) else values[v]
+    for eqn in jaxpr.eqns:
+        operands = list(map(read, eqn.invars))
+        stack = source_info_util.current_name_stack() + eqn.source_info.name_stack
+        with source_info_util.user_context(eqn.source_info.traceback, name_stack=stack), eqn.ctx.manager:
+            if (run := instead(eqn)) is not None:
+                results = run(*operands)
+            else:
+                outcome = eqn.primitive.bind(*operands, **eqn.primitive.get_bind_params(eqn.params))
+                results = outcome if eqn.primitive.multiple_results else [outcome]
+        values.update(zip(eqn.outvars, results, strict=True))
+    return list(map(read, jaxpr.jaxpr.outvars))
 
 
 def passed_on(jaxpr) -> list[int | None]:

@@ -1,6 +1,7 @@
 """One vector-Jacobian product per JAX primitive. Importing this package fills the table `diffprog._tracer.rules`."""
 
 from diffprog._rules import (  # noqa: F401
+    budget,
     calls,
     checkpoint,
     contractions,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import jax
@@ -31,6 +32,8 @@ from diffprog._transforms.arguments import (
     indices,
     wraps,
 )
+from diffprog._transforms.closures import lift
+from diffprog._transforms.memory import Budget, budget_of, within
 from diffprog._transforms.pullback import Pullback, Run, send
 from diffprog._transforms.saved import flags
 from diffprog._util.lists import split_list
@@ -38,7 +41,12 @@ from diffprog._util.lists import split_list
 
 @hides_engine
 def vjp(
-    fun: Callable, *primals: Any, has_aux: bool = False, saveable_args: Any = True, in_nzs: Any = None
+    fun: Callable,
+    *primals: Any,
+    has_aux: bool = False,
+    saveable_args: Any = True,
+    in_nzs: Any = None,
+    memory: str | int | float | None = None,
 ) -> tuple[Any, Pullback] | tuple[Any, Pullback, Any]:
     """Run a function and return its result and its pullback, like `jax.vjp`.
 
@@ -50,6 +58,7 @@ def vjp(
       saveable_args: which arguments the pullback may keep: a boolean, or containers like the primals' with booleans.
         Of the others, those that it needs have to be put into its `args_res` before it is called.
       in_nzs: which arguments to differentiate with respect to, likewise; None for all. The others' cotangents are zero.
+      memory: a budget, as for `checkpoint`, which takes effect where both passes are compiled together.
 
     Returns:
       (result, pullback), or (result, pullback, auxiliary data). The pullback maps a cotangent like the result to
@@ -57,9 +66,11 @@ def vjp(
 
     Raises:
       TypeError: `fun` is not callable, or an argument or a result is not an array.
-      ValueError: `saveable_args` or `in_nzs` is not like the primals, or a mutable array is passed twice.
+      ValueError: `saveable_args` or `in_nzs` is not like the primals, a mutable array is passed twice, or no plan is
+        within the budget.
     """
     check_callable(fun)
+    fun = fun if memory is None else within(fun, budget_of(memory))
     leaves, in_tree = jax.tree.flatten(primals)
     wanted = None if in_nzs is None else flags(in_nzs, in_tree, "in_nzs")
     leaves = list(map(canonical, leaves))
@@ -77,6 +88,8 @@ def value_and_grad(
     has_aux: bool = False,
     holomorphic: bool = False,
     allow_int: bool = False,
+    *,
+    memory: str | int | float | None = None,
 ) -> Callable[..., tuple[Any, Any]]:
     """Make a function that returns the value and the gradient of `fun`, like `jax.value_and_grad`.
 
@@ -86,6 +99,8 @@ def value_and_grad(
       has_aux: whether `fun` returns a pair (value, auxiliary data).
       holomorphic: whether `fun` is promised to be holomorphic; then inputs and value are complex.
       allow_int: whether to allow integer arguments; their gradient has the dtype float0.
+      memory: a budget, as for `checkpoint`: value and gradient are then one compiled program, which holds no more than
+        that beyond arguments and results, by computing some values again.
 
     Returns:
       A function of the same arguments that returns (value, gradient), or ((value, auxiliary data), gradient). The
@@ -93,14 +108,20 @@ def value_and_grad(
 
     Raises:
       TypeError: the value is not a scalar or not real (complex if holomorphic), or an argument has no gradient.
+      ValueError: `memory` is no budget, or no plan is within it.
     """
     check_callable(fun)
     argnums = indices(argnums)
+    budget = None if memory is None else budget_of(memory)
 
     @wraps(fun, "value and gradient of")
     def value_and_grad_fun(*args, **kwargs):
         partial_fun, chosen = choose(fun, argnums, args, kwargs)
         leaves, in_tree = check_inputs("grad", chosen, holomorphic, allow_int)
+        if budget is not None:
+            options = (has_aux, holomorphic, allow_int)
+            value, gradients = _within(lift(partial_fun, *chosen), chosen, budget, options)
+            return value, gradients[0] if isinstance(argnums, int) else gradients
         run = _run(partial_fun, leaves, in_tree, has_aux)
         value = run.out_tree.unflatten(run.results)
         check_scalar(value)
@@ -119,6 +140,8 @@ def grad(
     has_aux: bool = False,
     holomorphic: bool = False,
     allow_int: bool = False,
+    *,
+    memory: str | int | float | None = None,
 ) -> Callable[..., Any]:
     """Make a function that returns the gradient of `fun`, like `jax.grad`.
 
@@ -128,6 +151,8 @@ def grad(
       has_aux: whether `fun` returns a pair (value, auxiliary data).
       holomorphic: whether `fun` is promised to be holomorphic; then inputs and value are complex.
       allow_int: whether to allow integer arguments; their gradient has the dtype float0.
+      memory: a budget, as for `checkpoint`: value and gradient are then one compiled program, which holds no more than
+        that beyond arguments and results, by computing some values again.
 
     Returns:
       A function of the same arguments that returns the gradient, or (gradient, auxiliary data). The gradient is like
@@ -135,8 +160,9 @@ def grad(
 
     Raises:
       TypeError: the value is not a scalar or not real (complex if holomorphic), or an argument has no gradient.
+      ValueError: `memory` is no budget, or no plan is within it.
     """
-    both = value_and_grad(fun, argnums, has_aux, holomorphic, allow_int)
+    both = value_and_grad(fun, argnums, has_aux, holomorphic, allow_int, memory=memory)
 
     @wraps(fun, "gradient of")
     def grad_fun(*args, **kwargs):
@@ -144,6 +170,12 @@ def grad(
         return (gradient, value[1]) if has_aux else gradient
 
     return grad_fun
+
+
+@partial(jax.jit, static_argnames=("budget", "options"))
+def _within(fun, chosen: tuple, budget: Budget, options: tuple) -> tuple[Any, tuple]:
+    """Compute value and gradient by a lifted function in one program, within a budget."""
+    return value_and_grad(within(fun, budget), tuple(range(len(chosen))), *options)(*chosen)
 
 
 def _run(fun, leaves, in_tree, has_aux, wanted: Sequence[bool] | None = None) -> Run:
