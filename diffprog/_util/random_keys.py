@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from diffprog._util.numbers import whole_number
 
@@ -22,7 +23,7 @@ def random_key(key: Any) -> jax.Array:
     Raises:
       ValueError: It is something else, or several keys.
     """
-    seed = None if isinstance(key, str) or jnp.ndim(key) else whole_number(key)
+    seed = None if key is None or isinstance(key, str) or np.ndim(key) else whole_number(key)
     if seed is not None:
         return jax.random.key(seed, impl=IMPLEMENTATION)
     dtype = getattr(key, "dtype", None)

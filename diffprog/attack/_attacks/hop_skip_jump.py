@@ -151,7 +151,8 @@ def _spec(norm, starts_from_noise, budget):
         farther, jump_spent = _if_any(active, leap, (point, spent))
         point, spent = tree_where(active, farther, point), spent + jnp.where(active, jump_spent, 0)
         point, line_spent = to_boundary(decider, norm, point, line_keys)
-        return view._replace(extras=(point, has_start), queries=1 + spent + jnp.where(has_start, line_spent, 0))
+        view = view._replace(extras=(point, has_start), has_gradient=has_start)  # without one, nothing is searched
+        return view._replace(queries=1 + spent + jnp.where(has_start, line_spent, 0))
 
     return AttackSpec("hop_skip_jump", init, update, query, norm=norm, better=smaller_norm)
 

@@ -41,7 +41,8 @@ class AttackResult(NamedTuple):
     attack: str  # its name
     from_smaller_budget: np.ndarray | bool = False  # bool [K, n], of several budgets: taken from a smaller one
     broken_by: np.ndarray | None = None  # str [n], of several attacks, which one succeeded; "" where none did
-    no_gradient: np.ndarray | bool = False  # bool [n], failures to which no gradient led: none was other than 0 or NaN
+    # bool [n], failures that were not searched for: no gradient was other than 0 or NaN, or of an attack by decisions
+    no_gradient: np.ndarray | bool = False  # alone, there was no adversarial point to start from
 
     @property
     def failure(self) -> np.ndarray:

@@ -254,7 +254,14 @@ def no_loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
 def _warn(result: AttackResult, oracle: Oracle, problem: Problem, unanswered: np.ndarray) -> None:
     """Say which rows deserve no trust: those that no gradient led, and those that met logits that are not finite."""
-    if (blind := np.asarray(result.no_gradient)).any():
+    blind = np.asarray(result.no_gradient)
+    if blind.any() and result.attack in ATTACKS and ATTACKS[result.attack].access == "decisions":
+        warn(
+            f"{result.attack} found no adversarial point to start from for {_share(blind)}, so it did not search: "
+            "these say nothing about robustness. Give starting_points=, images of other classes for instance",
+            AttackWarning,
+        )
+    elif blind.any():
         first = int(problem.image_of_row[np.flatnonzero(blind)[0]])
         cause = explain_gradient(oracle, problem.images[first : first + 1], problem.labels[first : first + 1])
         warn(

@@ -257,8 +257,9 @@ def _no_gradient(evaluation: Evaluation) -> Iterator[str]:
         if count := int(record.no_gradient.any(axis=0).sum()):
             yield (
                 f"No gradient led {name} for {count} of {len(evaluation.labels)} images: it was 0 or NaN wherever the "
-                "search asked, and that they stand says nothing. Look for rounding, thresholds or stop_gradient in the "
-                "model with diffprog.diagnose, and add an attack without gradients."
+                "search asked, or one by decisions alone found no point to start from, and that they stand says "
+                "nothing. Look for rounding, thresholds or stop_gradient in the model with diffprog.diagnose, and add "
+                "an attack without gradients."
             )
 
 

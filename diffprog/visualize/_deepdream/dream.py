@@ -18,7 +18,7 @@ import numpy as np
 import optax
 from tqdm import tqdm
 
-from diffprog._util.numbers import check_count
+from diffprog._util.numbers import check_count, check_positive
 from diffprog._util.promotion import own_promotion
 from diffprog._util.random_keys import random_key
 from diffprog.images import resize
@@ -225,11 +225,11 @@ def octave_sizes(model: Model, size: tuple[int, int], octaves: int, scale: float
 def _check_ascent(steps, learning_rate, jitter, smooth, normalize):
     if normalize not in STRENGTHS:
         raise ValueError(f"a gradient is normalized by 'mean' or 'std'; found {normalize!r}")
-    if steps < 1 or learning_rate <= 0 or jitter < 0 or smooth < 0:
-        raise ValueError(
-            "steps must be at least 1, learning_rate above 0, jitter and smooth at least 0; "
-            f"found steps={steps}, learning_rate={learning_rate}, jitter={jitter}, smooth={smooth}"
-        )
+    check_count(steps, "steps")
+    check_positive(learning_rate, "learning_rate")
+    check_count(jitter, "jitter", 0)
+    if smooth != 0:
+        check_positive(smooth, "smooth")
 
 
 def _check_finite(objective, scores, size):

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from diffprog._util.content_digest import content_digest
 from diffprog._util.files import check_writable
 from diffprog._util.fingerprint import fingerprint
+from diffprog._util.numbers import whole_number
 from diffprog._util.random_keys import random_key
 from diffprog._util.resumable import read_entry, versions
 from diffprog._util.warning import warn
@@ -69,6 +70,9 @@ def render_all(
         raise ValueError(
             f"objectives must be given, and batch_size be at least 1; found {len(objectives)} and {batch_size}"
         )
+    if (whole := whole_number(seed)) is None:
+        raise ValueError(f"seed must be a whole number, from which the keys are made; found {seed!s:.60}")
+    seed = whole
     paths = {unit: card_path(folder, unit) for unit in objectives}
     chosen = {unit: recipe(model, objective.check(model), name, size) for unit, objective in objectives.items()}
     check_writable(folder, "folder")

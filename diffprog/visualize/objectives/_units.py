@@ -26,6 +26,7 @@ def channel(layer: str, index: int) -> Objective:
     Returns:
       An `Objective`.
     """
+    _check_name(layer)
     index = _whole(index, f"the channel of {layer}")
     return of_term(f"{layer}:{index}", (layer,), _channel_of(layer), _channel_index(layer, index), key=(index,))
 
@@ -48,6 +49,7 @@ def neuron(layer: str, index: int, row: int | None = None, column: int | None = 
     Returns:
       An `Objective`.
     """
+    _check_name(layer)
     index = _whole(index, f"the channel of {layer}")
     place, position = _position(layer, row, column, f"channel({layer!r}, {index})")
     arguments = lambda model, shapes: (*_channel_index(layer, index)(model, shapes), position(model, shapes))
@@ -68,6 +70,7 @@ def layer(name: str) -> Objective:
     Returns:
       An `Objective`.
     """
+    _check_name(name)
     return of_term(name, (name,), _layer_of(name))
 
 
@@ -152,6 +155,7 @@ def logit(label: str | int, layer: str = "logits") -> Objective:
     Returns:
       An `Objective`.
     """
+    _check_name(layer)
     label = _label(label)
     return of_term(str(label), (layer,), _logit_of(layer), _class_index(label, layer), key=(label,))
 
@@ -171,6 +175,7 @@ def log_probability(label: str | int, layer: str = "logits") -> Objective:
     Returns:
       An `Objective`.
     """
+    _check_name(layer)
     label = _label(label)
     return of_term(f"log p({label})", (layer,), _log_probability_of(layer), _class_index(label, layer), key=(label,))
 
@@ -195,6 +200,11 @@ def class_of(objective: Objective) -> str | int | None:
 
 
 # ---------------------------------------------------------------- arguments, for a given model
+
+
+def _check_name(layer):
+    if not isinstance(layer, str):
+        raise ValueError(f"a layer is given by its name; found {layer!r}")
 
 
 def _whole(value, what):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from diffprog import attack
-from diffprog.attack import ExpectationOverTransformation
+from diffprog.attack import AttackWarning, ExpectationOverTransformation
 
 KEY = jax.random.key(0)
 WEIGHTS = jnp.float32([[1, 0], [1, 0], [0, 1]])
@@ -65,6 +65,15 @@ def test_an_infinite_slope_does_not_stop_a_search(name):
     exact = np.linalg.norm(grid[lead(points) > 0], axis=1).min()
     farthest = {"bim": 0.2, "apgd": 0.2, "carlini_wagner": 10 * exact}  # Adam passes the valley in steps of 0.01
     assert result.distances["l2"][0] < farthest.get(name, 1.5 * exact)
+
+
+def test_a_search_by_decisions_without_a_start_is_told():
+    """A "defence" that answers NaN for all but its grid of gray levels: no image of noise is adversarial."""
+    grid = np.tile(np.float32([10, 6]) / 16, (2, 1))
+    defence = lambda x: jnp.where(jnp.abs(x * 16 - jnp.round(x * 16)).max(1, keepdims=True) > 1e-3, jnp.nan, 5 * x)
+    with pytest.warns(AttackWarning, match="hop_skip_jump found no adversarial point to start from for 2"):
+        found = attack.hop_skip_jump(defence, grid, np.zeros(2, int), key=jax.random.key(0), max_steps=1, init_trials=4)
+    assert found.no_gradient.all()
 
 
 def test_nan_on_the_way_counts_as_neither_robust_nor_broken():

@@ -20,6 +20,13 @@ def score(objective):
     return np.asarray(objective.score(MODEL, VALUES))
 
 
+@pytest.mark.parametrize("make", [layer, lambda name: channel(name, 1), lambda name: neuron(name, 1)])
+def test_a_layer_is_given_by_its_name(make):
+    for name in (["conv"], 3, None):
+        with pytest.raises(ValueError, match="a layer is given by its name; found "):
+            make(name)
+
+
 def test_each_objective_measures_what_it_says():
     np.testing.assert_allclose(score(channel("units", 2)), GRID[..., 2].mean((1, 2)), rtol=1e-5)
     np.testing.assert_array_equal(score(neuron("units", 1)), GRID[:, 2, 2, 1])
