@@ -30,7 +30,7 @@ class Options(TypedDict, total=False):
       mask: bool, what may change; of the shape of the images, or of one image, or with a size of 1 where it does not
         vary.
       bounds: (lowest, highest) value of a pixel, (0, 1) by default: numbers, or arrays that broadcast to an image, such
-        as one number per channel or column. None, or an infinite one, for values without bounds.
+        as one number per channel or column. None, for both or for one, or an infinite one, for values without bounds.
       restarts: searches from fresh random starts, 1 by default; after the first, only images that still stand are
         searched. The best of an image is kept.
       early_stop: end an image's search with its first success. By default a search within a budget goes on to the

@@ -80,7 +80,9 @@ def check_bounds(bounds: Any) -> tuple[Any, Any]:
     if bounds is None:
         return -np.inf, np.inf
     try:
-        low, high = (np.asarray(bound, np.float32) for bound in bounds)
+        low, high = bounds
+        low = _without_leading_ones(np.asarray(-np.inf if low is None else low, np.float32))
+        high = _without_leading_ones(np.asarray(np.inf if high is None else high, np.float32))
         fits = np.all(low < high) and not np.isposinf(low).any() and not np.isneginf(high).any()
     except (TypeError, ValueError):
         fits = False
@@ -90,6 +92,11 @@ def check_bounds(bounds: Any) -> tuple[Any, Any]:
             f"found {bounds!s:.60}: try (0, 1)"
         )
     return (float(low), float(high)) if low.ndim == high.ndim == 0 else (low, high)
+
+
+def _without_leading_ones(bound):
+    """Leave out axes that change nothing where a bound is broadcast, such as one of images."""
+    return _without_leading_ones(bound[0]) if bound.shape[:1] == (1,) else bound
 
 
 def check_finite_bounds(attack: str, bounds: Any) -> tuple[Any, Any]:
@@ -105,6 +112,7 @@ def check_finite_bounds(attack: str, bounds: Any) -> tuple[Any, Any]:
 
 def _full(images, bound):
     try:
+        np.broadcast_to(bound, images.shape[1:])
         return np.broadcast_to(bound, images.shape).astype(np.float32)
     except ValueError:
         raise ValueError(

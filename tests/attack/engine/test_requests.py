@@ -290,6 +290,20 @@ def test_a_search_that_would_not_follow_its_criterion_is_refused(name):
         attack.apply_universal(linear, POINTS, np.zeros(6, int), np.zeros(30), loss=attack.margin)
 
 
+def test_bounds_with_an_axis_of_images_and_of_one_side():
+    low, high = np.float32([[0, 0.1]]), np.float32([[1, 0.9]])
+    for name in ("ddn", "bim"):  # one rounds to levels between the bounds, the other does not
+        found, expected = (
+            getattr(attack, name)(model, IMAGES, LABELS, bounds=bounds).images
+            for bounds in ((low, high), (low[0], high[0]))
+        )
+        np.testing.assert_array_equal(found, expected)
+    one_side = attack.fgsm(model, IMAGES, LABELS, epsilon=0.5, bounds=(0.3, None)).images
+    assert one_side.min() == np.float32(0.3)
+    with pytest.raises(ValueError, match="bounds must be numbers, or broadcast to one image"):
+        attack.bim(model, IMAGES, LABELS, bounds=(np.zeros((4, 2)), np.ones((4, 2))))
+
+
 # ---------------------------------------------------------------- options
 
 
