@@ -8,7 +8,12 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 
 def spread(tree: Any, num_rows: int) -> Any:
-    """Divide leaves of `num_rows` rows among as many devices as divide `num_rows`; put the rest on each of them."""
+    """Divide leaves of `num_rows` rows among as many devices as divide `num_rows`; put the rest on each of them.
+
+    Under a mesh of the caller's (`jax.set_mesh`), with which no other may be mixed, all stay where they are.
+    """
+    if not jax.sharding.get_abstract_mesh().empty:
+        return tree
     devices = jax.local_devices()
     devices = devices[: max(d for d in range(1, min(num_rows, len(devices)) + 1) if num_rows % d == 0)]
     if len(devices) == 1:
