@@ -176,6 +176,7 @@ def part_of(jaxpr, eqns: list, arguments: list, results: list):
     return closed(body.replace(invars=arguments, outvars=results, eqns=list(eqns), effects=effects, debug_info=info))
 
 
+@weakref_lru_cache
 def with_jits_inlined(jaxpr, stays: Callable):
     """Write out the calls by `jit` in a closed jaxpr, but those of whose parameters `stays` says so."""
 
