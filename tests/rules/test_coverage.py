@@ -16,7 +16,7 @@ from tests.rules.test_rules import make_args
 # test_composition.py, test_while_loop.py), and those of primitives that only some JAX versions have.
 ELSEWHERE = set(
     "jit call_apart remat2 scan cond while checkpointed_while checkpointed_while_backward eval_jaxpr custom_vmap_call "
-    "composite tie stage xla_metadata_value add_any log2 one_minus_square polynomial nextafter zeta "
+    "composite planned tie stage xla_metadata_value add_any log2 one_minus_square polynomial nextafter zeta "
     "igamma_grad_a fft reduce_window ragged_dot_general from_edtype to_edtype "
     "householder_product ormqr geqrf geqp3 hessenberg tridiagonal schur cholesky_update symmetric_product "
     "call_hi_primitive linear_call remat_opt compute_on fused_call xla_metadata_call "
