@@ -19,15 +19,14 @@ from jax._src.util import weakref_lru_cache
 from jax.extend.core import Primitive, jaxpr_as_fun
 
 from diffprog._jax_internals.convolutions import with_fast_convolutions
-from diffprog._jax_internals.jaxprs import keep_outputs, trace_to_closed_jaxpr
+from diffprog._jax_internals.jaxprs import eval_jaxpr, keep_outputs, trace_to_closed_jaxpr
 
 __all__ = ["apart", "call_apart", "can_be_apart"]
 
 call_apart_p = Primitive("call_apart")
 call_apart_p.multiple_results = True
-call_apart_p.def_impl(
-    lambda *args, jaxpr: jaxpr_as_fun(jaxpr)(*args)
-)  # operation by operation, as JAX runs a checkpoint
+# Operation by operation, as JAX runs a checkpoint, and looking for NaN where that is asked for.
+call_apart_p.def_impl(lambda *args, jaxpr: eval_jaxpr(jaxpr.jaxpr, jaxpr.consts, *args))
 call_apart_p.def_abstract_eval(lambda *_, jaxpr: jaxpr.out_avals)
 
 
