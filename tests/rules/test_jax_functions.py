@@ -160,6 +160,6 @@ def test_recordings_keep_the_function_whole():
 
 
 def test_a_batch_that_is_not_found_is_refused(monkeypatch):
-    monkeypatch.setattr(jax_functions, "_batch_first", lambda *args: None)
+    monkeypatch.setattr(jax_functions, "batch_first", lambda *args: None)
     with pytest.raises(NotImplementedError, match=r"eigh_tridiagonal under jax\.vmap"):
         dp.grad(of_values)(D, E)
