@@ -90,18 +90,18 @@ def bytes_held(gradient, *args) -> int:
 
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_gradients_are_those_of_jax_within_the_budget(program):
-    plain = bytes_held(dp.grad(program, (0, 1)), LAYERS, X)
+    plain = bytes_held(dp.grad(program, (0, 1)), LAYERS[:6], X)
     budget = int(0.6 * plain)
     gradient = dp.value_and_grad(program, (0, 1), memory=budget)
     try:
-        ours = gradient(LAYERS, X)
+        ours = gradient(LAYERS[:6], X)
     except ValueError as error:  # it must say why
         assert program in (own_checkpoint, convolutions, mixed) and "the least that was reached" in str(error)
         gradient = dp.value_and_grad(program, (0, 1), memory=0.95)
-        ours = gradient(LAYERS, X)
+        ours = gradient(LAYERS[:6], X)
     else:
-        assert bytes_held(gradient, LAYERS, X) <= budget
-    assert norm_of_difference(ours, jax.value_and_grad(program, (0, 1))(LAYERS, X)) < 1e-13
+        assert bytes_held(gradient, LAYERS[:6], X) <= budget
+    assert norm_of_difference(ours, jax.value_and_grad(program, (0, 1))(LAYERS[:6], X)) < 1e-13
 
 
 def test_a_chain_at_a_third_computes_values_again():
