@@ -175,8 +175,14 @@ def test_side_effects_are_refused():
         jax.pure_callback(lambda x: x, jax.ShapeDtypeStruct((), x.dtype), jnp.sum(x))
         return jnp.sum(jax.experimental.io_callback(lambda x: x, jax.ShapeDtypeStruct(x.shape, x.dtype), x))
 
-    with pytest.raises(ValueError, match="side effects"):
-        dp.grad(loss, memory=0.5)(X)
+    def with_mutable_array(x):
+        reference = jax.new_ref(x)
+        reference[...] = jnp.tanh(reference[...])
+        return jnp.sum(jax.freeze(reference) ** 2)
+
+    for refused in (loss, with_mutable_array):
+        with pytest.raises(ValueError, match="side effects"):
+            dp.grad(refused, memory=0.5)(X)
 
 
 @pytest.mark.parametrize("memory", ["much", "12 apples", 0, -5, 1.5, 0.0, True, [1]])

@@ -1,6 +1,6 @@
 """A program whose backward pass keeps and recomputes what a plan says, within a budget of memory."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
 from typing import Any, NamedTuple
@@ -24,6 +24,7 @@ from diffprog._jax_internals.sources import program_source
 from diffprog._rules.budget.planner import Again, Keep, Plan, Planner
 from diffprog._rules.budget.segments import Option, Program, Segment, segmented
 from diffprog._rules.calls import call
+from diffprog._tracer.references import MAKES_ONE
 from diffprog._tracer.rules import of_functions, rule
 from diffprog._tracer.staging import Mask, backward_for
 from diffprog._util.lists import expand, select
@@ -65,13 +66,9 @@ class Planned:
     def batch(self, axis, args, dims):
         moved = [x if d is None else jax.numpy.moveaxis(x, d, 0) for x, d in zip(args, dims, strict=True)]
         program, has_axis = batch_jaxpr(
-            self.program, axis, [d is not None for d in dims], [False] * len(self.out_avals)
+            self.program, axis, [d is not None for d in dims], [False] * len(self.program.out_avals)
         )
         return planned(moved, Planned(program, self.budget)), [0 if there else None for there in has_axis]
-
-    @property
-    def out_avals(self) -> Sequence:
-        return self.program.out_avals
 
 
 planned = new_operation("planned")
@@ -252,10 +249,10 @@ def _plan(jaxpr, needs_grad: Mask, budget: Budget) -> Plan | None:
     Raises:
       ValueError: the program cannot be run again, or no plan was found.
     """
-    if not repeatable(jaxpr):
+    if not repeatable(jaxpr) or any(eqn.primitive.name in MAKES_ONE for eqn in jaxpr.eqns):
         raise ValueError(
-            "memory= cannot be kept for a function with side effects, which cannot be run again: remove the callbacks, "
-            "or leave memory= out"
+            "memory= cannot be kept for a function with side effects, parts of which cannot be run again: remove "
+            "callbacks and mutable arrays, or leave memory= out"
         )
     plain = _bytes_held(jaxpr, needs_grad, None)
     allowed = budget.allowed(plain)
@@ -264,14 +261,14 @@ def _plan(jaxpr, needs_grad: Mask, budget: Budget) -> Plan | None:
     program = segmented(jaxpr, needs_grad)
     least, found, modelled, tried = plain, None, float(allowed), set()
     for _ in range(_MOST_COMPILATIONS):
-        plan = _plan_within(program, modelled)
+        seconds, plan = _plan_within(program, modelled)
         if plan in tried:
             break
         tried.add(plan)
         held = _bytes_held(jaxpr, needs_grad, plan)
         least = min(least, held)
-        if held <= allowed and (found is None or held > found[0]):
-            found = held, plan
+        if held <= allowed and (found is None or seconds < found[0]):
+            found = seconds, plan
         if _USED * allowed <= held <= allowed:
             break
         modelled *= (1 if held <= allowed else _MARGIN) * allowed / max(held, 1)
@@ -283,15 +280,15 @@ def _plan(jaxpr, needs_grad: Mask, budget: Budget) -> Plan | None:
     return found[1]
 
 
-def _plan_within(program: Program, allowed: float) -> Plan:
-    """Find the quickest plan within a budget by the estimates; if there is none, one that holds little.
+def _plan_within(program: Program, allowed: float) -> tuple[float, Plan]:
+    """Find the quickest plan within a budget by the estimates, and its time; if there is none, one that holds little.
 
     By the compiler's figure a plan may hold less than was estimated.
     """
     planner = Planner(program, allowed)
     if planner.seconds == inf:
         planner = Planner(program, Planner(program, program.bytes_if_kept()).least_bytes)
-    return planner.plan()
+    return planner.seconds, planner.plan()
 
 
 @weakref_lru_cache
@@ -315,6 +312,6 @@ def _bytes_held(jaxpr, needs_grad: Mask, plan: Plan | None) -> int:
 def in_words(num_bytes: float) -> str:
     """Write a number of bytes, as "12.3 MB" (of 2^20 bytes)."""
     for unit, size in (("GB", 2**30), ("MB", 2**20), ("kB", 2**10)):
-        if num_bytes >= size:
+        if num_bytes >= 1000 / 1024 * size:
             return f"{num_bytes / size:.3g} {unit}"
     return f"{int(num_bytes)} bytes"
