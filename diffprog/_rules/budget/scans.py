@@ -1,6 +1,8 @@
 """Ways to run a `scan` whose backward pass keeps less: bodies run again, and stretches of steps run again."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
+from math import isqrt
 
 from jax import lax, typeof
 
@@ -10,6 +12,7 @@ from diffprog._jax_internals.jaxprs import replaced
 from diffprog._util.lists import split_list
 
 _SHORTEST = 4  # steps for which it is worth it
+_FAR = 10  # ratio to the root's square: further than that, slicing off a rest costs less
 
 
 def variants(jaxpr) -> Iterator:
@@ -38,27 +41,39 @@ def _varied(eqn, in_stretches: bool, body_again: bool) -> Callable:
     body, length = eqn.params["jaxpr"], eqn.params["length"]
     options = {"reverse": eqn.params["reverse"], "unroll": eqn.params["unroll"]}
     step = _run_again(body) if body_again else body
-    num_stretches = _divisor_near_root(length)
-
-    def whole(*operands):
-        return bind_scan(step, *split_list(operands, scan_sizes(eqn.params)), length=length, **options)
+    num_stretches = _number_of_stretches(length)
+    steps = length // num_stretches
+    rest = length - num_stretches * steps  # run last, after the stretches
+    run = lambda *args, length: bind_scan(step, *split_list(args, scan_sizes(eqn.params)), length=length, **options)
 
     def stretched(*operands):
         constants, carry, xs = split_list(operands, scan_sizes(eqn.params))
-        steps = length // num_stretches
-        xs = [lax.reshape(x, (num_stretches, steps, *x.shape[1:])) for x in xs]
-
-        def stretch(*args):
-            return bind_scan(step, *split_list(args, scan_sizes(eqn.params)), length=steps, **options)
-
-        slices = [x.update(shape=x.shape[1:]) for x in map(typeof, xs)]
+        first, last = zip(*(_divided(x, rest, options["reverse"]) for x in xs), strict=True) if xs else ((), ())
+        first = [lax.reshape(x, (num_stretches, steps, *x.shape[1:])) for x in first]
+        slices = [x.update(shape=x.shape[1:]) for x in map(typeof, first)]
         avals = [*body.in_avals[: len(constants) + len(carry)], *slices]
-        inner = _run_again(trace_to_closed_jaxpr(stretch, avals, "stretch"))
-        outputs = bind_scan(inner, constants, carry, xs, length=num_stretches, reverse=options["reverse"], unroll=1)
+        inner = _run_again(trace_to_closed_jaxpr(partial(run, length=steps), avals, "stretch"))
+        outputs = bind_scan(inner, constants, carry, first, length=num_stretches, reverse=options["reverse"], unroll=1)
         carry, ys = split_list(outputs, [len(carry)])
-        return [*carry, *(lax.reshape(y, (length, *y.shape[2:])) for y in ys)]
+        ys = [lax.reshape(y, (num_stretches * steps, *y.shape[2:])) for y in ys]
+        if rest:
+            carry, others = split_list(run(*constants, *carry, *last, length=rest), [len(carry)])
+            pairs = zip(others, ys, strict=True) if options["reverse"] else zip(ys, others, strict=True)
+            ys = [lax.concatenate(pair, 0) for pair in pairs]
+        return [*carry, *ys]
 
-    return stretched if in_stretches and num_stretches > 1 else whole
+    return stretched if in_stretches else partial(run, length=length)
+
+
+def _divided(x, rest: int, reverse: bool) -> tuple:
+    """Divide an array of steps into those that run first, and the `rest`."""
+    if not rest:
+        return x, None
+    if reverse:
+        runs_last, runs_first = lax.split(x, (rest, len(x) - rest))
+    else:
+        runs_first, runs_last = lax.split(x, (len(x) - rest, rest))
+    return runs_first, runs_last
 
 
 def _run_again(jaxpr):
@@ -67,7 +82,8 @@ def _run_again(jaxpr):
     return trace_to_closed_jaxpr(run, jaxpr.in_avals, "again")
 
 
-def _divisor_near_root(length: int) -> int:
-    """Find the divisor of a number that is nearest to its root, by ratio; 1 for a prime."""
-    divisors = [k for k in range(2, length) if length % k == 0]
-    return min(divisors, key=lambda k: max(k * k / length, length / (k * k)), default=1)
+def _number_of_stretches(length: int) -> int:
+    """Find the divisor of a number that is nearest to its root; the root itself if none is near."""
+    away = lambda k: max(k * k / length, length / (k * k))
+    nearest = min((k for k in range(2, length) if length % k == 0), key=away, default=1)
+    return nearest if away(nearest) <= _FAR else isqrt(length)
