@@ -23,7 +23,8 @@ class RawFrame(NamedTuple):
 
 
 @cache
-def _hidden(file: str) -> bool:
+def is_hidden(file: str) -> bool:
+    """Whether a file is JAX's or diffprog's, which hide themselves in tracebacks."""
     return not source_info_util.is_user_filename(file)
 
 
@@ -55,7 +56,7 @@ def _frames_of(traceback) -> list[RawFrame]:
         []
         if traceback is None
         else [
-            RawFrame(frame.file_name, frame.line_num, frame.function_name, _hidden(frame.file_name))
+            RawFrame(frame.file_name, frame.line_num, frame.function_name, is_hidden(frame.file_name))
             for frame in traceback.frames
         ]
     )
