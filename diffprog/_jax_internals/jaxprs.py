@@ -236,12 +236,17 @@ def count_operations(jaxpr) -> int:
 
 
 @weakref_lru_cache
-def has_loop(jaxpr) -> bool:
-    """Whether a closed jaxpr, or a program in it, has a loop."""
+def runs_any(jaxpr, *names: str) -> bool:
+    """Whether a closed jaxpr, or a program in it, runs a primitive of these names."""
     return any(
-        eqn.primitive.name in ("while", "scan") or any(has_loop(closed(inner)) for inner in jaxprs_in(eqn.params))
+        eqn.primitive.name in names or any(runs_any(closed(inner), *names) for inner in jaxprs_in(eqn.params))
         for eqn in jaxpr.jaxpr.eqns
     )
+
+
+def has_loop(jaxpr) -> bool:
+    """Whether a closed jaxpr, or a program in it, has a loop."""
+    return runs_any(jaxpr, "while", "scan")
 
 
 def bytes_of_values(jaxpr) -> tuple[int, int]:
@@ -321,16 +326,9 @@ def map_programs(change: Callable, params: dict) -> dict:
 @weakref_lru_cache
 def write_out(jaxpr, names: tuple[str, ...]):
     """Write out, in a closed jaxpr and the programs in it, the calls by primitives of these names."""
-    if not _calls(jaxpr, names):
+    if not runs_any(jaxpr, *names):
         return jaxpr
     return trace_to_closed_jaxpr(lambda *args: _run_written_out(jaxpr, args, names), jaxpr.in_avals, "written_out")
-
-
-def _calls(jaxpr, names: tuple[str, ...]) -> bool:
-    return any(
-        eqn.primitive.name in names or any(_calls(inner, names) for inner in jaxprs_in(eqn.params))
-        for eqn in jaxpr.jaxpr.eqns
-    )
 
 
 def _run_written_out(jaxpr, args, names: tuple[str, ...]) -> list:

@@ -17,6 +17,7 @@ from diffprog._rules import (  # noqa: F401
     indexing,
     jax_functions,
     linear_algebra,
+    matrix_equations,
     matrix_functions,
     ragged,
     reductions,

@@ -117,7 +117,7 @@ def test_schur_of_a_complex_matrix_in_a_loss_that_depends_on_the_phases():
     assert np.isnan(phases(matrix(4, 4, dtype=complex))).all()
 
 
-def test_the_square_root_of_a_matrix_through_its_schur_form():
+def test_the_trace_of_the_square_root_of_a_matrix():
     """d trace(X) = trace(X^-1 dA) / 2 for X^2 = A."""
     a = matrix(3, 3) + 4 * jnp.eye(3)
     root = lambda a: jax.scipy.linalg.sqrtm(a.astype(complex))
