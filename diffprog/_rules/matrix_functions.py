@@ -7,6 +7,7 @@ second derivative divides by the pivots.
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.custom_batching import custom_vmap
 
 from diffprog._jax_internals.sizes import are_known
 from diffprog._rules.jax_functions import batch_first, differentiated_as
@@ -52,6 +53,17 @@ def _small_determinant(s, order):
     return jnp.select([order == k for k in range(4)], terms, jnp.zeros_like(one))
 
 
+@custom_vmap
+def _any_of(flags):
+    """Ask whether any flag holds, also of all that `jax.vmap` maps over: a branch on it stays a branch."""
+    return jnp.any(flags)
+
+
+@_any_of.def_vmap
+def _any_of_batch(axis_size, in_batched, flags):
+    return _any_of(flags), False
+
+
 def _determinant(a):
     """Take the way for singular matrices only where one is near."""
     pivots = jnp.abs(jnp.diagonal(lax.linalg.lu(lax.stop_gradient(a))[0], axis1=-2, axis2=-1))
@@ -61,8 +73,9 @@ def _determinant(a):
         safe = jnp.where(singular[..., None, None], identity_like(a), a)
         return jnp.where(singular, _any(a), _regular(safe))
 
-    safe = lambda a: jnp.where(jnp.any(singular), identity_like(a), a)
-    return lax.cond(jnp.any(singular), some_singular, lambda a: _regular(safe(a)), a)
+    any_singular = _any_of(singular)
+    safe = lambda a: jnp.where(any_singular, identity_like(a), a)
+    return lax.cond(any_singular, some_singular, lambda a: _regular(safe(a)), a)
 
 
 def _are_determinants(args, found):

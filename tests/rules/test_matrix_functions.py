@@ -53,6 +53,15 @@ def test_a_batch_along_any_axis(axis):
     np.testing.assert_allclose(jnp.moveaxis(found, axis, 0), expected, atol=1e-6)
 
 
+def test_a_batch_of_gradients_takes_one_branch():
+    """The branch for singular matrices costs many times the other: it runs only where one of the batch is singular."""
+    batched = jax.vmap(jax.vmap(dp.grad(jnp.linalg.det)))
+    assert " cond[" in str(jax.make_jaxpr(batched)(matrices()[:, None]))
+    expected = jax.vmap(dp.grad(polynomial))(matrices())
+    np.testing.assert_allclose(jax.jit(batched)(matrices()[None])[0], expected, atol=1e-6)
+    np.testing.assert_allclose(jax.jit(batched)(matrices()[None, :1])[0], expected[:1], atol=1e-6)
+
+
 def test_symbolic_sizes():
     (b,) = jax.export.symbolic_shape("b")
     first = jax.jit(dp.grad(lambda a: jnp.sum(jnp.linalg.det(a))))
