@@ -1,7 +1,7 @@
 """When each buffer of a compiled program is in use: from the instruction that writes it to the last that reads it.
 
-The instructions of calls, loops and branches stand in one line with the others, once, before the one that runs them. A
-result that is a tuple is a tree of buffers, and an instruction as "get-tuple-element" writes none: it passes them on.
+The instructions of calls, loops and branches stand in one line with the others, once. A result that is a tuple is a
+tree of buffers; instructions as "get-tuple-element" do nothing but pass them on, and take no time.
 """
 
 from collections.abc import Iterable, Sequence
@@ -21,7 +21,7 @@ class Lifetimes:
     """The instructions of a program in one line, and when each buffer is in use.
 
     Attributes:
-      order: the instructions.
+      order: the instructions that do something.
       start: by a buffer's id, the first instruction during which it is in use.
       stop: the one after the last.
     """
@@ -44,13 +44,12 @@ class Lifetimes:
         for instruction in instructions:
             if instruction.opcode == "parameter":
                 self._write(instruction, arguments[instruction.parameter], begin)
-                self.order.append(instruction)
-            else:
-                passed_on = self._passed_on(instruction)
-                if instruction.opcode not in _READS_NOTHING:
-                    for operand in instruction.operands:
-                        self._read(self._values[operand], len(self.order))
-                self._write(instruction, passed_on, len(self.order))
+                continue
+            passed_on = self._passed_on(instruction)
+            self._write(instruction, passed_on, len(self.order))
+            if instruction.opcode not in _READS_NOTHING:
+                for operand in instruction.operands:
+                    self._read(self._values[operand], len(self.order))
                 self.order.append(instruction)
         self._read(self._values[root], len(self.order))  # by whoever runs the computation
         return self._values[root]

@@ -12,16 +12,25 @@ import numpy as np
 
 from diffprog._jax_internals.buffer_lifetimes import Lifetimes
 from diffprog._jax_internals.hlo_modules import Allocation, Instruction, Module, allocations, module_of
-from diffprog._jax_internals.sources import RawFrame
+from diffprog._jax_internals.sources import RawFrame, in_function
 
-__all__ = ["Held", "HeldByLine", "MemoryOverTime", "lines_at_peak", "memory_over_time", "occupancy"]
+__all__ = [
+    "Held",
+    "HeldByLine",
+    "MemoryOverTime",
+    "Visible",
+    "lines_at_peak",
+    "memory_over_time",
+    "occupancy",
+    "visible",
+]
 
-FORWARD, BACKWARD, RECOMPUTED = "forward", "backward", "recomputed"
+FORWARD, BACKWARD, RECOMPUTED = PHASES = ("forward", "backward", "recomputed")
 
 _STARTS = ("broadcast", "copy", "constant", "parameter", "while", "conditional", "call")  # say less than what follows
 _FURTHEST = 4  # operands of operands that are asked for a source line
 
-Source = tuple[RawFrame | None, str, str]  # line, operation, phase
+Source = tuple[tuple[RawFrame, ...], str, str]  # lines, operation, phase
 
 
 class Held(NamedTuple):
@@ -32,7 +41,7 @@ class Held(NamedTuple):
       offset: where it starts in the temporary memory.
       start: first instruction during which it is in use.
       stop: the one after the last.
-      frame: the line that it was computed for; None if the compiler does not say.
+      frames: the line that it was computed for and those around it; empty if the compiler does not say.
       operation: scopes and JAX primitive that made it, as "jit(f)/transpose(jvp())/mul"; may be empty.
       phase: "forward", "backward", or "recomputed" for what the backward pass computes again.
     """
@@ -41,9 +50,14 @@ class Held(NamedTuple):
     offset: int
     start: int
     stop: int
-    frame: RawFrame | None
+    frames: tuple[RawFrame, ...]
     operation: str
     phase: str
+
+    @property
+    def frame(self) -> RawFrame | None:
+        """The line."""
+        return self.frames[0] if self.frames else None
 
 
 class MemoryOverTime(NamedTuple):
@@ -51,13 +65,31 @@ class MemoryOverTime(NamedTuple):
 
     Attributes:
       bytes: its size by the compiler, with gaps.
-      held: what is in it.
+      constants: bytes of constants, which the program brings along.
+      held: what is in the temporary memory.
       phases: of each instruction, in order; also of those in calls, loops and branches, each once.
     """
 
     bytes: int
+    constants: int
     held: tuple[Held, ...]
     phases: tuple[str, ...]
+
+
+class Visible(NamedTuple):
+    """What a buffer occupies for some time.
+
+    Attributes:
+      held: number of the buffer.
+      start: first instruction of that time.
+      stop: the one after the last.
+      bytes: what is in its place alone: of buffers in the same place, the last that was written.
+    """
+
+    held: int
+    start: int
+    stop: int
+    bytes: int
 
 
 class HeldByLine(NamedTuple):
@@ -76,8 +108,7 @@ class HeldByLine(NamedTuple):
         """The line in words, as "model.py:41 (attention)"."""
         if self.frame is None:
             return "an unknown line"
-        named = [part for part in self.frame.function.split(".<locals>.") if not part.startswith("<")]
-        return f"{Path(self.frame.file).name}:{self.frame.line}" + (f" ({named[-1]})" if named else "")
+        return f"{Path(self.frame.file).name}:{self.frame.line}{in_function(self.frame.function)}"
 
 
 def lines_at_peak(compiled) -> list[HeldByLine]:
@@ -121,7 +152,8 @@ def memory_over_time(compiled) -> MemoryOverTime | None:
                 )
         start += allocation.bytes
     phases = [sources.of(instruction)[2] for instruction in lifetimes.order]
-    return MemoryOverTime(start, tuple(held), tuple(phases))
+    constants = sum(allocation.bytes for allocation in placed if allocation.is_constant)
+    return MemoryOverTime(start, constants, tuple(held), tuple(phases))
 
 
 def _writers(module: Module, placed: Sequence[Allocation]) -> dict[int, list[Instruction]]:
@@ -161,6 +193,16 @@ def occupancy(held: Sequence[Held]) -> Iterator[tuple[int, np.ndarray]]:
         yield time, np.bincount(shown + 1, widths, len(held) + 1)[1:].astype(np.int64)
 
 
+def visible(held: Sequence[Held]) -> list[Visible]:
+    """List what each buffer occupies, from when to when: at any time these add up to what is occupied."""
+    found, now, since = [], np.zeros(len(held), np.int64), np.zeros(len(held), int)
+    for time, occupied in occupancy(held):
+        (changed,) = np.nonzero(occupied != now)
+        found += [Visible(i, since[i].item(), time, now[i].item()) for i in changed.tolist() if now[i]]
+        now, since[changed] = occupied, time
+    return found
+
+
 def _by_time(times: Iterable[int]) -> dict[int, list[int]]:
     found: dict[int, list[int]] = {}
     for i, time in enumerate(times):
@@ -184,9 +226,9 @@ class _Sources:
     def _find(self, instruction: Instruction) -> Source:
         inserted = self._inserted(instruction)
         near = list(self._near(instruction))
-        lines = filter(None, map(self._module.user_frame, [*(self._near(inserted) if inserted else ()), *near]))
+        lines = filter(None, map(self._module.user_frames, [*(self._near(inserted) if inserted else ()), *near]))
         operation = next((i.op_name for i in near if "/" in i.op_name), "")
-        return next(lines, None), operation, _phase(operation)
+        return next(lines, ()), operation, _phase(operation)
 
     def _near(self, instruction: Instruction) -> Iterator[Instruction]:
         """List an instruction, those fused into it, and then its operands and theirs, the nearest first."""

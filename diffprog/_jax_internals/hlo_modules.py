@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import NamedTuple
 
-from diffprog._jax_internals.sources import RawFrame, is_hidden
+from diffprog._jax_internals.sources import RawFrame, is_hidden, is_installed
 from diffprog._util.protobuf import Message
 
 __all__ = ["Allocation", "Buffer", "Instruction", "Module", "allocations", "module_of"]
@@ -76,23 +76,20 @@ class Module:
         self.entry = self._message.number(6)
         self.instructions = {i.id: i for c in self.computations.values() for i in c.instructions}
 
-    def user_frame(self, instruction: Instruction) -> RawFrame | None:
-        """Find the innermost frame of an instruction's stack that is neither JAX's nor diffprog's."""
-        for frame in self._stack(instruction.frame):
-            if not frame.hidden:
-                return frame
-        return None
+    def user_frames(self, instruction: Instruction) -> tuple[RawFrame, ...]:
+        """Find the user's lines that an instruction comes from, innermost first; a library's if there are no others."""
+        shown = [frame for frame in self._stack(instruction.frame) if not frame.hidden]
+        own_code = [frame for frame in shown if not is_installed(frame.file)]
+        return tuple(own_code or shown)
 
     def _stack(self, frame: int) -> Iterator[RawFrame]:
-        seen = set()
-        while 0 < frame <= len(self._frames) and frame not in seen:  # some XLA names a frame as its own parent
-            seen.add(frame)
+        while frame:
             raw, frame = self._frames[frame - 1]
             yield raw
 
     @cached_property
     def _frames(self) -> list[tuple[RawFrame, int]]:
-        """The stack frames, each with the id of the one around it. Ids are positions, from 1 on."""
+        """The stack frames, each with the id of the one around it. Ids are positions from 1 on; 0 is none."""
         tables = self._message.message(17)
         files, functions = tables.texts(1), tables.texts(2)
         places = [
@@ -155,11 +152,13 @@ class Allocation(NamedTuple):
     Attributes:
       bytes: its size.
       is_temporary: whether it holds neither arguments, results nor constants.
+      is_constant: whether it holds a constant.
       buffers: what lies in it, at one time or another.
     """
 
     bytes: int
     is_temporary: bool
+    is_constant: bool
     buffers: tuple[Buffer, ...]
 
 
@@ -179,7 +178,12 @@ def allocations(serialized: bytes) -> list[Allocation]:
             id = assigned.number(1)
             buffers.append(Buffer(id, assigned.number(3), *places[id], assigned.number(2), group[id]))
         read.append(
-            Allocation(allocation.number(2), not any(map(allocation.number, kinds)), tuple(buffers)),
+            Allocation(
+                allocation.number(2),
+                not any(map(allocation.number, kinds)),
+                bool(allocation.number(12)),
+                tuple(buffers),
+            ),
         )
     return read
 

@@ -9,6 +9,7 @@ from jax._src.interpreters import partial_eval
 from jax._src.util import weakref_lru_cache
 
 from diffprog._jax_internals.avals import has_gradient
+from diffprog._jax_internals.sources import has_user_lines
 
 eval_jaxpr = core.eval_jaxpr
 _ClosedJaxpr = getattr(core, "ClosedJaxpr", core.Jaxpr)  # one and the same since JAX 0.11
@@ -204,7 +205,8 @@ def _run_replaced(jaxpr, args, instead) -> list:
     for eqn in jaxpr.eqns:
         operands = list(map(read, eqn.invars))
         stack = source_info_util.current_name_stack() + eqn.source_info.name_stack
-        with source_info_util.user_context(eqn.source_info.traceback, name_stack=stack), eqn.ctx.manager:
+        traceback = eqn.source_info.traceback if has_user_lines(jaxpr) else None  # then that of the call
+        with source_info_util.user_context(traceback, name_stack=stack), eqn.ctx.manager:
             if (run := instead(eqn)) is not None:
                 results = run(*operands)
             else:

@@ -1,5 +1,6 @@
 """Where in the program an operation comes from: stack frames and name stacks."""
 
+import sysconfig
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager, nullcontext
 from functools import cache
@@ -7,10 +8,13 @@ from types import CodeType
 from typing import NamedTuple
 
 from jax._src import api_util, config, source_info_util
+from jax._src.util import weakref_lru_cache
 
 from diffprog._jax_internals.devices import same_context
 
 _CLASSES = "eqx.nn."  # Equinox names the class of each of its layers, which says less than the layer's place
+_LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+_user_files: set[str] = set()
 
 
 class RawFrame(NamedTuple):
@@ -26,6 +30,19 @@ class RawFrame(NamedTuple):
 def is_hidden(file: str) -> bool:
     """Whether a file is JAX's or diffprog's, which hide themselves in tracebacks."""
     return not source_info_util.is_user_filename(file)
+
+
+def count_as_user_code(file: str) -> None:
+    """Show the lines of a file as the user's own, although it belongs to an installed package."""
+    _user_files.add(file)
+
+
+@cache
+def is_installed(file: str) -> bool:
+    """Whether a file belongs to an installed package or to Python itself."""
+    if file in _user_files:
+        return False
+    return file.startswith((*_LIBRARIES, "<frozen")) or "/site-packages/" in file or "/dist-packages/" in file
 
 
 def looks_for_nan() -> bool:
@@ -66,6 +83,12 @@ def _python_traceback():
     return source_info_util.Traceback.get_traceback()
 
 
+def in_function(function: str) -> str:
+    """Write the function of a line behind it, " (attention)", without those around it; nothing for a module's line."""
+    named = [part for part in function.split(".<locals>.") if not part.startswith("<")]
+    return f" ({named[-1]})" if named else ""
+
+
 def where_written(function: Callable) -> str:
     """Say where a function is written: its name, file and line, as `program_source` says it of a program."""
     return api_util.fun_sourceinfo(function)
@@ -75,6 +98,12 @@ def program_source(program) -> str | None:
     """Say which function a program was traced from: a closed jaxpr, or a function that JAX hands over."""
     info = getattr(program, "jaxpr", program).debug_info
     return info and info.func_src_info
+
+
+@weakref_lru_cache
+def has_user_lines(program) -> bool:
+    """Whether the operations of a closed jaxpr, if any, come from lines of the user's, as those of JAX's own do not."""
+    return any(not frame.hidden for equation in program.jaxpr.eqns[:1] for frame in frames(equation))
 
 
 def runs_in(code: CodeType) -> bool:

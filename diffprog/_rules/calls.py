@@ -19,7 +19,7 @@ from diffprog._jax_internals import (
 )
 from diffprog._jax_internals.calls_apart import call_apart
 from diffprog._jax_internals.jaxprs import SingleOperation
-from diffprog._jax_internals.sources import program_source
+from diffprog._jax_internals.sources import has_user_lines, program_source
 from diffprog._tracer.cotangents import fill_zeros
 from diffprog._tracer.rules import of_functions, rule, rules
 from diffprog._tracer.staging import backward_for, stage
@@ -126,7 +126,10 @@ def _operation(single: SingleOperation, needs_grad, args):
 
 def _write_out(jaxpr, needs_grad, args):
     args = [as_array(x) if isinstance(x, np.ndarray) else x for x in args]  # what a custom rule in it takes for JAX's
-    results, taped = run_taped(jaxpr_as_fun(jaxpr), args, needs_grad)
+    run = partial(
+        eval_jaxpr, jaxpr.jaxpr, jaxpr.consts, propagate_source_info=has_user_lines(jaxpr)
+    )  # JAX's own functions have the line of the call
+    results, taped = run_taped(run, args, needs_grad)
     return results, taped.active, lambda cotangents: expand(taped.pull(cotangents), needs_grad)
 
 

@@ -301,7 +301,8 @@ def backward_program(body, cond, num_consts: int, num_checkpoints: int, pull):
             steps = lax.select(every, length - 1, _split(length, free))
 
             def run(now: _Replay):
-                carry = step(flags(now.carry), now.carry)
+                with jax.named_scope("rematted_computation"):  # as that of a checkpoint
+                    carry = step(flags(now.carry), now.carry)
                 return _Replay(now.steps + 1, carry, now.checkpoints.put(position + now.steps + 1, carry, every))
 
             replay = _Replay(jnp.int32(0), carry, checkpoints)

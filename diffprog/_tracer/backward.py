@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from typing import Any, NamedTuple
 
-from diffprog._jax_internals.scopes import BackwardScopes
+from diffprog._jax_internals.scopes import BackwardSources
 from diffprog._tracer import cotangents
 from diffprog._util.walk import walk
 
@@ -33,8 +33,8 @@ class Taped(NamedTuple):
         """Send cotangents of the results, None for zero, back to the inputs; see `backward`."""
         pairs = zip(self.places, cotangents, strict=True)
         seeds = [(place, g) for place, g in pairs if place is not None and g is not None]
-        with BackwardScopes(self.around) as scopes:
-            return backward(seeds, self.inputs, whole=whole, enter=scopes.set)
+        with BackwardSources(self.around) as sources:
+            return backward(seeds, self.inputs, whole=whole, enter=sources.set)
 
 
 def backward(
@@ -48,7 +48,7 @@ def backward(
       visit: called as visit(node, cotangents of its results, cotangents that it sends to its arguments) for every
         node on the way, in reverse order. An input sends nothing, nor does a node that no cotangent reached.
       whole: whether the cotangents of inputs are made arrays.
-      enter: called with the scopes of each node, before its cotangents are computed.
+      enter: called with the scopes and the line of each node, before its cotangents are computed.
 
     Returns:
       One cotangent per input: None where the results do not depend on it, an array, or if not `whole` maybe a part.
@@ -85,7 +85,7 @@ def backward(
     nodes = walk((place[0] for place, _ in seeds), _sources, nearest_first=True)
     for node in sorted(nodes, key=lambda node: node.order, reverse=True):
         if enter is not None:
-            enter(node.scopes)
+            enter(node.source)
         if node.context is None:
             send(node)
         else:

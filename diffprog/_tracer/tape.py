@@ -29,7 +29,7 @@ from diffprog._jax_internals import (
 from diffprog._jax_internals.devices import same_context
 from diffprog._jax_internals.foreign import has_jvp, result_types
 from diffprog._jax_internals.jaxprs import jaxprs_in, params_without_custom_rules
-from diffprog._jax_internals.scopes import current_name_stack
+from diffprog._jax_internals.scopes import current_name_stack, current_source
 from diffprog._jax_internals.sources import same_source
 from diffprog._tracer import custom, references
 from diffprog._tracer.backward import Taped
@@ -40,7 +40,7 @@ from diffprog._tracer.rules import rules, transposes
 from diffprog._util.lists import select
 
 reverse_context: ContextVar[Callable] = ContextVar("reverse_context", default=same_context)
-"""Makes a node's `context` when an operation is recorded. Plain gradients restore no source line: it takes time."""
+"""Makes a node's `context` when an operation is recorded. Gradients that run at once restore no line: it takes time."""
 
 
 @contextmanager
@@ -64,15 +64,15 @@ class Node:
       single: whether the operation has one result rather than a list of them.
       context: makes the context manager under which its arguments' cotangents are computed, as its results were;
         None if it takes none.
-      scopes: the scopes that the operation is in.
+      source: the scopes that the operation is in, and its line in a program that is traced.
     """
 
-    __slots__ = ("avals", "backward", "context", "name", "order", "scopes", "single", "sources")
+    __slots__ = ("avals", "backward", "context", "name", "order", "single", "source", "sources")
 
-    def __init__(self, order: int, name: str, sources, avals, backward: Callable | None, single: bool, context):
+    def __init__(self, order: int, name: str, sources, avals, backward: Callable | None, single: bool, context, source):
         self.order, self.name, self.sources = order, name, sources
         self.avals, self.backward, self.single, self.context = avals, backward, single, context
-        self.scopes = current_name_stack()
+        self.source = source
 
 
 class Traced(Tracer):
@@ -169,7 +169,8 @@ class Tape(Trace):
     def write(self, name, sources, results, backward, single) -> Node:
         """Put an operation on the tape."""
         self.size += 1
-        return Node(self.size, name, sources, [typeof(x) for x in results], backward, single, reverse_context.get()())
+        avals, source = [typeof(x) for x in results], current_source(self.parent)
+        return Node(self.size, name, sources, avals, backward, single, reverse_context.get()(), source)
 
     def record(self, name, sources, results, active, backward) -> list:
         """Write an operation with a list of results.

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffprog.graph._recording.source_lines import count_as_user_code
+from diffprog._jax_internals.sources import count_as_user_code
 
 count_as_user_code(__file__)  # a diagnosis names these lines, also where diffprog is an installed package
 

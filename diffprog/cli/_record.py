@@ -22,9 +22,9 @@ import numpy as np
 from jax import lax
 
 import diffprog as dp
+from diffprog._jax_internals.sources import count_as_user_code
 from diffprog._util.files import write_text
 from diffprog.cli._command_line import command_parser, launch, load_function
-from diffprog.graph._recording.source_lines import count_as_user_code
 from diffprog.images import network_crop, read_image
 
 count_as_user_code(__file__)  # a recording names these lines, also where diffprog is an installed package

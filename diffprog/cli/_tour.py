@@ -17,8 +17,8 @@ import numpy as np
 from jax import lax
 
 import diffprog as dp
+from diffprog._jax_internals.sources import count_as_user_code
 from diffprog.cli._command_line import command_parser, launch
-from diffprog.graph._recording.source_lines import count_as_user_code
 
 count_as_user_code(__file__)  # a recording names these lines, also where diffprog is an installed package
 

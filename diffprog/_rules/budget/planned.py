@@ -224,7 +224,8 @@ def _run_again_and_pull(program: Program, part: Again, values: dict[int, Any], c
     def run(*operands):
         inner = dict(zip(reads, operands, strict=False))
         sent = _Cotangents(zip(given, operands[len(reads) :], strict=True))
-        trail = _forward(program, part.plan, inner)
+        with jax.named_scope("rematted_computation"):  # as in the programs of jax.grad
+            trail = _forward(program, part.plan, inner)
         _backward(program, trail, sent)
         reached[:] = [v for v in wanted if v in sent]
         return [sent[v] for v in reached]

@@ -1,31 +1,14 @@
 """From stack frames to the user's line."""
 
-import sysconfig
-from functools import cache
 from pathlib import Path
 
-from diffprog._jax_internals.sources import frames, python_frames
+from diffprog._jax_internals.sources import frames, is_installed, python_frames
 from diffprog.graph._recording.nodes import Frame, Source
 
 # Frames outside of these called `record` or `backward_source`.
 _GRAPH = Path(__file__).parents[1]
 _STARTS = {str(_GRAPH / "_recording" / "record.py"), str(_GRAPH / "_explain" / "backward_source.py")}
-_LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 _SAMPLERS = "/jax/_src/random"
-_user_files: set[str] = set()
-
-
-def count_as_user_code(file: str) -> None:
-    """Show the lines of a file as the user's own, although it belongs to an installed package."""
-    _user_files.add(file)
-
-
-@cache
-def _installed(file: str) -> bool:
-    """Whether a file belongs to an installed package or to Python itself."""
-    if file in _user_files:
-        return False
-    return file.startswith((*_LIBRARIES, "<frozen")) or "/site-packages/" in file or "/dist-packages/" in file
 
 
 def current_source(call_site: Source | None) -> Source | None:
@@ -73,7 +56,7 @@ def _visible(stack) -> list[Frame]:
 
 
 def _not_installed(stack: list[Frame]) -> list[Frame]:
-    return [frame for frame in stack if not _installed(frame.file)]
+    return [frame for frame in stack if not is_installed(frame.file)]
 
 
 def _frame(x) -> Frame:
