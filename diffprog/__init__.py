@@ -12,7 +12,7 @@ from diffprog._transforms.reverse import grad, value_and_grad, vjp
 
 if TYPE_CHECKING:
     from diffprog import attack, diagnosis, fit, graph, images, models, optimize, visualize
-    from diffprog.diagnosis import diagnose
+    from diffprog.diagnosis import diagnose, memory
     from diffprog.graph import activations, backward_source, grad_at, hook, intervene, record, tap
 
 __version__ = "0.5.0"
@@ -36,6 +36,7 @@ __all__ = [
     "images",
     "intervene",
     "jacrev",
+    "memory",
     "models",
     "optimize",
     "record",
@@ -50,7 +51,7 @@ __all__ = [
 _LAZY_PACKAGES = ("attack", "diagnosis", "fit", "graph", "images", "models", "optimize", "visualize")
 _LAZY_NAMES = {
     "graph": ("activations", "backward_source", "grad_at", "hook", "intervene", "record", "tap"),
-    "diagnosis": ("diagnose",),
+    "diagnosis": ("diagnose", "memory"),
 }
 
 

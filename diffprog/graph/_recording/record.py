@@ -149,18 +149,21 @@ def _input(recorder: Recorder, x, name: str):
     return recorder.input(value, name, is_differentiable(value))
 
 
-def function_of_arrays(fun: Callable, leaves: list, tree) -> tuple[Callable, list]:
+def function_of_arrays(
+    fun: Callable, leaves: list, tree, is_input: Callable[[Any], bool] = is_array
+) -> tuple[Callable, list]:
     """Fix all arguments of a function that are no arrays.
 
     Args:
       fun: the function.
       leaves: of its arguments.
       tree: structure of (args, kwargs).
+      is_input: leaf -> whether it counts as an array.
 
     Returns:
       A function of the arrays among the leaves, and these.
     """
-    positions = [i for i, x in enumerate(leaves) if is_array(x)]
+    positions = [i for i, x in enumerate(leaves) if is_input(x)]
 
     def call(*arrays):
         filled = list(leaves)
