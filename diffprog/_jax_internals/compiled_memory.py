@@ -28,6 +28,7 @@ __all__ = [
 FORWARD, BACKWARD, RECOMPUTED = PHASES = ("forward", "backward", "recomputed")
 
 _STARTS = ("broadcast", "copy", "constant", "parameter", "while", "conditional", "call")  # say less than what follows
+_OF_ANY_SCAN = ("jit(dynamic_index_in_dim)", "jit(dynamic_update_index_in_dim)")  # JAX has one of each for all scans
 _FURTHEST = 4  # operands of operands that are asked for a source line
 
 Source = tuple[tuple[RawFrame, ...], str, str]  # lines, operation, phase
@@ -226,12 +227,12 @@ class _Sources:
     def _find(self, instruction: Instruction) -> Source:
         inserted = self._inserted(instruction)
         near = list(self._near(instruction))
-        lines = filter(None, map(self._module.user_frames, [*(self._near(inserted) if inserted else ()), *near]))
+        lines = filter(None, map(self._frames, [*(self._near(inserted) if inserted else ()), *near]))
         operation = next((i.op_name for i in near if "/" in i.op_name), "")
         return next(lines, ()), operation, _phase(operation)
 
     def _near(self, instruction: Instruction) -> Iterator[Instruction]:
-        """List an instruction, those fused into it, and then its operands and theirs, the nearest first."""
+        """List an instruction and those fused into it, its operands and theirs, and those that run all this."""
         seen: set[int] = set()
         layer = [instruction]
         for _ in range(_FURTHEST):
@@ -241,6 +242,16 @@ class _Sources:
             seen.update(i.id for i in layer)
             nearer = dict.fromkeys(operand for i in layer for operand in i.operands if operand not in seen)
             layer = [self._module.instructions[id] for id in nearer]
+        runs = self._module.run_by.get(instruction.computation)
+        while runs is not None:
+            yield runs
+            runs = self._module.run_by.get(runs.computation)
+
+    def _frames(self, instruction: Instruction) -> tuple[RawFrame, ...]:
+        """Get the lines of an instruction, but not of those that a scan makes: they are those of another scan."""
+        if any(name in _OF_ANY_SCAN for name in instruction.op_name.split("/")):
+            return ()
+        return self._module.user_frames(instruction)
 
     def _fused(self, instruction: Instruction) -> Sequence[Instruction]:
         if instruction.opcode != "fusion":

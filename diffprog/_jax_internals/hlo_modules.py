@@ -18,6 +18,7 @@ class Instruction(NamedTuple):
 
     Attributes:
       id: unique in the module.
+      computation: id of the computation that it is part of.
       opcode: as "dot", "fusion", "while".
       operands: ids of the instructions whose results it takes.
       calls: ids of the computations that it runs.
@@ -28,6 +29,7 @@ class Instruction(NamedTuple):
     """
 
     id: int
+    computation: int
     opcode: str
     operands: tuple[int, ...]
     calls: tuple[int, ...]
@@ -60,6 +62,7 @@ class Module:
       computations: by their ids.
       entry: id of the one that is the program.
       instructions: of all computations, by their ids.
+      run_by: the instruction that runs a computation, by the computation's id.
     """
 
     def __init__(self, serialized: bytes):
@@ -70,11 +73,11 @@ class Module:
         }
         self.computations: dict[int, Computation] = {}
         for message in self._message.messages(3):
-            steps = order.get(message.number(5), {})
-            instructions = sorted(map(_instruction, message.messages(2)), key=lambda i: steps.get(i.id, 0))
-            self.computations[message.number(5)] = Computation(tuple(instructions), message.number(6))
+            id = message.number(5)
+            self.computations[id] = _computation(message, order.get(id, {}))
         self.entry = self._message.number(6)
         self.instructions = {i.id: i for c in self.computations.values() for i in c.instructions}
+        self.run_by = {computation: i for i in self.instructions.values() for computation in i.calls}
 
     def user_frames(self, instruction: Instruction) -> tuple[RawFrame, ...]:
         """Find the user's lines that an instruction comes from, innermost first; a library's if there are no others."""
@@ -103,10 +106,17 @@ class Module:
         return frames
 
 
-def _instruction(message: Message) -> Instruction:
+def _computation(message: Message, steps: dict[int, int]) -> Computation:
+    """Read a computation whose instructions, by their ids, run at these steps."""
+    instructions = [_instruction(inner, message.number(5)) for inner in message.messages(2)]
+    return Computation(tuple(sorted(instructions, key=lambda i: steps.get(i.id, 0))), message.number(6))
+
+
+def _instruction(message: Message, computation: int) -> Instruction:
     metadata = message.message(7)
     return Instruction(
         message.number(35),
+        computation,
         message.text(2),
         tuple(message.numbers(36)),
         tuple(message.numbers(38)),

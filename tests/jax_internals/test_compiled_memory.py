@@ -75,6 +75,17 @@ def test_the_backward_pass_is_at_the_lines_of_the_forward_pass_as_with_jax():
     assert line_of("line of the step") in {held.frame.line for held in in_loop.held if held.phase == BACKWARD}
 
 
+@pytest.mark.parametrize("grad", [jax.grad, dp.grad])
+def test_lines_are_those_of_the_program_itself_though_another_has_the_same_loop(grad):
+    def same_again(layers, x):
+        return jnp.sum(lax.scan(lambda state, w: (jnp.tanh(state @ w), None), x, jnp.stack(layers))[0] ** 2)
+
+    lines_at_peak(compiled(grad(recurrence)))
+    code = same_again.__code__
+    for line in lines_at_peak(compiled(grad(same_again))):
+        assert line.frame.line == code.co_firstlineno + 1 and "same_again" in line.frame.function
+
+
 def loop(layers, x):
     last = lax.while_loop(lambda s: s[0] < 100, lambda s: (s[0] + 1, jnp.sin(s[1] @ layers[0])), (0, x))
     return jnp.sum(last[1])
