@@ -53,21 +53,31 @@ def backward(
     Returns:
       One cotangent per input: None where the results do not depend on it, an array, or if not `whole` maybe a part.
     """
-    totals: dict = {}
+    # The first cotangent of a value, and the sum of those that come later. Along residual connections the first is the
+    # sum of all layers above: added last, it is read; in between, XLA's CPU backend computes it again per layer.
+    first: dict = {}
+    later: dict = {}
     at_inputs: dict = {}
 
     def accumulate(place, cotangent):
-        if place not in totals:
-            totals[place] = cotangent
+        if place not in first:
+            first[place] = cotangent
+        elif place not in later:
+            later[place] = cotangent
         else:
             with (place[0].context or nullcontext)():
-                totals[place] = cotangents.add(totals[place], cotangent)
+                later[place] = cotangents.add(later[place], cotangent)
+
+    def total(node, i):
+        place = node, i
+        cotangent = first.pop(place, None)
+        return cotangents.add(later.pop(place), cotangent) if place in later else cotangent
 
     def send(node):
         if node.backward is None and not whole:
-            at_inputs[node] = totals.pop((node, 0), None)
+            at_inputs[node] = total(node, 0)
             return
-        arrived = [cotangents.materialize(totals.pop((node, i), None)) for i in range(len(node.avals))]
+        arrived = [cotangents.materialize(total(node, i)) for i in range(len(node.avals))]
         sent: Sequence = ()
         if node.backward is None:
             at_inputs[node] = arrived[0]
