@@ -20,6 +20,8 @@ from diffprog._jax_internals.sizes import are_known, extent
 from diffprog._kernels import depthwise
 from diffprog._tracer.rules import rule
 
+_LARGE = 2**16  # elements of an input: below, a call of its own is worth nothing
+
 
 @rule("conv_general_dilated")
 def _convolution(primitive, needs_grad, args, params):
@@ -105,34 +107,45 @@ def _to_input(x, kernel, params):
 
 
 def _to_kernel(x, kernel, params):
+    is_large = are_known(x.shape) and x.size >= _LARGE
+    pull = _kernel_cotangent_apart if is_large else _kernel_cotangent
+
+    def to_kernel(g):
+        if 0 in g.shape:
+            return lax.full(kernel.shape, 0, kernel.dtype)
+        return pull(x, g, kernel=kernel, **params)
+
+    return to_kernel
+
+
+def _kernel_cotangent(x, g, *, kernel, **params):
     x_spec, k_spec, y_spec = params["dimension_numbers"]
     strides, spread, dilation = params["window_strides"], params["lhs_dilation"], params["rhs_dilation"]
     groups, batch_groups = params["feature_group_count"], params["batch_group_count"]
     kernel_extent = extent(_spatial_sizes(kernel.shape, k_spec), dilation)
     x_extent = extent(_spatial_sizes(x.shape, x_spec), spread)
+    low = [before for before, _ in params["padding"]]
+    g_extent = extent(_spatial_sizes(g.shape, y_spec), strides)
+    sizes = zip(x_extent, kernel_extent, g_extent, low, strict=True)
+    high = [m - n + k - 1 - before for n, k, m, before in sizes]
+    return _convolve(
+        lax.convert_element_type(x, g.dtype),
+        g,
+        (_swap_first(x_spec), _swap_first(y_spec), _swap_first(k_spec)),
+        params,
+        kernel,
+        window_strides=dilation,
+        padding=list(zip(low, high, strict=True)),
+        lhs_dilation=spread,
+        rhs_dilation=strides,
+        feature_group_count=batch_groups,
+        batch_group_count=groups,
+    )
 
-    def pull(g):
-        if 0 in g.shape:
-            return lax.full(kernel.shape, 0, kernel.dtype)
-        low = [before for before, _ in params["padding"]]
-        g_extent = extent(_spatial_sizes(g.shape, y_spec), strides)
-        sizes = zip(x_extent, kernel_extent, g_extent, low, strict=True)
-        high = [m - n + k - 1 - before for n, k, m, before in sizes]
-        return _convolve(
-            lax.convert_element_type(x, g.dtype),
-            g,
-            (_swap_first(x_spec), _swap_first(y_spec), _swap_first(k_spec)),
-            params,
-            kernel,
-            window_strides=dilation,
-            padding=list(zip(low, high, strict=True)),
-            lhs_dilation=spread,
-            rhs_dilation=strides,
-            feature_group_count=batch_groups,
-            batch_group_count=groups,
-        )
 
-    return pull
+# In a call apart. Inlined, XLA's CPU backend would compute the images once more for it, along the axes that it reads
+# and from as far up as all is elementwise: with residual connections and batch statistics, from the first layer.
+_kernel_cotangent_apart = apart(_kernel_cotangent)
 
 
 # ---------------------------------------------------------------- depthwise
