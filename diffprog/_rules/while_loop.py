@@ -48,6 +48,11 @@ def while_loop_memory(*, checkpoints: int) -> AbstractContextManager[None]:
     return _checkpoints(checkpoints)
 
 
+def states_of_while_loops() -> int:
+    """Get the number of states that the gradient of a loop of unknown length stores here."""
+    return _checkpoints.value
+
+
 @rule("while")
 def _while(primitive, needs_grad, args, params):
     """Differentiate a loop. What the body passes on as it is becomes a constant: no checkpoint needs a copy."""
@@ -120,7 +125,7 @@ def _run(loop, needs_grad, args):
     As long as the condition is known, iterations are run and differentiated one by one, up to as many as there may be
     checkpoints. Then, or under `jit` from the start, the loop is one operation that keeps checkpoints.
     """
-    checkpoints, num_consts = _checkpoints.value, loop.num_consts
+    checkpoints, num_consts = states_of_while_loops(), loop.num_consts
     needs_grad = needs_grad_fixpoint(loop.body, needs_grad, num_consts, loop.num_carry)
     carry, going, step, iterations = _run_iterations(loop, needs_grad, args, checkpoints)
     pull_rest = None

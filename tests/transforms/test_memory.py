@@ -1,5 +1,7 @@
 """Gradients within a memory budget: the same numbers, within the budget by the compiler's own figure."""
 
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -128,6 +130,18 @@ def test_scans_keep_carries_of_stretches_alone(length, reverse):
     assert norm_of_difference(gradient(w, x), jax.grad(program, (0, 1))(w, x)) < 1e-13
 
 
+def test_loops_of_unknown_length_store_fewer_states():
+    def program(w, x, n):
+        return jnp.sum(lax.fori_loop(0, n, lambda i, x: jnp.tanh(x @ w), x) ** 2)
+
+    w, x = normal(16, 16), normal(256, 16)
+    plain = bytes_held(dp.grad(program, (0, 1)), w, x, 40)
+    gradient = dp.grad(program, (0, 1), memory=0.2)
+    assert bytes_held(gradient, w, x, 40) <= 0.2 * plain
+    expected = jax.grad(lambda w, x: program(w, x, 40), (0, 1))(w, x)
+    assert norm_of_difference(gradient(w, x, 40), expected) < 1e-13
+
+
 def test_transformations_go_through():
     gradient, theirs = dp.grad(chain, memory=0.5), jax.grad(chain)
     xs = jnp.stack([X, 2 * X])
@@ -174,6 +188,8 @@ def test_a_budget_that_no_plan_meets_is_refused_with_the_least():
     ) as caught:
         dp.grad(chain, memory="1kB")(LAYERS, X)
     assert "without recomputation it holds" in str(caught.value)
+    line = inspect.getsourcelines(chain)[1] + 2  # of the product in each layer
+    assert f"test_memory.py:{line} (chain)" in str(caught.value)
 
 
 def test_side_effects_are_refused():

@@ -4,7 +4,8 @@ The two constants of a machine need not be right: a plan depends on the ratios o
 budget is measured.
 """
 
-from math import prod
+from itertools import count
+from math import comb, prod
 from typing import Any
 
 from diffprog._jax_internals import weakref_lru_cache
@@ -51,6 +52,14 @@ def seconds_of(eqn) -> float:
     if products:
         return max(2 * products / _FLOPS, moved) + _OVERHEAD
     return _WEIGHTS.get(name, 1) * moved / 2 + _OVERHEAD
+
+
+def reruns(states: int) -> int:
+    """Say how often, at most, the gradient of a loop of unknown length that stores so many states runs an iteration.
+
+    See `diffprog._rules.loop_checkpoints`.
+    """
+    return next(r for r in count(1) if comb(states + r, r) >= _WHILE)
 
 
 def _products(eqn) -> float:

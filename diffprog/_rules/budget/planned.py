@@ -18,6 +18,7 @@ from diffprog._jax_internals import (
     weakref_lru_cache,
 )
 from diffprog._jax_internals.calls_apart import call_apart, can_be_apart
+from diffprog._jax_internals.compiled_memory import lines_at_peak
 from diffprog._jax_internals.jaxprs import repeatable, with_jits_inlined
 from diffprog._jax_internals.operations import batch_jaxpr, new_operation
 from diffprog._jax_internals.sources import program_source
@@ -255,19 +256,21 @@ def _plan(jaxpr, needs_grad: Mask, budget: Budget) -> Plan | None:
             "memory= cannot be kept for a function with side effects, parts of which cannot be run again: remove "
             "callbacks and mutable arrays, or leave memory= out"
         )
-    plain = _bytes_held(jaxpr, needs_grad, None)
+    plain = _plain_bytes(jaxpr, needs_grad)
     allowed = budget.allowed(plain)
     if plain <= allowed:
         return None
     program = segmented(jaxpr, needs_grad)
-    least, found, modelled, tried = plain, None, float(allowed), set()
+    least, best, found, modelled, tried = plain, None, None, float(allowed), set()
     for _ in range(_MOST_COMPILATIONS):
         seconds, plan = _plan_within(program, modelled)
         if plan in tried:
             break
         tried.add(plan)
-        held = _bytes_held(jaxpr, needs_grad, plan)
-        least = min(least, held)
+        compiled = _compiled(jaxpr, needs_grad, plan)
+        held = _bytes_held(compiled)
+        if held < least:
+            least, best = held, compiled
         if held <= allowed and (found is None or seconds < found[0]):
             found = seconds, plan
         if _USED * allowed <= held <= allowed:
@@ -276,9 +279,18 @@ def _plan(jaxpr, needs_grad: Mask, budget: Budget) -> Plan | None:
     if found is None:
         raise ValueError(
             f"memory= is {in_words(allowed)}, and no plan holds the gradient within it: the least that was reached is "
-            f"{in_words(least)}, without recomputation it holds {in_words(plain)}. Allow more memory"
+            f"{in_words(least)}, without recomputation it holds {in_words(plain)}. "
+            f"{_most(best or _compiled(jaxpr, needs_grad, None))}Allow more memory"
         )
     return found[1]
+
+
+def _most(compiled) -> str:
+    """Name the lines that hold most of it at the peak; nothing where the compiler does not say."""
+    lines = lines_at_peak(compiled)
+    total = sum(line.bytes for line in lines)
+    named = [f"{in_words(line.bytes)} by {line.where}" for line in lines[:3] if line.bytes > total / 100]
+    return f"At the peak, {', '.join(named)}. " if named else ""
 
 
 def _plan_within(program: Program, allowed: float) -> tuple[float, Plan]:
@@ -293,8 +305,12 @@ def _plan_within(program: Program, allowed: float) -> tuple[float, Plan]:
 
 
 @weakref_lru_cache
-def _bytes_held(jaxpr, needs_grad: Mask, plan: Plan | None) -> int:
-    """Compile value and gradient by a plan, and ask the compiler what they hold beyond arguments and results."""
+def _plain_bytes(jaxpr, needs_grad: Mask) -> int:
+    return _bytes_held(_compiled(jaxpr, needs_grad, None))
+
+
+def _compiled(jaxpr, needs_grad: Mask, plan: Plan | None):
+    """Compile value and gradient by a plan; None for the gradient that keeps everything."""
     cotangents = [aval.to_ct_aval() for aval in jaxpr.out_avals]
     num_args = len(jaxpr.in_avals)
 
@@ -304,7 +320,12 @@ def _bytes_held(jaxpr, needs_grad: Mask, plan: Plan | None) -> int:
         return results, pull([g if flag else None for g, flag in zip(sent_in, active, strict=True)])
 
     structs = [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in (*jaxpr.in_avals, *cotangents)]
-    figures = jax.jit(both).lower(*structs).compile().memory_analysis()
+    return jax.jit(both).lower(*structs).compile()
+
+
+def _bytes_held(compiled) -> int:
+    """Ask the compiler what a program holds beyond its arguments and results."""
+    figures = compiled.memory_analysis()
     if figures is None:
         raise ValueError("memory= needs a compiler that tells what a program holds, as those for CPU and GPU do")
     return figures.temp_size_in_bytes

@@ -1,17 +1,20 @@
 """A program cut into segments, and what each costs."""
 
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from diffprog._jax_internals import weakref_lru_cache
-from diffprog._jax_internals.jaxprs import part_of
-from diffprog._rules.budget.costs import bytes_of, peak_bytes, seconds, seconds_of, views_of_arguments
+from diffprog._jax_internals.jaxprs import part_of, runs_any
+from diffprog._rules.budget.costs import bytes_of, peak_bytes, reruns, seconds, seconds_of, views_of_arguments
 from diffprog._rules.budget.scans import variants
+from diffprog._rules.while_loop import states_of_while_loops, while_loop_memory
 from diffprog._tracer.staging import Mask, Staged, stage
 
 MOST_SEGMENTS = 48
+_FEWER_STATES = (32, 16, 8, 4, 2)  # that a loop of unknown length stores
 _UNIMPORTANT = 1e-4  # of the program's time: the backward pass of such a segment is not worth a call of its own
 
 
@@ -182,6 +185,7 @@ def _segment(jaxpr, start, end, number, last, active) -> Segment:
     options = [_option(part, needs_grad, len(writes))]
     if options[0].staged is not None:
         options += [_option(variant, needs_grad, len(writes)) for variant in variants(part)]
+        options += _with_fewer_states(part, needs_grad, len(writes))
     return Segment(
         tuple(number[v] for v in reads),
         tuple(number[v] for v in writes),
@@ -200,3 +204,16 @@ def _option(part, needs_grad: Mask, num_writes: int) -> Option:
     saved = [v.aval for v in staged.forward.jaxpr.outvars[num_writes:] if v not in views]
     time = seconds(part) + seconds(staged.backward)
     return Option(part, staged, time, sum(map(bytes_of, saved)), peak_bytes(staged.backward))
+
+
+def _with_fewer_states(part, needs_grad: Mask, num_writes: int) -> Iterator[Option]:
+    """Iterate over the ways in which loops of unknown length store fewer states, and run their iterations more often.
+
+    A loop that the user gave fewer states has no more.
+    """
+    usual = states_of_while_loops()
+    for states in _FEWER_STATES if runs_any(part, "while") else ():
+        if states < usual:
+            with while_loop_memory(checkpoints=states):
+                option = _option(part, needs_grad, num_writes)
+            yield option._replace(seconds=option.seconds * reruns(states) / reruns(usual))
