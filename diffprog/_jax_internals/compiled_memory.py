@@ -227,7 +227,8 @@ class _Sources:
     def _find(self, instruction: Instruction) -> Source:
         inserted = self._inserted(instruction)
         near = list(self._near(instruction))
-        lines = filter(None, map(self._frames, [*(self._near(inserted) if inserted else ()), *near]))
+        asked = [*(self._near(inserted) if inserted else ()), *near]
+        lines = filter(None, (self._frames(i, at_calls) for at_calls in (False, True) for i in asked))
         operation = next((i.op_name for i in near if "/" in i.op_name), "")
         return next(lines, ()), operation, _phase(operation)
 
@@ -247,9 +248,10 @@ class _Sources:
             yield runs
             runs = self._module.run_by.get(runs.computation)
 
-    def _frames(self, instruction: Instruction) -> tuple[RawFrame, ...]:
-        """Get the lines of an instruction, but not of those that a scan makes: they are those of another scan."""
-        if any(name in _OF_ANY_SCAN for name in instruction.op_name.split("/")):
+    def _frames(self, instruction: Instruction, at_calls: bool) -> tuple[RawFrame, ...]:
+        """Get the lines of an instruction, but not of what scans make, and only `at_calls` of copies around calls."""
+        scopes = instruction.op_name.split("/")
+        if (scopes[-1] == "call_apart") > at_calls or any(name in _OF_ANY_SCAN for name in scopes):
             return ()
         return self._module.user_frames(instruction)
 

@@ -106,6 +106,11 @@ def has_user_lines(program) -> bool:
     return any(not frame.hidden for equation in program.jaxpr.eqns[:1] for frame in frames(equation))
 
 
+def at_last_line(program):
+    """Make a context in which the program is at the line of a closed jaxpr's last operation."""
+    return source_info_util.user_context(next((eqn.source_info.traceback for eqn in program.jaxpr.eqns[-1:]), None))
+
+
 def runs_in(code: CodeType) -> bool:
     """Whether the operation that is running now is part of a call of the function with this code."""
     traceback = source_info_util.current().traceback

@@ -177,10 +177,19 @@ def _ticks(top: int, height) -> Iterator[str]:
 
 
 def _area(edges, lower, upper) -> str:
-    """Draw the path around the area between two stairs."""
-    there = [f"H{x:.1f}V{y:.1f}" for x, y in zip(edges[:-1], upper, strict=True)]
-    back = [f"H{x:.1f}V{y:.1f}" for x, y in zip(edges[:0:-1], lower[::-1], strict=True)]
-    return f"M{edges[0]:.1f} {lower[0]:.1f}{''.join(there)}{''.join(back)}H{edges[0]:.1f}Z"
+    """Draw the path around the area between two stairs, over the stretches between these edges."""
+    there = f"{_stairs(edges, upper)}H{edges[-1]:.1f}"
+    return f"M{edges[0]:.1f} {lower[0]:.1f}{there}{_stairs(edges[::-1], lower[::-1])}H{edges[0]:.1f}Z"
+
+
+def _stairs(edges, heights) -> str:
+    """Draw a path along stairs that are this high from each edge to the next."""
+    steps, at_height = [], ""
+    for x, y in zip(edges[:-1], heights, strict=True):
+        if f"{y:.1f}" != at_height:
+            at_height = f"{y:.1f}"
+            steps.append(f"H{x:.1f}V{at_height}")
+    return "".join(steps)
 
 
 def _runs(values: Sequence[str]) -> Iterator[tuple[int, int, str]]:

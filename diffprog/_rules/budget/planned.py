@@ -21,7 +21,7 @@ from diffprog._jax_internals.calls_apart import call_apart, can_be_apart
 from diffprog._jax_internals.compiled_memory import lines_at_peak
 from diffprog._jax_internals.jaxprs import repeatable, with_jits_inlined
 from diffprog._jax_internals.operations import batch_jaxpr, new_operation
-from diffprog._jax_internals.sources import program_source
+from diffprog._jax_internals.sources import at_last_line, program_source
 from diffprog._rules.budget.planner import Again, Keep, Plan, Planner
 from diffprog._rules.budget.segments import Option, Program, Segment, segmented
 from diffprog._rules.calls import call
@@ -183,10 +183,12 @@ def _reads(program: Program, part: Again) -> list[int]:
 def _backward(program: Program, trail: list[_Step], cotangents: _Cotangents) -> None:
     """Run a plan backward; cotangents of what its segments write give way to those of what they read."""
     for part, kept in reversed(trail):
-        if isinstance(part, Keep):
-            _pull(*_chosen(program, part), kept, cotangents)
-        else:
-            _run_again_and_pull(program, part, kept, cotangents)
+        last = part.segment if isinstance(part, Keep) else part.stop - 1
+        with at_last_line(program.segments[last].jaxpr):
+            if isinstance(part, Keep):
+                _pull(*_chosen(program, part), kept, cotangents)
+            else:
+                _run_again_and_pull(program, part, kept, cotangents)
 
 
 def _pull(segment: Segment, option: Option, residuals, cotangents: _Cotangents) -> None:
