@@ -230,6 +230,8 @@ class _Sources:
         asked = [*(self._near(inserted) if inserted else ()), *near]
         lines = filter(None, (self._frames(i, at_calls) for at_calls in (False, True) for i in asked))
         operation = next((i.op_name for i in near if "/" in i.op_name), "")
+        if not operation and any(i.opcode == "parameter" and i.computation == self._module.entry for i in near):
+            operation = "copy of an argument"
         return next(lines, ()), operation, _phase(operation)
 
     def _near(self, instruction: Instruction) -> Iterator[Instruction]:

@@ -24,6 +24,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "diffprog diagnose"
     parser.add_argument("programs", nargs="*", metavar="PROGRAM", help="a program of the list, or MODULE:NAME of yours")
     parser.add_argument("--list", action="store_true", help="list the programs, and stop")
     parser.add_argument("--memory", action="store_true", help="say too what the backward pass keeps")
+    parser.add_argument("--compiled", action="store_true", help="say too what the compiled gradient holds, by line")
     launch(parser, run, arguments)
 
 
@@ -39,6 +40,8 @@ def run(options: argparse.Namespace) -> None:
         print(f"{name}\n{diagnosis}\n")
         if options.memory:
             print(f"{diagnosis.memory}\n")
+        if options.compiled:
+            print(f"{dp.memory(fun)(*args)}\n")
 
 
 def show_list() -> None:

@@ -53,10 +53,11 @@ def test_a_program_of_the_list(capsys):
 
 
 def test_a_program_of_ones_own(own_module, capsys):
-    command.main(["own_program:mine", "--memory"])
+    command.main(["own_program:mine", "--memory", "--compiled"])
     printed = capsys.readouterr().out
     assert "born at own_program.py:4  return jnp.sqrt(jnp.vdot(x, x))" in printed
     assert "the backward pass keeps" in printed
+    assert "the gradient of length holds" in printed and "own_program.py:4 (length)" in printed
 
 
 def test_wrong_names(own_module, capsys):

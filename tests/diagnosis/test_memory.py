@@ -120,6 +120,17 @@ def test_a_whole_step_is_reported_as_it_is():
     assert set(without_gradient.running) == {"forward"}
 
 
+def test_copies_of_arguments_are_named():
+    """An argument that is donated is copied if its place is written to before it is read for the last time."""
+
+    @partial(jax.jit, donate_argnums=(0, 1))
+    def swap(x, y):
+        return jnp.tanh(y @ y), jnp.tanh(x @ y @ x)
+
+    report = dp.memory(swap, argnums=None)(np.ones((64, 64), np.float32), np.ones((64, 64), np.float32))
+    assert "no line (copy of an argument)" in [row.where for row in report.rows]
+
+
 def test_nothing_is_run_and_arguments_may_be_types_alone():
     layers = [jax.ShapeDtypeStruct((1024, 1024), np.float32)] * 3
     report = dp.memory(chain)(layers, jax.ShapeDtypeStruct((2**24, 1024), np.float32))
