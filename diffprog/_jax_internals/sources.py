@@ -94,10 +94,21 @@ def where_written(function: Callable) -> str:
     return api_util.fun_sourceinfo(function)
 
 
-def program_source(program) -> str | None:
-    """Say which function a program was traced from: a closed jaxpr, or a function that JAX hands over."""
+def program_source(program, num_args: int | None = None) -> str | None:
+    """Say which function a program was traced from; None if it was derived from one.
+
+    It may have been batched since. What was derived otherwise, as a JVP, a linear part or a program with checks,
+    computes something else: JAX keeps the function's name there, but not the names of as many arguments.
+
+    Args:
+      program: closed jaxpr, or a function that JAX hands over.
+      num_args: how many arguments such a function takes here.
+    """
     info = getattr(program, "jaxpr", program).debug_info
-    return info and info.func_src_info
+    if not info or info.arg_names is None:
+        return None
+    taken = len(program.in_avals) if num_args is None else num_args
+    return info.func_src_info if len(info.arg_names) == taken else None
 
 
 @weakref_lru_cache

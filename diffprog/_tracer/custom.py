@@ -58,7 +58,7 @@ def custom_jvp_call(tape, primitive, fun, jvp, args, symbolic_zeros):
         return run(*values)
 
     needs_grad = [source is not None for source in sources]
-    rule = of_functions.get(program_source(fun))
+    rule = of_functions.get(program_source(fun, len(values)))
     if rule is not None:
         with set_current_trace(tape.parent):
             outcome = rule(run, needs_grad, values, None)

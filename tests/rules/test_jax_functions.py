@@ -1,9 +1,12 @@
 """Rules for whole functions of JAX: right where the function's formula has no right derivative."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental import checkify
 from jax.scipy.linalg import eigh_tridiagonal
 from jax.scipy.special import betaln, spence, xlog1py, xlogy
 from scipy.special import ivp, polygamma
@@ -163,3 +166,29 @@ def test_a_batch_that_is_not_found_is_refused(monkeypatch):
     monkeypatch.setattr(jax_functions, "batch_first", lambda *args: None)
     with pytest.raises(NotImplementedError, match=r"eigh_tridiagonal under jax\.vmap"):
         dp.grad(of_values)(D, E)
+
+
+def test_what_is_derived_from_a_function_is_no_such_function():
+    """JAX calls a JVP, a linear part and a program with checks by the name of the function that they come from."""
+    a = jnp.asarray(np.random.default_rng(0).normal(size=(5, 5)))
+    forward = lambda f: lambda *xs: jnp.sum(jax.jvp(f, xs, tuple(map(jnp.cos, xs)))[1])
+    for f, *xs in (
+        (jnp.linalg.det, a),
+        (jnp.hypot, a[0], a[1]),
+        (jax.nn.relu, a),
+        (jax.jit(jnp.i0), a),
+        (xlogy, a**2, a**2 + 1),
+    ):
+        along = lambda grad, f=f, xs=xs: grad(forward(f), tuple(range(len(xs))))(*xs)
+        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-9), along(dp.grad), along(jax.grad))
+        turned = lambda grad, f=f, xs=xs: grad(lambda *xs: jnp.sum(jnp.sin(jax.linearize(f, *xs)[1](*xs))))(*xs)
+        np.testing.assert_allclose(turned(dp.grad), turned(jax.grad), rtol=1e-9)
+
+    def checked(x):
+        def user(x):
+            checkify.check(jnp.all(x < 99), "too large")
+            return jnp.sum(jax.nn.relu(jnp.log(x) / 2))
+
+        return checkify.checkify(user, errors=checkify.all_checks)(x)[1]
+
+    np.testing.assert_allclose(dp.grad(checked)(a[0] ** 2), jax.grad(checked)(a[0] ** 2))

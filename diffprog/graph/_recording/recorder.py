@@ -135,7 +135,7 @@ class Recorder(Tape):
 
     def process_custom_jvp_call(self, primitive, fun, jvp, args, /, **options):
         plain = self._staged_once(primitive, fun)
-        if program_source(fun) in of_functions:  # whose rule runs the function
+        if program_source(fun, len(args)) in of_functions:  # whose rule runs the function
             fun = same_function(plain, fun)
         run = lambda: super(Recorder, self).process_custom_jvp_call(primitive, fun, jvp, args, **options)
         return self._record_custom(primitive, fun, args, run, plain)
