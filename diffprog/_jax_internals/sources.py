@@ -105,7 +105,7 @@ def program_source(program, num_args: int | None = None) -> str | None:
       num_args: how many arguments such a function takes here.
     """
     info = getattr(program, "jaxpr", program).debug_info
-    if not info or info.arg_names is None:
+    if not info or not info.arg_names or not all(info.arg_names):
         return None
     taken = len(program.in_avals) if num_args is None else num_args
     return info.func_src_info if len(info.arg_names) == taken else None
