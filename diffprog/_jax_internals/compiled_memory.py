@@ -4,11 +4,12 @@ The compiler's own buffer assignment says how large each buffer is and where it 
 is in use follows from the schedule.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from jax._src import config
 
 from diffprog._jax_internals.buffer_lifetimes import Lifetimes
 from diffprog._jax_internals.hlo_modules import Allocation, Instruction, Module, allocations, module_of
@@ -19,6 +20,7 @@ __all__ = [
     "HeldByLine",
     "MemoryOverTime",
     "Visible",
+    "compile_with_lines",
     "lines_at_peak",
     "memory_over_time",
     "occupancy",
@@ -29,7 +31,7 @@ FORWARD, BACKWARD, RECOMPUTED = PHASES = ("forward", "backward", "recomputed")
 
 _STARTS = ("broadcast", "copy", "constant", "parameter", "while", "conditional", "call")  # say less than what follows
 _OF_ANY_SCAN = ("jit(dynamic_index_in_dim)", "jit(dynamic_update_index_in_dim)")  # JAX has one of each for all scans
-_FURTHEST = 4  # operands of operands that are asked for a source line
+_FURTHEST = 4  # neighbors of neighbors that are asked for a source line
 
 Source = tuple[tuple[RawFrame, ...], str, str]  # lines, operation, phase
 
@@ -110,6 +112,12 @@ class HeldByLine(NamedTuple):
         if self.frame is None:
             return "an unknown line"
         return f"{Path(self.frame.file).name}:{self.frame.line}{in_function(self.frame.function)}"
+
+
+def compile_with_lines(lowered):
+    """Compile a lowered program; from JAX's cache on disk only one that is equal in its lines, too, is taken."""
+    with config.compilation_cache_include_metadata_in_key(True):
+        return lowered.compile()
 
 
 def lines_at_peak(compiled) -> list[HeldByLine]:
@@ -230,12 +238,22 @@ class _Sources:
         asked = [*(self._near(inserted) if inserted else ()), *near]
         lines = filter(None, (self._frames(i, at_calls) for at_calls in (False, True) for i in asked))
         operation = next((i.op_name for i in near if "/" in i.op_name), "")
-        if not operation and any(i.opcode == "parameter" and i.computation == self._module.entry for i in near):
-            operation = "copy of an argument"
+        if self._copies_argument(instruction):
+            return (), "copy of an argument", _phase(operation)
         return next(lines, ()), operation, _phase(operation)
 
     def _near(self, instruction: Instruction) -> Iterator[Instruction]:
-        """List an instruction and those fused into it, its operands and theirs, and those that run all this."""
+        """List an instruction and those fused into it, its operands and theirs, who takes it, and who runs all this."""
+        by_id = self._module.instructions
+        yield from self._around(instruction, lambda i: [by_id[operand] for operand in i.operands])
+        yield from self._around(instruction, lambda i: self._module.users.get(i.id, []))
+        runs = self._module.run_by.get(instruction.computation)
+        while runs is not None:
+            yield runs
+            runs = self._module.run_by.get(runs.computation)
+
+    def _around(self, instruction: Instruction, neighbors: Callable) -> Iterator[Instruction]:
+        """List an instruction, its neighbors and theirs, the nearest first, each with those fused into it."""
         seen: set[int] = set()
         layer = [instruction]
         for _ in range(_FURTHEST):
@@ -243,12 +261,13 @@ class _Sources:
                 yield i
                 yield from reversed(self._fused(i))
             seen.update(i.id for i in layer)
-            nearer = dict.fromkeys(operand for i in layer for operand in i.operands if operand not in seen)
-            layer = [self._module.instructions[id] for id in nearer]
-        runs = self._module.run_by.get(instruction.computation)
-        while runs is not None:
-            yield runs
-            runs = self._module.run_by.get(runs.computation)
+            layer = list({n.id: n for i in layer for n in neighbors(i) if n.id not in seen}.values())
+
+    def _copies_argument(self, instruction: Instruction) -> bool:
+        if instruction.opcode != "copy":
+            return False
+        copied = self._module.instructions[instruction.operands[0]]
+        return copied.opcode == "parameter" and copied.computation == self._module.entry
 
     def _frames(self, instruction: Instruction, at_calls: bool) -> tuple[RawFrame, ...]:
         """Get the lines of an instruction, but not of what scans make, and only `at_calls` of copies around calls."""

@@ -79,6 +79,15 @@ class Module:
         self.instructions = {i.id: i for c in self.computations.values() for i in c.instructions}
         self.run_by = {computation: i for i in self.instructions.values() for computation in i.calls}
 
+    @cached_property
+    def users(self) -> dict[int, list[Instruction]]:
+        """The instructions that take the result of one, by its id."""
+        users: dict[int, list[Instruction]] = {}
+        for instruction in self.instructions.values():
+            for operand in instruction.operands:
+                users.setdefault(operand, []).append(instruction)
+        return users
+
     def user_frames(self, instruction: Instruction) -> tuple[RawFrame, ...]:
         """Find the user's lines that an instruction comes from, innermost first; a library's if there are no others."""
         shown = [frame for frame in self._stack(instruction.frame) if not frame.hidden]

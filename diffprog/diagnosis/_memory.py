@@ -8,7 +8,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from diffprog._jax_internals.compiled_memory import PHASES, MemoryOverTime, memory_over_time, visible
+from diffprog._jax_internals.compiled_memory import (
+    PHASES,
+    MemoryOverTime,
+    compile_with_lines,
+    memory_over_time,
+    visible,
+)
 from diffprog._jax_internals.sources import RawFrame, in_function
 from diffprog._rules.budget.planned import in_words
 from diffprog._transforms.arguments import check_callable
@@ -246,10 +252,10 @@ def _name(fun: Callable) -> str:
 
 def _compiled(fun: Callable, args: tuple, kwargs: dict) -> jax.stages.Compiled:
     if isinstance(fun, jax.stages.Wrapped):
-        return fun.lower(*args, **kwargs).compile()
+        return compile_with_lines(fun.lower(*args, **kwargs))
     leaves, tree = jax.tree.flatten((args, kwargs))
     call, arrays = function_of_arrays(fun, leaves, tree, lambda x: is_array(x) or isinstance(x, jax.ShapeDtypeStruct))
-    return jax.jit(call).lower(*arrays).compile()
+    return compile_with_lines(jax.jit(call).lower(*arrays))
 
 
 def report_of(

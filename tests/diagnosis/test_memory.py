@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from jax.experimental.compilation_cache import compilation_cache
 
 import diffprog as dp
 from benchmarks import memory as benchmark
@@ -142,6 +143,33 @@ def test_arguments_that_are_no_arrays_stay_as_they_are():
         return chain(layers, x) * scale if kind == "scaled" else 0.0
 
     assert dp.memory(scaled)(LAYERS, X, "scaled", scale=2.0).peak >= 5 * ACTIVATION
+
+
+@pytest.fixture
+def cache_on_disk(tmp_path):
+    settings = {
+        "jax_compilation_cache_dir": str(tmp_path),
+        "jax_persistent_cache_min_compile_time_secs": 0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    before = {name: getattr(jax.config, name) for name in settings}
+    for name, value in settings.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+    yield tmp_path
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+
+
+def test_lines_are_those_of_now_though_the_program_comes_from_a_cache_on_disk(cache_on_disk):
+    source = "def loss(w, x):\n    return jnp.sum(jnp.sqrt(1 + x @ w) @ w)\n"
+    for above in (0, 3, 3):
+        names = {"jnp": jnp}
+        exec(compile("\n" * above + source, "model.py", "exec"), names)
+        report = dp.memory(names["loss"])(LAYERS[0], X)
+        assert {row.source.line for row in report.rows} == {above + 2}
+    assert len(list(cache_on_disk.glob("jit_call*-cache"))) == 2  # the third was read
 
 
 def test_what_is_wrong_is_said():
