@@ -22,7 +22,7 @@ from diffprog._transforms.memory import budget_of
 from diffprog._transforms.reverse import value_and_grad
 from diffprog._util.tables import text_table
 from diffprog.diagnosis._memory_page import html
-from diffprog.diagnosis._memory_picture import share, svg
+from diffprog.diagnosis._memory_picture import beside, share, svg
 from diffprog.graph import Frame, Source
 from diffprog.graph._recording.record import function_of_arrays, is_array
 
@@ -153,8 +153,7 @@ class MemoryReport:
         Returns:
           The sentence.
         """
-        beside = f"besides arguments ({in_words(self.arguments)}) and results ({in_words(self.results)})"
-        text = f"{self.program} holds {in_words(self.temporary)} {beside}"
+        text = f"{self.program} holds {in_words(self.temporary)} {beside(self)}"
         if self.plain is not None and self.budget is not None:
             share = self.temporary / max(self.plain.temporary, 1)
             text += (

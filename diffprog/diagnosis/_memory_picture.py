@@ -81,10 +81,9 @@ def _text(text: str) -> str:
 def _panel(report: "MemoryReport", top: int, largest: int, budget: int | None) -> tuple[str, float]:
     """Draw one program: title, curve up to `top` bytes, bars up to `largest`; return the drawing and its height."""
     title = report.program + which(report, budget is not None)
-    beside = f"besides arguments ({in_words(report.arguments)}) and results ({in_words(report.results)})"
     parts = [
         f'<text class="title" x="20" y="8">{_text(cut(title, 62))}: {in_words(report.temporary)}</text>',
-        f'<text class="quiet" x="20" y="26">{_text(beside)}</text>',
+        f'<text class="quiet" x="20" y="26">{_text(beside(report))}</text>',
     ]
     y = 44.0
     if report.spans:
@@ -99,6 +98,14 @@ def _panel(report: "MemoryReport", top: int, largest: int, budget: int | None) -
             y += 16
             parts.append(f'<text class="quiet" x="20" y="{y:.1f}">{_text(line)}</text>')
     return "".join(parts), y
+
+
+def beside(report: "MemoryReport") -> str:
+    """Say what is there besides the temporary memory."""
+    parts = [f"arguments ({in_words(report.arguments)})", f"results ({in_words(report.results)})"]
+    if report.constants > 0.01 * report.temporary:
+        parts.append(f"constants ({in_words(report.constants)})")
+    return f"besides {', '.join(parts[:-1])} and {parts[-1]}"
 
 
 def which(report: "MemoryReport", has_budget: bool) -> str:

@@ -2,6 +2,7 @@
 
 import re
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -130,6 +131,15 @@ def test_copies_of_arguments_are_named():
 
     report = dp.memory(swap, argnums=None)(np.ones((64, 64), np.float32), np.ones((64, 64), np.float32))
     assert "no line (copy of an argument)" in [row.where for row in report.rows]
+
+
+def test_constants_of_the_program_are_told_where_they_weigh_something(report):
+    named = _memory.beside(replace(report, constants=2**20))
+    assert named == "besides arguments (88 kB), results (24.1 kB) and constants (1 MB)"
+    assert _memory.beside(report) == "besides arguments (88 kB) and results (24.1 kB)"
+    table = np.sin(np.arange(2**14, dtype=np.float32)).reshape(128, 128)
+    found = dp.memory(lambda x: jnp.sum(jnp.tanh(x @ table)))(np.ones((8, 128), np.float32)).constants
+    assert table.nbytes <= found < table.nbytes + 64  # numbers as well
 
 
 def test_nothing_is_run_and_arguments_may_be_types_alone():

@@ -141,6 +141,11 @@ def diagnosed():
     return {name: [(one.kind, one.cause, one.fix) for one in said.findings] for name, said in found.items()}
 
 
+def held():
+    report = dp.memory(loss)(WEIGHTS)
+    return sorted({(row.source.line, row.phase) for row in report.rows}), 0.9 < report.peak / report.temporary <= 1
+
+
 def compared():
     report = dp.compare(loss, WEIGHTS, seconds=0.0)
     leaves = [(leaf.name, leaf.shape, leaf.dtype, leaf.relative < 1e-5) for leaf in report.leaves]
@@ -212,6 +217,7 @@ ENTRIES = [
     Entry("backward_source", lambda: source(loss)),
     Entry("backward_source of loops", lambda: source(stepwise)),
     Entry("diagnose", diagnosed),
+    Entry("memory", held),
     Entry("compare", compared),
     *(Entry(f"fit, {name}", partial(fitted, optimizer), 1e-4, 1e-4) for name, optimizer in OPTIMIZERS.items()),
     Entry("fit, JAX's gradients", lambda: fitted(optax.sgd(0.1), engine="jax"), 1e-4, 1e-4),
