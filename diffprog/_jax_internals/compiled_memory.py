@@ -5,6 +5,7 @@ is in use follows from the schedule.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -233,13 +234,12 @@ class _Sources:
         return self._known[instruction.id]
 
     def _find(self, instruction: Instruction) -> Source:
-        inserted = self._inserted(instruction)
-        near = list(self._near(instruction))
-        asked = [*(self._near(inserted) if inserted else ()), *near]
-        lines = filter(None, (self._frames(i, at_calls) for at_calls in (False, True) for i in asked))
-        operation = next((i.op_name for i in near if "/" in i.op_name), "")
+        operation = next((i.op_name for i in self._near(instruction) if "/" in i.op_name), "")
         if self._copies_argument(instruction):
             return (), "copy of an argument", _phase(operation)
+        inserted = self._inserted(instruction)
+        asked = lambda: chain(self._near(inserted) if inserted else (), self._near(instruction))
+        lines = filter(None, (self._frames(i, at_calls) for at_calls in (False, True) for i in asked()))
         return next(lines, ()), operation, _phase(operation)
 
     def _near(self, instruction: Instruction) -> Iterator[Instruction]:

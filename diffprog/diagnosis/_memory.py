@@ -22,7 +22,7 @@ from diffprog._transforms.memory import budget_of
 from diffprog._transforms.reverse import value_and_grad
 from diffprog._util.tables import text_table
 from diffprog.diagnosis._memory_page import html
-from diffprog.diagnosis._memory_picture import beside, share, svg
+from diffprog.diagnosis._memory_picture import beside, line_of, share, svg
 from diffprog.graph import Frame, Source
 from diffprog.graph._recording.record import function_of_arrays, is_array
 
@@ -333,8 +333,7 @@ def _rows(spans: Sequence[MemorySpan]) -> tuple[MemoryRow, ...]:
     groups: dict[tuple, list[MemorySpan]] = {}
     for span in spans:
         if span.start <= peak < span.stop:
-            line = span.source and (span.source.file, span.source.line)
-            groups.setdefault((line, span.phase, "" if line else span.operation), []).append(span)
+            groups.setdefault((line_of(span), span.phase), []).append(span)
     rows = []
     for group in groups.values():
         largest = max(group, key=lambda span: span.bytes)

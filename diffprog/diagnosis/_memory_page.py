@@ -1,5 +1,6 @@
 """What a compiled program holds, as one web page, which needs nothing else: no network, no other file."""
 
+from collections.abc import Hashable
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from diffprog._rules.budget.planned import in_words
 from diffprog._util.files import write_text
 from diffprog._util.html_page import fill, html_page, read_asset, script_json
-from diffprog.diagnosis._memory_picture import share, svg, which
+from diffprog.diagnosis._memory_picture import line_of, share, svg, which
 
 if TYPE_CHECKING:
     from diffprog.diagnosis._memory import MemoryReport, MemoryRow
@@ -61,11 +62,11 @@ def _row(row: "MemoryRow", total: int) -> str:
 
 
 def _data(report: "MemoryReport", has_budget: bool) -> dict[str, Any]:
-    lines: dict[tuple[str, str], int] = {}
+    lines: dict[Hashable, int] = {}
     texts: list[dict[str, str]] = []
     spans = []
     for span in report.spans:
-        key = (span.where, span.phase)
+        key = (line_of(span), span.phase)
         if key not in lines:
             lines[key] = len(texts)
             text = span.source.text if span.source else span.operation

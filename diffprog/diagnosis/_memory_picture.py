@@ -1,6 +1,6 @@
 """What a compiled program holds, as an SVG drawing: the curve over time, and bars for the lines at the peak."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 from xml.sax.saxutils import escape
 
@@ -21,7 +21,7 @@ _COLUMNS = 860  # of the curve, at most: as many as there are pixels
 _BARS = 10  # lines at the peak
 _ROW = 34.0
 _LABELS = 330.0  # width of the lines' names beside the bars
-_CHARACTER = 6.7  # width, in the font of the code
+_LABEL = 44  # characters of a name, in the font of the code, which are 6.7 wide
 _MEANINGS = {
     "forward": "made by the forward pass",
     "backward": "made by the backward pass",
@@ -147,7 +147,7 @@ def _curve(report: "MemoryReport", top: int, budget: int | None) -> str:
     parts.append(f'<text class="quiet" x="{LEFT + PLOT}" y="{under}" text-anchor="end">end</text>')
     parts.append(
         f'<text class="quiet" x="{LEFT + PLOT / 2}" y="{under}" text-anchor="middle">'
-        f"{num} instructions in the order in which they run (the strip: which pass is running)</text>"
+        f"{num} instruction{'s' * (num != 1)} in the order in which they run (the strip: which pass is running)</text>"
     )
     parts += _marks(report, chosen, edges, height, budget)
     return f'<g class="curve" data-plot="{LEFT} {PLOT} 0 {CURVE}">{"".join(parts)}</g>'
@@ -212,11 +212,12 @@ def _runs(values: Sequence[str]) -> Iterator[tuple[int, int, str]]:
 
 def bars(report: "MemoryReport") -> list[Bar]:
     """Sum up the rows by line, the largest first; beyond the first ten lines in one bar."""
-    by_line: dict[str, list[MemoryRow]] = {}
+    by_line: dict[Hashable, list[MemoryRow]] = {}
     for row in report.rows:
-        by_line.setdefault(row.where, []).append(row)
+        by_line.setdefault(line_of(row), []).append(row)
     found = [
-        Bar(rows, name, rows[0].source.text if rows[0].source else rows[0].operation) for name, rows in by_line.items()
+        Bar(rows, _name(rows[0]), rows[0].source.text if rows[0].source else rows[0].operation)
+        for rows in by_line.values()
     ]
     found.sort(key=lambda bar: -bar.bytes)
     if len(found) > _BARS + 1:
@@ -225,16 +226,25 @@ def bars(report: "MemoryReport") -> list[Bar]:
     return found
 
 
+def line_of(row: "MemoryRow") -> Hashable:
+    """Tell the lines of rows apart, those of files of the same name too."""
+    return (row.source.file, row.source.line) if row.source else row.operation
+
+
+def _name(row: "MemoryRow") -> str:
+    """Write where a row's line is, without its function if there is no room for that."""
+    return row.where if row.source is None or len(row.where) <= _LABEL else str(row.source)
+
+
 def _bars(report: "MemoryReport", largest: int) -> Iterator[str]:
     room = WIDTH - RIGHT - _LABELS - 110
     scale = room / largest
     for i, bar in enumerate(bars(report)):
         y = i * _ROW
-        characters = int((_LABELS - 34) / _CHARACTER)
         parts = [
             f"<title>{_text(bar.name)}: {in_words(bar.bytes)}\n{_text(bar.text)}</title>",
-            f'<text class="mono" x="20" y="{y + 2:.1f}">{_text(cut(bar.name, characters, front=True))}</text>',
-            f'<text class="mono quiet" x="20" y="{y + 16:.1f}">{_text(cut(bar.text, characters))}</text>',
+            f'<text class="mono" x="20" y="{y + 2:.1f}">{_text(cut(bar.name, _LABEL, front=True))}</text>',
+            f'<text class="mono quiet" x="20" y="{y + 16:.1f}">{_text(cut(bar.text, _LABEL))}</text>',
             f'<rect class="track" x="{_LABELS}" y="{y - 7:.1f}" width="{room:.1f}" height="22" rx="2"/>',
         ]
         x = _LABELS
