@@ -222,6 +222,12 @@ def passed_on(jaxpr) -> list[int | None]:
     return [None if isinstance(v, core.Literal) else position.get(v) for v in jaxpr.jaxpr.outvars]
 
 
+def transposed_inputs(jaxpr) -> list[tuple[int, ...]]:
+    """Find per argument of a closed jaxpr the order of axes that it is transposed to; of others that which it has."""
+    found = {eqn.invars[0]: eqn.params["permutation"] for eqn in jaxpr.eqns if eqn.primitive.name == "transpose"}
+    return [tuple(found.get(v, range(v.aval.ndim))) for v in jaxpr.jaxpr.invars]
+
+
 def used_inputs(jaxpr) -> list[bool]:
     """Find out which arguments of a closed jaxpr any result depends on."""
     return partial_eval.dce_jaxpr(jaxpr.jaxpr, True)[1]

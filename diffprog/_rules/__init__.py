@@ -26,6 +26,7 @@ from diffprog._rules import (  # noqa: F401
     shard_map,
     special,
     spectra,
+    tridiagonal,
     while_loop,
     windows,
 )

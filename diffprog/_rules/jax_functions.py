@@ -14,13 +14,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import dtypes, lax, typeof
-from jax.scipy import linalg, special
+from jax.scipy import special
 
 from diffprog._jax_internals import devices, jax_functions, jaxpr_as_fun, weakref_lru_cache
 from diffprog._jax_internals.sources import runs_in
 from diffprog._rules.via_equivalent_program import pullback_of
 from diffprog._tracer.cotangents import fill_zeros
-from diffprog._tracer.errors import MissingDerivative
 from diffprog._tracer.rules import broadcast_to, polynomial, rule_of_function, rules, unbroadcast
 
 # ---------------------------------------------------------------- derivatives of another program
@@ -55,7 +54,7 @@ def _tangents(run, program, primals, tangents):
     return results, jax.jvp(partial(program, results), primals, tangents)[1]
 
 
-def _with_slope(*slopes):
+def with_slope(*slopes):
     """Make an elementwise function that has these slopes in its arguments; its value is not used."""
 
     def zero(*xs):  # also of the type's sharding, and varying over the devices that they vary over
@@ -140,7 +139,7 @@ def _as_x_log(log_of):
         argument = log_of(y)
         return x / jnp.where((x == 0) & (argument == 0), 1, argument)
 
-    function = _with_slope(lambda x, y: jnp.log(log_of(y)), slope)
+    function = with_slope(lambda x, y: jnp.log(log_of(y)), slope)
     return lambda args, jaxpr: None if any(map(jnp.iscomplexobj, args)) else lambda results, x, y: [function(x, y)]
 
 
@@ -172,11 +171,9 @@ def _dawson_slope(x):
 
 
 # JAX sets a cosine to the number 0 where it is 0, and it does not move there. Staged, constants come before x.
-_fresnel_slopes = [_with_slope(lambda x: jnp.sin(_quarter_turns(x))), _with_slope(lambda x: jnp.cos(_quarter_turns(x)))]
+_fresnel_slopes = [with_slope(lambda x: jnp.sin(_quarter_turns(x))), with_slope(lambda x: jnp.cos(_quarter_turns(x)))]
 differentiated_as(special.fresnel, lambda args, jaxpr: lambda results, *args: [f(args[-1]) for f in _fresnel_slopes])
-differentiated_as(
-    jax_functions.dawsn, lambda args, jaxpr: lambda results, *args: [_with_slope(_dawson_slope)(args[-1])]
-)
+differentiated_as(jax_functions.dawsn, lambda args, jaxpr: lambda results, *args: [with_slope(_dawson_slope)(args[-1])])
 
 # ---------------------------------------------------------------- the logarithm of the beta function
 
@@ -269,69 +266,7 @@ def _as_spence(args, jaxpr):
     if not runs_in(jax_functions.spence.__code__):
         return None
     orders = batch_first(jaxpr, lambda inputs, outputs: (outputs[0].shape, [()]), _is_spence)
-    return orders and (lambda results, x, *pieces: [_with_slope(_spence_slope)(jnp.transpose(x, orders[0]))])
+    return orders and (lambda results, x, *pieces: [with_slope(_spence_slope)(jnp.transpose(x, orders[0]))])
 
 
 differentiated_as(jax_functions.piecewise, _as_spence)
-
-
-# ---------------------------------------------------------------- tridiagonal matrices
-
-
-def _tridiagonal(d, e):
-    """Make the Hermitian matrices with these diagonals."""
-    n = d.shape[-1]
-    e = jnp.pad(e, [(0, 0)] * (e.ndim - 1) + [(0, 1)])
-    diagonal, below = jnp.eye(n, dtype=d.dtype), jnp.expand_dims(e, -2) * jnp.eye(n, k=-1, dtype=e.dtype)
-    return jnp.expand_dims(d, -1) * diagonal + below + jnp.conj(below.mT)
-
-
-def _shares(values, spectrum):
-    """Say which of all eigenvalues each value is: of those that are equal within rounding, an equal share of each."""
-    relative = 10 * spectrum.shape[-1] ** 0.5 * jnp.finfo(values.dtype).eps
-    rounding = relative * jnp.max(jnp.abs(spectrum), -1, keepdims=True)
-    distance = jnp.abs(jnp.expand_dims(values, -1) - jnp.expand_dims(spectrum, -2))
-    nearest = jnp.min(distance, -1, keepdims=True)
-    equal = (distance <= nearest + jnp.expand_dims(rounding, -1)).astype(values.dtype)
-    return equal / jnp.sum(equal, -1, keepdims=True)
-
-
-def _shapes_of_diagonals(inputs, outputs):
-    """Take the batch from the eigenvalues, and the matrices' size from the numbers in their diagonals."""
-    batch = outputs[0].shape[:-1]
-    n = inputs[0].size // (np.prod(batch, dtype=int) if inputs[0].ndim == len(batch) + 1 else 1)
-    return batch, [(n,), (n - 1,)]
-
-
-def _are_eigenvalues(args, found):
-    spectrum = np.linalg.eigvalsh(_tridiagonal(*map(jnp.asarray, args)))
-    return np.max(np.min(np.abs(found[..., :, None] - spectrum[..., None, :]), -1)) < 1e-4
-
-
-def _as_dense(args, jaxpr):
-    """Take the eigenvalues and vectors of the dense matrix: JAX finds those of the tridiagonal one by bisection.
-
-    Of equal eigenvalues, whose derivatives depend on the direction, each has an equal share.
-    """
-    orders = batch_first(jaxpr, _shapes_of_diagonals, _are_eigenvalues)
-    if orders is None:
-        raise MissingDerivative(
-            "diffprog does not find the batch in a call of jax.scipy.linalg.eigh_tridiagonal under jax.vmap, used",
-            None,
-            "map over first axes, or make the matrix dense and use jax.numpy.linalg.eigh",
-        )
-
-    def program(results, d, e, *others):
-        v, spectrum = lax.linalg.eigh(_tridiagonal(*map(jnp.transpose, (d, e), orders)))
-        values, *vectors = map(lax.stop_gradient, results)
-        shares = lax.stop_gradient(_shares(values, spectrum))
-        computed = [jnp.sum(shares * jnp.expand_dims(spectrum, -2), -1)]
-        for found in vectors:  # each is a fixed combination of those of equal eigenvalues
-            turn = lax.stop_gradient(jnp.matmul(jnp.conj(v.mT), found, precision="highest"))
-            computed.append(jnp.matmul(v, turn, precision="highest"))
-        return computed
-
-    return program
-
-
-differentiated_as(linalg.eigh_tridiagonal, _as_dense)

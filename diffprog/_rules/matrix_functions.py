@@ -54,14 +54,14 @@ def _small_determinant(s, order):
 
 
 @custom_vmap
-def _any_of(flags):
+def any_of(flags):
     """Ask whether any flag holds, also of all that `jax.vmap` maps over: a branch on it stays a branch."""
     return jnp.any(flags)
 
 
-@_any_of.def_vmap
+@any_of.def_vmap
 def _any_of_batch(axis_size, in_batched, flags):
-    return _any_of(flags), False
+    return any_of(flags), False
 
 
 def _determinant(a):
@@ -73,7 +73,7 @@ def _determinant(a):
         safe = jnp.where(singular[..., None, None], identity_like(a), a)
         return jnp.where(singular, _any(a), _regular(safe))
 
-    any_singular = _any_of(singular)
+    any_singular = any_of(singular)
     safe = lambda a: jnp.where(any_singular, identity_like(a), a)
     return lax.cond(any_singular, some_singular, lambda a: _regular(safe(a)), a)
 

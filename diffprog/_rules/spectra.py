@@ -30,8 +30,19 @@ from diffprog._rules.matrices import (
     scale_columns,
     upper,
 )
+from diffprog._rules.spectral_sums import (
+    arrived,
+    averaged,
+    evenly_framed_eigh,
+    factorized,
+    framed_eigh,
+    framed_svd,
+    hermitian_sum,
+    share_slope,
+    singular_sum,
+)
 from diffprog._tracer.errors import MissingDerivative
-from diffprog._tracer.rules import rule
+from diffprog._tracer.rules import rule, rule_of_function
 
 # ---------------------------------------------------------------- quotients at repeated values
 
@@ -81,6 +92,7 @@ def _over_gaps(turning, values, g_values):
     if g_values is None:
         weightless = lax.full_like(weightless, True)
     else:
+        weightless = lax.bitwise_and(weightless, share_slope(values, g_values))
         read = lax.reduce_max(lax.abs(g_values), (g_values.ndim - 1,))
         unread = lax.broadcast_in_dim(lax.eq(read, lax.full_like(read, 0)), shape, range(read.ndim))
         strength = lax.abs(diagonal(shared))
@@ -101,24 +113,45 @@ def _eigh(primitive, needs_grad, args, params):
 
     The cotangent is that of the triangle; the symmetrization in `jax.numpy.linalg.eigh` spreads it over both.
     """
-    (a,) = args
-    v, w = primitive.bind(a, **params)
+    results, pull = _framed_eigh(args[0], primitive, params)
+    return results[:2], [True, True], lambda cotangents: pull((*cotangents, None, None))
+
+
+@rule_of_function(framed_eigh)
+def _framed_again(run, needs_grad, args, jaxpr, evenly=False):
+    if len(jaxpr.out_avals) < 4:  # nobody reads the hidden results
+        return None
+    primitive, params, order = factorized(jaxpr, "eigh")
+    results, pull = _framed_eigh(lax.transpose(args[0], order), primitive, params, evenly)
+    return results, [True] * 4, lambda cotangents: [lax.transpose(pull(cotangents)[0], np.argsort(order))]
+
+
+@rule_of_function(evenly_framed_eigh)
+def _evenly_framed(run, needs_grad, args, jaxpr):
+    return _framed_again(run, needs_grad, args, jaxpr, evenly=True)
+
+
+def _framed_eigh(a, primitive, params, evenly=False):
+    """Find eigenvalues and vectors with hidden results, and the map from the cotangents of all of them to that of A."""
+    v, w, *hidden = results = evenly_framed_eigh(a) if evenly else framed_eigh(a, primitive, tuple(params.items()))
     if v.shape[-1] != v.shape[-2]:
         raise MissingDerivative(
             "eigh has no derivative of a subset of the eigenvalues, used", None, "compute all of them and take some"
         )
 
     def pull(cotangents):
-        g_v, g_w = cotangents
-        inner = None if g_w is None else diagonal_matrix(g_w, v.dtype)
+        g_v, g_w, g_frame, g_again = cotangents
+        whole = lax.full_like(v, 0) if g_again is None else g_again
+        if g_w is not None:
+            g_w = averaged(g_frame, w, g_w) if evenly else g_w
+            (vectors,), g_shared = ([v], g_w) if g_frame is None else arrived([g_frame], [v], w, g_w)
+            whole = add(whole, hermitian_sum(*hidden, vectors, w, g_shared))
         if g_v is not None:
-            mixing = _over_gaps(matmul(adjoint(v), g_v), w, g_w)
-            inner = mixing if inner is None else add(inner, mixing)
-        whole = matmul(v, inner, adjoint(v))
+            whole = add(whole, matmul(v, _over_gaps(matmul(adjoint(v), g_v), w, g_w), adjoint(v)))
         read, beside = (lower, -1) if params["lower"] else (upper, 1)
-        return (add(read(whole), read(whole, beside)),)
+        return (add(read(whole), read(adjoint(whole), beside)),)
 
-    return [v, w], [True, True], conjugated(pull)
+    return results, conjugated(pull)
 
 
 # ---------------------------------------------------------------- singular values
@@ -131,9 +164,24 @@ def _svd(primitive, needs_grad, args, params):
     With `full_matrices` the vectors beyond the singular ones move no more than they have to, without rotating among
     themselves; a loss for which such a rotation matters gets NaN.
     """
-    (a,) = args
     full = params["compute_uv"] and params["full_matrices"]
-    s, u, vh = primitive.bind(a, **(params | {"compute_uv": True, "full_matrices": full}))
+    results, pull = _framed_svd(args[0], primitive, params | {"compute_uv": True, "full_matrices": full})
+    num_results = 3 if params["compute_uv"] else 1
+    hidden = (None,) * (6 - num_results)
+    return list(results[:num_results]), [True] * num_results, lambda cotangents: pull((*cotangents, *hidden))
+
+
+@rule_of_function(framed_svd)
+def _framed_svd_again(run, needs_grad, args, jaxpr):
+    if len(jaxpr.out_avals) < 6:  # nobody reads the hidden results
+        return None
+    primitive, params, order = factorized(jaxpr, "svd")
+    results, pull = _framed_svd(lax.transpose(args[0], order), primitive, params)
+    return results, [True] * 6, lambda cotangents: [lax.transpose(pull(cotangents)[0], np.argsort(order))]
+
+
+def _framed_svd(a, primitive, params):
+    s, u, vh, *hidden = results = framed_svd(a, primitive, tuple(params.items()))
     rank = min_dim(*a.shape[-2:])
     if s.shape[-1] != rank:
         raise MissingDerivative(
@@ -141,14 +189,21 @@ def _svd(primitive, needs_grad, args, params):
         )
 
     def pull(cotangents):
-        g_s, g_u, g_vh = (*cotangents, None, None)[:3]
+        g_s, g_u, g_vh, g_left, g_right, g_again = cotangents
         v, g_v = adjoint(vh), None if g_vh is None else adjoint(g_vh)
         u1, g_u = _fold_null_space(u, g_u, rank)
         v1, g_v = _fold_null_space(v, g_v, rank)
-        return (_svd_cotangent(u1, s, v1, g_u, g_s, g_v),)
+        g = lax.full_like(a, 0) if g_again is None else g_again
+        if g_s is not None:
+            pair, g_shared = [u1, v1], g_s
+            if g_left is not None and g_right is not None:
+                pair, g_shared = arrived([g_left, g_right], pair, s, g_s)
+            g = add(g, singular_sum(*hidden, pair[0], s, pair[1], g_shared))
+        if g_u is not None or g_v is not None:
+            g = add(g, _svd_cotangent(u1, s, v1, g_u, g_s, g_v))
+        return (g,)
 
-    results = [s, u, vh] if params["compute_uv"] else [s]
-    return results, [True] * len(results), conjugated(pull)
+    return results, conjugated(pull)
 
 
 def _fold_null_space(u, g, rank):
@@ -173,18 +228,14 @@ def _largest(x):
 
 
 def _svd_cotangent(u, s, v, g_u, g_s, g_v):
-    """Compute the cotangent of A = U diag(s) V^H with as many vectors as values.
+    """Compute what the vectors add to the cotangent of A = U diag(s) V^H with as many vectors as values.
 
     Of the phase that a pair of complex vectors has in common U's moves, as in JAX. Two zero singular values are as good
     as repeated ones.
     """
-    if g_u is None and g_v is None:
-        return matmul(scale_columns(u, g_s), adjoint(v))
     g_u, g_v = (lax.full_like(x, 0) if g is None else g for x, g in ((u, g_u), (v, g_v)))
     turn_u, turn_v = matmul(adjoint(u), g_u), matmul(adjoint(v), g_v)
     inner = add(_over_gaps(add(turn_u, turn_v), s, g_s), _over_sums(sub(turn_u, turn_v), s))
-    if g_s is not None:
-        inner = add(inner, diagonal_matrix(g_s, u.dtype))
     if np.issubdtype(u.dtype, np.complexfloating):
         phase = _quotient(lax.imag(diagonal(turn_u)), s, _within_rounding(s, s))
         inner = add(inner, diagonal_matrix(lax.complex(lax.full_like(phase, 0), phase), u.dtype))
@@ -243,14 +294,15 @@ def _eig(primitive, needs_grad, args, params):
 def _eig_cotangent(v, w, g_w, g_v, free_phase):
     """Compute V^-H (diag(g_w) + F o (V^H G)) V^H.
 
-    F[i, j] = 1 / conj(w[j] - w[i]), and G is orthogonal to the choices.
+    F[i, j] = 1 / conj(w[j] - w[i]), and G is orthogonal to the choices. Of equal eigenvalues nothing is known: NaN.
     """
     inner = lax.full_like(v, 0) if g_w is None else diagonal_matrix(g_w, v.dtype)
     if g_v is not None:
         turning = matmul(adjoint(v), _normalized(v, g_v, free_phase))
         gaps = sub(columns(w, v.shape), rows(w, v.shape))
-        vanishes = lax.eq(turning, lax.full_like(turning, 0))
-        inner = add(inner, off_diagonal(_quotient(turning, off_diagonal(conj(gaps), 1), vanishes)))
+        equal = _within_rounding(gaps, lax.abs(w))
+        quotients = _quotient(turning, off_diagonal(conj(gaps), 1), equal)
+        inner = add(inner, off_diagonal(lax.select(equal, lax.full_like(turning, np.nan), quotients)))
     return solve(adjoint(v), matmul(inner, adjoint(v)))
 
 

@@ -12,7 +12,7 @@ from jax.scipy.special import betaln, spence, xlog1py, xlogy
 from scipy.special import ivp, polygamma
 
 import diffprog as dp
-from diffprog._rules import jax_functions
+from diffprog._rules import tridiagonal
 from tests.rules.finite_differences import assert_close
 
 
@@ -136,6 +136,19 @@ def test_equal_eigenvalues_share_their_derivative():
     assert_close(dp.grad(lambda d: eigenvalues(d, e)[0])(d)[None], jnp.ones((1, 3)) / 3, 1e-12)
 
 
+def test_second_derivatives_of_tridiagonal_at_equal_eigenvalues():
+    """Those of a symmetric function: the sum of squares is a polynomial in the diagonals."""
+    ours = lambda d, e: jnp.sum(eigenvalues(d, e) ** 2)
+    polynomial = lambda d, e: jnp.sum(d**2) + 2 * jnp.sum(e**2)
+
+    def second(fun, d, e):
+        slope = dp.grad(fun, (0, 1))
+        return dp.grad(lambda d, e: slope(d, e)[0] @ WEIGHTS + slope(d, e)[1] @ WEIGHTS[:2], (0, 1))(d, e)
+
+    for d in (jnp.ones(3), jnp.array([1.0, 1, 3])):
+        assert_close(second(ours, d, jnp.zeros(2)), second(polynomial, d, jnp.zeros(2)), 1e-12)
+
+
 def test_arguments_that_are_numbers_of_python():
     """The rule of a whole function gets them as they are."""
     functions = [xlogy, xlog1py, jnp.hypot, jnp.logaddexp, jnp.logaddexp2, betaln]
@@ -163,7 +176,7 @@ def test_recordings_keep_the_function_whole():
 
 
 def test_a_batch_that_is_not_found_is_refused(monkeypatch):
-    monkeypatch.setattr(jax_functions, "batch_first", lambda *args: None)
+    monkeypatch.setattr(tridiagonal, "batch_first", lambda *args: None)
     with pytest.raises(NotImplementedError, match=r"eigh_tridiagonal under jax\.vmap"):
         dp.grad(of_values)(D, E)
 
