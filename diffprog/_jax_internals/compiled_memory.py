@@ -145,7 +145,7 @@ def memory_over_time(compiled) -> MemoryOverTime | None:
     placed = allocations(assignment)
     temporary = [allocation for allocation in placed if allocation.is_temporary]
     lifetimes = Lifetimes(module, (buffer for allocation in placed for buffer in allocation.buffers))
-    sources, writers = _Sources(module), _writers(module, placed)
+    sources, writers = _Sources(module), _writers(module, placed, lifetimes)
     held, start = [], 0
     for allocation in temporary:
         for buffer in allocation.buffers:
@@ -166,10 +166,11 @@ def memory_over_time(compiled) -> MemoryOverTime | None:
     return MemoryOverTime(start, constants, tuple(held), tuple(phases))
 
 
-def _writers(module: Module, placed: Sequence[Allocation]) -> dict[int, list[Instruction]]:
-    """List the instructions that write to each group of buffers, in order."""
+def _writers(module: Module, placed: Sequence[Allocation], lifetimes: Lifetimes) -> dict[int, list[Instruction]]:
+    """List the instructions that write to each group of buffers, in the order in which they run."""
+    buffers = [b for allocation in placed for b in allocation.buffers if b.id in lifetimes.start]
     writers: dict[int, list[Instruction]] = {}
-    for buffer in sorted((b for allocation in placed for b in allocation.buffers), key=lambda b: b.id):
+    for buffer in sorted(buffers, key=lambda b: lifetimes.start[b.id]):
         writers.setdefault(buffer.group, []).append(module.instructions[buffer.instruction])
     return writers
 
@@ -272,7 +273,8 @@ class _Sources:
     def _frames(self, instruction: Instruction, at_calls: bool) -> tuple[RawFrame, ...]:
         """Get the lines of an instruction, but not of what scans make, and only `at_calls` of copies around calls."""
         scopes = instruction.op_name.split("/")
-        if (scopes[-1] == "call_apart") > at_calls or any(name in _OF_ANY_SCAN for name in scopes):
+        is_call = scopes[-1] in ("call_apart", "closed_call") or scopes[-1].startswith("jit(")
+        if is_call > at_calls or any(name in _OF_ANY_SCAN for name in scopes):
             return ()
         return self._module.user_frames(instruction)
 
