@@ -2,7 +2,8 @@
 
 Per program and budget (a fraction of what `jax.grad` holds): what the compiled program holds beyond its arguments and
 results, its time, the time of tracing with all plans that were tried, and the error against `jax.grad` (norm of the
-difference over the norm). The rows "checkpoint" are `jax.checkpoint` around each layer, by JAX and by diffprog.
+difference over the norm). The rows "checkpoint" are `jax.checkpoint` around each layer, by JAX and by diffprog; the
+rows "unrolled" are loops written out.
 
 python -m benchmarks.memory [--programs NAME ...] [--seconds S] [--json FILE]
 """
@@ -10,10 +11,13 @@ python -m benchmarks.memory [--programs NAME ...] [--seconds S] [--json FILE]
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import equinox as eqx
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -161,6 +165,45 @@ def efficientnet(wrap: Callable):
     return loss, (model.parameters, jnp.asarray(np.random.default_rng(0).random((4, 128, 128, 3)), jnp.float32))
 
 
+def vision_transformer(wrap: Callable):
+    """8 blocks of a vision transformer in Flax, 8 images of 128 pixels in patches of 8."""
+
+    class Block(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            h = nn.LayerNorm()(x)
+            x = x + nn.MultiHeadDotProductAttention(4)(h, h)
+            return x + nn.Dense(192)(nn.gelu(nn.Dense(768)(nn.LayerNorm()(x))))
+
+    class Transformer(nn.Module):
+        @nn.compact
+        def __call__(self, images):
+            x = jnp.reshape(nn.Conv(192, (8, 8), (8, 8))(images), (8, 256, 192))
+            x = x + self.param("positions", nn.initializers.normal(0.02), (256, 192))
+            for _ in range(8):
+                x = Block()(x)
+            return nn.Dense(10)(nn.LayerNorm()(x).mean(1))
+
+    model, images = Transformer(), _normal(8, 128, 128, 3)
+    loss = lambda parameters, images: jnp.mean(jax.nn.logsumexp(model.apply(parameters, images), axis=1))
+    return loss, (model.init(jax.random.key(0), images), images)
+
+
+def perceptron(wrap: Callable):
+    """24 layers of an Equinox MLP of width 256, over 4,096 examples by `vmap`."""
+    model = eqx.nn.MLP(256, 10, 256, 24, jax.nn.gelu, key=jax.random.key(0))
+    parameters, static = eqx.partition(model, eqx.is_array)
+    loss = lambda parameters, x: jnp.mean(jax.vmap(eqx.combine(parameters, static))(x) ** 2)
+    return loss, (parameters, _normal(4096, 256))
+
+
+def convolutions(repeat: Callable):
+    """A scan over 8 convolutions, 8 images of 32 pixels and 32 channels."""
+    layer = lambda x, kernel: (x + jnp.tanh(_convolve(x, kernel)), None)
+    loss = lambda kernels, x: jnp.sum(repeat(layer, x, kernels)[0] ** 2)
+    return loss, (jnp.stack([_normal(3, 3, 32, 32) + i / 1e4 for i in range(8)]), _normal(8, 32, 32, 32))
+
+
 PROGRAMS: dict[str, tuple[Callable, tuple[float, ...]]] = {
     "chain of 64": (chain, (0.5, 0.25, 0.125)),
     "transformer": (transformer, (0.5, 0.25, 0.1)),
@@ -169,8 +212,18 @@ PROGRAMS: dict[str, tuple[Callable, tuple[float, ...]]] = {
     "recurrent": (recurrent, (0.25, 0.08)),
     "reaction-diffusion": (reaction_diffusion, (0.25, 0.06)),
     "EfficientNet-Lite0": (efficientnet, (0.75, 0.5)),
+    "Flax ViT": (vision_transformer, (0.5, 0.25)),
+    "Equinox MLP": (perceptron, (0.5, 0.25)),
+    "scan of convolutions": (lambda _: convolutions(lax.scan), (0.5,)),
 }
-LAYERED = ("chain of 64", "transformer", "ResNet")  # where `jax.checkpoint` around each layer is the usual remedy
+# What users write instead: `jax.checkpoint` around each layer, layers without a loop.
+INSTEAD: dict[str, tuple[str, Callable]] = {
+    **{
+        name: ("checkpoint", partial(PROGRAMS[name][0], jax.checkpoint))
+        for name in ("chain of 64", "transformer", "ResNet")
+    },
+    "scan of convolutions": ("unrolled", lambda: convolutions(partial(lax.scan, unroll=True))),
+}
 
 
 def main():
@@ -191,9 +244,10 @@ def _measured(name: str, seconds: float) -> list[dict[str, Any]]:
     make, fractions = PROGRAMS[name]
     loss, args = make(lambda layer: layer)
     gradients = {"jax.grad": jax.grad(loss), "dp.grad": dp.grad(loss)}
-    if name in LAYERED:
-        by_layer, _ = make(jax.checkpoint)
-        gradients |= {"jax.grad, checkpoint": jax.grad(by_layer), "dp.grad, checkpoint": dp.grad(by_layer)}
+    if name in INSTEAD:
+        label, make_instead = INSTEAD[name]
+        instead, _ = make_instead()
+        gradients |= {f"jax.grad, {label}": jax.grad(instead), f"dp.grad, {label}": dp.grad(instead)}
     programs, rows = {}, []
     for label, gradient in gradients.items():
         programs[label], row = _compiled(gradient, args)

@@ -7,6 +7,7 @@ from math import inf
 import numpy as np
 import pytest
 
+from diffprog._rules.budget.planned import _aim, _Try
 from diffprog._rules.budget.planner import Again, Keep, Planner
 from diffprog._rules.budget.segments import Option, Program, Segment
 
@@ -114,3 +115,20 @@ def test_a_plan_runs_every_segment_backward_once_in_order():
         )
 
     assert time(plan) == pytest.approx(planner.seconds)
+
+
+def aim(pairs, target: float) -> float:
+    return _aim([_Try(modelled, 0.0, (), None, held) for modelled, held in pairs], target)
+
+
+def test_the_next_try_follows_what_the_compiler_said():
+    assert aim([], 90.0) == 90.0
+    assert aim([(100.0, 120)], 90.0) == 75.0  # in proportion
+    held = lambda modelled: 36 + 0.9 * modelled  # never in proportion: what cannot be given up counts
+    pairs = [(84.0, held(84.0))]
+    for _ in range(2):
+        modelled = aim(pairs, 82.0)
+        pairs.append((modelled, held(modelled)))
+    assert abs(pairs[-1][1] - 82.0) < 1e-9
+    assert aim([(90.0, 50), (60.0, 55)], 40.0) == 60.0 * 40 / 55  # less by the model, more by the compiler
+    assert aim([(90.0, 50), (80.0, 49)], 1.0) == 80.0 / 3

@@ -6,6 +6,7 @@ from math import inf
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from jax import typeof
 
 from diffprog._jax_internals import (
@@ -32,6 +33,8 @@ from diffprog._util.lists import expand, select
 
 _MOST_COMPILATIONS = 4
 _USED = 0.85  # of a budget: a plan that uses less is worth another try
+_MOST_STEPS = 8  # by the margin, from a plan that was tried to another one
+_FARTHEST = 3  # times: no next try is further away
 _MARGIN = 0.97  # of a budget, to aim at after a plan that exceeds it
 
 
@@ -262,29 +265,75 @@ def _plan(jaxpr, needs_grad: Mask, budget: Budget) -> Plan | None:
     allowed = budget.allowed(plain)
     if plain <= allowed:
         return None
-    program = segmented(jaxpr, needs_grad)
-    least, best, found, modelled, tried = plain, None, None, float(allowed), set()
-    for _ in range(_MOST_COMPILATIONS):
-        seconds, plan = _plan_within(program, modelled)
-        if plan in tried:
-            break
-        tried.add(plan)
+    program, tries = segmented(jaxpr, needs_grad), list[_Try]()
+    while len(tries) < _MOST_COMPILATIONS and (untried := _untried(program, tries, allowed)):
+        modelled, seconds, plan = untried
         compiled = _compiled(jaxpr, needs_grad, plan)
-        held = _bytes_held(compiled)
-        if held < least:
-            least, best = held, compiled
-        if held <= allowed and (found is None or seconds < found[0]):
-            found = seconds, plan
-        if _USED * allowed <= held <= allowed:
+        tries.append(_Try(modelled, seconds, plan, compiled, _bytes_held(compiled)))
+        if _USED * allowed <= tries[-1].held <= allowed:
             break
-        modelled *= (1 if held <= allowed else _MARGIN) * allowed / max(held, 1)
-    if found is None:
-        raise ValueError(
-            f"memory= is {in_words(allowed)}, and no plan holds the gradient within it: the least that was reached is "
-            f"{in_words(least)}, without recomputation it holds {in_words(plain)}. "
-            f"{_most(best or _compiled(jaxpr, needs_grad, None))}Allow more memory"
-        )
-    return found[1]
+    within = [t for t in tries if t.held <= allowed]
+    if within:
+        return min(within, key=lambda t: t.seconds).plan
+    least = min(tries, key=lambda t: t.held)
+    if least.held > plain:
+        least = least._replace(held=plain, compiled=_compiled(jaxpr, needs_grad, None))
+    raise ValueError(
+        f"memory= is {in_words(allowed)}, and no plan holds the gradient within it: the least that was reached is "
+        f"{in_words(least.held)}, without recomputation it holds {in_words(plain)}. {_most(least.compiled)}Allow more "
+        "memory"
+    )
+
+
+class _Try(NamedTuple):
+    """A plan that was compiled.
+
+    Attributes:
+      modelled: the budget that it was made for, in bytes of the model.
+      seconds: its estimated time.
+      plan: the plan.
+      compiled: the compiled program.
+      held: the compiler's figure, in bytes.
+    """
+
+    modelled: float
+    seconds: float
+    plan: Plan
+    compiled: Any
+    held: int
+
+
+def _untried(program: Program, tries: list[_Try], allowed: int) -> tuple[float, float, Plan] | None:
+    """Find the plan to try next: the budget that it is made for, its estimated time and the plan; None if none is near.
+
+    After a plan that exceeds the budget it is one that holds less, after one that does not use it one that holds more.
+    """
+    exceeds = bool(tries) and tries[-1].held > allowed
+    modelled = _aim(tries, _MARGIN * allowed if exceeds else allowed)
+    tried = {t.plan for t in tries}
+    for _ in range(_MOST_STEPS):
+        seconds, plan = _plan_within(program, modelled)
+        if plan not in tried:
+            return modelled, seconds, plan
+        modelled *= _MARGIN if exceeds else 1 / _MARGIN
+    return None
+
+
+def _aim(tries: list[_Try], target: float) -> float:
+    """Say for how many bytes of the model the compiler's figure is probably `target`.
+
+    Near the least that can be reached the two are not in proportion, so that the line through the last two tries is
+    followed.
+    """
+    if not tries:
+        return target
+    last = tries[-1]
+    if len(tries) > 1:
+        modelled, held = last.modelled - tries[-2].modelled, last.held - tries[-2].held
+        if modelled * held > 0:
+            along = last.modelled + (target - last.held) * modelled / held
+            return float(np.clip(along, last.modelled / _FARTHEST, last.modelled * _FARTHEST))
+    return last.modelled * target / max(last.held, 1)
 
 
 def _most(compiled) -> str:
