@@ -14,7 +14,7 @@ from jax.lax import add, div, mul, neg, sub
 from diffprog._jax_internals import jaxpr_as_fun
 from diffprog._jax_internals.devices import placement
 from diffprog._jax_internals.jaxprs import has_loop
-from diffprog._jax_internals.sizes import min_dim
+from diffprog._jax_internals.sizes import may_exceed, min_dim
 from diffprog._rules.matrices import (
     adjoint,
     column_slice,
@@ -92,33 +92,36 @@ def _triangular_solve(primitive, needs_grad, args, params):
 
 @rule("lu")
 def _lu(primitive, needs_grad, args, params):
-    """P A = L U, of any shape, as dL = L tril(F, -1) and dU = triu(F) U with F = L^-1 P dA U^-1.
+    """P A = L U, of any shape, as dL = L E and dU = L^-1 P dA - E U with E = tril(L^-1 P dA U^-1, -1).
 
-    L and U are completed to square matrices by parts of the identity (de Hoog, Anderssen and Lukas 2011). The order
-    of the rows is locally constant.
+    L is completed to a square matrix by a part of the identity (de Hoog, Anderssen and Lukas 2011). E has no last
+    column, unless A is tall: the last pivot may be 0 then. The order of the rows is locally constant.
     """
     (a,) = args
     lu, pivots, order = primitive.bind(a, **params)
+    m, n = lu.shape[-2:]
+    num_columns = n if may_exceed(m, n) else max(m - 1, 0)  # of E
 
     def pull(cotangents):
         g, *_ = cotangents
-        left, right = _square_factors(lu)
-        f = add(lower(matmul(transpose(left), g), -1), upper(matmul(g, transpose(right))))
+        left, right, g_upper = _square_lower(lu), upper(row_slice(lu, 0, num_columns)), upper(g)
+        to_e = matmul(transpose(left), column_slice(lower(g, -1), 0, num_columns))
+        to_e = lower(sub(to_e, matmul(g_upper, transpose(right))), -1)
+        square = column_slice(right, 0, num_columns)
+        f = solve_triangular(square, to_e, left_side=False, lower=False, transpose_a=True)
+        f = lax.pad(f, np.zeros((), f.dtype), [*[(0, 0, 0)] * (f.ndim - 1), (0, n - num_columns, 0)])
+        f = add(f, g_upper)
         f = solve_triangular(left, f, left_side=True, lower=True, transpose_a=True, unit_diagonal=True)
-        f = solve_triangular(right, f, left_side=False, lower=False, transpose_a=True)
         return (take_rows(f, inverse_order(order)),)
 
     return [lu, pivots, order], [True, False, False], pull
 
 
-def _square_factors(lu):
-    """L (m x m) and U (n x n) of an m x n matrix that holds both, completed by the identity."""
+def _square_lower(lu):
+    """L (m x m) of an m x n matrix that holds it, completed by the identity."""
     m, n = lu.shape[-2:]
-    k = min_dim(m, n)
-    left = lower(placed(column_slice(lu, 0, k), 0, m), -1)
-    right = upper(placed(row_slice(lu, 0, k), 0, n))
-    rest = identity_like(lax.full((*lu.shape[:-2], n - k, n - k), 0, lu.dtype))
-    return add(left, identity_like(left)), add(right, placed(rest, k, n))
+    left = lower(placed(column_slice(lu, 0, min_dim(m, n)), 0, m), -1)
+    return add(left, identity_like(left))
 
 
 def take_rows(x, order):

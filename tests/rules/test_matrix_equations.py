@@ -145,3 +145,12 @@ def test_single_precision():
         slope = dp.grad(loss)
         second = dp.grad(lambda a: jnp.sum(slope(a) ** 2))
         assert [x.dtype for x in jax.jit(lambda a: (slope(a), second(a)))(a)] == [np.float32] * 2
+
+
+@both
+def test_lu_of_a_matrix_whose_last_pivot_is_zero(dtype):
+    """Nothing is divided by it, in square and wide matrices."""
+    a = jnp.array([[1.0, 2, 3, 4], [2, 5, 6, 1], [4, 9, 12, 6]], dtype)
+    for singular in (a[:, :3], a.at[2, 3].set(6)):
+        check_along([(linalg.lu, scipy.linalg.lu)], singular)
+    assert dp.grad(lambda a: jnp.sum(jnp.real(linalg.lu(a)[2])))(jnp.zeros((1, 1), dtype)) == 1
