@@ -29,6 +29,7 @@ from diffprog._rules.matrices import (
     transpose,
     upper,
 )
+from diffprog._rules.spectral_sums import have_equals, no_derivative_where
 from diffprog._tracer.rules import rule_of_function
 from diffprog._tracer.vjp import run_taped
 from diffprog._util.lists import expand
@@ -93,6 +94,31 @@ def _as_root(args, jaxpr):
 
 
 differentiated_as(jax_functions.sqrtm, _as_root)
+
+# ---------------------------------------------------------------- functions of matrices
+
+
+@weakref_lru_cache
+def _with_doubt(jaxpr):
+    """Let a recurrence over a Schur form have no derivative where eigenvalues are equal: NaN."""
+
+    def program(values, form):
+        eigenvalues = jnp.diagonal(form, axis1=-2, axis2=-1)
+        equal = jnp.any(have_equals(lax.stop_gradient(eigenvalues)), -1)[..., None, None]
+        return jaxpr_as_fun(jaxpr)(no_derivative_where(equal, values), no_derivative_where(equal, form))
+
+    return jax.jit(program)
+
+
+@rule_of_function(jax_functions.parlett)
+def _parlett(run, needs_grad, args, jaxpr):
+    """Differentiate Parlett's recurrence, of which `funm` is made, with distinct eigenvalues.
+
+    It divides by their differences, and of equal ones it knows the function's values, but not its slopes.
+    """
+    results, taped = run_taped(_with_doubt(jaxpr), args, needs_grad)
+    return results, taped.active, lambda cotangents: expand(taped.pull(cotangents), needs_grad)
+
 
 # ---------------------------------------------------------------- polar factors
 

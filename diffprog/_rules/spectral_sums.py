@@ -73,12 +73,17 @@ def _diagonalizing(h, groups):
     return jnp.linalg.eigh(blocks + diagonal_matrix(groups.astype(step.dtype) * step, h.dtype))[1]
 
 
-def _without_third(x, chosen):
-    """Let x have no further derivative where vectors were chosen, at equal values: NaN, and no wrong number."""
-    slope = lambda x, chosen: jnp.where(chosen > 0, jnp.nan, jnp.zeros_like(x))
-    return x + with_slope(slope, lambda x, chosen: jnp.zeros_like(x))(
-        x, jnp.broadcast_to(chosen, x.shape).astype(x.dtype)
-    )
+def have_equals(values):
+    """Say for each value whether another one is equal to it, within rounding; also of complex eigenvalues."""
+    distances = jnp.abs(_pairs(jnp.subtract, values))
+    return jnp.sum(distances <= _rounding_of(jnp.abs(values))[..., None], -1) > 1
+
+
+def no_derivative_where(unknown, x):
+    """Return x, whose derivative is NaN where it says so: NaN, and no wrong number."""
+    slope = lambda x, unknown: jnp.where(unknown != 0, jnp.nan, 0).astype(x.dtype)
+    nothing = with_slope(slope, lambda x, unknown: jnp.zeros_like(x))
+    return x + nothing(x, jnp.broadcast_to(unknown, x.shape).astype(x.dtype))
 
 
 def _off_diagonal_pairs(same):
@@ -174,7 +179,7 @@ def _of_hermitian_sum(frame, again, v, w, g, h):
     quotients = _over(_pairs(jnp.subtract, g), _pairs(jnp.subtract, w), same)
     quotients = jnp.where(equal & ~share_slope(w, g), jnp.nan, quotients)
     to_matrix = matmul(v, _scaled(inner, quotients), adjoint(v))
-    return vectors, to_matrix, None, None, _without_third(slopes, chosen[..., None])
+    return vectors, to_matrix, None, None, no_derivative_where(chosen[..., None], slopes)
 
 
 @_knows_equal_values(singular_sum, (2, 2, 2, 2, 1, 2, 1))
@@ -213,7 +218,7 @@ def _of_singular_sum(left, right, again, u, s, v, g, h):
     if v.shape[-2] != s.shape[-1]:
         outside = matmul(adjoint(h), u) - matmul(v, adjoint(inner))
         to_matrix = to_matrix + matmul(scale_columns(u, ratios), adjoint(outside))
-    return left, right, to_matrix, None, None, None, _without_third(slopes, chosen[..., None])
+    return left, right, to_matrix, None, None, None, no_derivative_where(chosen[..., None], slopes)
 
 
 def _chosen_pairs(h, shared, u, v, groups, zero):

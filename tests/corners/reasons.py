@@ -1,8 +1,8 @@
 """Why a derivative that exists is not ours, for each function where that is so."""
 
 _WRITTEN_OUT = "JAX writes the function out into the program around it"
-_EQUAL = "second derivatives at equal values: eigh and svd are told the slopes of the loss in the values, not its bends"
-_SCHUR = f"at equal eigenvalues: {_WRITTEN_OUT}, through a Schur form, whose derivative divides by their differences"
+_VECTORS = "second derivatives at equal values: eigh and svd are not told how the loss weighs their vectors; NaN"
+_GENERAL = "equal eigenvalues: at second order, and at a block of Jordan, their derivatives divide by differences; NaN"
 
 REASONS = {
     "numpy.sinc": "JAX computes sin(x) / x beside 0, which cancels; its own rule is for 0 alone",
@@ -18,17 +18,14 @@ REASONS = {
     "scipy.stats.binom.logpmf": "JAX puts the number 0 where the outcome is certain, which does not move with p",
     "scipy.stats.laplace.cdf": f"{_WRITTEN_OUT}: the piece not taken overflows; mended in JAX 0.12",
     "scipy.stats.cauchy.logpdf": f"{_WRITTEN_OUT}: infinity over infinity",
-    "scipy.linalg.solve, pos": "JAX's linear solve is told all of the matrix, of which a triangle is read",
-    "numpy.linalg.svd, sum of s + s^3": _EQUAL,
-    "numpy.linalg.svd, sum of s^2": _EQUAL,
-    "numpy.linalg.svd, U V^H": _EQUAL,
-    "scipy.linalg.svd, full, U V^H": _EQUAL,
-    "scipy.linalg.polar, svd": _EQUAL,
-    "numpy.linalg.eigvalsh, sum of w^2 + sin w": _EQUAL,
-    "numpy.linalg.eigh, V exp(w) V^H": "at equal values: eigh is told the slopes of the loss in the values only",
-    "scipy.linalg.eigh_tridiagonal, sum of w^2 + sin w": _EQUAL,
+    "numpy.linalg.lstsq": f"at equal singular values: {_WRITTEN_OUT}, through svd; NaN",
+    "numpy.linalg.svd, U V^H": f"{_VECTORS}; jax.scipy.linalg.polar is right",
+    "scipy.linalg.svd, full, U V^H": f"{_VECTORS}; jax.scipy.linalg.polar is right",
+    "numpy.linalg.eigh, largest two's projector": _VECTORS,
+    "numpy.linalg.eigh, V exp(w) V^H": "at equal values: eigh is told the slopes of the loss in the values only; NaN",
+    "numpy.linalg.eigvals, sum of exp w": _GENERAL,
+    "numpy.linalg.eig, sum of w^2": _GENERAL,
+    "scipy.linalg.schur": "at equal eigenvalues the form depends on the direction from which the matrix comes; NaN",
     "numpy.linalg.vector_norm, 3": "powers of such sizes leave the range of float64",
-    "scipy.linalg.sqrtm": _SCHUR,
-    "scipy.linalg.funm, exp": _SCHUR,
-    "scipy.linalg.solve_sylvester": _SCHUR,
+    "scipy.linalg.funm, exp": f"at equal eigenvalues: {_WRITTEN_OUT}, without the function's own slopes; NaN",
 }

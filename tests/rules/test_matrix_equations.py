@@ -53,6 +53,16 @@ def test_square_roots_of_matrices_with_equal_eigenvalues(dtype):
         check_along([(linalg.sqrtm, scipy.linalg.sqrtm)], a, tolerance=1e-6)
 
 
+def test_functions_of_matrices_with_equal_eigenvalues_are_not_known():
+    """NaN, and no rounding divided by rounding; of other matrices they are right."""
+    exponential = partial(linalg.funm, func=jnp.exp)
+    v = jnp.linalg.qr(matrix(3, 3))[0]
+    slope = jax.jit(dp.grad(lambda a: jnp.real(jnp.sum(exponential(a) * jnp.arange(9.0).reshape(3, 3)))))
+    for values in ([2.0, 2, 5], [1.0, 1, 1]):
+        assert np.isnan(slope((v * jnp.array(values)) @ v.T)).any()
+    check_along([(exponential, scipy.linalg.expm)], matrix(3, 3), tolerance=1e-6)
+
+
 def test_batches_of_square_roots():
     """Three matrices of size three, whose sizes do not say which axis is the batch."""
     batch = jnp.stack([jnp.eye(3), with_equal_eigenvalues(float), matrix(3, 3) + 4 * jnp.eye(3)])
