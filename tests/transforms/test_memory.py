@@ -182,6 +182,12 @@ def test_auxiliary_data_integers_and_closures():
         assert of_counts.dtype == jax.dtypes.float0
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_program_with_nothing_to_give_up_is_refused():
+    with pytest.raises(ValueError, match="no plan holds the gradient within it"):
+        dp.grad(chain, memory=1000)([normal(64, 64), normal(64, 64)], normal(64, 64))
+
+
 def test_a_budget_that_no_plan_meets_is_refused_with_the_least():
     with pytest.raises(
         ValueError, match=r"memory= is 1 kB, and no plan .* the least that was reached is .* kB"

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 from math import inf
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ from diffprog._jax_internals import (
     weakref_lru_cache,
 )
 from diffprog._jax_internals.calls_apart import call_apart, can_be_apart
-from diffprog._jax_internals.compiled_memory import lines_at_peak
+from diffprog._jax_internals.compiled_memory import compile_with_lines, lines_at_peak
 from diffprog._jax_internals.jaxprs import repeatable, with_jits_inlined
 from diffprog._jax_internals.operations import batch_jaxpr, new_operation
 from diffprog._jax_internals.sources import at_last_line, program_source
@@ -351,7 +352,10 @@ def _plan_within(program: Program, allowed: float) -> tuple[float, Plan]:
     """
     planner = Planner(program, allowed)
     if planner.seconds == inf:
-        planner = Planner(program, Planner(program, program.bytes_if_kept()).least_bytes)
+        larger = (Planner(program, program.bytes_if_kept() * 2**i) for i in count())
+        enough = next(planner for planner in larger if planner.seconds < inf)
+        planner = Planner(program, enough.least_bytes)
+        planner = planner if planner.seconds < inf else enough  # there bytes are rounded to finer levels
     return planner.seconds, planner.plan()
 
 
@@ -371,7 +375,7 @@ def _compiled(jaxpr, needs_grad: Mask, plan: Plan | None):
         return results, pull([g if flag else None for g, flag in zip(sent_in, active, strict=True)])
 
     structs = [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in (*jaxpr.in_avals, *cotangents)]
-    return jax.jit(both).lower(*structs).compile()
+    return compile_with_lines(jax.jit(both).lower(*structs))
 
 
 def _bytes_held(compiled) -> int:
