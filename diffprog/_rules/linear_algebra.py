@@ -100,7 +100,8 @@ def _lu(primitive, needs_grad, args, params):
     (a,) = args
     lu, pivots, order = primitive.bind(a, **params)
     m, n = lu.shape[-2:]
-    num_columns = n if may_exceed(m, n) else max(m - 1, 0)  # of E
+    k = min_dim(m, n)
+    num_columns = k if k == 0 or may_exceed(m, n) else k - 1  # of E
 
     def pull(cotangents):
         g, *_ = cotangents
