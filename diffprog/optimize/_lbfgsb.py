@@ -232,6 +232,11 @@ def _search(fun, history_size, engine, points, lower, upper, args, max_evaluatio
         def total(points):
             with callers_promotion():
                 values = fun(points, *args)
+            if jnp.shape(values) != points.shape[:1]:
+                raise ValueError(
+                    f"fun must return one value for each of the {len(points)} points, an array of the shape "
+                    f"{points.shape[:1]}; found {jnp.shape(values)}: sum over axis 1 alone"
+                )
             values = jnp.asarray(values, points.dtype)  # wider ones, from wider `args`, would widen the search
             return values.sum(), values
 

@@ -121,6 +121,12 @@ def test_a_problem_that_fails_is_alone_with_it():
         minimize(fun, points[0])
 
 
+@pytest.mark.parametrize("fun", [jnp.sum, lambda points: points**2, lambda points: jnp.sum(points, 1, keepdims=True)])
+def test_a_function_without_one_value_for_each_point_is_refused(fun):
+    with pytest.raises(ValueError, match=r"fun must return one value for each of the 2 points.*found \("):
+        minimize(fun, np.zeros((2, 3)))
+
+
 def memory(rng, used, count=4):
     """Pairs of a convex function, and the matrix of the BFGS formula for the newest of them."""
     root = rng.normal(size=(SIZE, SIZE))
