@@ -33,11 +33,8 @@ def main():
     for solver, iterations in SOLVERS.items():
         score, (flat, unravel) = rollout(solver, iterations), ravel_pytree(STATE)
         functions = {"rollout": lambda x: score(unravel(x)), "gradient": dp.grad(lambda x: score(unravel(x)))}
-        row = {"solver": solver}
-        measured = {name: _trace_and_compile(function, flat, options.rounds) for name, function in functions.items()}
-        for i, what in enumerate(("tracing", "compiling")):
-            row[what] = {name: times[i] for name, times in measured.items()}
-        compiled = {name: times[2] for name, times in measured.items()}
+        times, compiled = _trace_and_compile(functions, flat, options.rounds)
+        row = {"solver": solver} | times
         row["running"] = alternate({name: clock(program, flat) for name, program in compiled.items()}, options.seconds)
         cells = [
             f"{row[what]['gradient'] / row[what]['rollout']:.2f} ({row[what]['rollout']:.2g})"
@@ -50,19 +47,29 @@ def main():
         write_json(options.json, rows)
 
 
-def _trace_and_compile(function, x, rounds: int):
-    """Find the median seconds of tracing and compiling from cleared caches, and the compiled program."""
-    times = []
-    for _ in range(rounds):
-        jax.clear_caches()
-        start = time.perf_counter()
-        traced = jax.jit(lambda x: function(x)).trace(x)
-        after_tracing = time.perf_counter()
-        lowered = traced.lower()
-        before_compiling = time.perf_counter()
-        program = lowered.compile()
-        times.append((after_tracing - start, time.perf_counter() - before_compiling))
-    return *(median(column) for column in zip(*times, strict=True)), program
+def _trace_and_compile(functions, x, rounds: int) -> tuple[dict, dict]:
+    """Trace and compile functions in turn from cleared caches, after one round that is not counted.
+
+    Returns:
+      Their median seconds, of "tracing" and "compiling", and the compiled programs.
+    """
+    times: dict = {what: {name: [] for name in functions} for what in ("tracing", "compiling")}
+    programs = {}
+    for i in range(rounds + 1):
+        for name in functions if i % 2 else reversed(functions):
+            function = functions[name]
+            jax.clear_caches()
+            start = time.perf_counter()
+            traced = jax.jit(lambda x, function=function: function(x)).trace(x)
+            tracing = time.perf_counter() - start
+            lowered = traced.lower()
+            start = time.perf_counter()
+            programs[name] = lowered.compile()
+            if i:
+                times["tracing"][name].append(tracing)
+                times["compiling"][name].append(time.perf_counter() - start)
+    medians = {what: {name: median(seconds) for name, seconds in by_name.items()} for what, by_name in times.items()}
+    return medians, programs
 
 
 if __name__ == "__main__":
