@@ -90,8 +90,8 @@ def _module(rule) -> str:
     """Find the file of a rule: of the formula, where a helper of the table made the rule from one."""
     for function in (*_functions_in(rule), rule):
         module = function.__module__
-        if module != "diffprog._tracer.rules":
-            return module.rpartition(".")[2]
+        if module.startswith("diffprog._rules."):
+            return module.removeprefix("diffprog._rules.").replace(".", "/")
     return "table"
 
 

@@ -12,7 +12,7 @@ from jax.scipy.special import betaln, spence, xlog1py, xlogy
 from scipy.special import ivp, polygamma
 
 import diffprog as dp
-from diffprog._rules import tridiagonal
+from diffprog._rules.linear_algebra import tridiagonal
 from tests.rules.finite_differences import assert_close
 
 

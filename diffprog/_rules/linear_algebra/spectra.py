@@ -15,8 +15,7 @@ from jax import lax
 from jax.lax import add, mul, sub
 
 from diffprog._jax_internals.sizes import may_exceed, min_dim, square_root
-from diffprog._rules.linear_algebra import solve
-from diffprog._rules.matrices import (
+from diffprog._rules.linear_algebra.matrices import (
     adjoint,
     columns,
     conj,
@@ -30,7 +29,8 @@ from diffprog._rules.matrices import (
     scale_columns,
     upper,
 )
-from diffprog._rules.spectral_sums import (
+from diffprog._rules.linear_algebra.solves import solve
+from diffprog._rules.linear_algebra.spectral_sums import (
     arrived,
     averaged,
     evenly_framed_eigh,

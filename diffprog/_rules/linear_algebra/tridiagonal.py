@@ -6,7 +6,7 @@ from jax import lax
 from jax.scipy import linalg
 
 from diffprog._rules.jax_functions import batch_first
-from diffprog._rules.spectral_sums import evenly_framed_eigh
+from diffprog._rules.linear_algebra.spectral_sums import evenly_framed_eigh
 from diffprog._tracer.errors import MissingDerivative
 from diffprog._tracer.rules import rule_of_function
 from diffprog._tracer.vjp import run_taped

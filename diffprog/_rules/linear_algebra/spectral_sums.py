@@ -20,7 +20,8 @@ from jax import lax
 from diffprog._jax_internals.jaxprs import transposed_inputs
 from diffprog._jax_internals.sizes import square_root
 from diffprog._rules.jax_functions import with_slope
-from diffprog._rules.matrices import (
+from diffprog._rules.linear_algebra.determinants import any_of
+from diffprog._rules.linear_algebra.matrices import (
     adjoint,
     conjugated,
     diagonal,
@@ -29,7 +30,6 @@ from diffprog._rules.matrices import (
     matmul,
     scale_columns,
 )
-from diffprog._rules.matrix_functions import any_of
 from diffprog._tracer.rules import rule_of_function
 
 # ---------------------------------------------------------------- equal values

@@ -19,8 +19,7 @@ import numpy as np
 from jax import lax, typeof
 from jax.lax import add, mul, neg, sub
 
-from diffprog._rules.linear_algebra import cholesky_cotangent, inverse_order, qr_cotangent, take_rows
-from diffprog._rules.matrices import (
+from diffprog._rules.linear_algebra.matrices import (
     adjoint,
     column_slice,
     columns,
@@ -40,7 +39,8 @@ from diffprog._rules.matrices import (
     transpose,
     upper,
 )
-from diffprog._rules.spectra import doubt
+from diffprog._rules.linear_algebra.solves import cholesky_cotangent, inverse_order, qr_cotangent, take_rows
+from diffprog._rules.linear_algebra.spectra import doubt
 from diffprog._rules.via_equivalent_program import via_program
 from diffprog._tracer.cotangents import fill_zeros
 from diffprog._tracer.rules import rule

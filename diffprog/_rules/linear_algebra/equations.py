@@ -17,7 +17,7 @@ from diffprog._jax_internals import jax_functions, jaxpr_as_fun, weakref_lru_cac
 from diffprog._jax_internals.jaxprs import replaced, runs_any, trace_to_closed_jaxpr
 from diffprog._jax_internals.sizes import are_known
 from diffprog._rules.jax_functions import batch_first, differentiated_as
-from diffprog._rules.matrices import (
+from diffprog._rules.linear_algebra.matrices import (
     adjoint,
     columns,
     conj,
@@ -29,7 +29,7 @@ from diffprog._rules.matrices import (
     transpose,
     upper,
 )
-from diffprog._rules.spectral_sums import have_equals, no_derivative_where
+from diffprog._rules.linear_algebra.spectral_sums import have_equals, no_derivative_where
 from diffprog._tracer.rules import rule_of_function
 from diffprog._tracer.vjp import run_taped
 from diffprog._util.lists import expand

@@ -1,7 +1,7 @@
 """Triangular factorizations and linear solves.
 
 Cotangents in the formulas below pair with tangents as in the literature, Re tr(G^H dX), where `conjugated` stands
-around them, and as in JAX, Re tr(G^T dX), where it does not (see `diffprog._rules.matrices`).
+around them, and as in JAX, Re tr(G^T dX), where it does not (see `diffprog._rules.linear_algebra.matrices`).
 """
 
 from functools import reduce
@@ -15,7 +15,7 @@ from diffprog._jax_internals import jaxpr_as_fun
 from diffprog._jax_internals.devices import placement
 from diffprog._jax_internals.jaxprs import has_loop
 from diffprog._jax_internals.sizes import may_exceed, min_dim
-from diffprog._rules.matrices import (
+from diffprog._rules.linear_algebra.matrices import (
     adjoint,
     column_slice,
     conj,

@@ -11,7 +11,7 @@ from jax.custom_batching import custom_vmap
 
 from diffprog._jax_internals.sizes import are_known
 from diffprog._rules.jax_functions import batch_first, differentiated_as
-from diffprog._rules.matrices import adjoint, diagonal, identity_like, matmul, scale_columns, scale_rows
+from diffprog._rules.linear_algebra.matrices import adjoint, diagonal, identity_like, matmul, scale_columns, scale_rows
 
 
 def _regular(a):
