@@ -59,7 +59,7 @@ def expected(seen, value, gradient, image, epsilon, norm):
 @pytest.mark.not_under("strict", reason="calls what attacks call under JAX's defaults")
 @NORMS
 def test_every_step_is_that_of_the_paper(norm, steps=100):
-    value, gradient = bumps(1 if norm is linf else 4)
+    value, gradient = bumps(1 if norm is linf else 2)
     image, label = np.random.default_rng(1).uniform(size=12).astype(np.float32), jnp.int32(0)
     epsilon = np.float32(0.15 if norm is linf else 0.8)
     example = Example(image, label, label, epsilon, np.zeros_like(image), np.ones_like(image), KEY)

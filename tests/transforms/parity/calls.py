@@ -47,7 +47,7 @@ FUNCTIONS = {
     "keyword-only beside positional": lambda d: d.value_and_grad(lambda x, *, scale, n: scale * x**n)(
         2.0, scale=X[0], n=3
     ),
-    "keyword arguments of jacrev and hessian": lambda d: (d.jacrev(loss)(X, w=2 * W), d.hessian(loss)(X, w=2 * W)),
+    "keyword arguments of jacrev and hessian": lambda d: (d.jacrev(loss)(X, w=W / 2), d.hessian(loss)(X, w=W / 2)),
     "vjp takes no keyword arguments": lambda d: d.vjp(loss, X, w=W),
     "wrong number of arguments": lambda d: d.grad(lambda x, y: x)(1.0),
     "vjp, wrong number of arguments": lambda d: d.vjp(lambda x, y: x, 1.0),
