@@ -135,7 +135,7 @@ def test_buffers_in_one_place_count_once():
     ],
 )
 def test_lines_in_words(function, where):
-    assert HeldByLine(8, RawFrame("/home/me/model.py", 41, function, False)).where == where
+    assert HeldByLine(8, RawFrame("src/model.py", 41, function, False)).where == where
     assert HeldByLine(8, None).where == "an unknown line"
 
 
