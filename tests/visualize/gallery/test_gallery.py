@@ -208,7 +208,7 @@ def test_a_click_or_enter_enlarges_and_arrows_walk(show):
     assert large.locator("h2").inner_text() == "volcano"
     assert HOSTILE in large.locator(".caption").inner_text()
     page.keyboard.press("Escape")
-    page.wait_for_function("() => !location.hash")
+    browser.wait_until(page, "() => !location.hash")
     assert large.is_hidden()
     page.keyboard.press("Enter")  # the focus is on the card that was left
     assert large.locator("h2").inner_text() == "volcano"
