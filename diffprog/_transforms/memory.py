@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from diffprog._jax_internals import is_array_type, trace_to_jaxpr, typeof
-from diffprog._rules.budget.planned import Budget, Planned, planned
+from diffprog._rules.budget.operation import Budget, Planned, planned
 from diffprog._transforms.arguments import check_callable
 
 _UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}

@@ -16,7 +16,7 @@ from diffprog._jax_internals.compiled_memory import (
     visible,
 )
 from diffprog._jax_internals.sources import RawFrame, in_function
-from diffprog._rules.budget.planned import in_words
+from diffprog._rules.budget.search import in_words
 from diffprog._transforms.arguments import check_callable
 from diffprog._transforms.memory import budget_of
 from diffprog._transforms.reverse import value_and_grad

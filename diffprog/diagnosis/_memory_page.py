@@ -5,7 +5,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffprog._rules.budget.planned import in_words
+from diffprog._rules.budget.search import in_words
 from diffprog._util.files import write_text
 from diffprog._util.html_page import fill, html_page, read_asset, script_json
 from diffprog.diagnosis._memory_picture import line_of, share, svg, which

@@ -7,7 +7,7 @@ from xml.sax.saxutils import escape
 import numpy as np
 
 from diffprog._jax_internals.compiled_memory import PHASES
-from diffprog._rules.budget.planned import in_words
+from diffprog._rules.budget.search import in_words
 from diffprog._util.html_page import read_asset
 
 if TYPE_CHECKING:

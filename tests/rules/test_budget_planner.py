@@ -7,8 +7,8 @@ from math import inf
 import numpy as np
 import pytest
 
-from diffprog._rules.budget.planned import _aim, _Try
 from diffprog._rules.budget.planner import Again, Keep, Planner
+from diffprog._rules.budget.search import _aim, _Try
 from diffprog._rules.budget.segments import Option, Program, Segment
 
 

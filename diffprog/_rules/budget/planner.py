@@ -14,6 +14,7 @@ References: Gruslys et al. 2016, arXiv 1606.03401; Beaumont et al. 2019, arXiv 1
 """
 
 from collections.abc import Iterator
+from itertools import count
 from math import inf
 from typing import NamedTuple
 
@@ -140,3 +141,17 @@ def _better(times, choices, others, choice: int) -> tuple[np.ndarray, np.ndarray
     """Take another choice at the levels where it is quicker."""
     better = others < times - 1e-12
     return np.where(better, others, times), np.where(better, np.int32(choice), choices)
+
+
+def plan_within(program: Program, allowed: float) -> tuple[float, Plan]:
+    """Find the quickest plan within a budget by the estimates, and its time; if there is none, one that holds little.
+
+    By the compiler's figure a plan may hold less than was estimated.
+    """
+    planner = Planner(program, allowed)
+    if planner.seconds == inf:
+        larger = (Planner(program, program.bytes_if_kept() * 2**i) for i in count())
+        enough = next(planner for planner in larger if planner.seconds < inf)
+        planner = Planner(program, enough.least_bytes)
+        planner = planner if planner.seconds < inf else enough  # there bytes are rounded to finer levels
+    return planner.seconds, planner.plan()
