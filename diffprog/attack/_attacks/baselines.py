@@ -15,7 +15,7 @@ from diffprog._util.factory import factory
 from diffprog.attack._attacks.random_search import random_search, run_random_search
 from diffprog.attack._engine import validation
 from diffprog.attack._engine.method import AttackSpec, Example, smaller_norm
-from diffprog.attack._engine.options import Options, documents_options, parse_options
+from diffprog.attack._engine.options import QueryOptions, documents_options, parse_options
 from diffprog.attack._engine.oracle import Model, query_logits
 from diffprog.attack._engine.result import AttackResult
 from diffprog.attack._engine.run import run_attack
@@ -40,7 +40,7 @@ def additive_noise(
     num_samples: int = 10,
     distribution: str = "gaussian",
     loss: Callable[..., jax.Array] = margin,
-    **options: Unpack[Options],
+    **options: Unpack[QueryOptions],
 ) -> AttackResult:
     """Attack by noise as large as the budget allows.
 
@@ -112,7 +112,7 @@ def blended(
     norm: Norm = l2,
     linear_search_steps: int = 50,
     binary_search_steps: int = 12,
-    **options: Unpack[Options],
+    **options: Unpack[QueryOptions],
 ) -> AttackResult:
     """Find the smallest blend image + t (towards - image) that is adversarial.
 
@@ -162,7 +162,7 @@ def contrast_reduction(
     norm: Norm = l2,
     linear_search_steps: int = 50,
     binary_search_steps: int = 12,
-    **options: Unpack[Options],
+    **options: Unpack[QueryOptions],
 ) -> AttackResult:
     """Find the smallest loss of contrast that is adversarial: `blended` towards the gray amid the bounds.
 
@@ -197,7 +197,7 @@ def salt_and_pepper(
     norm: Norm = l2,
     linear_search_steps: int = 50,
     binary_search_steps: int = 12,
-    **options: Unpack[Options],
+    **options: Unpack[QueryOptions],
 ) -> AttackResult:
     """Find the smallest fraction of elements that must become the lowest or the highest value.
 
@@ -234,7 +234,7 @@ def gaussian_blur(
     max_sigma: float = 8.0,
     linear_search_steps: int = 50,
     binary_search_steps: int = 12,
-    **options: Unpack[Options],
+    **options: Unpack[QueryOptions],
 ) -> AttackResult:
     """Find the weakest Gaussian blur that is adversarial. The edge's pixels go on beyond it.
 

@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 from diffprog._util import draws
 from diffprog.attack._attacks.fast_gradient import descent, step_size_of
 from diffprog.attack._engine import validation
-from diffprog.attack._engine.options import Options, documents_options, parse_options
+from diffprog.attack._engine.options import QueryOptions, documents_options, parse_options
 from diffprog.attack._engine.oracle import Model, query_differences
 from diffprog.attack._engine.result import AttackResult
 from diffprog.attack._engine.run import run_attack
@@ -32,7 +32,7 @@ def spsa(
     num_samples: int = 128,
     delta: float = 0.01,
     loss: Callable[..., jax.Array] = margin,
-    **options: Unpack[Options],
+    **options: Unpack[QueryOptions],
 ) -> AttackResult:
     """Attack by simultaneous perturbation stochastic approximation, without gradients.
 
@@ -80,7 +80,7 @@ def nes(
     num_samples: int = 128,
     sigma: float = 0.001,
     loss: Callable[..., jax.Array] = margin,
-    **options: Unpack[Options],
+    **options: Unpack[QueryOptions],
 ) -> AttackResult:
     """Attack by natural evolution strategies: `spsa` with normal directions.
 
@@ -116,6 +116,7 @@ def _run(
 ):
     validation.check_counts(num_samples=num_samples)
     query = query_differences(draw, num_samples)
-    spec = descent(name, validation.check_norm(norm, (linf, l2)), False, query)._replace(loss=loss)
+    spec = descent(name, validation.check_norm(norm, (linf, l2)), False, query)
+    spec = spec._replace(loss=loss, queries_per_step=1 + 2 * num_samples)
     settings, hyperparameters = parse_options(options), (step_size_of(step_size, 1 / 4, images), np.float32(distance))
     return run_attack(model, images, labels, spec, settings, max_steps, hyperparameters, key=key, epsilon=epsilon)

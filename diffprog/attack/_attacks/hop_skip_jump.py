@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from math import ceil, log2
-from typing import Any, NamedTuple, Unpack
+from typing import NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from diffprog._util.factory import factory
 from diffprog._util.trees import tree_where
 from diffprog.attack._engine import validation
 from diffprog.attack._engine.method import AttackSpec, Example, smaller_norm
-from diffprog.attack._engine.options import Options, documents_options, parse_options
+from diffprog.attack._engine.options import QueryOptions, documents_options, parse_options
 from diffprog.attack._engine.oracle import Model, Oracle, group_size, query_logits, sum_in_groups
 from diffprog.attack._engine.result import AttackResult
 from diffprog.attack._engine.run import run_attack
@@ -22,6 +22,7 @@ from diffprog.attack._norms import Norm, l2, linf
 
 MAX_HALVINGS = 24  # of a line: float32 tells no more
 MAX_TRIES = 30  # halvings of a jump, before it is given up
+NO_LIMIT = np.int32(2**30)  # of queries
 
 
 @documents_options
@@ -37,14 +38,15 @@ def hop_skip_jump(
     initial_num_evals: int = 100,
     max_num_evals: int = 10000,
     init_trials: int = 100,
-    **options: Unpack[Options],
+    **options: Unpack[QueryOptions],
 ) -> AttackResult:
     """Find the minimum perturbation from decisions alone, by HopSkipJump.
 
     From an adversarial point, each image goes back to the boundary on the line to the image (algorithm 1; with `linf`,
     by shrinking the cube around the image). There it estimates which way leads deeper, from the decisions at random
     points nearby (eq. 9 and 16). It jumps that way by the longest of distance / sqrt(step), half of it, ... that is
-    adversarial, and goes back to the boundary. Every decision counts as one of `queries`, also those of the start.
+    adversarial, and goes back to the boundary. Every decision counts as one of `queries`, also those of the start. Near
+    the end of `max_queries` an estimate takes what is left beside a jump and a line.
 
     Lengths are the paper's: lines are halved until d^-1.5 (L-infinity: d^-2) of them is left, for images of d
     elements, but no further than float32 goes; estimates reach distance / d, the first one a tenth of the bounds. With
@@ -122,7 +124,7 @@ class State(NamedTuple):
 
     point: jax.Array
     step: jax.Array  # int32
-    done: jax.Array  # bool, there is nothing to start from
+    done: jax.Array  # bool, there is nothing to start from, or too few queries are left to go on
 
 
 @factory
@@ -132,8 +134,8 @@ def _spec(norm, starts_from_noise, budget):
         return State(point, jnp.int32(0), jnp.array(False))
 
     def update(example, hyperparameters, state, view):
-        point, has_start = view.extras
-        return State(jnp.where(has_start, point, state.point), state.step + 1, ~has_start)
+        point, goes_on = view.extras
+        return State(jnp.where(goes_on, point, state.point), state.step + 1, ~goes_on)
 
     def query(oracle, loss, states, examples, hyperparameters, keys):
         view = query_logits(oracle, loss, states, examples, hyperparameters, keys)
@@ -141,18 +143,24 @@ def _spec(norm, starts_from_noise, budget):
         decider = Decider(oracle, loss, examples)
         noise_keys, jump_keys, line_keys = jax.vmap(lambda key: jax.random.split(key, 3))(keys).T
         point, spent = states.point, jnp.zeros(len(keys), jnp.int32)
+        halvings = halvings_of_a_line(norm, point[0].size)
+        left = NO_LIMIT + spent if examples.queries_left is None else examples.queries_left
+        left = left - 2  # this look, and the next one at where this step leads
         has_start = jnp.where(is_first, view.is_adversarial, True)
         active = is_first & ~states.done
         if starts_from_noise:
-            find = lambda: first_adversarial_noise(decider, point, active, budget.init_trials, noise_keys)
+            num_trials = jnp.minimum(budget.init_trials, left)
+            find = lambda: first_adversarial_noise(decider, point, active, num_trials, noise_keys)
             point, has_start, spent = _if_any(active, find, (point, has_start, spent))
-        active = ~is_first & ~states.done
-        leap = lambda: jump(decider, norm, states, active, budget, jump_keys)
+        goes_on = has_start & (is_first | (left >= 2 + halvings))  # a decision to estimate from, a try, and the line
+        active = goes_on & ~is_first & ~states.done
+        leap = lambda: jump(decider, norm, states, active, budget, left - halvings, jump_keys)
         farther, jump_spent = _if_any(active, leap, (point, spent))
         point, spent = tree_where(active, farther, point), spent + jnp.where(active, jump_spent, 0)
-        point, line_spent = to_boundary(decider, norm, point, line_keys)
-        view = view._replace(extras=(point, has_start), has_gradient=has_start)  # without one, nothing is searched
-        return view._replace(queries=1 + spent + jnp.where(has_start, line_spent, 0))
+        line = jnp.where(goes_on & ~states.done, jnp.clip(left - spent, 0, halvings), 0)
+        point = to_boundary(decider, norm, point, line, line_keys)
+        view = view._replace(extras=(point, goes_on), has_gradient=has_start)  # without a start, nothing is searched
+        return view._replace(queries=1 + spent + line)
 
     return AttackSpec("hop_skip_jump", init, update, query, norm=norm, better=smaller_norm)
 
@@ -175,7 +183,7 @@ class Decider(NamedTuple):
 
 
 def first_adversarial_noise(is_adversarial: Decider, points, active, num_trials, keys):
-    """Find the first adversarial image of noise for every active image.
+    """Find the first adversarial image of noise for every active image, in so many trials [n] at most.
 
     Returns:
       The points [n, ...], whether there was one, and the decisions spent.
@@ -187,15 +195,16 @@ def first_adversarial_noise(is_adversarial: Decider, points, active, num_trials,
         noise_keys, query_keys = _split(keys, index)
         uniform = jax.vmap(lambda key: draws.uniform(key, points.shape[1:]))(noise_keys)
         noise = examples.clip(examples.lower + uniform * (examples.upper - examples.lower))
-        hit = is_adversarial(noise, query_keys)
-        return index + 1, tree_where(hit & ~succeeded, noise, points), succeeded | hit, spent + (active & ~succeeded)
+        is_open = ~succeeded & (index < num_trials)
+        hit = is_open & is_adversarial(noise, query_keys)
+        return index + 1, tree_where(hit, noise, points), succeeded | hit, spent + is_open
 
-    unfinished = lambda carry: (carry[0] < num_trials) & jnp.any(~carry[2])
+    unfinished = lambda carry: jnp.any(~carry[2] & (carry[0] < num_trials))
     return jax.lax.while_loop(unfinished, trial, (0, points, ~active, jnp.zeros(len(keys), jnp.int32)))[1:]
 
 
-def jump(is_adversarial: Decider, norm: Norm, states: State, active, budget: Decisions, keys):
-    """Jump off the boundary to the next adversarial points.
+def jump(is_adversarial: Decider, norm: Norm, states: State, active, budget: Decisions, max_queries, keys):
+    """Jump off the boundary to the next adversarial points, for `max_queries` [n] at most, which are two or more.
 
     Returns:
       The points [n, ...], and the decisions spent.
@@ -208,7 +217,8 @@ def jump(is_adversarial: Decider, norm: Norm, states: State, active, budget: Dec
     delta = per_image(jnp.maximum(jnp.where(states.step == 1, 0.1 * pixel_range, distance / size), tiny))
     step = jnp.maximum(states.step, 1).astype(jnp.float32)
     num_evals = jnp.minimum(budget.initial * jnp.sqrt(step), budget.max_num).astype(jnp.int32)
-    num_evals = jnp.where(active, num_evals, 0)
+    num_evals = jnp.where(active, jnp.minimum(num_evals, max_queries - 1), 0)
+    num_tries = jnp.minimum(MAX_TRIES, max_queries - num_evals)
     estimate_keys, try_keys = jax.vmap(jax.random.split)(keys).T
 
     def decision(index):
@@ -228,24 +238,24 @@ def jump(is_adversarial: Decider, norm: Norm, states: State, active, budget: Dec
     def try_length(carry):
         index, length, landed, succeeded, spent = carry
         tried = examples.clip(points + per_image(length) * direction)
-        hit = is_adversarial(tried, _split(try_keys, index)[1])
-        landed = tree_where(hit & ~succeeded, tried, landed)
-        return index + 1, length / 2, landed, succeeded | hit, spent + ~succeeded
+        is_open = ~succeeded & (index < num_tries)
+        hit = is_open & is_adversarial(tried, _split(try_keys, index)[1])
+        return index + 1, length / 2, tree_where(hit, tried, landed), succeeded | hit, spent + is_open
 
-    unfinished = lambda carry: (carry[0] < MAX_TRIES) & jnp.any(~carry[3])
+    unfinished = lambda carry: jnp.any(~carry[3] & (carry[0] < num_tries))
     begin = (0, distance / jnp.sqrt(step.astype(jnp.float32)), points, ~active, num_evals)
     _, _, landed, _, spent = jax.lax.while_loop(unfinished, try_length, begin)
     return landed, spent
 
 
-def to_boundary(is_adversarial: Decider, norm: Norm, points, keys) -> tuple[jax.Array, Any]:
-    """Bring the points back towards the images, as far as they stay adversarial.
+def halvings_of_a_line(norm: Norm, size: int) -> int:
+    """Count how often a line is halved, for images of so many elements."""
+    return min(ceil((1.5 if norm is l2 else 2) * log2(size)), MAX_HALVINGS) if size > 1 else MAX_HALVINGS
 
-    Returns:
-      The points [n, ...], and the decisions spent on each.
-    """
-    examples, size = is_adversarial.examples, points[0].size
-    halvings = min(ceil((1.5 if norm is l2 else 2) * log2(size)), MAX_HALVINGS) if size > 1 else MAX_HALVINGS
+
+def to_boundary(is_adversarial: Decider, norm: Norm, points, halvings, keys) -> jax.Array:
+    """Bring the points back towards the images, as far as they stay adversarial, by so many halvings [n]."""
+    examples = is_adversarial.examples
     way = points - examples.image
     farthest = jnp.abs(way).reshape(len(points), -1).max(axis=1)
 
@@ -257,13 +267,13 @@ def to_boundary(is_adversarial: Decider, norm: Norm, points, keys) -> tuple[jax.
 
     def halve(index, bracket):
         low, high = bracket
-        middle = (low + high) / 2
+        middle, is_open = (low + high) / 2, index < halvings
         hit = is_adversarial(between(middle), _split(keys, index)[1])
-        return jnp.where(hit, low, middle), jnp.where(hit, middle, high)
+        return jnp.where(is_open & ~hit, middle, low), jnp.where(is_open & hit, middle, high)
 
     nowhere, whole_way = jnp.zeros(len(points), jnp.float32), jnp.ones(len(points), jnp.float32)
-    _, high = jax.lax.fori_loop(0, halvings, halve, (nowhere, whole_way))
-    return between(high), halvings
+    _, high = jax.lax.fori_loop(0, jnp.max(halvings), halve, (nowhere, whole_way))
+    return between(high)
 
 
 def _split(keys, index):

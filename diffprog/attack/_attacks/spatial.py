@@ -13,7 +13,7 @@ from diffprog._util import draws
 from diffprog._util.factory import factory
 from diffprog.attack._attacks.random_search import random_search, run_random_search
 from diffprog.attack._engine import validation
-from diffprog.attack._engine.options import Options, documents_options, parse_options
+from diffprog.attack._engine.options import QueryOptions, documents_options, parse_options
 from diffprog.attack._engine.oracle import Model
 from diffprog.attack._engine.result import AttackResult
 from diffprog.attack._losses import margin
@@ -36,7 +36,7 @@ def spatial(
     num_samples: int | None = None,
     padding: str = "zero",
     loss: Callable[..., jax.Array] = margin,
-    **options: Unpack[Options],
+    **options: Unpack[QueryOptions],
 ) -> AttackResult:
     """Attack by the rotation about the center and the shift that raise the loss most.
 

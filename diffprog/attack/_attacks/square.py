@@ -12,7 +12,7 @@ from diffprog._util import draws
 from diffprog._util.factory import factory
 from diffprog.attack._engine import validation
 from diffprog.attack._engine.method import AttackSpec, Example
-from diffprog.attack._engine.options import Options, documents_options, parse_options
+from diffprog.attack._engine.options import QueryOptions, documents_options, parse_options
 from diffprog.attack._engine.oracle import Model, query_logits
 from diffprog.attack._engine.result import AttackResult
 from diffprog.attack._engine.run import run_attack
@@ -34,7 +34,7 @@ def square(
     max_steps: int = 5000,
     p_init: float = 0.8,
     loss: Callable[..., jax.Array] = margin,
-    **options: Unpack[Options],
+    **options: Unpack[QueryOptions],
 ) -> AttackResult:
     """Attack by random squares, from nothing but logits.
 

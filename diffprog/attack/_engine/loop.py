@@ -257,7 +257,8 @@ class Programs:
             return steps + 1, self._step(oracle, slots, examples, hyperparameters, max_steps, early_stop)
 
         slots = jax.lax.while_loop(goes_on, body, (0, slots))[1]
-        ended = slots.finished & ~is_idle & (slots.step == max_steps)
+        is_last = (slots.step == max_steps) | ~_can_afford(examples, slots.queries + self._spec.queries_per_step)
+        ended = slots.finished & ~is_idle & is_last & _can_afford(examples, slots.queries + 1)
         conclude = partial(self._concluded, oracle, examples, ended)
         return jax.lax.cond(jnp.any(ended), conclude, lambda slots: slots, slots)
 
@@ -265,6 +266,8 @@ class Programs:
         """Query every slot's point, and move it on."""
         spec = self._spec
         keys = jax.vmap(jax.random.fold_in)(examples.key, slots.step)
+        if examples.queries_left is not None:
+            examples = examples._replace(queries_left=examples.queries_left - slots.queries)
         values, axes = values_and_axes(hyperparameters)
         view = spec.query(oracle, oracle.loss, slots.state, examples, values, keys)
         per_slot = lambda cost: jnp.broadcast_to(jnp.asarray(cost, jnp.int32), slots.step.shape)
@@ -284,7 +287,10 @@ class Programs:
             backward_passes=slots.backward_passes + backward_passes,
             had_gradient=had_gradient,
             met_nonfinite=slots.met_nonfinite | ~all_finite(view.logits),
-            finished=(step >= max_steps) | (early_stop & is_adversarial) | getattr(state, "done", False),
+            finished=(step >= max_steps)
+            | (early_stop & is_adversarial)
+            | getattr(state, "done", False)
+            | ~_can_afford(examples, queries + spec.queries_per_step),
         )
         return tree_where(slots.finished, slots, new)
 
@@ -314,6 +320,11 @@ class Programs:
 
     def _with_keys(self, examples: Example) -> Example:
         return examples._replace(key=jax.random.wrap_key_data(examples.key, impl=self._key_impl))
+
+
+def _can_afford(examples: Example, queries):
+    """Tell which searches may spend so much."""
+    return jnp.bool_(True) if examples.queries_left is None else queries <= examples.queries_left
 
 
 # Without the loss, whose operations are the oracle's: programs are found again by what an attack does.

@@ -21,6 +21,7 @@ class Example(NamedTuple):
     upper: jax.Array
     key: jax.Array  # folded from the user's key: the attack's name, the image's number and the restart
     extras: Any = None  # further arrays that an attack needs of an image
+    queries_left: Any = None  # int32, what the search may still spend; None: as much as it likes
 
     @property
     def pixel_range(self) -> jax.Array:
@@ -101,3 +102,5 @@ class AttackSpec(NamedTuple):
     loss: Callable[..., jax.Array] | None = margin  # None in the programs, which take it with the oracle
     norm: Norm = linf  # of the budget, or of the perturbation to be made small
     better: Callable[[Candidate, Candidate], jax.Array] = larger_loss  # which candidate to return
+    # What a step costs at least. One that may cost more looks to `example.queries_left` itself.
+    queries_per_step: int = 1

@@ -77,6 +77,18 @@ class SteeredOptions(Options, total=False):
     loss: Callable[..., jax.Array] | None
 
 
+class QueryOptions(Options, total=False):
+    """What an attack takes besides that needs no gradient.
+
+    Args:
+      max_queries: of each image, over all restarts and within each budget; no limit by default. Queries of the search
+        count, which `result.queries` tells, not the looks at the image itself and at what is returned. A search ends
+        where it could not afford another step.
+    """
+
+    max_queries: int | None
+
+
 class Settings(NamedTuple):
     """Parsed `Options`, with their defaults."""
 
@@ -95,15 +107,18 @@ class Settings(NamedTuple):
     engine: str = "diffprog"
     skip: Any = None
     progress: str | None = None
+    max_queries: int | None = None
 
 
-def parse_options(options: Options | SteeredOptions) -> Settings:
+def parse_options(options: Options | SteeredOptions | QueryOptions) -> Settings:
     """Check the options that every attack takes, and fill in the defaults."""
     check_names("an attack", options, Settings._fields)
     settings = Settings(**cast(dict[str, Any], options))
     validation.check_counts(restarts=settings.restarts)
     if settings.batch_size is not None:
         validation.check_counts(batch_size=settings.batch_size)
+    if settings.max_queries is not None:
+        validation.check_counts(max_queries=settings.max_queries)
     validation.check_nonnegative(confidence=settings.confidence)
     if np.ndim(settings.targeted):
         raise ValueError(
@@ -130,6 +145,11 @@ def is_steered(name: str) -> bool:
     )
 
 
+def is_blind(name: str) -> bool:
+    """Tell whether an attack learns of the model by queries alone, without gradients."""
+    return name in ATTACKS and ATTACKS[name].access != "gradients"
+
+
 def documents_options(attack: F) -> F:
     """Make a function of the package an attack as people call it.
 
@@ -137,13 +157,15 @@ def documents_options(attack: F) -> F:
     with the word that is meant; norms and keys may be written as people write them. It runs under JAX's default rules
     of promotion, and the functions that it is given run under the caller's.
     """
-    takes_loss = is_steered(attack.__name__)
-    described = [SteeredOptions, Options] if takes_loss else [Options]
+    further = [SteeredOptions] * is_steered(attack.__name__) + [QueryOptions] * is_blind(attack.__name__)
+    described = [*further, Options]
     entries = "".join((inspect.getdoc(each) or "").partition("Args:\n")[2].rstrip() + "\n" for each in described)
     text = inspect.getdoc(attack) or ""
     attack.__doc__ = re.sub(r"^  \*\*options: .*\n(?:    .*\n)*", lambda _: entries, text, flags=re.M)
     known = [name for name in inspect.signature(attack).parameters if name != "options"]
-    known += [name for name in Settings._fields if name not in known and (takes_loss or name != "loss")]
+    known += [
+        name for name in Settings._fields if name not in known and any(name in o.__annotations__ for o in described)
+    ]
 
     has_budget = "epsilon" in known and inspect.signature(attack).parameters["epsilon"].default is not None
 

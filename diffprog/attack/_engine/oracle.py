@@ -263,12 +263,15 @@ def group_size(rows: int, num_terms: int) -> int:
 
 
 def sum_in_groups(term: Callable[..., Any], num_terms, size: int) -> Any:
-    """Sum term(index), a pytree, over index < `num_terms`, which may be traced; `size` terms at a time."""
+    """Sum term(index), a pytree, over index < `num_terms`, which may be traced; `size` terms at a time.
+
+    What is too much in the last group is the last term once more: no model is asked about other points than counted.
+    """
 
     def add(group, total):
         indices = group * size + jnp.arange(size)
         keep = lambda leaf: jnp.where((indices < num_terms).reshape(-1, *[1] * (leaf.ndim - 1)), leaf, 0).sum(axis=0)
-        return jax.tree.map(lambda t, leaf: t + keep(leaf), total, jax.vmap(term)(indices))
+        return jax.tree.map(lambda t, leaf: t + keep(leaf), total, jax.vmap(term)(jnp.minimum(indices, num_terms - 1)))
 
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(term, jnp.int32(0)))
     return jax.lax.fori_loop(0, -(-num_terms // size), add, zeros)

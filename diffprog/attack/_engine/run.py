@@ -36,16 +36,16 @@ class Problem(NamedTuple):
     image_of_row: np.ndarray  # int [K n]
 
     def data(
-        self, hyperparameters: Any, target_classes: np.ndarray, keys: np.ndarray
+        self, hyperparameters: Any, target_classes: np.ndarray, keys: np.ndarray, queries_left: Callable[[], Any]
     ) -> Callable[[np.ndarray], tuple[Example, Any]]:
         """Make a function from rows to their examples and hyperparameters.
 
-        Target classes [n] and bits of keys [n, ...] are of images.
+        Target classes [n] and bits of keys [n, ...] are of images. What a search may spend [K n] is asked as it begins.
         """
         radii = validation.round_down_to_float32(self.radii.reshape(-1))
 
         def data_of(rows):
-            image = self.image_of_row[rows]
+            image, left = self.image_of_row[rows], queries_left()
             example = Example(
                 image=self.images[image],
                 label=self.labels[image],
@@ -55,6 +55,7 @@ class Problem(NamedTuple):
                 upper=self.upper[image],
                 key=keys[image],
                 extras=jax.tree.map(lambda leaf: leaf[image], self.extras),
+                queries_left=None if left is None else np.int32(np.minimum(left[rows], 2**30)),
             )
             return example, of_images(hyperparameters, image)
 
@@ -102,6 +103,7 @@ def run_attack(
     problem = _check_problem(images, labels, epsilon, extras, spec, settings)
     count, rows = len(problem.images), problem.image_of_row
     validation.check_counts(max_steps=max_steps)
+    _check_max_queries(settings.max_queries, spec)
     key = validation.check_key(key)
     image_ids = validation.check_image_ids(settings.image_ids, count)
     salt = np.uint32(zlib.crc32(spec.name.encode()))
@@ -130,10 +132,13 @@ def run_attack(
     with tqdm(total=0, desc=settings.progress, disable=settings.progress is None, unit="step") as bar:
         while not verdicts.are_complete:  # again, where a verdict refuses what a search took for a success
             is_due = lambda some: ~verdicts.decided_below(findings)[some]
+            queries_left = lambda: None if settings.max_queries is None else settings.max_queries - findings.queries
             for search, image_keys in enumerate(search_keys):
                 target_class = classes[search % len(classes)].astype(np.int32)
-                data_of = problem.data(hyperparameters, target_class, image_keys)
+                data_of = problem.data(hyperparameters, target_class, image_keys, queries_left)
                 is_open = (spec.better is smaller_norm) | ~findings.is_adversarial
+                if settings.max_queries is not None:
+                    is_open &= findings.queries + spec.queries_per_step <= settings.max_queries
                 queue = np.flatnonzero(searched & is_open & (findings.searches == search))
                 loop.run(data_of, queue, is_due, findings, max_steps, settings.early_stop, bar)
             verdicts.judge(findings)
@@ -212,6 +217,14 @@ class _Verdicts:
         self._is_judged[rows] = True
         self._is_refused = findings.is_adversarial & self._is_judged & ~self.success
         self.are_complete = bool(np.array_equal(self.decided_below(findings), decided))
+
+
+def _check_max_queries(max_queries, spec):
+    if max_queries is not None and max_queries < spec.queries_per_step:
+        raise ValueError(
+            f"max_queries must be at least {spec.queries_per_step}, what a step of {spec.name} costs; found "
+            f"{max_queries}: allow more, or fewer samples in each step"
+        )
 
 
 def _in_32_bits(number: Any) -> Any:

@@ -30,7 +30,8 @@ for words, ours in {
         "max_steps": "the number of steps is max_steps="
     },
     "max_queries n_queries num_queries query_limit query_budget": {
-        "max_steps": "queries are limited by the number of steps, max_steps=; the result tells its queries"
+        "max_queries": "queries of an image are limited by max_queries=",
+        "max_steps": "passes are limited by the number of steps, max_steps=; the result tells how many there were",
     },
     "clip_min clip_max clip_values clip min_val max_val": {
         "bounds": "the lowest and the highest value are bounds=(lowest, highest)"
@@ -45,6 +46,11 @@ for words, ours in {
     "starts init x_init x_adv_init starting_point": {
         "starting_points": "images that are adversarial from the start are starting_points="
     },
+    "max_eval max_gradient_eval_steps": {"max_num_evals": "decisions of an estimate are limited by max_num_evals="},
+    "init_eval initial_gradient_eval_steps": {
+        "initial_num_evals": "decisions of the first estimate are initial_num_evals="
+    },
+    "init_size": {"init_trials": "images of noise to start from are init_trials="},
     "ord p distance lp": {"norm": "the norm is norm=, attack.linf for instance"},
     "batch bs": {"batch_size": "rows of a compiled batch are batch_size="},
     "x inputs image": {"images": "what is attacked is images"},

@@ -7,13 +7,21 @@ import numpy as np
 import pytest
 
 from diffprog import attack
-from diffprog.attack._engine.options import Options, Settings, SteeredOptions, is_steered, parse_options
+from diffprog.attack._engine.options import (
+    Options,
+    QueryOptions,
+    Settings,
+    SteeredOptions,
+    is_blind,
+    is_steered,
+    parse_options,
+)
 from diffprog.attack._registry import ATTACKS
 
 
 def test_defaults_are_those_of_the_settings():
     assert parse_options({}) == Settings()
-    assert set(Settings._fields) == set(SteeredOptions.__annotations__)
+    assert set(Settings._fields) == SteeredOptions.__annotations__.keys() | QueryOptions.__annotations__.keys()
     assert parse_options({"bounds": [-1, 1], "restarts": 2}) == Settings(bounds=(-1.0, 1.0), restarts=2)
 
 
@@ -40,7 +48,8 @@ def test_bad_options_get_one_sentence(option, sentence):
 @pytest.mark.parametrize("name", ATTACKS)
 def test_help_shows_every_option(name):
     text = inspect.getdoc(getattr(attack, name))
-    for option in (SteeredOptions if is_steered(name) else Options).__annotations__:
+    options = SteeredOptions if is_steered(name) else QueryOptions if is_blind(name) else Options
+    for option in options.__annotations__:
         assert text.count(f"\n  {option}: ") == 1, option
     assert "**options" not in text and text.index("Args:") < text.index("\n  progress: ") < text.index("Returns:")
 
