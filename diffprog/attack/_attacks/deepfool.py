@@ -4,10 +4,10 @@ from typing import NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import ArrayLike
 
 from diffprog._util.factory import factory
+from diffprog._util.trees import tree_where
 from diffprog.attack._engine import validation
 from diffprog.attack._engine.method import AttackSpec, smaller_norm
 from diffprog.attack._engine.options import Options, documents_options, parse_options
@@ -17,6 +17,8 @@ from diffprog.attack._engine.run import run_attack
 from diffprog.attack._norms import Norm, l2, linf
 
 BEYOND = 1e-4  # of the largest logit: steps that end at a bent boundary come nearer and nearer without crossing it
+
+FAR = 1e30  # steps along a gradient of almost nothing: their sum stays finite
 
 
 @documents_options
@@ -35,9 +37,12 @@ def deepfool(
     """Find a small perturbation in L2 or L-infinity by steps to the nearest boundary.
 
     The gradients of all candidates come from one pullback. Unlike in the paper the candidates are the largest other
-    logits of each step, not of the first. Elements at a bound of the box that a step would push farther take no part
-    in it. A targeted search steps to the boundary between the target and the largest other class. The search ends with
-    the first success.
+    logits of each step, not of the first. A targeted search steps to the boundary between the target and the largest
+    other class. The search ends with the first success.
+
+    Where the box cuts its way short there is a second search, in whose steps elements at a bound that would be pushed
+    farther take no part: it succeeds where the first one pushes against the box, and the first is often smaller where
+    both succeed.
 
     Args:
       model: (images (n, ...)) -> logits (n, classes).
@@ -45,7 +50,7 @@ def deepfool(
       labels: (n,), int; classes to leave, or with `targeted` to reach.
       key: not needed; nothing is drawn.
       norm: to be made small, `l2` or `linf`.
-      max_steps: steps of each search.
+      max_steps: steps of each of the two searches.
       num_candidates: classes that a step compares; all of them if there are fewer.
       overshoot: fraction by which the whole perturbation is longer, in order to cross the boundary.
       **options: shared options.
@@ -59,15 +64,18 @@ def deepfool(
     norm = validation.check_norm(norm, (l2, linf))
     validation.check_counts(max_steps=max_steps, num_candidates=num_candidates)
     validation.check_nonnegative(overshoot=overshoot)
-    spec, settings, hyperparameters = _spec(norm, num_candidates), parse_options(options), np.float32(overshoot)
-    return run_attack(model, images, labels, spec, settings, max_steps, hyperparameters, key=key)
+    spec, settings, hyperparameters = _spec(norm, num_candidates), parse_options(options), (overshoot, max_steps)
+    return run_attack(model, images, labels, spec, settings, 2 * (max_steps + 1), hyperparameters, key=key)
 
 
 class State(NamedTuple):
-    """A point, and the perturbation before overshoot and box."""
+    """A point, and the way to it."""
 
     point: jax.Array
-    total: jax.Array
+    total: jax.Array  # the perturbation before overshoot; before the box, too, in the first search
+    steps: jax.Array  # int32, of this search
+    is_cut: jax.Array  # bool, whether the box has cut the way short
+    is_second: jax.Array  # bool, whether the search keeps elements at the box from its steps
     done: jax.Array
 
 
@@ -88,21 +96,33 @@ def boundaries(num_candidates: int):
 
 @factory
 def _spec(norm, num_candidates):
-    def init(example, overshoot):
-        return State(example.image, jnp.zeros_like(example.image), jnp.array(False))
+    def start(example, is_second):
+        no = jnp.array(False)
+        return State(example.image, jnp.zeros_like(example.image), jnp.int32(0), no, jnp.array(is_second), no)
 
-    def update(example, overshoot, state, view):
-        leads, gradients = view.extras
-        free = jax.vmap(lambda slope: jnp.where(example.blocked(slope, state.point), 0, slope))(gradients)
+    def update(example, hyperparameters, state, view):
+        (overshoot, max_steps), (leads, gradients) = hyperparameters, view.extras
+        left_out = lambda slope: state.is_second & example.blocked(slope, state.point)
+        free = jax.vmap(lambda slope: jnp.where(left_out(slope), 0, slope))(gradients)
         slopes = jax.vmap(norm.dual)(free)
         gaps = jnp.abs(leads) + BEYOND * jnp.max(jnp.abs(view.logits))
         lengths = jnp.where(slopes > 0, gaps / jnp.where(slopes > 0, slopes, 1), jnp.inf)
         nearest = jnp.argmin(lengths)
         length = jnp.where(jnp.isfinite(lengths[nearest]), lengths[nearest], 0)
         total = state.total + length * norm.steepest(free[nearest])
-        total = example.clip(example.image + total) - example.image
-        point = example.clip(example.image + (1 + overshoot) * total)
-        return State(point, total, view.is_adversarial)
+        boxed = example.clip(example.image + total) - example.image
+        total = jnp.where(state.is_second, boxed, jnp.clip(total, -FAR, FAR))
+        moved = example.image + (1 + overshoot) * total
+        point = example.clip(moved)
+        is_cut = state.is_cut | jnp.any(point != moved)
+        is_stuck = is_cut & ~state.is_second & jnp.all(point == state.point)
+        ended = view.is_adversarial | (state.steps >= max_steps) | is_stuck
+        begins_again = ended & ~state.is_second & (state.is_cut | is_stuck)
+        further = State(point, total, state.steps + 1, is_cut, state.is_second, ended & ~begins_again)
+        return tree_where(begins_again, start(example, is_second=True), further)
+
+    def init(example, hyperparameters):
+        return start(example, is_second=False)
 
     query = query_jacobian(boundaries(num_candidates))
     return AttackSpec("deepfool", init, update, query, norm=norm, better=smaller_norm)

@@ -172,37 +172,45 @@ def test_a_zero_gradient_is_replaced_by_a_random_direction(attack):
     assert not np.any(result.images[:, :3] != 0.5) and np.abs(result.images[0] - result.images[1]).max() > 0.01
 
 
-def plain_deepfool(image, label, weights, steps, candidates, overshoot):
+def plain_deepfool(image, label, weights, steps, candidates, overshoot, holds_the_box):
     """Algorithm 2 with loops, on sin(5 x) @ weights: the candidates are those of each step, and the overshoot is of the
-    whole way; the box cuts off both."""
+    whole way. The box cuts off the point; or else elements at the box stay out of the steps, and it cuts off both."""
     point, total = image.astype(np.float64), 0
-    for _ in range(steps):
+    for _ in range(steps + 1):  # of the last point, too, the verdict is taken
         logits = np.sin(5 * point) @ weights
         if logits.argmax() != label:
             return point
         ways = []
         for other in [each for each in np.argsort(-logits) if each != label][:candidates]:
             slope = 5 * np.cos(5 * point) * (weights[:, other] - weights[:, label])
-            slope[((point == 1) & (slope > 0)) | ((point == 0) & (slope < 0))] = 0
+            slope[holds_the_box & (((point == 1) & (slope > 0)) | ((point == 0) & (slope < 0)))] = 0
             gap = logits[label] - logits[other] + BEYOND * np.abs(logits).max()
             ways.append(gap / (slope @ slope) * slope)
-        total = np.clip(image + total + min(ways, key=np.linalg.norm), 0, 1) - image
+        total = total + min(ways, key=np.linalg.norm)
+        if holds_the_box:
+            total = np.clip(image + total, 0, 1) - image
         point = np.clip(image + (1 + overshoot) * total, 0, 1)
-    return point
+    return None
 
 
-def test_deepfool_takes_the_steps_of_the_paper():
+@pytest.mark.parametrize("max_steps", [50, 3])
+def test_deepfool_takes_the_steps_of_the_paper(max_steps):
+    """With a box, the smaller success of two searches."""
     rng = np.random.default_rng(23)  # of which one image tells the candidates of each step from those of the first
     weights = rng.normal(size=(12, 8)).astype(np.float32)
     images = rng.uniform(-0.2, 1.2, size=(16, 12)).clip(0, 1).astype(np.float32)
     model = lambda x: jnp.sin(5 * x) @ weights
     labels = np.asarray(model(images)).argmax(axis=1)
-    result = deepfool(model, images, labels, num_candidates=2, overshoot=0.05, engine="jax")
-    expected = [
-        plain_deepfool(image, label, weights.astype(np.float64), 50, 2, 0.05)
-        for image, label in zip(images, labels, strict=True)
-    ]
-    assert result.success.all() and np.mean(result.steps >= 3) > 0.2
+    result = deepfool(model, images, labels, max_steps=max_steps, num_candidates=2, overshoot=0.05, engine="jax")
+    smaller_first, first_fails, expected = 0, 0, []
+    for image, label in zip(images, labels, strict=True):
+        arguments = image, label, weights.astype(np.float64), max_steps, 2, 0.05
+        found = [plain_deepfool(*arguments, holds_the_box) for holds_the_box in (False, True)]
+        sizes = [np.inf if point is None else np.linalg.norm(point - image) for point in found]
+        smaller_first, first_fails = smaller_first + (sizes[0] < 0.999 * sizes[1]), first_fails + (found[0] is None)
+        expected.append(image if min(sizes) == np.inf else found[np.argmin(sizes)])
+    assert result.success.mean() > 0.8 and np.mean(result.steps >= 3) > 0.2
+    assert smaller_first >= 3 and (max_steps == 50) == (first_fails == 0)
     np.testing.assert_allclose(result.images, expected, atol=2e-5)
 
 
