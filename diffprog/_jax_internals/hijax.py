@@ -9,9 +9,17 @@ from jax._src.interpreters import ad
 
 from diffprog._jax_internals import is_symbolic_zero
 
-__all__ = ["has_transpose", "is_given_by_tangents", "run_backward", "run_forward", "run_transpose", "tangent_map"]
+__all__ = [
+    "HiPrimitive",
+    "has_transpose",
+    "is_given_by_tangents",
+    "run_backward",
+    "run_forward",
+    "run_transpose",
+    "tangent_map",
+]
 
-_HiPrimitive = getattr(hijax, "HiPrim", None) or hijax.VJPHiPrimitive  # its name until JAX 0.11
+HiPrimitive = getattr(hijax, "HiPrim", None) or hijax.VJPHiPrimitive  # its name until JAX 0.11
 
 # Since JAX 0.12 a primitive may say that its reverse mode is the transpose of its forward mode.
 _from_jvp = getattr(hijax, "_vjp_fwd_from_jvp", None)
@@ -45,7 +53,7 @@ def run_backward(primitive, needs_grad, saved, cotangents) -> list:
 
 
 def has_transpose(primitive) -> bool:
-    return isinstance(primitive, _HiPrimitive) and type(primitive).transpose is not _HiPrimitive.transpose
+    return isinstance(primitive, HiPrimitive) and type(primitive).transpose is not HiPrimitive.transpose
 
 
 def run_transpose(primitive, needs_grad, args, cotangents) -> list:
@@ -75,7 +83,7 @@ def _cotangents(primitive, cotangents):
 def is_given_by_tangents(primitive) -> bool:
     """Whether the primitive leaves reverse mode to the transpose of its forward mode, or has no reverse mode at all."""
     kind = type(primitive)
-    alone = kind.vjp_fwd is _HiPrimitive.vjp_fwd and kind.jvp is not _HiPrimitive.jvp
+    alone = kind.vjp_fwd is HiPrimitive.vjp_fwd and kind.jvp is not HiPrimitive.jvp
     return alone or kind.vjp_fwd in (_from_jvp, _from_linearization)
 
 
@@ -91,7 +99,7 @@ def tangent_map(primitive, needs_grad, args) -> Callable:
         ]
         full = jax.tree.unflatten(primitive.in_tree, full)
         kind = type(primitive)
-        if kind.vjp_fwd in (_from_jvp, _HiPrimitive.vjp_fwd) or kind.lin is _linearization_from_jvp:
+        if kind.vjp_fwd in (_from_jvp, HiPrimitive.vjp_fwd) or kind.lin is _linearization_from_jvp:
             results, dots = primitive.jvp(args, full)
         else:
             results, residuals, *rest = primitive.lin(jax.tree.unflatten(primitive.in_tree, needs_grad), *args)

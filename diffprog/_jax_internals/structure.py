@@ -9,12 +9,10 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax import lax
 from jax._src import core, linear_util
 from jax._src.util import weakref_lru_cache
 
-from diffprog._jax_internals.binding import scan_sizes
-from diffprog._jax_internals.jaxprs import closed, jaxprs_in
+from diffprog._jax_internals.hijax import HiPrimitive
 from diffprog._util.content_digest import content_digest
 
 # What JAX notes beside a derivative rule: where it leaves its results, and the trace that it is part of.
@@ -26,7 +24,7 @@ class Structure:
 
     Attributes:
       is_comparable: whether another trace can be found equal: not where the program holds arrays in places that
-        `inline_embedded` does not reach, or functions that are made anew in each trace.
+        `inlining` does not reach, or functions that are made anew in each trace.
     """
 
     __slots__ = ("_hash", "content", "is_comparable")
@@ -59,72 +57,6 @@ def structure_of(jaxpr) -> Structure:
     constants = tuple(described.of(x) for x in jaxpr.consts)
     inputs, outputs = tuple(x.aval for x in body.invars), tuple(_operand(x, names) for x in body.outvars)
     return Structure((constants, inputs, tuple(equations), outputs), described.is_comparable)
-
-
-def embeds_arrays(jaxpr) -> bool:
-    """Whether a program inside of a closed jaxpr holds arrays, as a `jit` does of what its function closes over."""
-    inside = (inner for equation in jaxpr.jaxpr.eqns for inner in jaxprs_in(equation.params))
-    return any(inner.consts or embeds_arrays(inner) for inner in inside)
-
-
-def inline_embedded(jaxpr, args) -> list:
-    """Run a closed jaxpr so that the arrays which programs inside of it hold are, traced, its own constants.
-
-    Each `jit` that holds arrays is written out; loops, branches and checkpoints are made anew of such bodies.
-    """
-    body = jaxpr.jaxpr
-    values = dict(zip((*body.constvars, *body.invars), (*jaxpr.consts, *args), strict=True))
-    read = lambda x: x.val if isinstance(x, core.Literal) else values[x]
-    for equation in body.eqns:
-        operands, rebuild = list(map(read, equation.invars)), _REBUILD.get(equation.primitive.name)
-        with equation.ctx.manager:
-            if rebuild is not None and any(x.consts or embeds_arrays(x) for x in jaxprs_in(equation.params)):
-                results = rebuild(equation.params, operands)
-            else:
-                results = equation.primitive.bind(*operands, **equation.primitive.get_bind_params(equation.params))
-                results = results if equation.primitive.multiple_results else [results]
-        values.update(zip(equation.outvars, results, strict=True))
-    return list(map(read, body.outvars))
-
-
-def _inlined(jaxpr, constants=()):
-    """Make a function of a jaxpr whose first arguments are known."""
-    return lambda *args: inline_embedded(closed(jaxpr), [*constants, *args])
-
-
-def _rebuild_scan(params, operands):
-    num_constants, num_carry = scan_sizes(params)
-    body = _inlined(params["jaxpr"], operands[:num_constants])
-
-    def step(carry, x):
-        results = body(*carry, *x)
-        return results[:num_carry], results[num_carry:]
-
-    init, xs = operands[num_constants:][:num_carry], operands[num_constants + num_carry :]
-    options = {name: params[name] for name in ("length", "reverse", "unroll", "_split_transpose") if name in params}
-    carry, ys = lax.scan(step, init, xs, **options)
-    return [*carry, *ys]
-
-
-def _rebuild_while(params, operands):
-    in_cond, in_body = params["cond_nconsts"], params["body_nconsts"]
-    cond = _inlined(params["cond_jaxpr"], operands[:in_cond])
-    body = _inlined(params["body_jaxpr"], operands[in_cond:][:in_body])
-    return lax.while_loop(lambda carry: cond(*carry)[0], lambda carry: body(*carry), operands[in_cond + in_body :])
-
-
-def _rebuild_checkpoint(params, operands):
-    options = {name: params[name] for name in ("prevent_cse", "policy")}
-    return jax.checkpoint(_inlined(params["jaxpr"]), **options)(*operands)
-
-
-_REBUILD = {
-    "jit": lambda params, operands: inline_embedded(params["jaxpr"], operands),
-    "scan": _rebuild_scan,
-    "while": _rebuild_while,
-    "cond": lambda params, operands: lax.switch(operands[0], list(map(_inlined, params["branches"])), *operands[1:]),
-    "remat2": _rebuild_checkpoint,
-}
 
 
 def _operand(x, names):
@@ -191,6 +123,8 @@ class _Description:
             return self.of(value.val)
         if isinstance(value, jax.Array):
             return self._unique()
+        if isinstance(value, HiPrimitive) and type(value).__module__.startswith("jax."):  # made for each trace
+            return type(value), self.of(value.params)
         if dataclasses.is_dataclass(value) and type(value).__module__.startswith("jax."):
             fields = dataclasses.fields(value)
             return type(value), tuple(self.of(getattr(value, field.name)) for field in fields)

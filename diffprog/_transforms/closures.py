@@ -18,7 +18,8 @@ import jax
 import numpy as np
 
 from diffprog._jax_internals import eval_jaxpr, trace_to_jaxpr, typeof
-from diffprog._jax_internals.structure import Structure, embeds_arrays, inline_embedded, structure_of
+from diffprog._jax_internals.inlining import embeds_arrays, inline_embedded
+from diffprog._jax_internals.structure import Structure, structure_of
 
 _unstable: set[Structure] = set()  # of functions that read other arrays at other shapes: these are compiled each time
 
@@ -62,7 +63,7 @@ class Lifted:
     Attributes:
       result: pytree of `jax.ShapeDtypeStruct`, what the function returned when `lift` traced it.
       can_be_kept: whether programs may be found again by it. They may not where the function's operations are others
-        in each trace, or hold arrays in the body of a solver's call.
+        in each trace, or hold arrays in the body of a function that has a derivative rule.
     """
 
     def __init__(self, key: _Key, reads: Sequence, source: _Source | None = None, result: Any = None):

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 from jax.tree_util import keystr, tree_flatten_with_path
 
 from diffprog._jax_internals import is_array_type
+from diffprog._jax_internals.inlining import embeds_arrays
 from diffprog._jax_internals.jaxprs import has_loop
 from diffprog._jax_internals.rows import may_mix_rows
-from diffprog._jax_internals.structure import embeds_arrays
 from diffprog._util.modules import explain_module_error
 from diffprog.graph._interventions.naming import Kind, Naming
 from diffprog.graph._selection.tap import LayerName, named

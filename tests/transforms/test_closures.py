@@ -41,6 +41,24 @@ def _cubed_jvp(primals, tangents):
     return cubed(*primals), 3 * primals[0] ** 2 * tangents[0]
 
 
+def solved(matvec, x):
+    """Solve for x, by the inverse of the matrix that a function is."""
+    matrix = lambda matvec: jax.vmap(matvec)(jnp.eye(x.shape[-1]))
+    by_inverse = lambda matvec, b: jnp.linalg.inv(matrix(matvec).T) @ b
+    return jax.lax.custom_linear_solve(matvec, x, by_inverse, transpose_solve=by_inverse)
+
+
+def fixed_point(step, x):
+    """Find where y = step(y) + x."""
+    iterate = lambda f, y: jax.lax.fori_loop(0, 60, lambda _, y: y - f(y), y)
+    newton = lambda g, b: jnp.linalg.solve(jax.vmap(g)(jnp.eye(len(b))).T, b)
+    return jax.lax.custom_root(lambda y: y - step(y) - x, x, iterate, newton)
+
+
+def some_rows(function):
+    return lambda x: jnp.stack([function(row) for row in x])
+
+
 # By name: (weights, a number) -> a function that reads the weights, and has the number among its operations.
 FUNCTIONS = {
     "closure": lambda w, c: lambda x: jnp.tanh(x @ w) * c,
@@ -69,6 +87,14 @@ FUNCTIONS = {
     "jit in scan in cond": lambda w, c: (
         lambda x: jax.lax.switch(1, [lambda x: x, lambda x: jax.lax.map(jax.jit(lambda row: row @ w * c), x)], x)
     ),
+    "solve": lambda w, c: some_rows(partial(solved, lambda v: w @ v + c * v)),
+    "jit in solve": lambda w, c: some_rows(partial(solved, jax.jit(lambda v: w @ v + c * v))),
+    "jit in mapped solve": lambda w, c: jax.vmap(partial(solved, jax.jit(lambda v: w @ v + c * v))),
+    "jit in cg": lambda w, c: some_rows(
+        lambda row: jax.scipy.sparse.linalg.cg(jax.jit(lambda v: w @ (w.T @ v) + c * v), row)[0]
+    ),
+    "root": lambda w, c: some_rows(partial(fixed_point, lambda y: jnp.sin(w @ y) / (8 * c))),
+    "jit in root": lambda w, c: some_rows(partial(fixed_point, jax.jit(lambda y: jnp.sin(w @ y) / (8 * c)))),
     "callback": lambda w, c: lambda x: x @ w * jax.pure_callback(np.sin, jax.ShapeDtypeStruct((), "f"), np.float32(c)),
     "numpy": lambda w, c: lambda x: x @ np.asarray(w) * c,
     "partial": lambda w, c: partial(lambda w, x: x @ w * c, w),
