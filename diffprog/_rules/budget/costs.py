@@ -4,6 +4,7 @@ The two constants of a machine need not be right: a plan depends on the ratios o
 budget is measured.
 """
 
+from collections import Counter
 from itertools import count
 from math import comb, prod
 from typing import Any
@@ -20,6 +21,7 @@ _WEIGHTS = {
     **dict.fromkeys("tanh logistic erf erf_inv sin cos tan atan2 digamma lgamma".split(), 6),
     "pow": 8,
 }
+_LOOPS = ("scan", "while")  # every iteration reads their operands
 # What they return is computed where it is used, by any compiler.
 _FUSED = frozenset(
     "add add_any broadcast_in_dim convert_element_type div eq expand_dims ge gt le lt mul ne neg reshape select_n "
@@ -85,22 +87,42 @@ def views_of_arguments(jaxpr) -> set:
 
 
 @weakref_lru_cache
-def peak_bytes(jaxpr) -> int:
-    """Estimate the most bytes that a closed jaxpr holds at once, beyond its arguments."""
+def peak_bytes(jaxpr, dying: tuple[bool, ...] = ()) -> int:
+    """Estimate the most bytes that a closed jaxpr holds at once, beyond its arguments.
+
+    Args:
+      jaxpr: the closed jaxpr.
+      dying: the arguments that nobody needs afterwards, whose bytes are free after their last use in it.
+    """
     eqns, last = jaxpr.eqns, dict[Any, int]()
     for i, eqn in enumerate(eqns):
         last |= {v: i for v in eqn.invars if not hasattr(v, "val")}
     last |= {v: len(eqns) for v in jaxpr.jaxpr.outvars if not hasattr(v, "val")}
     held = most = 0
-    sizes: dict = {}
+    sizes = {v: bytes_of(v.aval) for v, dies in zip(jaxpr.jaxpr.invars, dying, strict=False) if dies}
     for i, eqn in enumerate(eqns):
-        within = max(map(peak_bytes, jaxprs_in(eqn.params)), default=0)
+        gone = {v for v in eqn.invars if not hasattr(v, "val") and v in sizes and last[v] == i}
+        within = _peak_within(eqn, gone)
+        if eqn.primitive.name not in _LOOPS:  # the results of a call or a branch are counted within
+            most, within = max(most, held + within), 0
         for v in eqn.outvars:
             fused = eqn.primitive.name in _FUSED and last.get(v, i) == i + 1
             sizes[v] = bytes_of(v.aval) if v in last and not fused else 0
             held += sizes[v]
         most = max(most, held + within)
-        held -= sum(
-            sizes.pop(v) for v in {v for v in eqn.invars if not hasattr(v, "val")} if last[v] == i and v in sizes
-        )
+        held -= sum(map(sizes.pop, gone))
+    return most
+
+
+def _peak_within(eqn, gone: set) -> int:
+    """Estimate the most bytes that the programs in an operation hold, beyond its operands; some are gone after it."""
+    programs, most = list(jaxprs_in(eqn.params)), 0
+    if programs and eqn.primitive.name not in _LOOPS:
+        times = Counter(v for v in eqn.invars if not hasattr(v, "val"))
+        dying = [v in gone and times[v] == 1 for v in eqn.invars]  # what it reads twice has two names inside
+    else:
+        dying = []
+    for program in programs:
+        skipped = max(len(dying) - len(program.in_avals), 0)  # the index of a `cond`
+        most = max(most, peak_bytes(program, tuple(dying[skipped:])))
     return most

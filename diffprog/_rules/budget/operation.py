@@ -1,6 +1,6 @@
 """The operation that runs a program within a budget of memory."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -26,6 +26,16 @@ class Budget:
 
 
 @dataclass(frozen=True)
+class Allowance:
+    """How many bytes a part of a program, as a branch, may hold beyond the least that any plan of it holds.
+
+    They are bytes of the estimates, as no compiler tells what a part holds.
+    """
+
+    bytes: int
+
+
+@dataclass(frozen=True)
 class Planned:
     """The operation that runs a program, and whose backward pass stays within a budget.
 
@@ -35,14 +45,14 @@ class Planned:
     """
 
     program: Any
-    budget: Budget
+    budget: Budget | Allowance
 
     def batch(self, axis, args, dims):
         moved = [x if d is None else jax.numpy.moveaxis(x, d, 0) for x, d in zip(args, dims, strict=True)]
         program, has_axis = batch_jaxpr(
             self.program, axis, [d is not None for d in dims], [False] * len(self.program.out_avals)
         )
-        return planned(moved, Planned(program, self.budget)), [0 if there else None for there in has_axis]
+        return planned(moved, replace(self, program=program)), [0 if there else None for there in has_axis]
 
 
 planned = new_operation("planned")

@@ -20,7 +20,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from diffprog._rules.budget.segments import Program
+from diffprog._jax_internals import weakref_lru_cache
+from diffprog._rules.budget.operation import Allowance
+from diffprog._rules.budget.segments import Program, segmented
+from diffprog._tracer.staging import Mask
 
 _LEVELS = 200  # into which a budget is divided
 
@@ -150,8 +153,19 @@ def plan_within(program: Program, allowed: float) -> tuple[float, Plan]:
     """
     planner = Planner(program, allowed)
     if planner.seconds == inf:
-        larger = (Planner(program, program.bytes_if_kept() * 2**i) for i in count())
-        enough = next(planner for planner in larger if planner.seconds < inf)
+        enough = _without_limit(program)
         planner = Planner(program, enough.least_bytes)
         planner = planner if planner.seconds < inf else enough  # there bytes are rounded to finer levels
     return planner.seconds, planner.plan()
+
+
+@weakref_lru_cache
+def estimated_plan(jaxpr, needs_grad: Mask, allowance: Allowance) -> Plan:
+    """Find the quickest plan by the estimates that holds so much more than the least that any plan holds."""
+    program = segmented(jaxpr, needs_grad)
+    return plan_within(program, _without_limit(program).least_bytes + allowance.bytes)[1]
+
+
+def _without_limit(program: Program) -> Planner:
+    larger = (Planner(program, program.bytes_if_kept() * 2**i) for i in count())
+    return next(planner for planner in larger if planner.seconds < inf)

@@ -3,6 +3,8 @@
 from diffprog._jax_internals import asks_for_layout
 from diffprog._jax_internals.jaxprs import with_jits_inlined
 from diffprog._jax_internals.sources import program_source
+from diffprog._rules.budget.operation import Budget
+from diffprog._rules.budget.planner import estimated_plan
 from diffprog._rules.budget.running import run_by_plan
 from diffprog._rules.budget.search import confirmed_plan
 from diffprog._rules.calls import call
@@ -11,12 +13,13 @@ from diffprog._tracer.rules import of_functions, rule
 
 @rule("planned")
 def _planned(primitive, needs_grad, args, params):
-    operation = params["operation"]
+    operation, needs_grad = params["operation"], tuple(needs_grad)
     jaxpr = with_jits_inlined(operation.program, _stays)
-    plan = confirmed_plan(jaxpr, tuple(needs_grad), operation.budget)
+    find = confirmed_plan if isinstance(operation.budget, Budget) else estimated_plan
+    plan = find(jaxpr, needs_grad, operation.budget)
     if plan is None:
         return call(operation.program, needs_grad, args)
-    results, active, pull = run_by_plan(jaxpr, tuple(needs_grad), args, plan)
+    results, active, pull = run_by_plan(jaxpr, needs_grad, args, plan)
     return (
         results,
         active,

@@ -1,6 +1,6 @@
 """Ways to run a `scan` whose backward pass keeps less: bodies run again, and stretches of steps run again."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from math import isqrt
 
@@ -8,37 +8,28 @@ from jax import lax, typeof
 
 from diffprog._jax_internals import bind_scan, scan_sizes, trace_to_closed_jaxpr
 from diffprog._jax_internals.checkpoints import bind_checkpoint, keep_nothing
-from diffprog._jax_internals.jaxprs import replaced
 from diffprog._util.lists import split_list
 
 _SHORTEST = 4  # steps for which it is worth it
 _FAR = 10  # ratio to the root's square: further than that, slicing off a rest costs less
 
 
-def variants(jaxpr) -> Iterator:
-    """Iterate over programs, equal to a closed jaxpr, in which every scan keeps less for its backward pass."""
-    scans = [eqn for eqn in jaxpr.eqns if _can_vary(eqn)]
-    if not scans:
-        return
-    for in_stretches, body_again in ((False, True), (True, False), (True, True)):
-        instead = lambda eqn, options=(in_stretches, body_again): _varied(eqn, *options) if _can_vary(eqn) else None
-        yield replaced(jaxpr, instead)
-
-
-def _can_vary(eqn) -> bool:
+def can_vary(eqn) -> bool:
+    """Whether an operation is a scan that `varied` knows to run otherwise."""
     is_long = eqn.primitive.name == "scan" and eqn.params["length"] >= _SHORTEST
     return is_long and not eqn.params["jaxpr"].consts and not eqn.params["jaxpr"].effects
 
 
-def _varied(eqn, in_stretches: bool, body_again: bool) -> Callable:
+def varied(eqn, in_stretches: bool, body_again: bool, body=None) -> Callable:
     """Make a function that runs a scan so that its backward pass runs steps again.
 
     Args:
       eqn: the scan.
       in_stretches: whether only the carry before each of about sqrt(n) stretches is kept.
       body_again: whether each step keeps its arguments alone.
+      body: closed jaxpr to run in the place of its body.
     """
-    body, length = eqn.params["jaxpr"], eqn.params["length"]
+    body, length = body or eqn.params["jaxpr"], eqn.params["length"]
     options = {"reverse": eqn.params["reverse"], "unroll": eqn.params["unroll"]}
     step = _run_again(body) if body_again else body
     num_stretches = _number_of_stretches(length)

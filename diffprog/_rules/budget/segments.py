@@ -9,12 +9,13 @@ import numpy as np
 from diffprog._jax_internals import weakref_lru_cache
 from diffprog._jax_internals.jaxprs import part_of, runs_any
 from diffprog._rules.budget.costs import bytes_of, peak_bytes, reruns, seconds, seconds_of, views_of_arguments
-from diffprog._rules.budget.scans import variants
+from diffprog._rules.budget.variants import with_plans_inside, with_varied_scans
 from diffprog._rules.while_loop import states_of_while_loops, while_loop_memory
 from diffprog._tracer.staging import Mask, Staged, stage
 
 MOST_SEGMENTS = 48
 _FEWER_STATES = (32, 16, 8, 4, 2)  # that a loop of unknown length stores
+_SHARES = (3 / 8, 1 / 8, 1 / 32, 0)  # of what a segment holds, for the plans inside it; at the least, time is dear
 _UNIMPORTANT = 1e-4  # of the program's time: the backward pass of such a segment is not worth a call of its own
 
 
@@ -182,27 +183,39 @@ def _segment(jaxpr, start, end, number, last, active) -> Segment:
     writes = [v for eqn in eqns for v in eqn.outvars if last.get(number[v], -1) >= end]
     part = part_of(jaxpr, eqns, reads, writes)
     needs_grad = tuple(number[v] in active for v in reads)
-    options = [_option(part, needs_grad, len(writes))]
-    if options[0].staged is not None:
-        options += [_option(variant, needs_grad, len(writes)) for variant in variants(part)]
-        options += _with_fewer_states(part, needs_grad, len(writes))
     return Segment(
         tuple(number[v] for v in reads),
         tuple(number[v] for v in writes),
         needs_grad,
-        tuple(options),
+        _options(part, needs_grad, len(writes)),
         seconds(part),
         peak_bytes(part),
     )
 
 
-def _option(part, needs_grad: Mask, num_writes: int) -> Option:
+def _options(part, needs_grad: Mask, num_writes: int) -> tuple[Option, ...]:
+    """Find the ways to run a segment; the first keeps everything."""
+    time = seconds(part)
+    option = lambda program: _option(program, needs_grad, num_writes, time)
+    plain = option(part)
+    if plain.staged is None:
+        return (plain,)
+    scans = list(map(option, with_varied_scans(part)))
+    options = [plain, *scans, *_with_fewer_states(part, needs_grad, num_writes)]
+    least = min(option.residual_bytes + option.backward_bytes for option in options)
+    if not scans or scans[0].backward_bytes > least / 2:  # else not a step, but the carries of many, hold most
+        for share in _SHARES:
+            options += map(option, with_plans_inside(part, int(share * least)))
+    return tuple(options)
+
+
+def _option(part, needs_grad: Mask, num_writes: int, forward_seconds: float) -> Option:
     staged = stage(part, needs_grad) if any(needs_grad) else None
     if staged is None or not any(staged.active):
-        return Option(part, None, seconds(part), 0, 0)
+        return Option(part, None, forward_seconds, 0, 0)
     views = views_of_arguments(staged.forward)
     saved = [v.aval for v in staged.forward.jaxpr.outvars[num_writes:] if v not in views]
-    time = seconds(part) + seconds(staged.backward)
+    time = forward_seconds + seconds(staged.backward)
     return Option(part, staged, time, sum(map(bytes_of, saved)), peak_bytes(staged.backward))
 
 
@@ -215,5 +228,5 @@ def _with_fewer_states(part, needs_grad: Mask, num_writes: int) -> Iterator[Opti
     for states in _FEWER_STATES if runs_any(part, "while") else ():
         if states < usual:
             with while_loop_memory(checkpoints=states):
-                option = _option(part, needs_grad, num_writes)
+                option = _option(part, needs_grad, num_writes, seconds(part))
             yield option._replace(seconds=option.seconds * reruns(states) / reruns(usual))
