@@ -27,9 +27,9 @@ from benchmarks.timing import alternate, write_json
 from diffprog import models
 from diffprog.models._packages import data_file
 from diffprog.visualize import channel, fourier, logit, pixels
+from diffprog.visualize._rendering.ascent import BLOCK
 from diffprog.visualize._rendering.batching import plan
 from diffprog.visualize._rendering.program import Data, Setting, adam, program
-from diffprog.visualize._rendering.render import BLOCK
 from diffprog.visualize.parameterizations import COLORS
 from diffprog.visualize.transforms import lucid
 from diffprog.visualize.transforms._filters import Filter

@@ -11,7 +11,18 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from diffprog.graph._explain.values import Operand, dtype_text, number_text, plain, tuple_text, with_numbers
+from diffprog.graph._explain import rearranging
+from diffprog.graph._explain.values import (
+    Operand,
+    call_text,
+    dtype_text,
+    listing,
+    plain,
+    record_text,
+    true_text,
+    tuple_text,
+    with_numbers,
+)
 
 _ARITHMETIC = dict(add="+", add_any="+", sub="-", mul="*")
 _COMPARISONS = dict(gt=">", lt="<", ge=">=", le="<=", eq="==", ne="!=", xor="^") | {"and": "&", "or": "|"}
@@ -60,24 +71,10 @@ def expression(eqn, operands: list[Operand]) -> str | None:
         x, y = with_numbers(*operands)
         text = f"{x} {_COMPARISONS[name]} {y}"
     elif name in _LAX:
-        text = f"lax.{name}({_listing(operands)})"
+        text = f"lax.{name}({listing(operands)})"
     else:
         text = _WRITERS[name](eqn, params, *operands) if name in _WRITERS else None
     return text if text is not None and params.all_said() else None
-
-
-def _listing(texts) -> str:
-    return ", ".join(map(str, texts))
-
-
-def _call(function: str, *arguments, **options) -> str:
-    """Write a call; options that are None are left out."""
-    written = [f"{name}={value}" for name, value in options.items() if value is not None]
-    return f"{function}({_listing([*arguments, *written])})"
-
-
-def _true(flag) -> str | None:
-    return "True" if flag else None
 
 
 # ---------------------------------------------------------------- element by element
@@ -86,7 +83,7 @@ def _true(flag) -> str | None:
 def _arithmetic(eqn, name, operands) -> str:
     """Write an operator, but for truth values: of their sums and products Python has none."""
     if _is_bool(eqn.outvars[0].aval.dtype):
-        return f"lax.{name}({_listing(operands)})"
+        return f"lax.{name}({listing(operands)})"
     x, y = with_numbers(*operands)
     return f"{x} {_ARITHMETIC[name]} {y}"
 
@@ -94,7 +91,7 @@ def _arithmetic(eqn, name, operands) -> str:
 def _div(eqn, p, *operands):
     """`lax.div` of whole numbers rounds toward zero, as none of Python's operators."""
     if not jnp.issubdtype(eqn.outvars[0].aval.dtype, jnp.inexact):
-        return f"lax.div({_listing(operands)})"
+        return f"lax.div({listing(operands)})"
     return " / ".join(with_numbers(*operands))
 
 
@@ -111,12 +108,12 @@ def _base(text) -> str:
 
 
 def _promoting(function):
-    return lambda eqn, p, *operands: f"{function}({_listing(with_numbers(*operands))})"
+    return lambda eqn, p, *operands: f"{function}({listing(with_numbers(*operands))})"
 
 
 def _select(eqn, p, which, *cases):
     if len(cases) != 2 or not _is_bool(which.aval.dtype):
-        return f"lax.select_n({_listing([which, *cases])})"
+        return f"lax.select_n({listing([which, *cases])})"
     otherwise, where = with_numbers(*cases)
     return f"jnp.where({which}, {where}, {otherwise})"
 
@@ -172,7 +169,7 @@ def _axes(axes) -> str:
 
 
 def _cumulative(function):
-    return lambda eqn, p, x: _call(f"lax.{function}", x, p["axis"], reverse=_true(p["reverse"]))
+    return lambda eqn, p, x: call_text(f"lax.{function}", x, p["axis"], reverse=true_text(p["reverse"]))
 
 
 def _argument(function):
@@ -194,7 +191,7 @@ def _dot(eqn, p, x, y):
         return f"{left} @ {right}"
     if not any(options.values()) and not batch_x and not over_x:
         return f"jnp.tensordot({x}, {y}, 0)"
-    return _call("lax.dot_general", x, y, plain(((over_x, over_y), (batch_x, batch_y))), **options)
+    return call_text("lax.dot_general", x, y, plain(((over_x, over_y), (batch_x, batch_y))), **options)
 
 
 def _precision(eqn, p) -> dict | None:
@@ -220,104 +217,11 @@ def _convolution(eqn, p, x, y):
     ones, groups = {1}, ("feature_group_count", "batch_group_count")
     dilations = {name: plain(p[name]) for name in ("lhs_dilation", "rhs_dilation") if set(p[name]) - ones}
     counts = {name: plain(p[name]) for name in groups if p[name] != 1}
-    numbers = _record(p["dimension_numbers"])
+    numbers = record_text(p["dimension_numbers"])
     strides, padding = plain(p["window_strides"]), plain(p["padding"])
-    return _call(
+    return call_text(
         "lax.conv_general_dilated", x, y, strides, padding, **dilations, dimension_numbers=numbers, **counts, **options
     )
-
-
-def _record(numbers) -> str:
-    """Write the record by which a gather, scatter or convolution numbers its dimensions."""
-    default = getattr(numbers, "_field_defaults", {})
-    fields = {k: getattr(numbers, k) for k in getattr(numbers, "_fields", None) or vars(numbers)}
-    written = [f"{k}={plain(v)}" for k, v in fields.items() if v is not None and tuple(v) != default.get(k)]
-    return f"lax.{type(numbers).__name__}({', '.join(written)})"
-
-
-# ---------------------------------------------------------------- shapes
-
-
-def _broadcast(eqn, p, x):
-    shape, dims, dtype = plain(p["shape"]), tuple(p["broadcast_dimensions"]), x.aval.dtype
-    if x.is_number:
-        return f"jnp.full({shape}, {number_text(x.number)}, {dtype_text(dtype)})"
-    ndim = len(p["shape"])
-    if dims == tuple(range(ndim - x.aval.ndim, ndim)):
-        return f"jnp.broadcast_to({x}, {shape})"
-    return f"lax.broadcast_in_dim({x}, {shape}, {plain(dims)})"
-
-
-def _reshape(eqn, p, x):
-    sizes = plain(p["new_sizes"])
-    return (
-        f"{x}.reshape({sizes})" if p["dimensions"] is None else f"lax.reshape({x}, {sizes}, {plain(p['dimensions'])})"
-    )
-
-
-def _slice(eqn, p, x):
-    if x.aval.ndim == 0:
-        return str(x)
-    strides = p["strides"] or (1,) * x.aval.ndim
-    parts = zip(map(int, p["start_indices"]), map(int, p["limit_indices"]), strides, x.aval.shape, strict=True)
-    text = ", ".join((f"{a or ''}:{b if b != n else ''}" + (f":{s}" if s != 1 else "")) for a, b, s, n in parts)
-    return f"{x}[{text}]"
-
-
-def _dynamic_slice(eqn, p, x, *starts):
-    return _call("lax.dynamic_slice", x, *_starts(starts, (plain(p["slice_sizes"]),)))
-
-
-def _dynamic_update_slice(eqn, p, x, new, *starts):
-    return _call("lax.dynamic_update_slice", x, new, *_starts(starts))
-
-
-def _starts(starts, more=()) -> tuple:
-    """Write the corner of a slice, which the operation clamps and the function would first count from the end."""
-    if all(x.is_number and x.number >= 0 for x in starts):
-        return tuple_text(number_text(x.number) for x in starts), *more
-    signed = any(jnp.issubdtype(x.aval.dtype, jnp.signedinteger) for x in starts)
-    return tuple_text(starts), *more, *(["allow_negative_indices=False"] if signed else [])
-
-
-def _pad(eqn, p, x, value):
-    return f"lax.pad({x}, {value}, {plain(p['padding_config'])})"
-
-
-# ---------------------------------------------------------------- gather and scatter
-
-
-def _gather(eqn, p, x, indices):
-    options = _indexing(p)
-    if options is None:
-        return None
-    fill = None if p["fill_value"] is None else number_text(np.asarray(p["fill_value"], x.aval.dtype))
-    numbers, sizes = _record(p["dimension_numbers"]), plain(p["slice_sizes"])
-    return _call("lax.gather", x, indices, numbers, slice_sizes=sizes, **options, fill_value=fill)
-
-
-def _scattering(function):
-    def write(eqn, p, x, indices, updates):
-        options = _indexing(p)
-        if options is None or (p["update_jaxpr"] is not None and function == "scatter"):
-            return None
-        return _call(f"lax.{function}", x, indices, updates, _record(p["dimension_numbers"]), **options)
-
-    return write
-
-
-_MODES = {
-    lax.GatherScatterMode.FILL_OR_DROP: '"fill"',
-    lax.GatherScatterMode.CLIP: '"clip"',
-    lax.GatherScatterMode.PROMISE_IN_BOUNDS: '"promise_in_bounds"',
-}
-
-
-def _indexing(p) -> dict | None:
-    if p["mode"] not in _MODES:
-        return None
-    flags = {name: _true(p[name]) for name in ("indices_are_sorted", "unique_indices")}
-    return {**flags, "mode": _MODES[p["mode"]]}
 
 
 # ---------------------------------------------------------------- sorting, linear algebra
@@ -328,7 +232,7 @@ def _sort(eqn, p, *operands):
         "is_stable": None if p["is_stable"] else "False",
         "num_keys": p["num_keys"] if p["num_keys"] != 1 else None,
     }
-    return _call("lax.sort", tuple_text(operands), dimension=p["dimension"], **options)
+    return call_text("lax.sort", tuple_text(operands), dimension=p["dimension"], **options)
 
 
 def _top_k(eqn, p, x):
@@ -337,7 +241,7 @@ def _top_k(eqn, p, x):
 
 def _triangular_solve(eqn, p, a, b):
     names = ("left_side", "lower", "transpose_a", "conjugate_a", "unit_diagonal")
-    return _call("lax.linalg.triangular_solve", a, b, **{name: _true(p[name]) for name in names})
+    return call_text("lax.linalg.triangular_solve", a, b, **{name: true_text(p[name]) for name in names})
 
 
 _WRITERS: dict[str, Callable] = {
@@ -352,7 +256,7 @@ _WRITERS: dict[str, Callable] = {
     "convert_element_type": _convert,
     "reduce_precision": lambda eqn, p, x: f"lax.reduce_precision({x}, {p['exponent_bits']}, {p['mantissa_bits']})",
     "bitcast_convert_type": lambda eqn, p, x: f"lax.bitcast_convert_type({x}, {dtype_text(p['new_dtype'])})",
-    "regularized_incomplete_beta": lambda eqn, p, *xs: f"lax.betainc({_listing(xs)})",
+    "regularized_incomplete_beta": lambda eqn, p, *xs: f"lax.betainc({listing(xs)})",
     "round": _round,
     "reduce_sum": _reduction("sum", "reduce_sum", _sums_as_it_is),
     "reduce_prod": _reduction("prod", "reduce_prod", _sums_as_it_is),
@@ -370,29 +274,29 @@ _WRITERS: dict[str, Callable] = {
     "cumlogsumexp": _cumulative("cumlogsumexp"),
     "dot_general": _dot,
     "conv_general_dilated": _convolution,
-    "broadcast_in_dim": _broadcast,
-    "reshape": _reshape,
+    "broadcast_in_dim": rearranging.broadcast,
+    "reshape": rearranging.reshape,
     "squeeze": lambda eqn, p, x: f"jnp.squeeze({x}, {_axes(p['dimensions'])})",
     "expand_dims": lambda eqn, p, x: f"jnp.expand_dims({x}, {_axes(p['dimensions'])})",
     "transpose": lambda eqn, p, x: f"jnp.transpose({x}, {plain(p['permutation'])})",
     "rev": lambda eqn, p, x: f"jnp.flip({x}, {_axes(p['dimensions'])})",
-    "stack": lambda eqn, p, *xs: f"jnp.stack([{_listing(xs)}], {p['axis']})",
+    "stack": lambda eqn, p, *xs: f"jnp.stack([{listing(xs)}], {p['axis']})",
     "unstack": lambda eqn, p, x: f"jnp.unstack({x}, axis={p['axis']})",
     "split": lambda eqn, p, x: f"lax.split({x}, {plain(p['sizes'])}, {p['axis']})",
     "tile": lambda eqn, p, x: f"jnp.tile({x}, {plain(p['reps'])})",
-    "concatenate": lambda eqn, p, *xs: f"jnp.concatenate([{_listing(xs)}], {p['dimension']})",
+    "concatenate": lambda eqn, p, *xs: f"jnp.concatenate([{listing(xs)}], {p['dimension']})",
     "iota": lambda eqn, p: f"lax.broadcasted_iota({dtype_text(p['dtype'])}, {plain(p['shape'])}, {p['dimension']})",
-    "slice": _slice,
-    "pad": _pad,
-    "dynamic_slice": _dynamic_slice,
-    "dynamic_update_slice": _dynamic_update_slice,
-    "gather": _gather,
-    "scatter": _scattering("scatter"),
-    "scatter-add": _scattering("scatter_add"),
-    "scatter-sub": _scattering("scatter_sub"),
-    "scatter-mul": _scattering("scatter_mul"),
-    "scatter-min": _scattering("scatter_min"),
-    "scatter-max": _scattering("scatter_max"),
+    "slice": rearranging.slicing,
+    "pad": rearranging.pad,
+    "dynamic_slice": rearranging.dynamic_slice,
+    "dynamic_update_slice": rearranging.dynamic_update_slice,
+    "gather": rearranging.gather,
+    "scatter": rearranging.scattering("scatter"),
+    "scatter-add": rearranging.scattering("scatter_add"),
+    "scatter-sub": rearranging.scattering("scatter_sub"),
+    "scatter-mul": rearranging.scattering("scatter_mul"),
+    "scatter-min": rearranging.scattering("scatter_min"),
+    "scatter-max": rearranging.scattering("scatter_max"),
     "sort": _sort,
     "top_k": _top_k,
     "cholesky": lambda eqn, p, x: f"lax.linalg.cholesky({x}, symmetrize_input=False)",

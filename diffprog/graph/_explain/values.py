@@ -1,4 +1,4 @@
-"""Write numbers, dtypes and small arrays as Python that keeps their types."""
+"""Write numbers, dtypes and small arrays as Python that keeps their types, and calls."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -111,3 +111,27 @@ def plain(x) -> str:
 def is_plain_array(x) -> bool:
     """Whether a constant of a jaxpr is an array of numbers: no key, no reference, and known."""
     return isinstance(getattr(x, "dtype", None), np.dtype) and not isinstance(x, jax.core.Tracer)
+
+
+def listing(texts) -> str:
+    """Write one after the other."""
+    return ", ".join(map(str, texts))
+
+
+def call_text(function: str, *arguments, **options) -> str:
+    """Write a call; options that are None are left out."""
+    written = [f"{name}={value}" for name, value in options.items() if value is not None]
+    return f"{function}({listing([*arguments, *written])})"
+
+
+def true_text(flag) -> str | None:
+    """Write an option that is on; None for one that is off."""
+    return "True" if flag else None
+
+
+def record_text(numbers) -> str:
+    """Write the record by which a gather, scatter or convolution numbers its dimensions."""
+    default = getattr(numbers, "_field_defaults", {})
+    fields = {k: getattr(numbers, k) for k in getattr(numbers, "_fields", None) or vars(numbers)}
+    written = [f"{k}={plain(v)}" for k, v in fields.items() if v is not None and tuple(v) != default.get(k)]
+    return f"lax.{type(numbers).__name__}({', '.join(written)})"

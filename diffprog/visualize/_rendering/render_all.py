@@ -18,8 +18,9 @@ from diffprog._util.resumable import read_entry, versions
 from diffprog._util.warning import warn
 from diffprog.models import Model
 from diffprog.visualize._picture_files import read_picture
+from diffprog.visualize._rendering.ascent import NotFiniteError
 from diffprog.visualize._rendering.recipes import Recipe, recipe
-from diffprog.visualize._rendering.render import NotFiniteError, render
+from diffprog.visualize._rendering.render import render
 from diffprog.visualize.gallery._cards import Card, card_path, save_card
 from diffprog.visualize.objectives._base import Objective
 

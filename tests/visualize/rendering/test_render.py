@@ -10,7 +10,7 @@ import pytest
 from diffprog import models
 from diffprog.optimize import ENGINES, value_and_grad
 from diffprog.visualize import channel, fourier, layer, logit, objective, pixels, recipe, render
-from diffprog.visualize._rendering import render as rendering
+from diffprog.visualize._rendering import ascent
 from diffprog.visualize._rendering.dead_units import redirect_rectifiers
 from diffprog.visualize._rendering.program import program
 from diffprog.visualize.objectives import difference, direction
@@ -78,9 +78,7 @@ def test_negation_descends():
 
 def test_all_channels_of_a_layer_share_one_program(monkeypatch):
     used = []
-    monkeypatch.setattr(
-        rendering, "program", lambda *how, **redirect: used.append(program(*how, **redirect)) or used[-1]
-    )
+    monkeypatch.setattr(ascent, "program", lambda *how, **redirect: used.append(program(*how, **redirect)) or used[-1])
     for first in (0, 2):
         draw([channel("units.pre", first), 2 * channel("units.pre", first + 1)], image_ids=[first, first + 1])
     assert len(set(map(id, used))) == 1
