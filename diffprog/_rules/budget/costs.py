@@ -119,7 +119,8 @@ def _peak_within(eqn, gone: set) -> int:
     programs, most = list(jaxprs_in(eqn.params)), 0
     if programs and eqn.primitive.name not in _LOOPS:
         times = Counter(v for v in eqn.invars if not hasattr(v, "val"))
-        dying = [v in gone and times[v] == 1 for v in eqn.invars]  # what it reads twice has two names inside
+        once = {v for v in gone if times[v] == 1}  # what it reads twice has two names inside
+        dying = [not hasattr(v, "val") and v in once for v in eqn.invars]
     else:
         dying = []
     for program in programs:
