@@ -16,8 +16,12 @@ _FAR = 10  # ratio to the root's square: further than that, slicing off a rest c
 
 def can_vary(eqn) -> bool:
     """Whether an operation is a scan that `varied` knows to run otherwise."""
-    is_long = eqn.primitive.name == "scan" and eqn.params["length"] >= _SHORTEST
-    return is_long and not eqn.params["jaxpr"].consts and not eqn.params["jaxpr"].effects
+    return eqn.primitive.name == "scan" and not eqn.params["jaxpr"].consts and not eqn.params["jaxpr"].effects
+
+
+def is_long(eqn) -> bool:
+    """Whether a scan has so many steps that it is worth it, be they ever so small."""
+    return eqn.params["length"] >= _SHORTEST
 
 
 def varied(eqn, in_stretches: bool, body_again: bool, body=None) -> Callable:

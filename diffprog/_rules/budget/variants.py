@@ -6,16 +6,17 @@ from functools import partial
 from diffprog._jax_internals import bind_cond, jaxpr_as_fun, trace_to_closed_jaxpr, trace_to_jaxpr, weakref_lru_cache
 from diffprog._jax_internals.jaxprs import count_operations, replaced, runs_any
 from diffprog._rules.budget.operation import Allowance, Planned, planned
-from diffprog._rules.budget.scans import can_vary, varied
+from diffprog._rules.budget.scans import can_vary, is_long, varied
 from diffprog._tracer.references import MAKES_ONE
 
 _FEWEST = 8  # operations of a branch or a step for which a plan of its own is worth it
 
 
 def with_varied_scans(jaxpr) -> Iterator:
-    """Iterate over programs, equal to a closed jaxpr, in which every scan keeps less for its backward pass."""
-    for way in ((False, True), (True, False), (True, True)) if any(map(can_vary, jaxpr.eqns)) else ():
-        yield replaced(jaxpr, lambda eqn, way=way: varied(eqn, *way) if can_vary(eqn) else None)
+    """Iterate over programs, equal to a closed jaxpr, in which every long scan keeps less for its backward pass."""
+    varies = lambda eqn: can_vary(eqn) and is_long(eqn)
+    for way in ((False, True), (True, False), (True, True)) if any(map(varies, jaxpr.eqns)) else ():
+        yield replaced(jaxpr, lambda eqn, way=way: varied(eqn, *way) if varies(eqn) else None)
 
 
 def with_plans_inside(jaxpr, more: int) -> Iterator:
