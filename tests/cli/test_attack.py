@@ -19,7 +19,7 @@ def one_model(monkeypatch):
 
 
 def test_the_cat_becomes_an_ostrich_on_disk(tmp_path, capsys):
-    command.main(["--out", str(tmp_path / "new" / "cat.png")])
+    command.main(["--steps", "10", "--out", str(tmp_path / "new" / "cat.png")])
     printed = capsys.readouterr().out
     assert "the attack survives saving" in printed and "photograph    tiger cat" in printed
     assert Image.open(tmp_path / "new" / "cat.png").size == (1200, 600)
@@ -48,9 +48,9 @@ def test_untargeted_l2_and_engine(tmp_path, capsys):
 
 
 def test_a_failure_is_called_one(tmp_path, capsys):
-    command.main(["--epsilon", "1e-6", "--steps", "5", "--out", str(tmp_path / "x.png")])
+    command.main(["--epsilon", "1e-6", "--steps", "2", "--out", str(tmp_path / "x.png")])
     printed = capsys.readouterr().out
-    assert "no success in 5 steps" in printed and "nothing to survive" in printed and "survives" not in printed
+    assert "no success in 2 steps" in printed and "nothing to survive" in printed and "survives" not in printed
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ def run(tmp_path, *arguments):
 
 
 def test_units_on_one_sheet_look_as_they_do_alone(tmp_path, capsys):
-    options = ("--size", "64", "--steps", "20", "--engine", "jax")
+    options = ("--size", "64", "--steps", "12", "--engine", "jax")
     sheet = run(tmp_path, "blocks.1:3", "stem:0", *options)
     captured = capsys.readouterr()
     assert captured.out.strip() == str(tmp_path / "new" / "sheet.png")
@@ -32,7 +32,7 @@ def test_units_on_one_sheet_look_as_they_do_alone(tmp_path, capsys):
 
 
 def test_a_class_by_name_with_our_own_gradients(tmp_path):
-    sheet = run(tmp_path, "volcano", "--size", "64", "--steps", "20")
+    sheet = run(tmp_path, "volcano", "--size", "64", "--steps", "3")
     assert sheet[20:230, 20:230].std() > 10
 
 

@@ -11,7 +11,7 @@ from tests.attack.evaluation import job
 
 
 def start(folder, *how, devices=1):
-    flags = f"--xla_force_host_platform_device_count={devices}"
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
     command = [sys.executable, "-m", "tests.attack.evaluation.job", str(folder), *map(str, how)]
     return subprocess.Popen(
         command, env=os.environ | {"XLA_FLAGS": flags}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

@@ -145,7 +145,8 @@ def test_pictures_start_from_a_photograph():
 def test_eight_devices_draw_the_same_pictures(tmp_path):
     """In a process of its own: the number of virtual devices is fixed when JAX starts."""
     path = tmp_path / "pictures.npy"
-    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
+    environment = {**os.environ, "XLA_FLAGS": flags}
     subprocess.run(
         [sys.executable, "-m", "tests.visualize.rendering.many_devices", str(path)], env=environment, check=True
     )
@@ -197,7 +198,7 @@ def network():
 
 def test_a_dead_unit_of_the_real_network_is_revived(network):
     target = channel("head", 5)  # zero on the gray start: without help its picture stays gray
-    drawn = render(network, target, key=KEY, parameterization=fourier(64), transform=still, steps=48)
+    drawn = render(network, target, key=KEY, parameterization=fourier(64), transform=still, steps=24)
     assert drawn.scores[0, 0] == 0 and drawn.was_dead[0]
     assert drawn.scores[-1, 0] > 3
     assert drawn.images.std() > 0.05
