@@ -7,14 +7,15 @@ import jax
 import jax.numpy as jnp
 
 from diffprog._util.promotion import callers_promotion, own_promotion
+from diffprog._util.spelling import answers_names
 from diffprog.attack._engine import validation
-from diffprog.attack._engine.spelling import answers_names
+from diffprog.attack._engine.spelling import MEANT
 from diffprog.attack._losses import cross_entropy
 from diffprog.attack._norms import Norm, l1, l2, linf
 from diffprog.optimize._engine import value_and_grad
 
 
-@answers_names
+@answers_names(MEANT)
 def adversarial_training(
     norm: Norm = linf,
     epsilon: float = 8 / 255,

@@ -11,8 +11,9 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from diffprog._util.promotion import own_promotion
+from diffprog._util.spelling import check_names
 from diffprog.attack._engine import validation
-from diffprog.attack._engine.spelling import as_norm, check_names
+from diffprog.attack._engine.spelling import MEANT, as_norm
 from diffprog.attack._registry import ATTACKS
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -112,7 +113,7 @@ class Settings(NamedTuple):
 
 def parse_options(options: Options | SteeredOptions | QueryOptions) -> Settings:
     """Check the options that every attack takes, and fill in the defaults."""
-    check_names("an attack", options, Settings._fields)
+    check_names("an attack", options, Settings._fields, MEANT)
     settings = Settings(**cast(dict[str, Any], options))
     validation.check_counts(restarts=settings.restarts)
     if settings.batch_size is not None:
@@ -171,7 +172,7 @@ def documents_options(attack: F) -> F:
 
     @wraps(attack)
     def call(*arguments, **options):
-        check_names(attack.__name__, options, known)
+        check_names(attack.__name__, options, known, MEANT)
         if has_budget and options.get("epsilon", 0) is None:
             raise ValueError("epsilon must be a number of at least 0; found None: give infinity for no budget")
         if "norm" in options:

@@ -13,11 +13,12 @@ from jax.typing import ArrayLike
 from diffprog._util.content_digest import content_digest
 from diffprog._util.files import check_writable
 from diffprog._util.resumable import by_content, describe
+from diffprog._util.spelling import answers_names
 from diffprog._util.warning import warn
 from diffprog.attack._engine import validation
 from diffprog.attack._engine.loop import BatchedModel, placement
 from diffprog.attack._engine.oracle import ExpectationOverTransformation, Oracle
-from diffprog.attack._engine.spelling import answers_names
+from diffprog.attack._engine.spelling import MEANT
 from diffprog.attack._evaluation.attacks import check_attacks
 from diffprog.attack._evaluation.data import batches
 from diffprog.attack._evaluation.results import (
@@ -27,7 +28,7 @@ from diffprog.attack._evaluation.run import Run, evaluated
 from diffprog.attack._norms import NORMS, Norm, linf
 
 
-@answers_names
+@answers_names(MEANT)
 def evaluate(
     model: Callable[..., jax.Array] | ExpectationOverTransformation,
     images: ArrayLike | str | Path | Iterable[tuple[ArrayLike, ArrayLike]],

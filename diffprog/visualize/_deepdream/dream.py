@@ -21,6 +21,7 @@ from tqdm import tqdm
 from diffprog._util.numbers import check_count, check_positive
 from diffprog._util.promotion import own_promotion
 from diffprog._util.random_keys import random_key
+from diffprog._util.spelling import answers_names
 from diffprog.images import resize
 from diffprog.images._checks import check_array
 from diffprog.images._filters import gaussian_blur, resize_linear
@@ -30,6 +31,7 @@ from diffprog.visualize._deepdream.tiles import tiled
 from diffprog.visualize._rendering.batching import measure, plan
 from diffprog.visualize._rendering.fitting import picture_shape
 from diffprog.visualize._rendering.program import keep, network_data
+from diffprog.visualize._spelling import MEANT
 from diffprog.visualize.objectives._base import PICTURE, Objective
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # of red, green and blue (ITU-R BT.601)
@@ -50,6 +52,7 @@ class Dream(NamedTuple):
     scores: np.ndarray
 
 
+@answers_names(MEANT)
 @own_promotion()
 def dream(
     model: Model,

@@ -13,16 +13,19 @@ from diffprog._util.files import check_writable, replacing
 from diffprog._util.fingerprint import fingerprint
 from diffprog._util.random_keys import random_key
 from diffprog._util.resumable import ResumableFolder, by_content, describe, read_entry, versions
+from diffprog._util.spelling import answers_names
 from diffprog.images import save_png, to_bytes, to_rgb
 from diffprog.images._files import with_channels
 from diffprog.models import Model
 from diffprog.visualize._deepdream.dream import dream
 from diffprog.visualize._picture_files import HELD, keep_values, read_picture
+from diffprog.visualize._spelling import MEANT
 from diffprog.visualize.objectives._base import Objective
 
 FORMATS = {".gif": "GIF", ".webp": "WEBP"}
 
 
+@answers_names(MEANT, passes_to=dream)
 def dream_video(
     model: Model,
     objective: Objective,

@@ -15,10 +15,12 @@ import optax
 
 from diffprog._util.numbers import check_count
 from diffprog._util.promotion import own_promotion
+from diffprog._util.spelling import answers_names
 from diffprog.models import Model
 from diffprog.models._labels import suggest
 from diffprog.visualize._rendering.fitting import extent, layer_values, picture_shape
 from diffprog.visualize._rendering.render import Rendering, render
+from diffprog.visualize._spelling import MEANT
 from diffprog.visualize.objectives._base import PICTURE, Objective
 from diffprog.visualize.objectives._comparisons import difference
 from diffprog.visualize.parameterizations import Parameterization, fourier, maco
@@ -146,6 +148,7 @@ RECIPES: dict[str, Callable[[Model, Objective, Any], Recipe]] = {
 }
 
 
+@answers_names(MEANT, passes_to=render)
 @own_promotion()
 def accentuate(
     model: Model,

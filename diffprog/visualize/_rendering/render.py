@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from diffprog._util.numbers import check_count, check_positive
 from diffprog._util.promotion import own_promotion
+from diffprog._util.spelling import answers_names
 from diffprog._util.warning import warn
 from diffprog.models import Model
 from diffprog.optimize import value_and_grad
@@ -43,6 +44,7 @@ from diffprog.visualize._rendering.program import (
     decoder,
 )
 from diffprog.visualize._rendering.sharding import spread
+from diffprog.visualize._spelling import MEANT
 from diffprog.visualize.objectives._base import PICTURE, Objective
 from diffprog.visualize.parameterizations import Parameterization, fourier
 from diffprog.visualize.transforms import Transform
@@ -69,6 +71,7 @@ class Rendering:
     was_dead: np.ndarray
 
 
+@answers_names(MEANT)
 @own_promotion()
 def render(
     model: Model,

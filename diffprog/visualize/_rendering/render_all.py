@@ -15,16 +15,19 @@ from diffprog._util.fingerprint import fingerprint
 from diffprog._util.numbers import whole_number
 from diffprog._util.random_keys import random_key
 from diffprog._util.resumable import read_entry, versions
+from diffprog._util.spelling import answers_names
 from diffprog._util.warning import warn
 from diffprog.models import Model
 from diffprog.visualize._picture_files import read_picture
 from diffprog.visualize._rendering.ascent import NotFiniteError
 from diffprog.visualize._rendering.recipes import Recipe, recipe
 from diffprog.visualize._rendering.render import render
+from diffprog.visualize._spelling import MEANT
 from diffprog.visualize.gallery._cards import Card, card_path, save_card
 from diffprog.visualize.objectives._base import Objective
 
 
+@answers_names(MEANT, passes_to=render)
 def render_all(
     model: Model,
     objectives: Mapping[str, Objective],

@@ -15,10 +15,12 @@ from diffprog._util.fingerprint import fingerprint
 from diffprog._util.numbers import check_count
 from diffprog._util.promotion import own_promotion
 from diffprog._util.resumable import by_content, read_entry
+from diffprog._util.spelling import answers_names
 from diffprog._util.warning import warn
 from diffprog.images._files import with_channels
 from diffprog.models import Model
 from diffprog.visualize._rendering.fitting import picture_shape
+from diffprog.visualize._spelling import MEANT
 from diffprog.visualize.evaluation._scorer import BATCH, scorer
 from diffprog.visualize.objectives._base import Objective
 
@@ -97,6 +99,7 @@ class DatasetExamples(NamedTuple):
         )
 
 
+@answers_names(MEANT)
 @own_promotion()
 def top_activating_crops(
     model: Model,
