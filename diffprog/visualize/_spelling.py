@@ -4,7 +4,7 @@ from diffprog._util.spelling import by_word
 
 MEANT = by_word(
     {
-        "param param_f parametrization parameterisation parametrisation image image_f": {
+        "param param_f parametrization image image_f": {
             "parameterization": "what is optimized is parameterization=, pixels(128) or fourier(128) for instance",
             "photograph": "the image to start from is photograph",
         },
