@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax, typeof
-from jax._src import ad_util, core, dtypes, literals, pretty_printer
+from jax._src import ad_util, core, dtypes, layout, literals, pretty_printer
 from jax._src.custom_derivatives import SymbolicZero
 from jax._src.hijax import HiType
 from jax._src.interpreters import ad
@@ -16,6 +16,7 @@ Trace = core.Trace
 Tracer = core.Tracer
 ShapedArray = core.ShapedArray
 float0 = jax.dtypes.float0
+_COMPILERS_CHOICE = getattr(layout, "AutoLayout", None)  # since JAX 0.11
 
 
 class _Perturbed(ad.JVPTracer):
@@ -107,9 +108,14 @@ def _reductions(aval) -> tuple:
 def add(x, y):
     """Add two cotangents of one value."""
     aval = typeof(x)
-    if isinstance(aval, ShapedArray) and isinstance(aval.dtype, np.dtype):
+    if isinstance(aval, ShapedArray) and isinstance(aval.dtype, np.dtype) and _has_usual_layout(aval):
         return lax.add(x, y)
-    return ad_util.add_jaxvals(x, y)  # as a user's own type or dtype says
+    return ad_util.add_jaxvals(x, y)  # as a user's own type or dtype says, and in any layout
+
+
+def _has_usual_layout(aval) -> bool:
+    """Whether the compiler chooses the layout of an array; else, since JAX 0.11, its type names one."""
+    return getattr(aval, "layout", _COMPILERS_CHOICE) is _COMPILERS_CHOICE
 
 
 def concrete(value):
