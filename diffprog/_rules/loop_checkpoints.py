@@ -12,6 +12,8 @@ on no multiple of 2 * stride makes room; when there is none left, the stride dou
 the start, as in the optimal schedules, which end with the densest checkpoints because there the fewest slots are
 free on the way back; for the same reason each doubling leaves one slot more unused, down to half of them.
 
+Where a counter bounds the loop by no more than K iterations, all states are kept, and none of the following is needed.
+
 Backward. The state before iteration `end - 1` is wanted. From the nearest one, L iterations before the end, the
 loop is run again: with S slots free (that one's own included) a new state is put r / (S + r) of the way, where r is
 the smallest number with binomial(S + r, S) >= L. This is revolve's split: no iteration of a stretch of L then runs
@@ -42,11 +44,13 @@ class Loop(NamedTuple):
       cond: closed jaxpr, constants + carry -> whether to go on. It may be an array: then the loop is that of many
         examples, which the first axes of every carried array count, and one that is done stands still.
       num_consts: the number of constants.
+      most: a number of iterations that it never exceeds, if one is known.
     """
 
     body: Any
     cond: Any
     num_consts: int
+    most: int | None = None
 
     @property
     def num_args(self) -> int:
@@ -59,6 +63,10 @@ class Loop(NamedTuple):
     @property
     def of_many(self) -> bool:
         return self.cond.out_avals[0].size > 1
+
+    def fits(self, num_checkpoints: int) -> bool:
+        """Whether as many checkpoints are enough for all states, so that none is computed again."""
+        return self.most is not None and self.most <= num_checkpoints
 
 
 class Checkpoints(NamedTuple):
@@ -177,14 +185,14 @@ class _Schedule(NamedTuple):
 
 
 @weakref_lru_cache
-def forward_program(body, cond, num_consts: int, num_checkpoints: int):
+def forward_program(body, cond, num_consts: int, most: int | None, num_checkpoints: int):
     """Stage the way forward of the loop of these parts.
 
     Returns:
       Closed jaxpr, constants + carry -> carry + what `backward_program` needs: `Checkpoints` and the number of
       iterations.
     """
-    loop = Loop(body, cond, num_consts)
+    loop = Loop(body, cond, num_consts, most)
 
     def program(*args):
         consts, start = args[:num_consts], list(args[num_consts:])
@@ -207,11 +215,17 @@ def forward_program(body, cond, num_consts: int, num_checkpoints: int):
             runs = lambda now: jnp.any(now.going) & (now.position < end)
             return _Schedule(checkpoints, stride, room, lax.while_loop(runs, run, progress))
 
+        def keep(now: _Schedule):
+            """Keep the state, for which there is room, and run one iteration."""
+            checkpoints = now.checkpoints.put(now.progress.position, now.progress.carry, True)
+            return now._replace(checkpoints=checkpoints, progress=run(now.progress))
+
         # One slot more than is kept: there `put` writes what it does not keep, and the way back works.
-        checkpoints = Checkpoints.empty(start, num_checkpoints + 1)
+        checkpoints = Checkpoints.empty(start, (most if loop.fits(num_checkpoints) else num_checkpoints) + 1)
         progress = _Progress(jnp.int32(0), start, is_going(start))
         first = _Schedule(checkpoints, jnp.int32(1), jnp.int32(num_checkpoints), progress)
-        last = lax.while_loop(lambda now: jnp.any(now.progress.going), stretch, first)
+        go_on = keep if loop.fits(num_checkpoints) else stretch
+        last = lax.while_loop(lambda now: jnp.any(now.progress.going), go_on, first)
         return [*last.progress.carry, *last.checkpoints.states, *last.checkpoints[1:], last.progress.position]
 
     return trace_to_closed_jaxpr(program, body.in_avals, "while_forward")
@@ -266,13 +280,14 @@ class _Reversal(NamedTuple):
 
 
 @weakref_lru_cache
-def backward_program(body, cond, num_consts: int, num_checkpoints: int, pull):
+def backward_program(body, cond, num_consts: int, most: int | None, num_checkpoints: int, pull):
     """Stage the way back of the loop of these parts.
 
     Args:
       body: of the loop.
       cond: of the loop.
       num_consts: of the loop.
+      most: of the loop.
       num_checkpoints: as on the way forward.
       pull: the reverse of the body, a closed jaxpr: constants + carry + cotangents of some of the carry after the
         iteration -> cotangents of some constants + of that carry before it.
@@ -281,7 +296,7 @@ def backward_program(body, cond, num_consts: int, num_checkpoints: int, pull):
       Closed jaxpr, constants + carry at the start + saved + cotangents of that carry at the end
       -> cotangents of these constants + of that carry at the start.
     """
-    loop = Loop(body, cond, num_consts)
+    loop = Loop(body, cond, num_consts, most)
     num_args, num_carry = loop.num_args, loop.num_carry
     saved_avals = forward_program(*loop, num_checkpoints).out_avals[num_carry:]
     cotangent_avals = pull.in_avals[num_args:]
@@ -330,7 +345,8 @@ def backward_program(body, cond, num_consts: int, num_checkpoints: int, pull):
         checkpoints = Checkpoints(saved[:num_carry], *saved[num_carry:])
         cotangents = list(args[num_args + len(saved_avals) :])
         first = _Reversal(checkpoints, end, [instantiate(aval) for aval in sum_avals], cotangents)
-        last = lax.while_loop(lambda now: now.end > 0, stretch, first)
+        go_back = reverse if loop.fits(num_checkpoints) else stretch
+        last = lax.while_loop(lambda now: now.end > 0, go_back, first)
         return [*last.sums, *last.to_carry]
 
     return trace_to_closed_jaxpr(program, [*body.in_avals, *saved_avals, *cotangent_avals], "while_backward")

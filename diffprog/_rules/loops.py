@@ -108,7 +108,7 @@ def _batch(loop, axis, dims):
         if of_many:  # examples that stop on their own carry everything on their own
             after = [True] * len(carry)
         if after == carry:
-            return Loop(body, cond, loop.num_consts), [*consts, *carry]
+            return Loop(body, cond, loop.num_consts, loop.most), [*consts, *carry]
         carry = after
 
 
@@ -277,7 +277,7 @@ def _join(args, tangents, num_consts, num_sums):
 
 
 @weakref_lru_cache
-def _with_tangents(pull, body, cond, num_consts):
+def _with_tangents(pull, body, cond, num_consts, most):
     """Make the loop that carries tangents too.
 
     Returns:
@@ -314,13 +314,14 @@ def _with_tangents(pull, body, cond, num_consts):
         trace_to_closed_jaxpr(step, avals, "while_with_tangents"),
         trace_to_closed_jaxpr(go_on, avals, "while_condition"),
         num_consts + num_sums,
+        most,
     )
     used = used_inputs(trace_to_closed_jaxpr(push, [*pull.in_avals, *pull.out_avals], "while_push"))
     return loop, not any(used[num_args : num_args + len(cotangent_avals)])
 
 
 @weakref_lru_cache
-def _both_ways(pull, body, cond, num_consts, checkpoints):
+def _both_ways(pull, body, cond, num_consts, most, checkpoints):
     """Make a program that computes what the backward operation does, and is differentiated as any other is.
 
     Its price is checkpoints of checkpoints.
@@ -332,7 +333,7 @@ def _both_ways(pull, body, cond, num_consts, checkpoints):
 
     def program(*operands):
         args, cts = split_list(operands, [num_args])
-        saved = jaxpr_as_fun(forward_program(body, cond, num_consts, checkpoints))(*args)[num_carry:]
-        return jaxpr_as_fun(backward_program(body, cond, num_consts, checkpoints, pull))(*args, *saved, *cts)
+        saved = jaxpr_as_fun(forward_program(body, cond, num_consts, most, checkpoints))(*args)[num_carry:]
+        return jaxpr_as_fun(backward_program(body, cond, num_consts, most, checkpoints, pull))(*args, *saved, *cts)
 
     return trace_to_closed_jaxpr(program, pull.in_avals, "while_both_ways")

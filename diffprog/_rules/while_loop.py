@@ -11,6 +11,7 @@ from jax import lax, typeof
 from diffprog._jax_internals import concrete, jaxpr_as_fun, trace_to_closed_jaxpr, user_line, weakref_lru_cache
 from diffprog._jax_internals.equal_jaxprs import first_equal
 from diffprog._jax_internals.jaxprs import passed_on, repeatable, used_inputs
+from diffprog._rules.loop_bounds import most_iterations
 from diffprog._rules.loop_checkpoints import Loop
 from diffprog._rules.loops import Reverse, differentiate
 from diffprog._tracer import cotangents
@@ -129,6 +130,9 @@ def _run(loop, needs_grad, args):
     needs_grad = needs_grad_fixpoint(loop.body, needs_grad, num_consts, loop.num_carry)
     carry, going, step, iterations = _run_iterations(loop, needs_grad, args, checkpoints)
     pull_rest = None
+    if going is None:  # else its numbers are data, and each bound of that data would be another program
+        bounded = loop._replace(most=most_iterations(loop, [*args[:num_consts], *carry]))
+        loop = bounded if bounded.fits(checkpoints) else loop
     if going is None or going:
         carry, _, _, pull_rest = differentiate(loop, needs_grad, [*args[:num_consts], *carry], checkpoints)
         pull_rest = pull_rest if _repeatable(loop) else _refuse(user_line())

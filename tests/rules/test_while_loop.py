@@ -359,8 +359,8 @@ def test_a_clipped_gradient():
 
 
 def test_the_setting_is_seen_by_jit():
-    fun = jax.jit(dp.grad(lambda x: jnp.sum(repeated(x, 5))))
-    stored = lambda: [n for n in (3, 8, 65) if f"f64[{n},3]" in str(jax.make_jaxpr(fun)(X))]
+    fun = jax.jit(dp.grad(lambda x, n: jnp.sum(repeated(x, n))))
+    stored = lambda: [n for n in (3, 8, 65) if f"f64[{n},3]" in str(jax.make_jaxpr(fun)(X, 5))]
     assert stored() == [65]
     with dp.while_loop_memory(checkpoints=2):
         assert stored() == [3]
