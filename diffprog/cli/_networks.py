@@ -1,6 +1,7 @@
 """Networks whose gradients `diffprog compare` compares: each makes a function and its arguments."""
 
 import itertools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +29,7 @@ def chain(rng):
 def mlp(rng):
     """Make the lecture's multi-layer perceptron, with ReLU and squared error."""
     sizes = (64, 128, 128, 10)
-    parameters = [(_normal(rng, a, b), jnp.zeros(b)) for a, b in itertools.pairwise(sizes)]
+    parameters = [(_normal(rng, a, b), jnp.zeros(b, jnp.float32)) for a, b in itertools.pairwise(sizes)]
 
     def fun(parameters, x, y):
         *hidden, (w, b) = parameters
@@ -86,7 +87,7 @@ def lstm(rng):
     parameters = {
         "in": _normal(rng, size, 4 * size),
         "hidden": _normal(rng, size, 4 * size),
-        "bias": jnp.zeros(4 * size),
+        "bias": jnp.zeros(4 * size, jnp.float32),
     }
 
     def fun(parameters, sequence):
@@ -98,7 +99,7 @@ def lstm(rng):
             hidden = jax.nn.sigmoid(o) * jnp.tanh(cell)
             return (hidden, cell), hidden
 
-        start = (jnp.zeros((8, size)), jnp.zeros((8, size)))
+        start = (jnp.zeros((8, size), jnp.float32),) * 2
         _, outputs = lax.scan(step, start, sequence)
         return jnp.mean(outputs**2)
 
@@ -120,7 +121,7 @@ def transformer_block(rng):
 
     def fun(parameters, x):
         q, k, v = jnp.split((norm(x) @ parameters["qkv"]).reshape(4, length, 3 * heads, -1), 3, axis=2)
-        scores = jnp.einsum("bqhd,bkhd->bhqk", q, k) / np.sqrt(width / heads)
+        scores = jnp.einsum("bqhd,bkhd->bhqk", q, k) / math.sqrt(width / heads)
         mask = jnp.tril(jnp.ones((length, length), bool))
         attention = jax.nn.softmax(jnp.where(mask, scores, -1e9))
         x = x + jnp.einsum("bhqk,bkhd->bqhd", attention, v).reshape(x.shape) @ parameters["out"]

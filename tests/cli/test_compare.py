@@ -32,7 +32,7 @@ def test_gradient_of_the_network_that_jax_does_not_reverse():
         z = layer(parameters, z)
     of_z = jax.jacobian(lambda z: layer(parameters, z.reshape(x.shape)).ravel())(z.ravel())
     g = np.linalg.solve(np.eye(z.size) - of_z.T, 2 * z.ravel() / z.size)
-    (expected,) = jax.vjp(lambda p: layer(p, z), parameters)[1](jnp.asarray(g).reshape(x.shape))
+    (expected,) = jax.vjp(lambda p: layer(p, z), parameters)[1](jnp.asarray(g, x.dtype).reshape(x.shape))
     ours = dp.grad(fun)(parameters, x)
     for name in parameters:  # the loop ends when a step changes no entry by more than 1e-6
         np.testing.assert_allclose(ours[name], expected[name], rtol=0, atol=3e-5 * np.max(np.abs(expected[name])))
@@ -52,7 +52,8 @@ def test_reports_are_printed_and_written(capsys, tmp_path):
 
 def test_a_function_of_the_users_own(capsys, tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text(
-        "import jax.numpy as jnp\ndef make():\n    return (lambda x: jnp.sum(x**3)), (jnp.arange(3.0),)\n"
+        "import jax.numpy as jnp\ndef make():\n"
+        "    return (lambda x: jnp.sum(x**3)), (jnp.arange(3.0, dtype=jnp.float32),)\n"
         "def bad():\n    return 3\n"
     )
     monkeypatch.chdir(tmp_path)

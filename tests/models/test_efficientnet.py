@@ -95,7 +95,9 @@ def test_activations_lead_to_the_logits(model, photographs):
 
 
 def test_a_shallow_layer_computes_no_deeper_one(model):
-    jaxpr = jax.make_jaxpr(lambda x: model.collect(model.parameters, x, ("stem",)))(jnp.zeros((1, 64, 64, 3)))
+    jaxpr = jax.make_jaxpr(lambda x: model.collect(model.parameters, x, ("stem",)))(
+        jnp.zeros((1, 64, 64, 3), jnp.float32)
+    )
     assert sum(equation.primitive.name == "conv_general_dilated" for equation in jaxpr.eqns) == 1
     assert "dot_general" not in str(jaxpr)
 

@@ -269,8 +269,9 @@ def sum_in_groups(term: Callable[..., Any], num_terms, size: int) -> Any:
     """
 
     def add(group, total):
-        indices = group * size + jnp.arange(size)
-        keep = lambda leaf: jnp.where((indices < num_terms).reshape(-1, *[1] * (leaf.ndim - 1)), leaf, 0).sum(axis=0)
+        indices = (group * size + jnp.arange(size)).astype(jnp.int32)
+        is_term = lambda leaf: (indices < num_terms).reshape(-1, *[1] * (leaf.ndim - 1))
+        keep = lambda leaf: jnp.where(is_term(leaf), leaf, 0).sum(axis=0, dtype=leaf.dtype)
         return jax.tree.map(lambda t, leaf: t + keep(leaf), total, jax.vmap(term)(jnp.minimum(indices, num_terms - 1)))
 
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(term, jnp.int32(0)))
