@@ -29,8 +29,9 @@ def while_loop_memory(*, checkpoints: int) -> AbstractContextManager[None]:
 
     However many iterations a loop takes, its gradient stores at most `checkpoints` + 1 copies of what the loop carries
     and changes, and computes the other states again: about once each up to checkpoints^2 / 2 iterations, about twice
-    up to checkpoints^3 / 6. A loop that a counter bounds by fewer iterations stores no more than these. Outside of `jit`, where iterations are run one by one, the first `checkpoints` of them keep
-    their residuals instead and are not repeated.
+    up to checkpoints^3 / 6. A loop that a counter bounds by fewer iterations stores no more than these. Outside of
+    `jit`, where iterations are run one by one, the first `checkpoints` of them keep their residuals instead and are not
+    repeated.
 
     The default is 64. The setting holds where the derivative is taken, or traced by `jit`, not where the loop is
     defined. It is part of the keys of JAX's caches: under another one a jitted function is traced again.
