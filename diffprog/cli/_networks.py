@@ -9,6 +9,7 @@ import numpy as np
 from jax import lax
 
 from diffprog import models
+from diffprog._util.promotion import own_promotion
 
 
 def _normal(rng, *shape):
@@ -31,6 +32,7 @@ def mlp(rng):
     sizes = (64, 128, 128, 10)
     parameters = [(_normal(rng, a, b), jnp.zeros(b, jnp.float32)) for a, b in itertools.pairwise(sizes)]
 
+    @own_promotion()
     def fun(parameters, x, y):
         *hidden, (w, b) = parameters
         for weight, bias in hidden:
@@ -90,6 +92,7 @@ def lstm(rng):
         "bias": jnp.zeros(4 * size, jnp.float32),
     }
 
+    @own_promotion()
     def fun(parameters, sequence):
         def step(carry, x):
             hidden, cell = carry

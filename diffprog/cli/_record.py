@@ -24,6 +24,7 @@ from jax import lax
 import diffprog as dp
 from diffprog._jax_internals.sources import count_as_user_code
 from diffprog._util.files import write_text
+from diffprog._util.promotion import own_promotion
 from diffprog.cli._command_line import command_parser, launch, load_function
 from diffprog.images import network_crop, read_image
 
@@ -40,6 +41,7 @@ def mlp(rng):
         for name, size in sizes.items()
     }
 
+    @own_promotion()
     def loss(parameters, x, labels):
         for name in sizes:
             with jax.named_scope(name):

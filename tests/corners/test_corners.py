@@ -4,6 +4,7 @@ from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
+import jax
 import pytest
 
 from tests.corners.linear_algebra import FUNCTIONS, sweep_matrices
@@ -31,7 +32,8 @@ SAMPLE = {  # corners at which JAX says NaN or a wrong number, with JAX 0.10 at 
 @pytest.mark.parametrize("name", SAMPLE)
 def test_sample(name):
     (row,) = (row for row in ROWS if row.name == name)
-    found = list(sweep(replace(row, corners=tuple(SAMPLE[name]))))
+    with jax.numpy_dtype_promotion("standard"):  # what is refused is no corner
+        found = list(sweep(replace(row, corners=tuple(SAMPLE[name]))))
     assert [finding for finding in found if finding.verdict in ("wrong", "value")] == []
     assert any(finding.verdict.startswith("right") for finding in found)
 
