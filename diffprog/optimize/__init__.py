@@ -1,5 +1,6 @@
 """The descent loop that fitting and visualizing share, minima in a box, and a choice of whose gradients drive them."""
 
+from diffprog.optimize._curvature import rates
 from diffprog.optimize._descent import Descent, History, State, Step
 from diffprog.optimize._engine import ENGINES, value_and_grad, vjp
 from diffprog.optimize._lbfgsb import Minimum, Tolerances, minimize
@@ -13,6 +14,7 @@ __all__ = [
     "Step",
     "Tolerances",
     "minimize",
+    "rates",
     "value_and_grad",
     "vjp",
 ]
