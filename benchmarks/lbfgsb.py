@@ -19,7 +19,7 @@ from scipy import optimize as scipy_optimize
 
 from benchmarks.timing import alternate, write_json
 from diffprog.fit import fit, load_digits, mlp
-from diffprog.optimize import minimize
+from diffprog.optimize._lbfgsb import minimize
 
 IMAGES, WEIGHT = 64, 10.0
 ACTIVATIONS = {"tanh": jnp.tanh, "relu": jax.nn.relu}

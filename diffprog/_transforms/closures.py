@@ -12,7 +12,7 @@ New weights compile nothing, other operations compile anew, and no program holds
 
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -66,9 +66,12 @@ class Lifted:
         in each trace, or hold arrays in the body of a function that has a derivative rule.
     """
 
-    def __init__(self, key: _Key, reads: Sequence, source: _Source | None = None, result: Any = None):
+    def __init__(
+        self, key: _Key, reads: Sequence, source: _Source | None = None, result: Any = None, program: Any = None
+    ):
         self._key, self._reads, self.result = key, reads, result
         self._source = source  # alive as long as the caller holds what `lift` returned
+        self._program = program
 
     def tree_flatten(self):
         return self._reads, self._key
@@ -90,6 +93,15 @@ class Lifted:
         results = eval_jaxpr(jaxpr.jaxpr, jaxpr.consts, *self._given(source, found), *leaves)
         return jax.tree.unflatten(result_tree, results)
 
+    def staged(self) -> "Staged":
+        """Make a program of the operations as they are now, which outlives the call that the function belongs to.
+
+        For rules that JAX calls later. It is found again by itself alone.
+        """
+        if self._source is None:
+            raise RuntimeError("only what lift returns can be staged")
+        return Staged(self._program, self._reads)
+
     def _given(self, source, found) -> list:
         """Find the data that stand for what the function read in another trace."""
         if len(found) == len(source.reads) and all(map(_is_equal, found, source.reads)):
@@ -98,6 +110,36 @@ class Lifted:
         if any(id(x) not in given for x in found):
             _unstable.add(self._key.structure)
         return [given.get(id(x), x) for x in found]
+
+
+class _Program(NamedTuple):
+    """The operations of a function, and the form of what it returns."""
+
+    jaxpr: Any
+    result_tree: Any
+
+    def __hash__(self):
+        return id(self.jaxpr)
+
+
+@jax.tree_util.register_pytree_node_class
+class Staged:
+    """The operations of a lifted function; what it read are the leaves of a pytree."""
+
+    def __init__(self, program: _Program, reads: Sequence):
+        self._program, self._reads = program, reads
+
+    def tree_flatten(self):
+        return self._reads, self._program
+
+    @classmethod
+    def tree_unflatten(cls, program, reads):
+        return cls(program, reads)
+
+    def __call__(self, *args: Any) -> Any:
+        jaxpr, result_tree = self._program
+        results = eval_jaxpr(jaxpr.jaxpr, jaxpr.consts, *self._reads, *jax.tree.leaves(args))
+        return jax.tree.unflatten(result_tree, results)
 
 
 def lift(function: Callable, *args: Any) -> Lifted:
@@ -114,9 +156,8 @@ def lift(function: Callable, *args: Any) -> Lifted:
     jaxpr, reads, result_tree = _trace(function, leaves, tree)
     source = _Source(function, reads)
     result = [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in jaxpr.out_avals]
-    return Lifted(
-        _Key(structure_of(jaxpr), source, result_tree), reads, source, jax.tree.unflatten(result_tree, result)
-    )
+    key = _Key(structure_of(jaxpr), source, result_tree)
+    return Lifted(key, reads, source, jax.tree.unflatten(result_tree, result), _Program(jaxpr, result_tree))
 
 
 def _trace(function, leaves, tree):

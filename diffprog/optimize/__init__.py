@@ -3,16 +3,18 @@
 from diffprog.optimize._curvature import rates
 from diffprog.optimize._descent import Descent, History, State, Step
 from diffprog.optimize._engine import ENGINES, value_and_grad, vjp
-from diffprog.optimize._lbfgsb import Minimum, Tolerances, minimize
+from diffprog.optimize._search.minimize import least_squares, minimize
+from diffprog.optimize._search.result import Fitted, Minimum
 
 __all__ = [
     "ENGINES",
     "Descent",
+    "Fitted",
     "History",
     "Minimum",
     "State",
     "Step",
-    "Tolerances",
+    "least_squares",
     "minimize",
     "rates",
     "value_and_grad",

@@ -40,9 +40,13 @@ def split(tree: Any, train: Train = None) -> tuple[Any, Callable[[Any], Any]]:
 
     def join(trainable: Any) -> Any:
         rest = iter(jax.tree.leaves(trainable))
-        return structure.unflatten([next(rest) if yes else leaf for leaf, yes in zip(leaves, trained, strict=True)])
+        return jax.tree.unflatten(
+            structure, [next(rest) if yes else leaf for leaf, yes in zip(leaves, trained, strict=True)]
+        )
 
-    return structure.unflatten([leaf if yes else None for leaf, yes in zip(leaves, trained, strict=True)]), join
+    return jax.tree.unflatten(
+        structure, [leaf if yes else None for leaf, yes in zip(leaves, trained, strict=True)]
+    ), join
 
 
 def path_text(path: tuple) -> str:

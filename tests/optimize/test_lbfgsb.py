@@ -6,9 +6,8 @@ from scipy import optimize as scipy_optimize
 
 from diffprog.optimize import _lbfgsb as lbfgsb
 from diffprog.optimize import _line_search as line_search
-from diffprog.optimize import minimize
 from diffprog.optimize._box_model import Pairs, add_pair, cauchy_point, quadratic_model, subspace_minimum
-from diffprog.optimize._lbfgsb import STUCK
+from diffprog.optimize._lbfgsb import STUCK, minimize
 
 SIZE = 12
 

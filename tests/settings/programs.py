@@ -183,11 +183,8 @@ def descended():
 
 
 def minimized():
-    return tuple(
-        optimize.minimize(
-            lambda x, center: ((x - center) ** 2 + x**4).sum(axis=1), X, -0.5, 0.5, (np.full_like(X, 0.3),)
-        )
-    )
+    found = optimize.minimize(lambda x: ((x - 0.3) ** 2 + x**4).sum(), X, optax.sgd(0.1), bounds=(-0.5, 0.5))
+    return found.parameters, found.value
 
 
 def evaluated():

@@ -1,0 +1,1 @@
+"""Optimizers, one file each: black box, first order, second order."""
