@@ -10,6 +10,7 @@ from diffprog._transforms.closures import Lifted
 from diffprog._util.numbers import check_count
 from diffprog._util.promotion import own_promotion
 from diffprog._util.random_keys import random_key
+from diffprog._util.spelling import answers_names
 from diffprog.optimize._methods import defaults
 from diffprog.optimize._search.flat import Unflatten
 from diffprog.optimize._search.implicit import differentiable
@@ -18,9 +19,11 @@ from diffprog.optimize._search.oracle import Oracle
 from diffprog.optimize._search.place import at_place
 from diffprog.optimize._search.problem import prepare
 from diffprog.optimize._search.result import Fitted, Minimum
+from diffprog.optimize._search.spelling import MEANT
 from diffprog.optimize._search.uncertainty import uncertainty
 
 
+@answers_names(MEANT)
 @own_promotion()
 def minimize(
     function: Callable[[Any], Any],
@@ -69,6 +72,7 @@ def minimize(
     return Minimum(**_kept(found, rows, unflatten))
 
 
+@answers_names(MEANT)
 @own_promotion()
 def least_squares(
     residuals: Callable[[Any], Any],

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffprog.optimize._search.loop import Row
-from diffprog.optimize._search.optimizer import CONVERGED, NOT_FINITE, REASONS
+from diffprog.optimize._search.optimizer import CONVERGED, NOT_FINITE, REASONS, WENT_OFF
 from diffprog.optimize._search.oracle import Counts
 
 
@@ -19,7 +19,7 @@ from diffprog.optimize._search.oracle import Counts
     data_fields=["parameters", "value", "status", "num_steps", "counts", "rows", "path"],
     meta_fields=[],
 )
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Minimum:
     """Where a search has ended, and what it took.
 
@@ -42,6 +42,12 @@ class Minimum:
     counts: Counts
     rows: Row | None = None
     path: Any = None
+
+    def __repr__(self):
+        if isinstance(self.status, jax.core.Tracer) or np.ndim(self.status):
+            return f"{type(self).__name__}(of a transformed function)"
+        asked = ", ".join(f"{name} {count}" for name, count in self.evaluations.items() if count)
+        return f"{type(self).__name__}(value {float(self.value):.6g}: {self.reason}; {asked})"
 
     @property
     def converged(self) -> Any:
@@ -82,7 +88,7 @@ class Minimum:
     ],
     meta_fields=[],
 )
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Fitted(Minimum):
     """A `Minimum` of least squares, and how far it can be trusted.
 
@@ -100,7 +106,7 @@ class Fitted(Minimum):
 
 def _sentence(status, num_steps) -> str:
     steps = f"after {num_steps} step{'' if num_steps == 1 else 's'}"
-    remedy = ": dp.diagnose says which operation makes it so" if status == NOT_FINITE else ""
+    remedy = ": dp.diagnose says which operation makes it so" if status in (NOT_FINITE, WENT_OFF) else ""
     return f"{REASONS[status]}, {steps}{remedy}"
 
 
