@@ -1,6 +1,9 @@
 """The descent loop that fitting and visualizing share, minima in a box, and a choice of whose gradients drive them."""
 
 from diffprog.optimize._curvature import rates
+from diffprog.optimize._curvature.advice import Advice, Plan
+from diffprog.optimize._curvature.curvature import Curvature, curvature
+from diffprog.optimize._curvature.sharpness import Sharpness
 from diffprog.optimize._descent import Descent, History, State, Step
 from diffprog.optimize._engine import ENGINES, value_and_grad, vjp
 from diffprog.optimize._search.minimize import least_squares, minimize
@@ -8,12 +11,17 @@ from diffprog.optimize._search.result import Fitted, Minimum
 
 __all__ = [
     "ENGINES",
+    "Advice",
+    "Curvature",
     "Descent",
     "Fitted",
     "History",
     "Minimum",
+    "Plan",
+    "Sharpness",
     "State",
     "Step",
+    "curvature",
     "least_squares",
     "minimize",
     "rates",
