@@ -6,6 +6,7 @@ import pytest
 
 import diffprog as dp
 from diffprog import optimize
+from diffprog.optimize._search import loop
 from tests import compilations
 
 
@@ -197,3 +198,21 @@ def test_an_equinox_model_goes_in_as_it_is():
     assert isinstance(found.parameters, eqx.nn.MLP)
     np.testing.assert_allclose(found.value, loss(found.parameters), rtol=1e-5)
     assert found.value < 0.5 * loss(model)
+
+
+def test_an_interrupt_keeps_the_best_point(monkeypatch):
+    blocks = []
+
+    def block(*arguments):
+        if len(blocks) == 2:
+            raise KeyboardInterrupt
+        blocks.append(run_block(*arguments))
+        return blocks[-1]
+
+    run_block = loop._block
+    monkeypatch.setattr(loop, "_block", block)
+    with pytest.warns(UserWarning, match="interrupted"):
+        found = optimize.minimize(rosenbrock, START, optax.adam(1e-3), max_steps=1000)
+    assert found.reason == f"it was interrupted, after {2 * loop.BLOCK_SIZE} steps" and not found.converged
+    np.testing.assert_array_equal(found.parameters, blocks[-1][0].point)
+    assert len(found.history) == 2 * loop.BLOCK_SIZE + 1

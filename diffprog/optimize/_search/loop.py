@@ -9,7 +9,8 @@ import numpy as np
 from tqdm import tqdm
 
 from diffprog._util.trees import strong_types
-from diffprog.optimize._search.optimizer import SEARCHING, Optimizer
+from diffprog._util.warning import warn
+from diffprog.optimize._search.optimizer import INTERRUPTED, SEARCHING, Optimizer
 from diffprog.optimize._search.oracle import Counts, Oracle
 
 BLOCK_SIZE = 100  # steps per call of compiled code: how often a bar moves, nothing else
@@ -63,6 +64,8 @@ def search(
 ) -> tuple[Found, Row]:
     """Search from a point, outside of any transformation.
 
+    An interrupt (Ctrl-C) ends the search with a warning; only the steps of the block that runs are lost.
+
     Returns:
       The end of the search, and NumPy rows for the start and after each step.
     """
@@ -70,14 +73,17 @@ def search(
     rows = [jax.tree.map(lambda x: np.asarray(x)[None], _row(state, keeps_path))]
     num_steps = 0
     with tqdm(total=max_steps, desc=progress, disable=progress is None) as bar:
-        while num_steps < max_steps and int(state.status) == SEARCHING:
-            wanted = min(BLOCK_SIZE, max_steps - num_steps)
-            state, block, taken = _block(oracle, optimizer, state, wanted, keeps_path)
-            taken = int(taken)
-            num_steps += taken
-            rows.append(jax.tree.map(lambda x: np.asarray(x)[:taken], block))
-            bar.update(taken)
-            bar.set_postfix(value=f"{float(state.value):.6g}")
+        try:
+            while num_steps < max_steps and int(state.status) == SEARCHING:
+                wanted = min(BLOCK_SIZE, max_steps - num_steps)
+                after, block, taken = _block(oracle, optimizer, state, wanted, keeps_path)
+                rows.append(jax.tree.map(lambda x: np.asarray(x)[: int(taken)], block))
+                state, num_steps = after, num_steps + int(taken)
+                bar.update(int(taken))
+                bar.set_postfix(value=f"{float(state.value):.6g}")
+        except KeyboardInterrupt:
+            warn("the search was interrupted: its result is the best point so far, which has not converged")
+            state = state._replace(status=jnp.int32(INTERRUPTED))
     return _found(state, jnp.int32(num_steps)), jax.tree.map(lambda *parts: np.concatenate(parts), *rows)
 
 

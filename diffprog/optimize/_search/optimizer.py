@@ -21,7 +21,7 @@ import jax
 
 from diffprog.optimize._search.oracle import Counts, Oracle
 
-SEARCHING, FLAT, SETTLED, SHORT, SMALL, STUCK, NOT_FINITE, WENT_OFF = range(8)  # values of a status
+SEARCHING, FLAT, SETTLED, SHORT, SMALL, STUCK, NOT_FINITE, WENT_OFF, INTERRUPTED = range(9)  # values of a status
 CONVERGED = (FLAT, SETTLED, SHORT, SMALL)
 REASONS = (
     "the steps were used up",
@@ -32,6 +32,7 @@ REASONS = (
     "no lower value was found along the direction of search",
     "the function is not finite at the start",
     "value or gradient are not finite any more",
+    "it was interrupted",
 )
 
 
