@@ -25,10 +25,14 @@ _unstable: set[Structure] = set()  # of functions that read other arrays at othe
 
 
 class _Source:
-    """A function as it is now, and what it read when it was traced."""
+    """A function as it is now, what it read when it was traced, and that trace."""
 
-    def __init__(self, function: Callable, reads: Sequence):
-        self.function, self.reads = function, reads
+    def __init__(self, function: Callable, reads: Sequence, tree: Any, jaxpr: Any):
+        self.function, self.reads, self._tree, self.jaxpr = function, reads, tree, jaxpr
+
+    def was_traced_for(self, leaves: Sequence, tree: Any) -> bool:
+        """Whether the trace is that of a call with such arguments."""
+        return tree == self._tree and list(map(typeof, leaves)) == self.jaxpr.in_avals[len(self.reads) :]
 
 
 class _Key:
@@ -38,13 +42,13 @@ class _Key:
     """
 
     def __init__(self, structure: Structure, source: _Source, result_tree: Any):
-        self.structure, self._source, self._result_tree = structure, weakref.ref(source), result_tree
+        self.structure, self._source, self.result_tree = structure, weakref.ref(source), result_tree
 
     def __eq__(self, other):
         if self is other:
             return True
         alike = isinstance(other, _Key) and self.structure == other.structure
-        return alike and self._result_tree == other._result_tree and self.structure not in _unstable
+        return alike and self.result_tree == other.result_tree and self.structure not in _unstable
 
     def __hash__(self):
         return hash(self.structure)
@@ -89,6 +93,9 @@ class Lifted:
             return self._source.function(*args)
         source = self._key.source()
         leaves, tree = jax.tree.flatten(args)
+        if source.was_traced_for(leaves, tree):
+            results = eval_jaxpr(source.jaxpr.jaxpr, source.jaxpr.consts, *self._reads, *leaves)
+            return jax.tree.unflatten(self._key.result_tree, results)
         jaxpr, found, result_tree = _trace(source.function, leaves, tree)
         results = eval_jaxpr(jaxpr.jaxpr, jaxpr.consts, *self._given(source, found), *leaves)
         return jax.tree.unflatten(result_tree, results)
@@ -154,7 +161,7 @@ def lift(function: Callable, *args: Any) -> Lifted:
     """
     leaves, tree = jax.tree.flatten(args)
     jaxpr, reads, result_tree = _trace(function, leaves, tree)
-    source = _Source(function, reads)
+    source = _Source(function, reads, tree, jaxpr)
     result = [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in jaxpr.out_avals]
     key = _Key(structure_of(jaxpr), source, result_tree)
     return Lifted(key, reads, source, jax.tree.unflatten(result_tree, result), _Program(jaxpr, result_tree))

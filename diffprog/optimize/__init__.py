@@ -4,7 +4,7 @@ from diffprog.optimize._curvature import rates
 from diffprog.optimize._curvature.advice import Advice, Plan
 from diffprog.optimize._curvature.curvature import Curvature, curvature
 from diffprog.optimize._curvature.sharpness import Sharpness
-from diffprog.optimize._descent import Descent, History, State, Step
+from diffprog.optimize._descent import Descent, History, NotFiniteError, State, Step
 from diffprog.optimize._engine import ENGINES, value_and_grad, vjp
 from diffprog.optimize._search.minimize import least_squares, minimize
 from diffprog.optimize._search.result import Fitted, Minimum
@@ -17,6 +17,7 @@ __all__ = [
     "Fitted",
     "History",
     "Minimum",
+    "NotFiniteError",
     "Plan",
     "Sharpness",
     "State",

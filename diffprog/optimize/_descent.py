@@ -10,10 +10,11 @@ loop: its number, its random key and the caller's data. So full batch, mini-batc
 `track`) are one loop.
 """
 
+import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
-from functools import cached_property, partial
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -22,9 +23,17 @@ import numpy as np
 import optax
 from tqdm import tqdm
 
+from diffprog._jax_internals import typeof
+from diffprog._transforms.closures import Lifted, lift
 from diffprog._util.promotion import own_promotion
 from diffprog._util.trees import strong_types
 from diffprog.optimize._engine import value_and_grad
+from diffprog.optimize._gradients import downhill, squared_norm, update
+from diffprog.optimize._trainable import Train, split
+
+BLOCK_SECONDS = 0.1  # what a block of steps takes where none is asked for: a bar that moves, and little of Python
+BLOCK_BYTES = 2**22  # of a block's history
+MAX_ROWS = 8192
 
 
 class Step(NamedTuple):
@@ -34,19 +43,21 @@ class Step(NamedTuple):
       num_steps: int32, steps taken before this one in the whole descent, resumed or not.
       key: the state's key folded with `num_steps`; None without one.
       data: the `data` of `Descent.run`, which stays equal from step to step.
+      tracked: the result of `track` so far; None without one.
     """
 
     num_steps: jax.Array
     key: jax.Array | None
     data: Any
+    tracked: Any = None
 
 
 class State(NamedTuple):
     """Everything besides the data that the next step depends on: store it, and a run can go on exactly.
 
     Attributes:
-      parameters: pytree of arrays that is optimized.
-      optimizer: Optax's state.
+      parameters: pytree that is optimized, with the leaves that are kept.
+      optimizer: Optax's state, of the leaves that are trained.
       tracked: the result of `track` so far; None without one.
       num_steps: int32, steps taken so far.
       key: random key, never consumed, only folded; None without one.
@@ -65,27 +76,87 @@ class History(NamedTuple):
     Attributes:
       value: values of the objective.
       aux: the objective's auxiliary output, stacked; None without one.
+      gradient_norm: Euclidean norms of the gradient; None where infinity and NaN are allowed.
     """
 
-    value: np.ndarray
+    value: Any
     aux: Any
+    gradient_norm: Any = None
+
+
+class NotFiniteError(FloatingPointError):
+    """Says that an objective or its gradient is NaN or infinite, and at which step first.
+
+    Attributes:
+      state: the loop's state before that step: the last good one.
+      history: of the steps of this run, that one included.
+      step: what the objective was given in that step.
+    """
+
+    def __init__(self, message: str, state: State, history: History, step: Step, objective: Callable):
+        super().__init__(message)
+        self.state, self.history, self.step, self._objective = state, history, step, objective
+
+    def diagnose(self) -> Any:
+        """Run that step once more with every value and gradient kept, and say where the first NaN is born.
+
+        Returns:
+          What `diffprog.diagnose` says of the objective there, a `Diagnosis`.
+        """
+        from diffprog.diagnosis import diagnose  # of the same floor, and needed only here
+
+        trainable, join = split(self.state.parameters)
+
+        def objective(parameters):
+            result = self._objective(join(parameters), self.step)
+            return result[0] if isinstance(result, tuple) else result
+
+        return diagnose(objective)(trainable)
+
+
+@dataclass
+class _Program:
+    """What is compiled for one type of state and data, and how many steps a block of it should have."""
+
+    advance: Lifted
+    join: Callable
+    row_bytes: int
+    block_size: int = 1
+
+    def choose(self, num_steps: int, seconds: float) -> None:
+        """Choose the size of the next block by how long one took: grown step by step, as the first one compiles."""
+        wanted = int(num_steps * BLOCK_SECONDS / max(seconds, 1e-6))
+        self.block_size = max(1, min(wanted, 16 * num_steps, self.max_rows))
+
+    @property
+    def max_rows(self) -> int:
+        return max(1, min(MAX_ROWS, BLOCK_BYTES // max(self.row_bytes, 1)))
 
 
 @dataclass(frozen=True, eq=False)
 class Descent:
-    """Gradient descent (or ascent) on any pytree of float arrays, compiled in blocks of steps.
+    """Gradient descent (or ascent) on a pytree's arrays of floats or complex numbers, compiled in blocks of steps.
 
-    Compilation belongs to the instance: runs of one `Descent` on equal shapes compile once.
+    Other leaves, like integers, random keys, functions and texts, are kept and not trained, so a model of Equinox goes
+    in as it is. Compiled programs are found again by the operations in them: another `Descent` of the same objective
+    on equal shapes compiles nothing. An instance reads what its objective refers to once for each type of state and
+    data.
 
     Attributes:
       objective: `objective(parameters, step) -> value`, or `-> (value, aux)` with `has_aux`.
-      optimizer: an Optax gradient transformation; it always sees the gradient to walk *down*.
+      optimizer: an Optax gradient transformation; it always sees the gradient to walk *down*, and where it asks for
+        them `value`, `grad` and `value_fn` of the function to walk down, so `optax.lbfgs()` works.
       project: `project(parameters, step) -> parameters`, applied after each update.
       track: `track(tracked, parameters, value, aux) -> tracked`, called with each measured iterate: keeps a best one
         so far, or a mean.
       maximize: walk up instead; `History.value` still holds the objective itself.
       has_aux: the objective returns an auxiliary output.
       engine: whose gradients, "diffprog" or "jax".
+      train: which of the trainable leaves to train: a glob for their paths, several, or a test (path, leaf); all by
+        default.
+      allow_nonfinite: whether to walk on where the objective or its gradient is NaN or infinite. Otherwise the run
+        ends at the first such step with a `NotFiniteError`.
+      differentiate: in place of `engine`, a transform with the signature of `jax.value_and_grad`.
     """
 
     objective: Callable
@@ -95,23 +166,41 @@ class Descent:
     maximize: bool = False
     has_aux: bool = False
     engine: str = "diffprog"
+    train: Train = None
+    allow_nonfinite: bool = False
+    differentiate: Callable | None = None
+    _programs: dict = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self):
         value_and_grad(self.engine)  # refuse an unknown name now, not in the middle of a trace
+        if not all(callable(getattr(self.optimizer, name, None)) for name in ("init", "update")):
+            raise TypeError(
+                f"optimizer must be an Optax gradient transformation, as optax.sgd(0.1); found {self.optimizer!r:.60}"
+            )
 
     def init(self, parameters: Any, *, key: jax.Array | None = None, tracked: Any = None) -> State:
         """Make the state before the first step.
 
         Args:
-          parameters: pytree of float arrays to begin with.
+          parameters: pytree to begin with.
           key: random key that the steps' keys are folded from.
           tracked: what `track` begins with.
 
         Returns:
           The state, of definite types: a Python number's weak type would change in the first step.
+
+        Raises:
+          ValueError: `parameters` hold nothing that can be trained.
         """
-        parameters, tracked = strong_types(jax.tree.map(jnp.asarray, (parameters, tracked)))
-        return State(parameters, strong_types(self.optimizer.init(parameters)), tracked, jnp.int32(0), key)
+        trainable, join = split(parameters, self.train)
+        if not jax.tree.leaves(trainable):
+            raise ValueError(
+                "parameters must hold an array of floats or complex numbers to train; found none: convert integers "
+                "by jnp.float32"
+            )
+        trainable, tracked = strong_types(jax.tree.map(jnp.asarray, (trainable, tracked)))
+        optimizer = strong_types(downhill(self.optimizer, trainable).init(trainable))
+        return State(join(trainable), optimizer, tracked, jnp.int32(0), key)
 
     def run(
         self,
@@ -119,7 +208,7 @@ class Descent:
         max_steps: int,
         *,
         data: Any = None,
-        block_size: int = 50,
+        block_size: int | None = None,
         progress: str | tqdm | None = None,
         callback: Callable[[State, History], Any] | None = None,
     ) -> tuple[State, History]:
@@ -131,8 +220,8 @@ class Descent:
           state: where to go on.
           max_steps: number of steps, unless `callback` ends the run.
           data: pytree of arrays that the objective finds in `step.data`.
-          block_size: steps per call of compiled code: how often the bar moves and `callback` runs, nothing else. Runs
-            of any length share the code of one block size.
+          block_size: steps per call of compiled code: how often the bar moves and `callback` runs, nothing else. By
+            default it grows until a block takes about 0.1 s. Runs of any length share the code of one block size.
           progress: a caption, which shows a progress bar with the objective; or a bar of yours, to be advanced.
           callback: called after each block with the state and the block's history; a true answer ends the run.
 
@@ -141,59 +230,127 @@ class Descent:
 
         Raises:
           ValueError: `max_steps` is negative or `block_size` is not positive.
+          NotFiniteError: the objective or its gradient is NaN or infinite, and that is not allowed.
         """
-        if max_steps < 0 or block_size < 1:
+        if max_steps < 0 or (block_size is not None and block_size < 1):
             raise ValueError(
                 f"max_steps must be at least 0 and block_size at least 1; found max_steps={max_steps}, "
                 f"block_size={block_size}"
             )
-        histories = []
+        program = self._program(state, data)
+        carry = state._replace(parameters=split(state.parameters, self.train)[0])
+        histories: list[History] = []
+        num_rows, taken = block_size or program.max_rows, 0
         with nullcontext(progress) if isinstance(progress, tqdm) else _bar(max_steps, progress) as bar:
-            for first in range(0, max(max_steps, 1), block_size):
-                num_steps = min(block_size, max_steps - first)
-                state, history = self._block(state, data, num_steps, block_size)
-                histories.append(jax.tree.map(lambda rows: np.asarray(rows)[:num_steps], history))
-                bar.update(num_steps)
-                if num_steps == 0:
+            while taken < max_steps or not histories:
+                num_steps = min(block_size or program.block_size, max_steps - taken)
+                started, before = time.perf_counter(), carry
+                carry, rows, done = _block(program.advance, carry, data, num_steps, num_rows, self.allow_nonfinite)
+                count = num_steps if done is None else int(done[0])
+                histories.append(jax.tree.map(lambda rows: np.asarray(rows)[:count], rows))
+                if done is not None and not done[1]:
+                    self._stop(program, before, data, count, num_rows, histories)
+                if num_steps:
+                    program.choose(num_steps, time.perf_counter() - started)
+                    bar.update(num_steps)
+                    bar.set_postfix(objective=f"{histories[-1].value[-1] + 0.0:.4g}")  # + 0.0: not -0
+                taken += num_steps
+                if num_steps == 0 or (callback is not None and callback(_joined(carry, program.join), histories[-1])):
                     break
-                bar.set_postfix(objective=f"{histories[-1].value[-1] + 0.0:.4g}")  # + 0.0: not -0
-                if callback is not None and callback(state, histories[-1]):
-                    break
-        return state, jax.tree.map(lambda *rows: np.concatenate(rows), *histories)
+        return _joined(carry, program.join), _concatenated(histories)
 
-    @cached_property
-    def _block(self) -> Callable:
-        # The number of turns is an argument, not a constant: the last, shorter block reuses the compiled code, and the
-        # compiler cannot unroll a short loop into code that rounds differently.
-        advance = jax.jit(self._advance)  # traced once, for its shapes and for the loop
+    def _program(self, state: State, data: Any) -> _Program:
+        """Find or make the program for a state's types. What is kept in it is part of the program."""
+        trainable, join = split(state.parameters, self.train)
+        carry = state._replace(parameters=trainable)
+        leaves, tree = jax.tree.flatten((carry, data))
+        key = (tuple(map(typeof, leaves)), tree, tuple(map(id, join.kept)))
+        if key not in self._programs:
+            while len(self._programs) >= 8:
+                self._programs.pop(next(iter(self._programs)))
+            advance = lift(partial(self._advance, join), carry, data)
+            row = jax.tree.leaves(advance.result[1])
+            row_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in row)
+            self._programs[key] = _Program(advance, join, row_bytes)
+        return self._programs[key]
 
-        @partial(jax.jit, static_argnums=3)
-        def block(state, data, num_steps, block_size):
-            _, row = jax.eval_shape(advance, state, data)
-            history = jax.tree.map(lambda r: jnp.zeros((block_size, *r.shape), r.dtype), row)
-
-            def turn(index, carry):
-                state, row = advance(carry[0], data)
-                return state, jax.tree.map(lambda rows, r: rows.at[index].set(r), carry[1], row)
-
-            return jax.lax.fori_loop(0, num_steps, turn, (state, history))
-
-        return block
-
-    def _advance(self, state: State, data: Any) -> tuple[State, History]:
+    def _advance(self, join: Callable, state: State, data: Any) -> tuple[State, History, jax.Array | None]:
         key = None if state.key is None else jax.random.fold_in(state.key, state.num_steps)
-        step = Step(state.num_steps, key, data)
-        measured, gradient = value_and_grad(self.engine)(self.objective, has_aux=self.has_aux)(state.parameters, step)
+        step = Step(state.num_steps, key, data, state.tracked)
+        objective = lambda parameters: self.objective(join(parameters), step)
+        differentiated = (self.differentiate or value_and_grad(self.engine))(objective, has_aux=self.has_aux)
+        measured, gradient = differentiated(state.parameters)
         value, aux = measured if self.has_aux else (measured, None)
-        tracked = self.track(state.tracked, state.parameters, value, aux) if self.track else state.tracked
-        if self.maximize:
-            gradient = jax.tree.map(jnp.negative, gradient)
+        tracked = self.track(state.tracked, join(state.parameters), value, aux) if self.track else state.tracked
         with own_promotion():  # which Optax is written for
-            updates, optimizer = self.optimizer.update(gradient, state.optimizer, state.parameters)
-            parameters = optax.apply_updates(state.parameters, updates)
+            norm = None if self.allow_nonfinite else jnp.sqrt(squared_norm(gradient))
+            is_finite = None if norm is None else _is_finite(value, norm, gradient)
+            parameters, optimizer = update(
+                self.optimizer, state.parameters, state.optimizer, value, gradient, differentiated, self.maximize
+            )
         if self.project:
-            parameters = self.project(parameters, step)
-        return State(parameters, optimizer, tracked, state.num_steps + 1, state.key), History(value, aux)
+            parameters = split(self.project(join(parameters), step), self.train)[0]
+        state = State(parameters, optimizer, tracked, state.num_steps + 1, state.key)
+        return state, History(value, aux, norm), is_finite
+
+    def _stop(self, program, before, data, count, num_rows, histories):
+        """Take the block's good steps once more, which gives the same bits, and say which one was bad."""
+        carry, _, _ = _block(program.advance, before, data, count - 1, num_rows, self.allow_nonfinite)
+        state, history = _joined(carry, program.join), _concatenated(histories)
+        number, value, norm = int(state.num_steps), history.value[-1], history.gradient_norm[-1]
+        key = None if state.key is None else jax.random.fold_in(state.key, number)
+        if np.isfinite(value):
+            what = f"the gradient of the objective, which is {value:.4g}, has NaN or infinity in it (norm {norm})"
+        else:
+            what = f"the objective is {value}"
+        raise NotFiniteError(
+            f"{what} in step {number + 1}: this error's `state` is the one before it, and its `diagnose()` says where "
+            "that comes from",
+            state,
+            history,
+            Step(state.num_steps, key, data, state.tracked),
+            self.objective,
+        )
+
+
+@partial(jax.jit, static_argnums=(4, 5))
+def _block(advance: Lifted, state: State, data: Any, num_steps: int, num_rows: int, allow_nonfinite: bool):
+    # The number of turns is an argument, not a constant: the last, shorter block reuses the compiled code, and the
+    # compiler cannot unroll a short loop into code that rounds differently.
+    _, row, _ = jax.eval_shape(advance, state, data)
+    history = jax.tree.map(lambda r: jnp.zeros((num_rows, *r.shape), r.dtype), row)
+
+    def turn(index, state, rows):
+        state, row, is_finite = advance(state, data)
+        return state, jax.tree.map(lambda rows, r: rows.at[index].set(r), rows, row), is_finite
+
+    if allow_nonfinite:
+        state, rows = jax.lax.fori_loop(0, num_steps, lambda i, carry: turn(i, *carry)[:2], (state, history))
+        return state, rows, None
+
+    def goes_on(carry):
+        return (carry[0] < num_steps) & carry[3]
+
+    def body(carry):
+        index, state, rows, _ = carry
+        return index + 1, *turn(index, state, rows)
+
+    count, state, rows, is_finite = jax.lax.while_loop(goes_on, body, (jnp.int32(0), state, history, jnp.bool(True)))
+    return state, rows, (count, is_finite)
+
+
+def _is_finite(value: jax.Array, norm: jax.Array, gradient: Any) -> jax.Array:
+    """Whether value and gradient are finite: the norm tells, but it may overflow where no element does."""
+    each = lambda: jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient)]).all()
+    return jnp.isfinite(value) & jax.lax.cond(jnp.isfinite(norm), lambda: jnp.bool(True), each)
+
+
+def _joined(carry: State, join: Callable) -> State:
+    return carry._replace(parameters=join(carry.parameters))
+
+
+def _concatenated(histories: list[History]) -> History:
+    return histories[0] if len(histories) == 1 else jax.tree.map(lambda *rows: np.concatenate(rows), *histories)
 
 
 def _bar(num_steps: int, caption: str | None) -> tqdm:

@@ -13,7 +13,26 @@ from diffprog.graph._selection.selectors import pattern
 Train = str | Iterable[str] | Callable[[str, Any], bool] | None
 
 
-def split(tree: Any, train: Train = None) -> tuple[Any, Callable[[Any], Any]]:
+class Join:
+    """Puts trained leaves back among those that are kept.
+
+    Attributes:
+      kept: the leaves that are not trained, in the tree's order.
+    """
+
+    def __init__(self, structure: Any, leaves: list, trained: list[bool]):
+        self._structure, self._leaves, self._trained = structure, leaves, trained
+        self.kept = [leaf for leaf, yes in zip(leaves, trained, strict=True) if not yes]
+
+    def __call__(self, trainable: Any) -> Any:
+        if not self.kept:
+            return trainable
+        rest = iter(jax.tree.leaves(trainable))
+        leaves = [next(rest) if yes else leaf for leaf, yes in zip(self._leaves, self._trained, strict=True)]
+        return jax.tree.unflatten(self._structure, leaves)
+
+
+def split(tree: Any, train: Train = None) -> tuple[Any, Join]:
     """Divide a pytree into the leaves that are trained, and the rest.
 
     Trainable are arrays of floats or complex numbers, and plain Python floats in dicts, lists and tuples; a module's
@@ -38,15 +57,10 @@ def split(tree: Any, train: Train = None) -> tuple[Any, Callable[[Any], Any]]:
     chosen = _choose(train, {path: leaf for path, leaf, yes in zip(paths, leaves, able, strict=True) if yes})
     trained = [yes and path in chosen for path, yes in zip(paths, able, strict=True)]
 
-    def join(trainable: Any) -> Any:
-        rest = iter(jax.tree.leaves(trainable))
-        return jax.tree.unflatten(
-            structure, [next(rest) if yes else leaf for leaf, yes in zip(leaves, trained, strict=True)]
-        )
-
-    return jax.tree.unflatten(
+    trainable = jax.tree.unflatten(
         structure, [leaf if yes else None for leaf, yes in zip(leaves, trained, strict=True)]
-    ), join
+    )
+    return trainable, Join(structure, leaves, trained)
 
 
 def path_text(path: tuple) -> str:

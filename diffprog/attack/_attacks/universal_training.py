@@ -94,6 +94,7 @@ def ascend(
         project=lambda parameter, _: project(parameter),
         maximize=True,
         engine=settings.engine,
+        allow_nonfinite=True,  # losses that are not finite are left out of the mean
     )
     state = descent.init(start, key=validation.check_key(key))
     state, history = descent.run(state, max_steps, data=jax.tree.map(jnp.asarray, data), progress=settings.progress)

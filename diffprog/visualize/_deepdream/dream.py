@@ -181,7 +181,14 @@ def _loop(collect, seen, names, layout, learning_rate, jitter, smooth, normalize
         optax.stateless(lambda gradient, _: gradient / (STRENGTHS[normalize](gradient) + 1e-12)),
         optax.scale(-learning_rate),
     )
-    return Descent(ascend, optimizer, project=lambda picture, _: jnp.clip(picture, 0, 1), maximize=True, engine=engine)
+    return Descent(
+        ascend,
+        optimizer,
+        project=lambda picture, _: jnp.clip(picture, 0, 1),
+        maximize=True,
+        engine=engine,
+        allow_nonfinite=True,  # the caller looks at the values
+    )
 
 
 def _shown(picture, base, mask, keep_colors):

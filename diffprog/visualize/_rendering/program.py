@@ -135,7 +135,15 @@ def program(setting: Setting, collect: Callable) -> Descent:
         return jnp.sum(scores), Measures(scores, terms, has_reached)
 
     track = _track if setting.has_stop else None
-    return Descent(ascend, setting.optimizer, maximize=True, has_aux=True, engine=setting.engine, track=track)
+    return Descent(
+        ascend,
+        setting.optimizer,
+        maximize=True,
+        has_aux=True,
+        engine=setting.engine,
+        track=track,
+        allow_nonfinite=True,  # one picture of a batch must not stop the others
+    )
 
 
 def transformed(

@@ -82,7 +82,7 @@ def test_all_channels_of_a_layer_share_one_program(monkeypatch):
     for first in (0, 2):
         draw([channel("units.pre", first), 2 * channel("units.pre", first + 1)], image_ids=[first, first + 1])
     assert len(set(map(id, used))) == 1
-    assert used[0]._block._cache_size() == 1
+    assert len(used[0]._programs) == 1
 
 
 def test_numbers_take_the_place_of_places():
