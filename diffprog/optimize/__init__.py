@@ -6,6 +6,9 @@ from diffprog.optimize._curvature.curvature import Curvature, curvature
 from diffprog.optimize._curvature.sharpness import Sharpness
 from diffprog.optimize._descent import Descent, History, NotFiniteError, State, Step
 from diffprog.optimize._engine import ENGINES, value_and_grad, vjp
+from diffprog.optimize._landscape import directions
+from diffprog.optimize._landscape.directions import Directions
+from diffprog.optimize._landscape.landscape import Landscape, landscape
 from diffprog.optimize._search.minimize import least_squares, minimize
 from diffprog.optimize._search.result import Fitted, Minimum
 
@@ -14,8 +17,10 @@ __all__ = [
     "Advice",
     "Curvature",
     "Descent",
+    "Directions",
     "Fitted",
     "History",
+    "Landscape",
     "Minimum",
     "NotFiniteError",
     "Plan",
@@ -23,6 +28,8 @@ __all__ = [
     "State",
     "Step",
     "curvature",
+    "directions",
+    "landscape",
     "least_squares",
     "minimize",
     "rates",
