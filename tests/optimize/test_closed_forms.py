@@ -22,14 +22,21 @@ def double():
 
 def path(objective, optimizer, start, num_steps, *, data=None, key=None, project=None, engine="diffprog"):
     """The parameters before each step and after the last."""
-    loop = Descent(lambda p, step: (objective(p, step), p), optimizer, has_aux=True, project=project, engine=engine)
+    loop = Descent(
+        lambda p, step: (objective(p, step), p),
+        optimizer,
+        has_aux=True,
+        project=project,
+        engine=engine,
+        allow_nonfinite=True,
+    )
     state = loop.init(jnp.asarray(start, jnp.float64), key=key)
     state, history = loop.run(state, num_steps, data=data, block_size=max(num_steps, 1))
     return np.concatenate([history.aux, state.parameters[None]])
 
 
 def last(objective, optimizer, start, num_steps, **options):
-    loop = Descent(objective, optimizer, project=options.pop("project", None))
+    loop = Descent(objective, optimizer, project=options.pop("project", None), allow_nonfinite=True)
     state = loop.init(jnp.asarray(start, jnp.float64), key=options.pop("key", None))
     return np.asarray(loop.run(state, num_steps, block_size=num_steps, **options)[0].parameters)
 
