@@ -216,3 +216,10 @@ def test_an_interrupt_keeps_the_best_point(monkeypatch):
     assert found.reason == f"it was interrupted, after {2 * loop.BLOCK_SIZE} steps" and not found.converged
     np.testing.assert_array_equal(found.parameters, blocks[-1][0].point)
     assert len(found.history) == 2 * loop.BLOCK_SIZE + 1
+
+
+@pytest.mark.parametrize("optimizer", [optax.lbfgs(), optax.polyak_sgd(), optax.MultiSteps(optax.sgd(0.1), 1)])
+def test_optax_transformations_that_ask_for_more(optimizer):
+    goal = 3.0 if isinstance(optimizer, optax.MultiSteps) else 1 + 2j  # which adds up real numbers alone
+    found = optimize.minimize(lambda z: jnp.abs(z - goal) ** 2, jnp.zeros_like(goal), optimizer, max_steps=100)
+    np.testing.assert_allclose(found.parameters, goal, rtol=1e-3)

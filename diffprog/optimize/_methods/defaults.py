@@ -28,7 +28,7 @@ def optimizer_for(optimizer: Any, oracle: Oracle, start: jax.Array, unflatten: U
     """
     if optimizer is None:
         optimizer = _default(oracle)
-    if isinstance(optimizer, optax.GradientTransformation):
+    if isinstance(optimizer, optax.GradientTransformation) or hasattr(optimizer, "gradient_transformation"):
         return Transformation.of(optimizer, oracle, start, unflatten)
     if not all(hasattr(optimizer, name) for name in ("init", "update", "asks", "takes_bounds", "max_steps")):
         hint = ": call it, as optimize.lbfgs()" if callable(optimizer) else ""

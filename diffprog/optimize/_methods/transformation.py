@@ -10,6 +10,7 @@ import optax
 
 from diffprog._transforms.closures import Lifted, lift
 from diffprog._util.trees import strong_types
+from diffprog.optimize._gradients import downhill, update
 from diffprog.optimize._search.flat import Unflatten, flatten
 from diffprog.optimize._search.optimizer import FLAT, NOT_FINITE, SEARCHING, WENT_OFF
 from diffprog.optimize._search.oracle import Counts, Oracle
@@ -54,26 +55,24 @@ class Transformation:
         cls, optimizer: optax.GradientTransformation, oracle: Oracle, start: jax.Array, unflatten: Unflatten
     ) -> "Transformation":
         """Take a transformation that knows the caller's pytree."""
-        extended = optax.with_extra_args_support(optimizer)
-
-        def trainable(vector):
-            return split(unflatten(vector))[0]
+        trainable = lambda vector: split(unflatten(vector))[0]
+        as_jax_has_it = lambda vector: jax.tree.map(jnp.conj, trainable(vector))
 
         def begin(vector):
-            return strong_types(jax.tree.map(jnp.asarray, extended.init(trainable(vector))))
+            parameters = trainable(vector)
+            return strong_types(jax.tree.map(jnp.asarray, downhill(optimizer, parameters).init(parameters)))
 
         def step(oracle, gradient, state, vector, value):
-            def value_fn(parameters):
-                return oracle.value(flatten(parameters)[0], Counts.none())[0]
+            def differentiated(parameters):
+                value, gradient, _ = oracle.value_and_gradient(flatten(parameters)[0], Counts.none())
+                return value, as_jax_has_it(gradient)
 
-            parameters, tree_gradient = trainable(vector), trainable(gradient)
-            updates, state = extended.update(
-                tree_gradient, state, parameters, value=value, grad=tree_gradient, value_fn=value_fn
+            parameters, state = update(
+                optimizer, trainable(vector), state, value, as_jax_has_it(gradient), differentiated, maximize=False
             )
-            return flatten(optax.apply_updates(parameters, updates))[0], strong_types(state)
+            return flatten(parameters)[0], strong_types(state)
 
-        lifted = lift(begin, start)
-        return cls(lifted, lift(step, oracle, start, begin(start), start, start[0]))
+        return cls(lift(begin, start), lift(step, oracle, start, begin(start), start, start[0]))
 
     def init(self, oracle: Oracle, point: jax.Array, key: jax.Array) -> DescentState:
         """Make the state before the first step."""
