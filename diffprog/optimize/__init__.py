@@ -9,6 +9,7 @@ from diffprog.optimize._engine import ENGINES, value_and_grad, vjp
 from diffprog.optimize._landscape import directions
 from diffprog.optimize._landscape.directions import Directions
 from diffprog.optimize._landscape.landscape import Landscape, landscape
+from diffprog.optimize._page.explain import Explained, Explanation, explain
 from diffprog.optimize._search.minimize import least_squares, minimize
 from diffprog.optimize._search.result import Fitted, Minimum
 
@@ -18,6 +19,8 @@ __all__ = [
     "Curvature",
     "Descent",
     "Directions",
+    "Explained",
+    "Explanation",
     "Fitted",
     "History",
     "Landscape",
@@ -29,6 +32,7 @@ __all__ = [
     "Step",
     "curvature",
     "directions",
+    "explain",
     "landscape",
     "least_squares",
     "minimize",

@@ -1,0 +1,180 @@
+"""Paths of many optimizers on one function of two numbers, with what each asked and the time that it took."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from diffprog.optimize._methods import defaults
+from diffprog.optimize._search.flat import Unflatten
+from diffprog.optimize._search.optimizer import REASONS, SEARCHING
+from diffprog.optimize._search.oracle import Oracle
+
+NUM_RATES = 8  # step sizes that are tried for a first-order method
+RATIO = 2.5  # between one and the next
+REPEATS = 3  # of which the quickest counts
+
+
+class Family(NamedTuple):
+    """What one optimizer did.
+
+    Attributes:
+      name: of the optimizer.
+      settings: a sentence.
+      path: where it stood at the start and after each step, (k + 1, 2).
+      values: of the function at the best point so far, (k + 1,).
+      counts: what was asked so far, by question, (k + 1,) each.
+      seconds: that a step takes, compiled.
+      reason: why it ended, a sentence.
+      ellipses: of optimizers that draw around a mean: (mean, covariance) after each step as rows x, y, xx, xy, yy of
+        (k + 1, 5); None for others.
+    """
+
+    name: str
+    settings: str
+    path: np.ndarray
+    values: np.ndarray
+    counts: Mapping[str, np.ndarray]
+    seconds: float
+    reason: str
+    ellipses: np.ndarray | None
+
+
+class Watched(NamedTuple):
+    """A row of what is seen of an optimizer's state."""
+
+    point: jax.Array
+    value: jax.Array
+    counts: Any
+    ellipse: jax.Array | None
+
+
+class Tunable(NamedTuple):
+    """A method whose step size has to be found.
+
+    Attributes:
+      make: of a step size, makes the optimizer.
+      settings: sentence with {step_size} and {tried}.
+      in_units_of_parameters: whether a step's length is about the step size, whatever the gradient.
+    """
+
+    make: Callable[[Any], Any]
+    settings: str
+    in_units_of_parameters: bool = False
+
+
+def default_optimizers() -> dict[str, Any]:
+    """Name the optimizers that a page shows side by side, from what asks least of a function to what asks most."""
+    tried = "step size {step_size}, the best of {tried} tried"
+    return {
+        "gradient descent": Tunable(optax.sgd, tried),
+        "momentum": Tunable(lambda step_size: optax.sgd(step_size, momentum=0.9), f"beta 0.9, {tried}"),
+        "Nesterov": Tunable(lambda step_size: optax.sgd(step_size, momentum=0.9, nesterov=True), f"beta 0.9, {tried}"),
+        "Adam": Tunable(optax.adam, tried, in_units_of_parameters=True),
+        "L-BFGS": optax.lbfgs(),
+    }
+
+
+def run_families(
+    oracle: Oracle,
+    start: jax.Array,
+    unflatten: Unflatten,
+    optimizers: Mapping[str, Any],
+    curvature: float,
+    size: float,
+    max_steps: int,
+    key: jax.Array,
+) -> Iterator[Family]:
+    """Run optimizers from one start, one after the other.
+
+    Args:
+      oracle: answers questions about the function.
+      start: (2,).
+      unflatten: makes the caller's parameters of a vector.
+      optimizers: by name; a function of a step size is called with several, and the best counts.
+      curvature: the largest one that was met, by which step sizes are chosen.
+      size: of the window that is drawn; Adam's step size is a part of it.
+      max_steps: steps of each.
+      key: of what is drawn at random.
+    """
+    for name, optimizer in optimizers.items():
+        if not isinstance(optimizer, Tunable):
+            prepared = defaults.optimizer_for(optimizer, oracle, start, unflatten)
+            yield _family(name, "default settings", _run(oracle, prepared, start, key, max_steps))
+            continue
+        largest = size / 3 if optimizer.in_units_of_parameters else 4 / curvature
+        runs = []
+        for step_size in largest / RATIO ** np.arange(NUM_RATES):
+            # An array, not a number: what a transformation reads is no part of its compiled program.
+            transformation = optimizer.make(jnp.asarray(step_size, start.dtype))
+            prepared = defaults.optimizer_for(transformation, oracle, start, unflatten)
+            runs.append((float(step_size), _run(oracle, prepared, start, key, max_steps)))
+        # The lowest value, and among equals the one that came near it first.
+        lowest = min(float(run[0].value[-1]) for _, run in runs)
+        first = float(runs[0][1][0].value[0])
+        near = lowest + 1e-6 * abs(first - lowest)
+        step_size, run = min(runs, key=lambda pair: (pair[1][0].value[-1] > near, _first(pair[1][0].value, near)))
+        settings = optimizer.settings.format(step_size=f"{step_size:.3g}", tried=NUM_RATES)
+        yield _family(name, settings, run)
+
+
+def _first(values, limit) -> int:
+    reached = np.flatnonzero(values <= limit)
+    return int(reached[0]) if len(reached) else len(values)
+
+
+def _family(name: str, settings: str, run: Any) -> Family:
+    rows, status, seconds = run
+    num_steps = len(rows.value) - 1
+    return Family(
+        name,
+        settings,
+        np.asarray(rows.point, np.float64),
+        np.asarray(rows.value, np.float64),
+        {name: column for name, column in rows.counts._asdict().items() if column.any()},
+        seconds,
+        f"{REASONS[status]}, after {num_steps} steps",
+        None if rows.ellipse is None else np.asarray(rows.ellipse, np.float64),
+    )
+
+
+def _run(oracle, optimizer, start, key, max_steps):
+    times = []
+    for _ in range(REPEATS):
+        begun = time.perf_counter()
+        rows, status, num_steps = jax.block_until_ready(_trace(oracle, optimizer, start, key, max_steps))
+        times.append(time.perf_counter() - begun)
+    num_steps = int(num_steps)
+    rows = jax.tree.map(lambda x: np.asarray(x)[: num_steps + 1], rows)
+    return rows, int(status), min(times) / max(num_steps, 1)
+
+
+@partial(jax.jit, static_argnums=4)
+def _trace(oracle, optimizer, start, key, max_steps):
+    first = optimizer.init(oracle, oracle.clip(start), key)
+    first = jax.tree.map(lambda x: jax.lax.convert_element_type(x, jnp.result_type(x)), first)
+    rows = jax.tree.map(lambda x: jnp.zeros((max_steps + 1, *x.shape), x.dtype).at[0].set(x), _watch(first))
+
+    def goes_on(carry):
+        state, num_steps, _ = carry
+        return (state.status == SEARCHING) & (num_steps < max_steps)
+
+    def turn(carry):
+        state, num_steps, rows = carry
+        state = optimizer.update(oracle, state)
+        num_steps = num_steps + 1
+        return state, num_steps, jax.tree.map(lambda rows, x: rows.at[num_steps].set(x), rows, _watch(state))
+
+    state, num_steps, rows = jax.lax.while_loop(goes_on, turn, (first, jnp.int32(0), rows))
+    return rows, state.status, num_steps
+
+
+def _watch(state) -> Watched:
+    """Look at where an optimizer stands, which is not always at the best point so far."""
+    point = getattr(state, "iterate", getattr(state, "mean", state.point))
+    return Watched(point, state.value, state.counts, None)
