@@ -9,6 +9,8 @@ from diffprog.optimize._engine import ENGINES, value_and_grad, vjp
 from diffprog.optimize._landscape import directions
 from diffprog.optimize._landscape.directions import Directions
 from diffprog.optimize._landscape.landscape import Landscape, landscape
+from diffprog.optimize._methods.lbfgs import lbfgs
+from diffprog.optimize._methods.lbfgsb import lbfgsb
 from diffprog.optimize._page.explain import Explained, Explanation, explain
 from diffprog.optimize._search.minimize import least_squares, minimize
 from diffprog.optimize._search.result import Fitted, Minimum
@@ -34,6 +36,8 @@ __all__ = [
     "directions",
     "explain",
     "landscape",
+    "lbfgs",
+    "lbfgsb",
     "least_squares",
     "minimize",
     "rates",

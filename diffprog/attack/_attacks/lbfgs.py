@@ -17,7 +17,10 @@ from diffprog.attack._engine.result import AttackResult
 from diffprog.attack._engine.run import run_attack
 from diffprog.attack._losses import cross_entropy, other_class
 from diffprog.attack._norms import l2
-from diffprog.optimize import _lbfgsb as lbfgsb
+from diffprog.optimize._methods import lbfgsb, quasi_newton
+from diffprog.optimize._search.optimizer import SEARCHING
+
+TOLERANCES = quasi_newton.Tolerances(gradient=1e-5, value=1e-7)
 
 
 @documents_options
@@ -72,7 +75,7 @@ class State(NamedTuple):
     """A run of L-BFGS-B over the flattened image, and which round of the binary search it is."""
 
     point: jax.Array
-    minimization: lbfgsb.SearchState
+    minimization: quasi_newton.Search
     search: BinarySearch
     done: jax.Array
 
@@ -80,7 +83,7 @@ class State(NamedTuple):
 @factory
 def _spec(loss, history_size):
     def init(example, limits):
-        minimization = lbfgsb.init(example.image.reshape(-1), history_size)
+        minimization = quasi_newton.init(example.image.reshape(-1), history_size)
         return State(example.image, minimization, first_round(limits), jnp.array(False))
 
     def update(example, limits, state, view):
@@ -88,13 +91,13 @@ def _spec(loss, history_size):
         value = jnp.sum(perturbation**2) - state.search.weight * view.value
         gradient = 2 * perturbation - state.search.weight * view.gradient
         lower, upper = example.lower.reshape(-1), example.upper.reshape(-1)
-        minimization = lbfgsb.update(state.minimization, value, gradient.reshape(-1), lower, upper)
+        minimization = lbfgsb.update(state.minimization, value, gradient.reshape(-1), lower, upper, TOLERANCES)
         # Points that a line search only tries say nothing about the minimum.
         arrived = jnp.all(minimization.best == state.minimization.point)
         succeeded = jnp.where(arrived, view.is_adversarial, state.search.succeeded)
-        stopped = minimization.status != lbfgsb.SEARCHING
+        stopped = minimization.status != SEARCHING
         search, ended, done = advance(state.search, limits, succeeded, stopped)
-        minimization = tree_where(ended, lbfgsb.init(example.image.reshape(-1), history_size), minimization)
+        minimization = tree_where(ended, quasi_newton.init(example.image.reshape(-1), history_size), minimization)
         return State(minimization.point.reshape(perturbation.shape), minimization, search, done)
 
     return AttackSpec("lbfgs", init, update, query_gradient, loss, l2, smaller_norm)

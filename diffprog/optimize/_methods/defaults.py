@@ -5,6 +5,8 @@ from typing import Any
 import jax
 import optax
 
+from diffprog.optimize._methods.lbfgs import lbfgs
+from diffprog.optimize._methods.lbfgsb import lbfgsb
 from diffprog.optimize._methods.transformation import Transformation
 from diffprog.optimize._search.flat import Unflatten
 from diffprog.optimize._search.optimizer import Optimizer
@@ -45,4 +47,4 @@ def optimizer_for(optimizer: Any, oracle: Oracle, start: jax.Array, unflatten: U
 
 
 def _default(oracle: Oracle) -> Any:
-    return optax.adam(1e-2)
+    return lbfgsb() if oracle.is_bounded else lbfgs()

@@ -15,13 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.linalg import cho_factor, cho_solve, solve_triangular
 
-
-class Pairs(NamedTuple):
-    """The memory: the newest pair last, empty places zero."""
-
-    steps: jax.Array  # (m, n), s / sqrt(s.y)
-    changes: jax.Array  # (m, n), y / sqrt(s.y)
-    theta: jax.Array  # y.y / s.y of the newest pair
+from diffprog.optimize._methods.pairs import Pairs
 
 
 class QuadraticModel(NamedTuple):
@@ -71,7 +65,7 @@ def cauchy_point(
         of_stopped = _prefix_sums(finite_times * products)  # the rows times how far the stopped elements went
         rise -= sign * jnp.sum(of_moving * of_stopped, axis=0)
         curvature += sign * jnp.sum(of_moving**2, axis=0)
-    curvature = jnp.maximum(curvature, 1e-6 * moving)
+    curvature = jnp.maximum(curvature, 8 * jnp.finfo(moving.dtype).eps * moving)
     first, last = jnp.append(0, sorted_times), jnp.append(sorted_times, jnp.inf)
     lowest = jnp.maximum(jnp.where(curvature > 0, rise / jnp.where(curvature > 0, curvature, 1), 0), first)
     segment = jnp.argmax((last > first) & (lowest < last))
@@ -113,19 +107,6 @@ def max_step(point: jax.Array, direction: jax.Array, lower: jax.Array, upper: ja
     """Compute how many times a direction can be added to a point before an element leaves the box."""
     bound = jnp.where(direction > 0, upper, lower)
     return jnp.min(jnp.where(direction != 0, (bound - point) / jnp.where(direction != 0, direction, 1), jnp.inf))
-
-
-def add_pair(pairs: Pairs, step: jax.Array, change: jax.Array) -> Pairs:
-    """Replace the oldest pair by a new one; change nothing where the function is not convex along the step."""
-    product, squares = jnp.vdot(step, change), jnp.vdot(change, change)
-    convex = product > 1e-7 * jnp.sqrt(squares * jnp.vdot(step, step))
-    scale = jnp.sqrt(jnp.where(convex, product, 1))
-
-    def push(rows, row):
-        return jnp.where(convex, jnp.concatenate([rows[1:], row[None] / scale]), rows)
-
-    theta = jnp.where(convex, squares / jnp.where(convex, product, 1), pairs.theta)
-    return Pairs(push(pairs.steps, step), push(pairs.changes, change), theta)
 
 
 def _suffix_sums(values):

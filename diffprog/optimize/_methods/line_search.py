@@ -1,7 +1,7 @@
 """A line search that learns one value at a time and asks for the next, so that many of them run side by side.
 
 It looks for a step that satisfies the strong Wolfe conditions by bracketing and cubic interpolation (Nocedal & Wright,
-Numerical Optimization, 2nd edition, algorithms 3.5 and 3.6, and equation 3.59). One thing differs, for float32: a value
+Numerical Optimization, 2nd edition, algorithms 3.5 and 3.6, and equation 3.59). One thing differs: a value
 counts as lower within its own rounding error, because near a minimum only the slopes still tell points apart (Hager &
 Zhang 2005, section 4.1).
 """
@@ -15,7 +15,7 @@ from diffprog._util.trees import tree_where
 
 DECREASE = 1e-3  # part of the decrease that the first slope promises
 CURVATURE = 0.9  # part of the first slope that may be left
-ROUNDING = 4 * 1.2e-7  # relative to the value at the start
+ROUNDING = 4  # units in the last place of the value at the start
 MAX_TRIALS = 20
 GROWTH = 4.0  # factor of a step that is still too short
 
@@ -58,7 +58,8 @@ def update(search: LineSearch, value: jax.Array, slope: jax.Array) -> tuple[Line
     """
     start, low, high = search.start, search.low, search.high
     trial = Trial(search.step, value, slope)
-    promised = start.value + DECREASE * trial.step * start.slope + ROUNDING * jnp.abs(start.value)
+    rounding = ROUNDING * jnp.finfo(value.dtype).eps * jnp.abs(start.value)
+    promised = start.value + DECREASE * trial.step * start.slope + rounding
     decreased = jnp.isfinite(slope) & (value <= promised)
     flat = jnp.abs(slope) <= -CURVATURE * start.slope
     accepted = decreased & (flat | ((slope < 0) & (trial.step >= search.max_step)))
@@ -71,7 +72,7 @@ def update(search: LineSearch, value: jax.Array, slope: jax.Array) -> tuple[Line
     bracketed = search.bracketed | too_high | turned
     step = jnp.where(bracketed, _interpolate(low, high), jnp.minimum(GROWTH * trial.step, search.max_step))
     num_trials = search.num_trials + 1
-    hopeless = bracketed & (jnp.abs(high.step - low.step) * -start.slope <= ROUNDING * jnp.abs(start.value))
+    hopeless = bracketed & (jnp.abs(high.step - low.step) * -start.slope <= rounding)
     failed = ~accepted & ((num_trials >= MAX_TRIALS) | hopeless)
     return search._replace(low=low, high=high, bracketed=bracketed, step=step, num_trials=num_trials), accepted, failed
 
