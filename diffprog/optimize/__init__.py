@@ -11,6 +11,7 @@ from diffprog.optimize._landscape.directions import Directions
 from diffprog.optimize._landscape.landscape import Landscape, landscape
 from diffprog.optimize._methods.lbfgs import lbfgs
 from diffprog.optimize._methods.lbfgsb import lbfgsb
+from diffprog.optimize._methods.levenberg_marquardt import levenberg_marquardt
 from diffprog.optimize._page.explain import Explained, Explanation, explain
 from diffprog.optimize._search.minimize import least_squares, minimize
 from diffprog.optimize._search.result import Fitted, Minimum
@@ -39,6 +40,7 @@ __all__ = [
     "lbfgs",
     "lbfgsb",
     "least_squares",
+    "levenberg_marquardt",
     "minimize",
     "rates",
     "value_and_grad",

@@ -7,6 +7,7 @@ import optax
 
 from diffprog.optimize._methods.lbfgs import lbfgs
 from diffprog.optimize._methods.lbfgsb import lbfgsb
+from diffprog.optimize._methods.levenberg_marquardt import levenberg_marquardt
 from diffprog.optimize._methods.transformation import Transformation
 from diffprog.optimize._search.flat import Unflatten
 from diffprog.optimize._search.optimizer import Optimizer
@@ -47,4 +48,6 @@ def optimizer_for(optimizer: Any, oracle: Oracle, start: jax.Array, unflatten: U
 
 
 def _default(oracle: Oracle) -> Any:
+    if oracle.gives_residuals:
+        return levenberg_marquardt()
     return lbfgsb() if oracle.is_bounded else lbfgs()
