@@ -13,6 +13,7 @@ __all__ = ["main"]
 COMMANDS = {
     "attack": "change a photograph until a network mistakes it, or measure a network's robustness",
     "visualize": "draw what units of a network respond to; DeepDream, caricatures, atlases, pages",
+    "optimize": "minimize a function by many optimizers, counted side by side; a page that shows why it works",
     "fit": "train a network on handwritten digits by full batch, mini-batch and single example",
     "train-digits": "train the two networks for digits that come with the package",
     "record": "draw a program's graph with every value and gradient: text, SVG, Graphviz, a page",

@@ -1,4 +1,4 @@
-"""Pictures that commands draw with Matplotlib: an attack, its curve, and the curves of a fit."""
+"""Pictures that commands draw with Matplotlib: an attack and its curve, curves of a fit, paths of optimizers."""
 
 from collections.abc import Sequence
 
@@ -8,6 +8,20 @@ from matplotlib.figure import Figure
 
 from diffprog.cli._command_line import short
 from diffprog.fit import Fit
+from diffprog.optimize import Explained
+from diffprog.optimize._page.families import Family
+
+# Okabe and Ito's colors, which color-blind readers tell apart, and dashes for those that are near.
+LINES = (
+    ("#1d1c1a", "-"),
+    ("#d55e00", "--"),
+    ("#b0468b", ":"),
+    ("#2b8fc7", "-."),
+    ("#0059a8", "-"),
+    ("#00785a", "--"),
+    ("#b07a00", "-"),
+    ("#7a776f", ":"),
+)
 
 
 def magnified(perturbation: np.ndarray) -> tuple[np.ndarray, float]:
@@ -104,6 +118,59 @@ def fit_curves(fits: Sequence[tuple[str, int, bool, Fit]]) -> np.ndarray:
         *loss.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False, handlelength=3.5
     )
     return _pixels(figure)
+
+
+def optimizer_paths(families: Sequence[Family], title: str, explained: Explained | None = None) -> np.ndarray:
+    """Draw the value that optimizers have reached over what they asked, and their paths if there are two numbers.
+
+    Args:
+      families: what each optimizer did.
+      title: name of the function.
+      explained: the function of two numbers on a grid, if it is one.
+
+    Returns:
+      Pixels of the picture, float32 (height, width, 3) in [0, 1].
+    """
+    figure = Figure(figsize=(12.4 if explained else 8, 5), dpi=120, layout="constrained", facecolor="white")
+    panels = figure.subplots(1, 2 if explained else 1, squeeze=False)[0]
+    lowest = min(family.values.min() for family in families)
+    if explained:
+        lowest = min([lowest, *(minimum.value for minimum in explained.minima)])
+        _contours(panels[0], explained)
+    race = panels[-1]
+    floor = 1e-16 * max(1e-300, *(family.values[0] - lowest for family in families))
+    for index, family in enumerate(families):
+        color, dashes = LINES[index % len(LINES)]
+        style = dict(color=color, linestyle=dashes, linewidth=1.7, label=family.name)
+        asked = np.sum(list(family.counts.values()), axis=0)
+        race.plot(asked, np.maximum(family.values - lowest, floor), **style)
+        race.plot(asked[-1], max(family.values[-1] - lowest, floor), "o", color=color, markersize=5)
+        if explained:
+            panels[0].plot(*family.path.T, **style)
+    race.set(xscale="log", yscale="log", ylabel="value above the lowest known", title="Nothing is free")
+    race.set_xlabel("evaluations: values + gradients + products of the Hessian + Jacobians")
+    race.grid(alpha=0.25)
+    race.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(title, fontsize=13)
+    figure.legend(*race.get_legend_handles_labels(), loc="outside lower center", ncols=6, frameon=False, handlelength=3)
+    return _pixels(figure)
+
+
+def _contours(axes, explained):
+    """Draw a function of two numbers: bands that are close where it is low, minima as crosses, the start as a ring."""
+    (left, right), (bottom, top) = explained.view
+    values = explained.grid.derivatives[0, 0]
+    spread = values - np.nanmin(values)
+    tones = np.log1p(8 * spread / max(float(np.nanquantile(spread, 1 / 3)), 1e-300))
+    sides = np.linspace(left, right, values.shape[1]), np.linspace(bottom, top, values.shape[0])
+    levels = np.linspace(0, float(np.nanquantile(tones, 0.98)) or 1.0, 16)
+    axes.contourf(*sides, tones, levels=levels, cmap="Blues_r", alpha=0.35, extend="max")
+    axes.contour(*sides, tones, levels=levels, colors="#8b8880", linewidths=0.5)
+    for minimum in explained.minima:
+        axes.plot(*minimum.point, "x", color="#222222", markersize=8)
+    axes.plot(*explained.start, "o", markerfacecolor="none", markeredgecolor="#222222", markersize=9)
+    axes.set(xlim=(left, right), ylim=(bottom, top), xlabel=explained.labels[0], ylabel=explained.labels[1])
+    axes.set_title("paths from the ring; crosses are minima")
 
 
 def _bars(axes, top):

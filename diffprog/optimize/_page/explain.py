@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,8 @@ from diffprog._util.files import write_text
 from diffprog._util.numbers import check_count
 from diffprog._util.promotion import own_promotion
 from diffprog._util.random_keys import random_key
-from diffprog._util.tables import text_table
 from diffprog.optimize._curvature import rates
-from diffprog.optimize._page.families import Family, default_optimizers, run_families
+from diffprog.optimize._page.families import Family, default_optimizers, families_table, run_families
 from diffprog.optimize._page.grid import Grid, measure_grid
 from diffprog.optimize._page.objectives import BUILT_IN, Objective, Stationary, find_minima
 from diffprog.optimize._page.webpage import page_text
@@ -86,6 +86,12 @@ class Explanation:
     """
 
     functions: tuple[Explained, ...]
+
+    def _repr_html_(self) -> str:
+        """Show the page in a notebook's cell. Its scripts see nothing of the notebook."""
+        look = "width:100%;height:800px;border:1px solid #8884;border-radius:8px"
+        page = escape(page_text(self.functions))
+        return f'<iframe sandbox="allow-scripts" style="{look}" title="Why it works" srcdoc="{page}"></iframe>'
 
     def __str__(self) -> str:
         return "\n\n".join(_table(explained) for explained in self.functions)
@@ -219,9 +225,8 @@ def _explained(objective, labels, oracle, start, unflatten, optimizers, max_step
     (left, right), (bottom, top) = objective.view
     families = []
     chosen = default_optimizers() if optimizers is None else optimizers
-    curvature = minima[0].eigenvalues[1] if minima else 1.0
     size = float(np.hypot(right - left, top - bottom))
-    for family in run_families(oracle, start, unflatten, chosen, curvature, size, max_steps, key):
+    for family in run_families(oracle, start, unflatten, chosen, size, max_steps, key):
         families.append(family)
         bar.update()
     name, title, formula, _, point, view, settings = objective
@@ -301,10 +306,4 @@ def _table(explained: Explained) -> str:
             f"and {large:.4g}: heavy ball is stable up to alpha = (2 + 2 beta) / {large:.4g}, best at alpha "
             f"{best.alpha:.4g}, beta {best.beta:.4g}, factor {best.rate:.4g} a step"
         )
-    questions = ("function", "gradient", "hessian_vector")
-    rows = [["optimizer", "value", "steps", *questions, "ended", "settings"]]
-    for family in explained.families:
-        counts = [str(int(family.counts[name][-1])) if name in family.counts else "-" for name in questions]
-        row = [family.name, f"{family.values[-1]:.6g}", len(family.values) - 1, *counts, family.reason, family.settings]
-        rows.append([str(cell) for cell in row])
-    return "\n".join([*lines, *text_table(rows, "<>>>>><<")])
+    return "\n".join([*lines, families_table(explained.families)])

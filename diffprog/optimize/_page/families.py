@@ -1,7 +1,7 @@
-"""Paths of many optimizers on one function of two numbers, with what each asked and the time that it took."""
+"""Paths of many optimizers on one function, with what each asked and the time that it took."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -10,13 +10,23 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from diffprog._util.tables import text_table
 from diffprog.optimize._methods import defaults
+from diffprog.optimize._methods.lbfgs import lbfgs
+from diffprog.optimize._methods.lbfgsb import lbfgsb
 from diffprog.optimize._search.flat import Unflatten
 from diffprog.optimize._search.optimizer import REASONS, SEARCHING
-from diffprog.optimize._search.oracle import Oracle
+from diffprog.optimize._search.oracle import Counts, Oracle
 
 NUM_RATES = 8  # step sizes that are tried for a first-order method
 RATIO = 2.5  # between one and the next
+POWER_STEPS = 20  # towards the largest curvature: its size is enough
+QUESTIONS = {
+    "function": "f",
+    "gradient": "gradients",
+    "jacobian": "Jacobians",
+    "hessian_vector": "Hessian products",
+}
 REPEATS = 3  # of which the quickest counts
 
 
@@ -26,7 +36,7 @@ class Family(NamedTuple):
     Attributes:
       name: of the optimizer.
       settings: a sentence.
-      path: where it stood at the start and after each step, (k + 1, 2).
+      path: where it stood at the start and after each step, (k + 1, n).
       values: of the function at the best point so far, (k + 1,).
       counts: what was asked so far, by question, (k + 1,) each.
       seconds: that a step takes, compiled.
@@ -68,16 +78,46 @@ class Tunable(NamedTuple):
     in_units_of_parameters: bool = False
 
 
-def default_optimizers() -> dict[str, Any]:
-    """Name the optimizers that a page shows side by side, from what asks least of a function to what asks most."""
+def known_optimizers() -> dict[str, Any]:
+    """Make the optimizers of functions, from those that ask least of a function to those that ask most."""
     tried = "step size {step_size}, the best of {tried} tried"
     return {
-        "gradient descent": Tunable(optax.sgd, tried),
+        "gradient_descent": Tunable(optax.sgd, tried),
         "momentum": Tunable(lambda step_size: optax.sgd(step_size, momentum=0.9), f"beta 0.9, {tried}"),
-        "Nesterov": Tunable(lambda step_size: optax.sgd(step_size, momentum=0.9, nesterov=True), f"beta 0.9, {tried}"),
-        "Adam": Tunable(optax.adam, tried, in_units_of_parameters=True),
-        "L-BFGS": optax.lbfgs(),
+        "nesterov": Tunable(lambda step_size: optax.sgd(step_size, momentum=0.9, nesterov=True), f"beta 0.9, {tried}"),
+        "adam": Tunable(optax.adam, tried, in_units_of_parameters=True),
+        "lbfgs": lbfgs(),
+        "lbfgsb": lbfgsb(),
     }
+
+
+TITLES = {
+    "nesterov": "Nesterov",
+    "adam": "Adam",
+    "lbfgs": "L-BFGS",
+    "lbfgsb": "L-BFGS-B",
+    "newton_cg": "Newton-CG",
+    "cma_es": "CMA-ES",
+    "nelder_mead": "Nelder-Mead",
+    "spsa": "SPSA",
+}
+SHOWN = ("gradient_descent", "momentum", "nesterov", "adam", "lbfgs", "trust_region", "cma_es", "random_search")
+
+
+def default_optimizers(is_bounded: bool = False) -> dict[str, Any]:
+    """Name the optimizers that are shown side by side unless others are asked for.
+
+    Args:
+      is_bounded: whether they have to keep to a box.
+    """
+    known = known_optimizers()
+    names = [name for name in known if getattr(known[name], "takes_bounds", True)] if is_bounded else SHOWN
+    return {title_of(name): known[name] for name in names if name in known}
+
+
+def title_of(name: str) -> str:
+    """Write an optimizer's name as readers know it."""
+    return TITLES.get(name, name.replace("_", " "))
 
 
 def run_families(
@@ -85,7 +125,6 @@ def run_families(
     start: jax.Array,
     unflatten: Unflatten,
     optimizers: Mapping[str, Any],
-    curvature: float,
     size: float,
     max_steps: int,
     key: jax.Array,
@@ -94,14 +133,14 @@ def run_families(
 
     Args:
       oracle: answers questions about the function.
-      start: (2,).
+      start: (n,).
       unflatten: makes the caller's parameters of a vector.
       optimizers: by name; a function of a step size is called with several, and the best counts.
-      curvature: the largest one that was met, by which step sizes are chosen.
-      size: of the window that is drawn; Adam's step size is a part of it.
+      size: of the region of interest, in which Adam's largest step size is a third.
       max_steps: steps of each.
       key: of what is drawn at random.
     """
+    curvature = float(_largest_curvature(oracle, start, key)) or 1.0
     for name, optimizer in optimizers.items():
         if not isinstance(optimizer, Tunable):
             prepared = defaults.optimizer_for(optimizer, oracle, start, unflatten)
@@ -121,6 +160,32 @@ def run_families(
         step_size, run = min(runs, key=lambda pair: (pair[1][0].value[-1] > near, _first(pair[1][0].value, near)))
         settings = optimizer.settings.format(step_size=f"{step_size:.3g}", tried=NUM_RATES)
         yield _family(name, settings, run)
+
+
+@jax.jit
+def _largest_curvature(oracle, point, key):
+    _, _, product, counts = oracle.linearized(point, Counts.none())
+
+    def step(vector, _):
+        vector = product(vector, counts)[0]
+        norm = jnp.linalg.norm(vector)
+        return vector / jnp.where(norm > 0, norm, 1), norm
+
+    _, norms = jax.lax.scan(step, jax.random.normal(key, point.shape, point.dtype), None, POWER_STEPS)
+    return jnp.where(jnp.isfinite(norms[-1]), norms[-1], 0)
+
+
+def families_table(families: Sequence[Family]) -> str:
+    """Write a row for each optimizer: where it ended, what it asked, and why it ended."""
+    asked = [name for name in QUESTIONS if any(name in family.counts for family in families)]
+    rows = [["optimizer", "value", "steps", *(QUESTIONS[name] for name in asked), "us/step", "ended", "settings"]]
+    for family in families:
+        counts = [int(family.counts[name][-1]) if name in family.counts else "-" for name in asked]
+        time_of_step = f"{family.seconds * 1e6:.3g}"
+        row = [family.name, f"{family.values[-1]:.6g}", len(family.values) - 1, *counts, time_of_step]
+        rows.append([str(cell) for cell in [*row, family.reason.partition(", after")[0], family.settings]])
+    align = "<" + ">" * (len(asked) + 3) + "<"
+    return "\n".join(text_table(rows, align))
 
 
 def _first(values, limit) -> int:
