@@ -9,9 +9,14 @@ from diffprog.optimize._engine import ENGINES, value_and_grad, vjp
 from diffprog.optimize._landscape import directions
 from diffprog.optimize._landscape.directions import Directions
 from diffprog.optimize._landscape.landscape import Landscape, landscape
+from diffprog.optimize._methods.cma_es import cma_es
 from diffprog.optimize._methods.lbfgs import lbfgs
 from diffprog.optimize._methods.lbfgsb import lbfgsb
 from diffprog.optimize._methods.levenberg_marquardt import levenberg_marquardt
+from diffprog.optimize._methods.momentum import heavy_ball, nesterov
+from diffprog.optimize._methods.nelder_mead import nelder_mead
+from diffprog.optimize._methods.random_search import random_search
+from diffprog.optimize._methods.spsa import spsa
 from diffprog.optimize._page.explain import Explained, Explanation, explain
 from diffprog.optimize._search.minimize import least_squares, minimize
 from diffprog.optimize._search.result import Fitted, Minimum
@@ -33,16 +38,22 @@ __all__ = [
     "Sharpness",
     "State",
     "Step",
+    "cma_es",
     "curvature",
     "directions",
     "explain",
+    "heavy_ball",
     "landscape",
     "lbfgs",
     "lbfgsb",
     "least_squares",
     "levenberg_marquardt",
     "minimize",
+    "nelder_mead",
+    "nesterov",
+    "random_search",
     "rates",
+    "spsa",
     "value_and_grad",
     "vjp",
 ]

@@ -21,7 +21,8 @@ import jax
 
 from diffprog.optimize._search.oracle import Counts, Oracle
 
-SEARCHING, FLAT, SETTLED, SHORT, SMALL, STUCK, NOT_FINITE, WENT_OFF, INTERRUPTED = range(9)  # values of a status
+# values of a status
+SEARCHING, FLAT, SETTLED, SHORT, SMALL, STUCK, NOT_FINITE, WENT_OFF, INTERRUPTED, DEGENERATE = range(10)
 CONVERGED = (FLAT, SETTLED, SHORT, SMALL)
 REASONS = (
     "the steps were used up",
@@ -33,6 +34,7 @@ REASONS = (
     "the function is not finite at the start",
     "value or gradient are not finite any more",
     "it was interrupted",
+    "the distribution is longer in one direction than in another by more than this type of numbers can tell",
 )
 
 
