@@ -6,6 +6,9 @@ from diffprog.optimize._curvature.curvature import Curvature, curvature
 from diffprog.optimize._curvature.sharpness import Sharpness
 from diffprog.optimize._descent import Descent, History, NotFiniteError, State, Step
 from diffprog.optimize._engine import ENGINES, value_and_grad, vjp
+from diffprog.optimize._hardness.evidence import Difficulty
+from diffprog.optimize._hardness.kinds import KINDS as HARDNESS
+from diffprog.optimize._hardness.optimizable import Hardness, optimizable
 from diffprog.optimize._landscape import directions
 from diffprog.optimize._landscape.directions import Directions
 from diffprog.optimize._landscape.landscape import Landscape, landscape
@@ -23,13 +26,16 @@ from diffprog.optimize._search.result import Fitted, Minimum
 
 __all__ = [
     "ENGINES",
+    "HARDNESS",
     "Advice",
     "Curvature",
     "Descent",
+    "Difficulty",
     "Directions",
     "Explained",
     "Explanation",
     "Fitted",
+    "Hardness",
     "History",
     "Landscape",
     "Minimum",
@@ -51,6 +57,7 @@ __all__ = [
     "minimize",
     "nelder_mead",
     "nesterov",
+    "optimizable",
     "random_search",
     "rates",
     "spsa",

@@ -7,6 +7,7 @@ import numpy as np
 from diffprog.optimize._curvature import rates
 
 TOLERANCE = 1e-6  # fraction of the first error, for the numbers of steps
+BEYOND_MOMENTUM = 1e5  # condition number from which on momentum, too, needs thousands of steps
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ def _convex(smallest: float, largest: float, step: float, is_bound: bool) -> Adv
         plans.append(Plan(method, alpha, beta, rate, rates.steps_to(method, alpha, beta, between, TOLERANCE)))
     if condition < 10:
         words = "well conditioned: gradient descent is enough"
-    elif condition < 1e4:
+    elif condition < BEYOND_MOMENTUM:
         words = "momentum saves most of the steps"
     else:
         words = "badly conditioned: even momentum needs many steps; scale the parameters, or use second derivatives"
