@@ -70,6 +70,11 @@ FURTHER = {
     "quartic": (lambda x: jnp.sum(x**4), jnp.array([1.0, 2.0]), "degenerate"),
     "root at zero": (lambda x: jnp.sum(jnp.sqrt(x)), jnp.array([0.0, 1.0]), "not finite"),
     "jump in a bowl": (lambda x: jnp.sum(x**2 + jnp.where(x > 0.7, 1.0, 0)), jnp.array([1.3]), "discontinuous"),
+    "valley with a bend": (
+        lambda p: (1 - p[0]) ** 2 + 20 * (3 * p[1] - p[0] ** 2) ** 2,
+        jnp.array([-1.21, 0.853]),  # indefinite there, with a twentieth of the slope along the falling direction
+        "curved valley",
+    ),
     "linear": (lambda x: jnp.sum(x), jnp.array([1.0, 2.0]), "unbounded"),
     "constant": (lambda x: 0 * jnp.sum(x) + 1, jnp.array([1.0, 2.0]), "constant"),
 }

@@ -11,7 +11,7 @@ from diffprog.optimize._curvature.advice import Advice, advise
 from diffprog.optimize._curvature.lanczos import lanczos
 from diffprog.optimize._hardness import lines as sampling
 from diffprog.optimize._hardness.lines import Lines
-from diffprog.optimize._hardness.settle import MAX_DENSE, Settled, settle
+from diffprog.optimize._hardness.settle import MAX_DENSE, Settled, settle, stationary_point
 from diffprog.optimize._hardness.structure import Structure
 from diffprog.optimize._hardness.trial import heavy_ball_trial
 from diffprog.optimize._search.oracle import Counts, Oracle
@@ -293,7 +293,8 @@ def _jump(marks: Landmarks) -> Difficulty | None:
         size, line, place = _largest(lines, 0, lines.values)
         values = lines.values[line]
         rounding = 100 * _epsilon(marks) * np.abs(values[np.isfinite(values)]).max(initial=0)
-        if size > 1e-3 and size * np.ptp(values[np.isfinite(values)]) > rounding:
+        # More than the range of the samples is a pole; that is a cliff.
+        if 1e-3 < size <= 1 and size * np.ptp(values[np.isfinite(values)]) > rounding:
             return Difficulty("discontinuous", f"along a line the value jumps by {size:.1%} of its range, {place}")
     return None
 
@@ -329,11 +330,9 @@ def _saddle(marks: Landmarks) -> Difficulty | None:
     if not (falling.any() and values[-1] > rounding):
         return None
     slopes = vectors.T @ marks.gradient
-    to_saddle = vectors @ (slopes / np.where(np.abs(values) > rounding, values, np.inf))
-    is_near = np.abs(to_saddle / marks.reach).max() < 0.05
     share = float(np.linalg.norm(slopes[falling])) / max(float(np.linalg.norm(slopes)), 1e-300)
     falls_on = bool(np.asarray(marks.settled.is_falling)[0])
-    if not (is_near or share < 0.05 or falls_on):
+    if not (falls_on or (share < 0.05 and _leads_to_saddle(marks))):
         return None
     tail = ", and the function falls for ever along it" if falls_on else ""
     return Difficulty(
@@ -341,6 +340,18 @@ def _saddle(marks: Landmarks) -> Difficulty | None:
         f"eigenvalues {values[0]:.3g} and {values[-1]:.3g} at the start, with {share:.2g} of the slope along the "
         f"falling direction{tail}",
     )
+
+
+def _leads_to_saddle(marks: Landmarks) -> bool:
+    """Whether there is a saddle within reach, to which Newton's method goes: not only a bend that a valley has."""
+    point, gradient, hessian = (np.asarray(x, np.float64) for x in stationary_point(marks.oracle, marks.start))
+    distance = np.abs((point - np.asarray(marks.start, np.float64)) / marks.reach).max()
+    if not (np.isfinite(hessian).all() and distance <= 2):
+        return False
+    values = np.linalg.eigvalsh(hessian)
+    rounding = 10 * _epsilon(marks) * np.abs(values).max()
+    is_still = np.linalg.norm(gradient) <= 1e-3 * max(np.linalg.norm(marks.gradient), rounding)
+    return bool(is_still and values[0] < -rounding and values[-1] > rounding)
 
 
 def _kink(marks: Landmarks) -> Difficulty | None:

@@ -94,3 +94,24 @@ def settle(oracle: Oracle, starts: jax.Array, reach: jax.Array) -> Settled:
     states, path = jax.lax.scan(leg, jax.vmap(begin)(starts), jnp.array(LEGS))
     norms = jnp.linalg.norm(states.gradient, axis=1)
     return Settled(states.point, states.value, norms, jnp.concatenate([starts[None], path]), states.is_capped)
+
+
+@jax.jit
+def stationary_point(oracle: Oracle, start: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Look for a point where the gradient vanishes, of whatever kind, by plain Newton steps.
+
+    Args:
+      oracle: the function's.
+      start: (n,), with n at most `MAX_DENSE`.
+
+    Returns:
+      The point, the gradient there (n,) and the Hessian (n, n); NaN where the steps lead nowhere.
+    """
+
+    def step(_, point):
+        _, gradient, hessian, _ = oracle.with_hessian(point, Counts.none())
+        return point - jnp.linalg.solve(hessian, gradient)
+
+    point = jax.lax.fori_loop(0, 12, step, start)
+    _, gradient, hessian, _ = oracle.with_hessian(point, Counts.none())
+    return point, gradient, hessian
