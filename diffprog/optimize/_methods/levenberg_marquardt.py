@@ -6,7 +6,14 @@ from typing import ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from diffprog.optimize._methods.linear_model import LinearModel, held_at_bounds, step_in_box
+from diffprog.optimize._methods.linear_model import (
+    LinearModel,
+    column_scale,
+    half_square,
+    held_at_bounds,
+    rounding_of_residuals,
+    step_in_box,
+)
 from diffprog.optimize._search.optimizer import FLAT, NOT_FINITE, SEARCHING, SETTLED, SHORT, STUCK
 from diffprog.optimize._search.oracle import Counts, Oracle
 
@@ -46,11 +53,10 @@ class LevenbergMarquardt:
         residuals, counts = oracle.residuals(point, Counts.none())
         jacobian, counts = oracle.jacobian(point, counts)
         is_finite = jnp.all(jnp.isfinite(residuals)) & jnp.all(jnp.isfinite(jacobian))
-        norms = jnp.linalg.norm(jacobian, axis=0)
-        scale = jnp.where(norms > 0, norms, 1)
+        scale = column_scale(jacobian)
         radius = jnp.linalg.norm(scale * point) + jnp.linalg.norm(residuals)
         status = jnp.where(is_finite, SEARCHING, NOT_FINITE).astype(jnp.int32)
-        return DampedState(point, _half_square(residuals), counts, status, residuals, jacobian, scale, radius)
+        return DampedState(point, half_square(residuals), counts, status, residuals, jacobian, scale, radius)
 
     def update(self, oracle: Oracle, state: DampedState) -> DampedState:
         """Try a step: it is taken, or the trust region shrinks."""
@@ -86,14 +92,14 @@ class LevenbergMarquardt:
             return residuals, counts
 
         residuals, counts = jax.lax.cond(is_trusted, look, lambda counts: (state.residuals, counts), counts)
-        value = _half_square(residuals)
+        value = half_square(residuals)
         gain = (state.value - value) / promised
         gain = jnp.where(is_trusted & jnp.isfinite(gain) & (promised > 0), gain, -jnp.inf)
 
         def differentiate(counts):
             return oracle.jacobian(state.point + change, counts)
 
-        rounding = _rounding(state)
+        rounding = rounding_of_residuals(state.point, state.residuals, state.jacobian)
         is_lower = gain > LEAST_GAIN
         # What is left to gain drowns in rounding, and is not seen any more: the last step is taken on trust.
         is_last = ~is_lower & is_trusted & (t == 0) & (offset / 2 <= rounding) & (value <= state.value + rounding)
@@ -118,22 +124,12 @@ class LevenbergMarquardt:
         return jax.tree.map(lambda new, old: jnp.where(is_taken, new, old), taken, stayed)
 
 
-def _half_square(residuals):
-    return jnp.vdot(residuals, residuals) / 2
-
-
 def _promised(oracle, state, step, t):
     """Compute the decrease that the linear model promises for a step."""
     change = state.jacobian @ step
     if oracle.is_bounded:
-        return -jnp.vdot(state.residuals, change) - _half_square(change)
-    return _half_square(change) + t * jnp.sum((state.scale * step) ** 2)  # the same, positive whatever rounding does
-
-
-def _rounding(state):
-    """Compute how much of the value rounding may be: of the residuals, and of the parameters through them."""
-    size = jnp.abs(state.jacobian) @ jnp.abs(state.point) + jnp.abs(state.residuals)
-    return jnp.finfo(size.dtype).eps * jnp.linalg.norm(state.residuals) * jnp.linalg.norm(size)
+        return -jnp.vdot(state.residuals, change) - half_square(change)
+    return half_square(change) + t * jnp.sum((state.scale * step) ** 2)  # the same, positive whatever rounding does
 
 
 def _radius(radius, length, bend, gain, is_too_far):

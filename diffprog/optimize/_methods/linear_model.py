@@ -114,3 +114,20 @@ def step_in_box(
     nothing = jnp.zeros(point.shape, bool)
     step, t, _, model = jax.lax.while_loop(goes_on, turn, (step, t, nothing, model))
     return step, t, model
+
+
+def column_scale(jacobian: jax.Array) -> jax.Array:
+    """Compute the norms (n,) of the columns, and 1 for a column of 0."""
+    norms = jnp.linalg.norm(jacobian, axis=0)
+    return jnp.where(norms > 0, norms, 1)
+
+
+def half_square(residuals: jax.Array) -> jax.Array:
+    """Compute half the sum of squares."""
+    return jnp.vdot(residuals, residuals) / 2
+
+
+def rounding_of_residuals(point: jax.Array, residuals: jax.Array, jacobian: jax.Array) -> jax.Array:
+    """Estimate how much of half the sum of squares rounding may be: of the residuals', and the parameters' digits."""
+    size = jnp.abs(jacobian) @ jnp.abs(point) + jnp.abs(residuals)
+    return jnp.finfo(size.dtype).eps * jnp.linalg.norm(residuals) * jnp.linalg.norm(size)

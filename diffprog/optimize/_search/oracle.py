@@ -85,6 +85,10 @@ class Oracle:
         value, gradient = self._value_and_gradient(point)
         return value, gradient, counts.plus(function=1, gradient=1)
 
+    def gradient(self, point: jax.Array, counts: Counts) -> tuple[jax.Array, Counts]:
+        """Compute the gradient (n,) alone."""
+        return self._value_and_gradient(point)[1], counts.plus(gradient=1)
+
     def linearized(self, point: jax.Array, counts: Counts) -> tuple[jax.Array, jax.Array, HessianProduct, Counts]:
         """Compute value, gradient, and the function that multiplies the Hessian there by a vector.
 
@@ -97,11 +101,23 @@ class Oracle:
 
         return value, gradient, product, counts.plus(function=1, gradient=1)
 
-    def with_hessian(self, point: jax.Array, counts: Counts) -> tuple[jax.Array, jax.Array, jax.Array, Counts]:
-        """Compute value, gradient and the whole Hessian (n, n), symmetric to the last bit."""
-        value, gradient, product, counts = self.linearized(point, counts)
+    def hessian_product(self, point: jax.Array) -> HessianProduct:
+        """Make the function that multiplies the Hessian at a point by a vector.
+
+        The gradient that all products share is computed once, and counted with the first of them.
+        """
+        return self.linearized(point, Counts.none())[2]
+
+    def gradient_and_hessian(self, point: jax.Array, counts: Counts) -> tuple[jax.Array, jax.Array, Counts]:
+        """Compute gradient (n,) and the whole Hessian (n, n), symmetric to the last bit."""
+        _, gradient, product, _ = self.linearized(point, counts)
         rows = jax.vmap(lambda row: product(row, counts)[0])(jnp.eye(len(point), dtype=point.dtype))
-        return value, gradient, (rows + rows.T) / 2, counts.plus(hessian_vector=len(point))
+        return gradient, (rows + rows.T) / 2, counts.plus(gradient=1, hessian_vector=len(point))
+
+    def with_hessian(self, point: jax.Array, counts: Counts) -> tuple[jax.Array, jax.Array, jax.Array, Counts]:
+        """Compute value, gradient and the whole Hessian (n, n)."""
+        value, counts = self.value(point, counts)
+        return value, *self.gradient_and_hessian(point, counts)
 
     def residuals(self, point: jax.Array, counts: Counts) -> tuple[jax.Array, Counts]:
         """Compute the residuals (m,)."""
