@@ -18,7 +18,7 @@ import optax
 from scipy import optimize as scipy_optimize
 
 from benchmarks.timing import alternate, write_json
-from diffprog.fit import fit, load_digits, mlp
+from diffprog.fit import fit, load_digits, mean_cross_entropy, mlp
 from diffprog.optimize import lbfgsb, minimize
 
 IMAGES, WEIGHT = 64, 10.0
@@ -34,9 +34,9 @@ def trained(activation):
         return activation(inputs @ first + bias) @ second + offset
 
     start = mlp.initialize(jax.random.key(0), (64, 64, 10))
-    fitted = fit(
-        network, start, train, test, optax.sgd(0.1, momentum=0.9), batch_size=32, epochs=10, key=jax.random.key(1)
-    )
+    loss = lambda parameters, batch: mean_cross_entropy(network(parameters, batch.inputs), batch.labels)
+    optimizer = optax.sgd(0.1, momentum=0.9)
+    fitted = fit(loss, start, train, optimizer, batch_size=32, epochs=10, key=jax.random.key(1))
     return lambda inputs: network(fitted.parameters, inputs), test.inputs[:IMAGES], (test.labels[:IMAGES] + 1) % 10
 
 

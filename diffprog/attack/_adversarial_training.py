@@ -23,7 +23,7 @@ def adversarial_training(
     step_size: float | None = None,
     engine: str = "diffprog",
 ) -> Callable[..., jax.Array]:
-    """Make what `fit(..., perturb=...)` takes: examples attacked by PGD on the network of that step.
+    """Make what a loss for `fit` attacks its examples by: PGD on the network of that step.
 
     The attack starts at a uniform random point of the ball; the network learns from its last iterate.
 
@@ -35,7 +35,9 @@ def adversarial_training(
       engine: whose gradients, "diffprog" or "jax".
 
     Returns:
-      A function (apply, parameters, inputs (n, ...), labels (n,), key) -> inputs (n, ...).
+      A function (apply, parameters, inputs (n, ...), labels (n,), key) -> inputs (n, ...). No gradient should flow
+      through it: a loss of (parameters, batch, key) calls it on `jax.lax.stop_gradient(parameters)`, and takes
+      `jax.lax.stop_gradient` of what it returns.
 
     References:
       Madry et al. 2018, eq. 2.1.

@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import optax
 
 from diffprog._util.tables import text_table
 from diffprog.cli._command_line import add_engine, command_parser, launch, positive
-from diffprog.fit import Fit, fit, load_digits, mlp
+from diffprog.fit import Examples, accuracy, fit, load_digits, mean_cross_entropy, mlp
 from diffprog.images import save_png
 
 SIZES = (64, 64, 10)
@@ -40,6 +42,20 @@ VARIANTS = (
     Variant("single example", 1, 0.03, None),
     Variant("single example, momentum", 1, 0.003, 0.9),
 )
+
+
+class Curve(NamedTuple):
+    """What a variant reached, before the first step and after each epoch.
+
+    Attributes:
+      epochs: passes over the training set.
+      train_loss: mean cross-entropy over the whole training set, in nats.
+      test_accuracy: fraction of the test set in [0, 1].
+    """
+
+    epochs: np.ndarray
+    train_loss: np.ndarray
+    test_accuracy: np.ndarray
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "diffprog fit") -> None:
@@ -69,21 +85,21 @@ def run(options: argparse.Namespace) -> None:
     width = max(len(variant.name) for variant in VARIANTS)
     fits = []
     for variant in VARIANTS:
-        optimizer = optax.sgd(variant.learning_rate, momentum=variant.momentum)
-        fits.append(
-            fit(
-                mlp.apply,
-                first_weights,
-                train,
-                test,
-                optimizer,
-                batch_size=variant.batch_size,
-                epochs=options.epochs,
-                key=jax.random.fold_in(key, 1),
-                engine=options.engine,
-                progress=f"{variant.name:{width}}",
-            )
+        points = [(0.0, *measure(first_weights, train, test))]
+        fit(
+            loss,
+            first_weights,
+            train,
+            optax.sgd(variant.learning_rate, momentum=variant.momentum),
+            batch_size=variant.batch_size,
+            epochs=options.epochs,
+            key=jax.random.fold_in(key, 1),
+            validate_every=len(train.labels) // variant.batch_size,
+            callbacks=lambda row, weights, points=points: points.append((row["epoch"], *measure(weights, train, test))),
+            engine=options.engine,
+            progress=f"{variant.name:{width}}",
         )
+        fits.append(Curve(*np.array(points, np.float64).T))
     print(table(fits))
     curves = [
         (variant.name, variant.batch_size, variant.momentum is not None, fitted)
@@ -94,7 +110,18 @@ def run(options: argparse.Namespace) -> None:
     print(f"best test accuracy {best.test_accuracy[-1]:.1%}; curves in {path}")
 
 
-def table(fits: list[Fit]) -> str:
+def loss(weights: list, batch: Examples) -> jax.Array:
+    """Compute the mean cross-entropy of the network."""
+    return mean_cross_entropy(mlp.apply(weights, jnp.asarray(batch.inputs)), batch.labels)
+
+
+@jax.jit
+def measure(weights: list, train: Examples, test: Examples) -> tuple[jax.Array, jax.Array]:
+    """Compute the loss over all of `train` and the accuracy on all of `test`."""
+    return loss(weights, train), accuracy(mlp.apply(weights, jnp.asarray(test.inputs)), test.labels)
+
+
+def table(fits: list[Curve]) -> str:
     """Write a row for each variant: its settings, and the loss and accuracy it reached."""
     rows = [["gradient descent", "batch size", "learning rate", "momentum", "steps", "train loss", "test acc."]]
     for (name, batch_size, learning_rate, momentum), fitted in zip(VARIANTS, fits, strict=True):

@@ -1,13 +1,13 @@
 """Pictures that commands draw with Matplotlib: an attack and its curve, curves of a fit, paths of optimizers."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from diffprog.cli._command_line import short
-from diffprog.fit import Fit
 from diffprog.optimize import Explained
 from diffprog.optimize._page.families import Family
 
@@ -78,11 +78,12 @@ def attack_curve(budgets: Sequence[str], series: dict[str, Sequence[float]], axi
     return _pixels(figure)
 
 
-def fit_curves(fits: Sequence[tuple[str, int, bool, Fit]]) -> np.ndarray:
+def fit_curves(fits: Sequence[tuple[str, int, bool, Any]]) -> np.ndarray:
     """Draw loss and test error over epochs: batch size by color and marker, momentum by dashes and hollow markers.
 
     Args:
-      fits: (name, batch size, with momentum, fit) of each line.
+      fits: (name, batch size, with momentum, curve) of each line; a curve has `epochs`, `train_loss` and
+        `test_accuracy`.
 
     Returns:
       Pixels of the picture, float32 (height, width, 3) in [0, 1].

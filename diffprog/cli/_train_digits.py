@@ -8,15 +8,16 @@ attack are printed, and the weights are written.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from diffprog import attack
 from diffprog.cli._command_line import add_engine, command_parser, launch, positive
-from diffprog.fit import fit, load_digits, mlp
+from diffprog.fit import Examples, fit, load_digits, mean_cross_entropy, mlp
 from diffprog.models import _digits as digits
 
 EPSILON = 0.15
@@ -49,15 +50,13 @@ def run(options: argparse.Namespace) -> None:
     networks = {}
     for name, caption in NAMES.items():
         fitted = fit(
-            mlp.apply,
+            loss_on(perturb if name == "digits_robust" else None),
             mlp.initialize(jax.random.fold_in(key, 0), digits.SIZES),
             train,
-            test,
             optax.adamw(learning_rate, weight_decay=1e-3),
             batch_size=BATCH_SIZE,
             epochs=options.epochs,
             key=jax.random.fold_in(key, 1),
-            perturb=perturb if name == "digits_robust" else None,
             engine=options.engine,
             progress=caption,
         )
@@ -79,3 +78,16 @@ def run(options: argparse.Namespace) -> None:
             f"{result.robust_accuracy:.1%} after an attack of {EPSILON}"
         )
     print(f"weights in {options.out}")
+
+
+def loss_on(perturb: Callable | None) -> Callable:
+    """Make the mean cross-entropy on digits, or on digits that `perturb` has attacked."""
+
+    def loss(weights: list, batch: Examples, key: jax.Array) -> jax.Array:
+        inputs = jnp.asarray(batch.inputs)
+        if perturb is not None:
+            attacked = perturb(mlp.apply, jax.lax.stop_gradient(weights), inputs, batch.labels, key)
+            inputs = jax.lax.stop_gradient(attacked)
+        return mean_cross_entropy(mlp.apply(weights, inputs), batch.labels)
+
+    return loss

@@ -1,14 +1,20 @@
-"""Descent on a network's weights."""
+"""Training: any differentiable loss over any data, resumed to the bit; and small data sets and a network to try it."""
 
 from diffprog.fit import mlp
+from diffprog.fit._batches import visiting_order
+from diffprog.fit._classification import accuracy, mean_cross_entropy
 from diffprog.fit._digits import Examples, load_digits
+from diffprog.fit._fit import fit
 from diffprog.fit._mnist1d import load_mnist1d
-from diffprog.fit._training import Fit, accuracy, fit, mean_cross_entropy, visiting_order
+from diffprog.fit._result import Fit
+from diffprog.fit._stopping import EarlyStop, early_stop
 
 __all__ = [
+    "EarlyStop",
     "Examples",
     "Fit",
     "accuracy",
+    "early_stop",
     "fit",
     "load_digits",
     "load_mnist1d",

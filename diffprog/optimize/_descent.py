@@ -156,7 +156,9 @@ class Descent:
         default.
       allow_nonfinite: whether to walk on where the objective or its gradient is NaN or infinite. Otherwise the run
         ends at the first such step with a `NotFiniteError`.
-      differentiate: in place of `engine`, a transform with the signature of `jax.value_and_grad`.
+      differentiate: in place of `engine`, a transform with the signature of `jax.value_and_grad`, which is given the
+        objective as a function of parameters and step.
+      keep_aux: whether the history holds the auxiliary output.
     """
 
     objective: Callable
@@ -169,6 +171,7 @@ class Descent:
     train: Train = None
     allow_nonfinite: bool = False
     differentiate: Callable | None = None
+    keep_aux: bool = True
     _programs: dict = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self):
@@ -277,8 +280,9 @@ class Descent:
     def _advance(self, join: Callable, state: State, data: Any) -> tuple[State, History, jax.Array | None]:
         key = None if state.key is None else jax.random.fold_in(state.key, state.num_steps)
         step = Step(state.num_steps, key, data, state.tracked)
-        objective = lambda parameters: self.objective(join(parameters), step)
-        differentiated = (self.differentiate or value_and_grad(self.engine))(objective, has_aux=self.has_aux)
+        objective = lambda parameters, step: self.objective(join(parameters), step)
+        transform = self.differentiate or value_and_grad(self.engine)
+        differentiated = lambda parameters: transform(objective, has_aux=self.has_aux)(parameters, step)
         measured, gradient = differentiated(state.parameters)
         value, aux = measured if self.has_aux else (measured, None)
         tracked = self.track(state.tracked, join(state.parameters), value, aux) if self.track else state.tracked
@@ -291,7 +295,7 @@ class Descent:
         if self.project:
             parameters = split(self.project(join(parameters), step), self.train)[0]
         state = State(parameters, optimizer, tracked, state.num_steps + 1, state.key)
-        return state, History(value, aux, norm), is_finite
+        return state, History(value, aux if self.keep_aux else None, norm), is_finite
 
     def _stop(self, program, before, data, count, num_rows, histories):
         """Take the block's good steps once more, which gives the same bits, and say which one was bad."""

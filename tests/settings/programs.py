@@ -152,10 +152,18 @@ def compared():
     return leaves, [timing.stage for timing in report.timings], report.jax_error, report.missed
 
 
-def fitted(optimizer, **options):
+def fitted(optimizer, perturb=None, **options):
     data = fit.Examples(X / 4 + np.float32(0.5), LABELS)
-    options = {"batch_size": 2, "epochs": 2, "key": KEY, **options}
-    return tuple(fit.fit(apply, WEIGHTS, data, data, optimizer, **options))
+
+    def cross_entropy(weights, batch, key=None):
+        inputs = batch.inputs
+        if perturb is not None and key is not None:
+            inputs = jax.lax.stop_gradient(perturb(apply, jax.lax.stop_gradient(weights), inputs, batch.labels, key))
+        return fit.mean_cross_entropy(apply(weights, inputs), batch.labels)
+
+    options = {"batch_size": 2, "epochs": 2, "key": KEY, "validation": data, **options}
+    found = fit.fit(cross_entropy, WEIGHTS, data, optimizer, **options)
+    return found.parameters, [row["loss"] for row in found.history], found.history[-1]["validation_loss"]
 
 
 OPTIMIZERS = {
