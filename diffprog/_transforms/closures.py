@@ -85,6 +85,11 @@ class Lifted:
         return cls(key, reads)
 
     @property
+    def num_operations(self) -> int:
+        """Count the operations of the trace; a call or a loop is one."""
+        return len(self._key.source().jaxpr.jaxpr.eqns)
+
+    @property
     def can_be_kept(self) -> bool:
         return self._key.structure.is_comparable and self._key.structure not in _unstable
 

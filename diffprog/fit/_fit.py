@@ -53,6 +53,7 @@ def fit(
     checkpoint_seconds: float = 30.0,
     keep: int = 2,
     history_every: int | None = None,
+    norm_every: int = 20,
     stop_at_nonfinite: bool = True,
     engine: str = "diffprog",
     progress: str | bool | None = None,
@@ -96,6 +97,8 @@ def fit(
       checkpoint_seconds: time between checkpoints.
       keep: number of checkpoints that are kept.
       history_every: steps between two rows of the history; by default 1, or as many as leave 100 000 rows.
+      norm_every: steps between two rows with the gradient's norm, the first step's among them. To take it in each step
+        of a tiny network would double the time.
       stop_at_nonfinite: whether a loss or a gradient that is NaN or infinite ends the fit, with the last good
         parameters and a warning.
       engine: whose gradients, "diffprog" or "jax".
@@ -132,6 +135,7 @@ def fit(
         allow_nonfinite=not stop_at_nonfinite,
         differentiate=differentiate_over(batches, engine, accumulate),
         keep_aux=False,
+        norm_every=check_count(norm_every, "norm_every"),
     )
     total: int | None = steps if epochs is None else batches.num_steps(epochs)
     per_epoch = batches.steps_per_epoch
@@ -174,6 +178,7 @@ def fit(
             "validate_every": validate_every,
             "engine": engine,
             "history_every": history_every,
+            "norm_every": norm_every,
         }
         seconds = check_positive(checkpoint_seconds, "checkpoint_seconds")
         run.resume(Directory(directory, batches, made_of, settings, seconds, keep))

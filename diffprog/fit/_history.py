@@ -48,6 +48,8 @@ class Rows:
         columns = [block[name].tolist() for name in COLUMNS]
         rows = [dict(zip(COLUMNS, values, strict=True)) for values in zip(*columns, strict=True)]
         for row in rows:
+            if math.isnan(row["gradient_norm"]):
+                del row["gradient_norm"]
             if row["step"] in self._measured:
                 row.update(self._measured[row["step"]])
         return rows
@@ -115,7 +117,9 @@ class Rows:
         if rows:
             kinds = {name: np.int64 if name in WHOLE else np.float64 for name in COLUMNS}
             number = lambda value: math.nan if value is None else value
-            self._blocks = [{name: np.array([number(row[name]) for row in rows], kind) for name, kind in kinds.items()}]
+            self._blocks = [
+                {name: np.array([number(row.get(name)) for row in rows], kind) for name, kind in kinds.items()}
+            ]
         for row in rows:
             measured = {name: number(value) for name, value in row.items() if name not in COLUMNS}
             if measured:

@@ -36,10 +36,10 @@ class Fit:
     def history(self) -> list[dict[str, Any]]:
         """Rows of the history, one a step or one in several.
 
-        `step` counts the steps taken. `loss` and `gradient_norm` were measured in that step, on its batch and before
-        its update; what begins with `validation_` or `averaged_validation_` was measured after it. `epoch` and
-        `examples` say what was seen so far, `evaluations` how often the loss was evaluated, and `seconds` how long the
-        fit ran, over all its runs.
+        `step` counts the steps taken. `loss` and, in rows that have it, `gradient_norm` were measured in that step, on
+        its batch and before its update; what begins with `validation_` or `averaged_validation_` was measured after
+        it. `epoch` and `examples` say what was seen so far, `evaluations` how often the loss was evaluated, and
+        `seconds` how long the fit ran, over all its runs.
         """
         return self._rows.as_list()
 

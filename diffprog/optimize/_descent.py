@@ -34,6 +34,9 @@ from diffprog.optimize._trainable import Train, split
 BLOCK_SECONDS = 0.1  # what a block of steps takes where none is asked for: a bar that moves, and little of Python
 BLOCK_BYTES = 2**22  # of a block's history
 MAX_ROWS = 8192
+MANY_OPERATIONS = (
+    1000  # of a step, above which a program takes long to compile and the gradient's norm counts for little
+)
 
 
 class Step(NamedTuple):
@@ -76,7 +79,8 @@ class History(NamedTuple):
     Attributes:
       value: values of the objective.
       aux: the objective's auxiliary output, stacked; None without one.
-      gradient_norm: Euclidean norms of the gradient; None where infinity and NaN are allowed.
+      gradient_norm: Euclidean norms of the gradient, NaN in steps in which it was not measured; None where infinity
+        and NaN are allowed.
     """
 
     value: Any
@@ -119,6 +123,8 @@ class _Program:
     """What is compiled for one type of state and data, and how many steps a block of it should have."""
 
     advance: Lifted
+    measured: Lifted
+    norm_every: int
     join: Callable
     row_bytes: int
     block_size: int = 1
@@ -127,6 +133,10 @@ class _Program:
         """Choose the size of the next block by how long one took: grown step by step, as the first one compiles."""
         wanted = int(num_steps * BLOCK_SECONDS / max(seconds, 1e-6))
         self.block_size = max(1, min(wanted, 16 * num_steps, self.max_rows))
+
+    def run(self, carry: State, data: Any, num_steps: int, num_rows: int) -> tuple[State, History, Any]:
+        """Run a block."""
+        return _block(self.advance, self.measured, carry, data, num_steps, num_rows, self.norm_every)
 
     @property
     def max_rows(self) -> int:
@@ -159,6 +169,9 @@ class Descent:
       differentiate: in place of `engine`, a transform with the signature of `jax.value_and_grad`, which is given the
         objective as a function of parameters and step.
       keep_aux: whether the history holds the auxiliary output.
+      norm_every: steps between two in which the gradient's norm is measured, which takes as long as a step of a tiny
+        network. A gradient that is not finite is found at the latest at the end of its block, and its step is named
+        all the same. A program of many operations is not compiled twice for it: it measures in every step.
     """
 
     objective: Callable
@@ -172,6 +185,7 @@ class Descent:
     allow_nonfinite: bool = False
     differentiate: Callable | None = None
     keep_aux: bool = True
+    norm_every: int = 1
     _programs: dict = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self):
@@ -248,11 +262,11 @@ class Descent:
             while taken < max_steps or not histories:
                 num_steps = min(block_size or program.block_size, max_steps - taken)
                 started, before = time.perf_counter(), carry
-                carry, rows, done = _block(program.advance, carry, data, num_steps, num_rows, self.allow_nonfinite)
+                carry, rows, done = program.run(carry, data, num_steps, num_rows)
                 count = num_steps if done is None else int(done[0])
                 histories.append(jax.tree.map(lambda rows: np.asarray(rows)[:count], rows))
                 if done is not None and not done[1]:
-                    self._stop(program, before, data, count, num_rows, histories)
+                    self._stop(program, before, data, count, num_steps, num_rows, histories)
                 if num_steps:
                     program.choose(num_steps, time.perf_counter() - started)
                     bar.update(num_steps)
@@ -271,13 +285,17 @@ class Descent:
         if key not in self._programs:
             while len(self._programs) >= 8:
                 self._programs.pop(next(iter(self._programs)))
-            advance = lift(partial(self._advance, join), carry, data)
+            every = 0 if self.allow_nonfinite else self.norm_every
+            advance = measured = lift(partial(self._advance, join, every > 0), carry, data)
+            if every > 1 and measured.num_operations <= MANY_OPERATIONS:
+                advance = lift(partial(self._advance, join, False), carry, data)
             row = jax.tree.leaves(advance.result[1])
-            row_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in row)
-            self._programs[key] = _Program(advance, join, row_bytes)
+            row_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in row) + 4
+            every = min(every, 1) if advance is measured else every
+            self._programs[key] = _Program(advance, measured, every, join, row_bytes)
         return self._programs[key]
 
-    def _advance(self, join: Callable, state: State, data: Any) -> tuple[State, History, jax.Array | None]:
+    def _advance(self, join: Callable, measures: bool, state: State, data: Any) -> tuple[State, History, jax.Array]:
         key = None if state.key is None else jax.random.fold_in(state.key, state.num_steps)
         step = Step(state.num_steps, key, data, state.tracked)
         objective = lambda parameters, step: self.objective(join(parameters), step)
@@ -287,8 +305,8 @@ class Descent:
         value, aux = measured if self.has_aux else (measured, None)
         tracked = self.track(state.tracked, join(state.parameters), value, aux) if self.track else state.tracked
         with own_promotion():  # which Optax is written for
-            norm = None if self.allow_nonfinite else jnp.sqrt(squared_norm(gradient))
-            is_finite = None if norm is None else _is_finite(value, norm, gradient)
+            norm = jnp.sqrt(squared_norm(gradient)) if measures else None
+            is_finite = jnp.isfinite(value) if norm is None else _is_finite(value, norm, gradient)
             parameters, optimizer = update(
                 self.optimizer, state.parameters, state.optimizer, value, gradient, differentiated, self.maximize
             )
@@ -297,9 +315,18 @@ class Descent:
         state = State(parameters, optimizer, tracked, state.num_steps + 1, state.key)
         return state, History(value, aux if self.keep_aux else None, norm), is_finite
 
-    def _stop(self, program, before, data, count, num_rows, histories):
+    def _stop(self, program, before, data, count, num_steps, num_rows, histories):
         """Take the block's good steps once more, which gives the same bits, and say which one was bad."""
-        carry, _, _ = _block(program.advance, before, data, count - 1, num_rows, self.allow_nonfinite)
+        if program.norm_every > 1:  # look at each gradient
+            _, rows, (looked, is_finite) = _block(
+                program.measured, program.measured, before, data, num_steps, num_rows, 1
+            )
+            if bool(is_finite) and np.isfinite(histories[-1].value[-1]):
+                return  # the update overflowed in the last step, which the next one will tell
+            if not bool(is_finite):
+                count = int(looked)
+                histories[-1] = jax.tree.map(lambda rows: np.asarray(rows)[:count], rows)
+        carry, _, _ = program.run(before, data, count - 1, num_rows)
         state, history = _joined(carry, program.join), _concatenated(histories)
         number, value, norm = int(state.num_steps), history.value[-1], history.gradient_norm[-1]
         key = None if state.key is None else jax.random.fold_in(state.key, number)
@@ -317,30 +344,44 @@ class Descent:
         )
 
 
-@partial(jax.jit, static_argnums=(4, 5))
-def _block(advance: Lifted, state: State, data: Any, num_steps: int, num_rows: int, allow_nonfinite: bool):
+@partial(jax.jit, static_argnums=(5, 6))
+def _block(
+    advance: Lifted, measured: Lifted, state: State, data: Any, num_steps: int, num_rows: int, norm_every: int
+) -> tuple[State, History, Any]:
     # The number of turns is an argument, not a constant: the last, shorter block reuses the compiled code, and the
     # compiler cannot unroll a short loop into code that rounds differently.
-    _, row, _ = jax.eval_shape(advance, state, data)
-    history = jax.tree.map(lambda r: jnp.zeros((num_rows, *r.shape), r.dtype), row)
+    _, row, _ = jax.eval_shape(measured, state, data)
+    rows = lambda fill: lambda r: jnp.full((num_rows, *r.shape), fill, r.dtype)
+    history = jax.tree.map(rows(0), row._replace(gradient_norm=None))
+    history = history._replace(gradient_norm=jax.tree.map(rows(jnp.nan), row.gradient_norm))
 
-    def turn(index, state, rows):
+    def turn(advance, index, state, history):
         state, row, is_finite = advance(state, data)
-        return state, jax.tree.map(lambda rows, r: rows.at[index].set(r), rows, row), is_finite
+        kept = history.gradient_norm if row.gradient_norm is None else None
+        history = history if kept is None else history._replace(gradient_norm=None)
+        history = jax.tree.map(lambda rows, r: rows.at[index].set(r), history, row)
+        return index + 1, state, history if kept is None else history._replace(gradient_norm=kept), is_finite
 
-    if allow_nonfinite:
-        state, rows = jax.lax.fori_loop(0, num_steps, lambda i, carry: turn(i, *carry)[:2], (state, history))
-        return state, rows, None
+    if norm_every == 0:
+        state, history = jax.lax.fori_loop(
+            0, num_steps, lambda index, carry: turn(advance, index, *carry)[1:3], (state, history)
+        )
+        return state, history, None
 
     def goes_on(carry):
         return (carry[0] < num_steps) & carry[3]
 
-    def body(carry):
-        index, state, rows, _ = carry
-        return index + 1, *turn(index, state, rows)
+    def chunk(carry):  # steps without the norm, up to one with it
+        between = lambda carry: goes_on(carry) & (carry[1].num_steps % norm_every != 0)
+        carry = jax.lax.while_loop(between, lambda carry: turn(advance, *carry[:3]), carry)
+        return jax.lax.cond(goes_on(carry), lambda carry: turn(measured, *carry[:3]), lambda carry: carry, carry)
 
-    count, state, rows, is_finite = jax.lax.while_loop(goes_on, body, (jnp.int32(0), state, history, jnp.bool(True)))
-    return state, rows, (count, is_finite)
+    body = chunk if norm_every > 1 else lambda carry: turn(measured, *carry[:3])
+    index, state, history, is_finite = jax.lax.while_loop(goes_on, body, (jnp.int32(0), state, history, jnp.bool(True)))
+    if norm_every > 1:
+        leaves = jax.tree.leaves(state.parameters)
+        is_finite &= jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves]).all()
+    return state, history, (index, is_finite)
 
 
 def _is_finite(value: jax.Array, norm: jax.Array, gradient: Any) -> jax.Array:
