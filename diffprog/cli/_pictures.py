@@ -1,4 +1,4 @@
-"""Pictures that commands draw with Matplotlib: an attack and its curve, curves of a fit, paths of optimizers."""
+"""Pictures that commands draw with Matplotlib: attacks, curves of fits, batch sizes, paths of optimizers."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from diffprog.cli._batch_size_study import Curves
 from diffprog.cli._command_line import short
 from diffprog.optimize import Explained
 from diffprog.optimize._page.families import Family
@@ -118,6 +119,43 @@ def fit_curves(fits: Sequence[tuple[str, int, bool, Any]]) -> np.ndarray:
     figure.legend(
         *loss.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False, handlelength=3.5
     )
+    return _pixels(figure)
+
+
+def batch_size_panels(curves: Sequence[Curves]) -> np.ndarray:
+    """Draw test errors against examples, steps and seconds, a row for each data set: means, and one standard deviation.
+
+    Args:
+      curves: of each data set and batch size.
+
+    Returns:
+      Pixels of the picture, float32 (height, width, 3) in [0, 1].
+    """
+    titles = list(dict.fromkeys(curve.data for curve in curves))
+    figure = Figure(figsize=(11, 3.6 * len(titles) + 0.6), dpi=120, layout="constrained", facecolor="white")
+    grid = figure.subplots(len(titles), 3, squeeze=False, sharey="row")
+    for curve in curves:
+        row = titles.index(curve.data)
+        style = {1: ("#009E73", "single example"), 32: ("#D55E00", "mini-batch of 32")}
+        color, name = style.get(curve.batch_size, ("#0072B2", "full batch"))
+        mean, spread = 100 * curve.test_error.mean(0), 100 * curve.test_error.std(0)
+        axis = (curve.examples, curve.steps, np.median(curve.seconds, axis=0))
+        for axes, x in zip(grid[row], axis, strict=True):
+            axes.plot(x, mean, color=color, linewidth=1.7, label=name)
+            axes.fill_between(x, np.maximum(mean - spread, 1e-3), mean + spread, color=color, alpha=0.2, linewidth=0)
+    captions = ("examples seen", "steps", "seconds on this machine")
+    for row, title in enumerate(titles):
+        grid[row][0].set_ylabel(f"{title}\ntest error, %")
+        for axes, caption in zip(grid[row], captions, strict=True):
+            axes.set(xscale="log", yscale="log")
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_minor_formatter("{x:g}")
+            axes.tick_params(which="minor", labelsize=7)
+            axes.grid(alpha=0.25)
+            axes.spines[["top", "right"]].set_visible(False)
+            if row == len(titles) - 1:
+                axes.set_xlabel(caption)
+    figure.legend(*grid[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     return _pixels(figure)
 
 

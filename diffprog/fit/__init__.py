@@ -6,6 +6,7 @@ from diffprog.fit._classification import accuracy, mean_cross_entropy
 from diffprog.fit._digits import Examples, load_digits
 from diffprog.fit._fit import fit
 from diffprog.fit._mnist1d import load_mnist1d
+from diffprog.fit._rate_range import RateRange, learning_rate_range
 from diffprog.fit._result import Fit
 from diffprog.fit._stopping import EarlyStop, early_stop
 
@@ -13,9 +14,11 @@ __all__ = [
     "EarlyStop",
     "Examples",
     "Fit",
+    "RateRange",
     "accuracy",
     "early_stop",
     "fit",
+    "learning_rate_range",
     "load_digits",
     "load_mnist1d",
     "mean_cross_entropy",

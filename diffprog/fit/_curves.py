@@ -1,10 +1,13 @@
-"""The curves of a fit, as a picture."""
+"""The curves of a fit, and of a learning-rate range test, as pictures."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from diffprog.fit._rate_range import RateRange
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 BESIDE = ("step", "epoch", "examples", "evaluations", "seconds")
@@ -20,10 +23,7 @@ def save_curves(history: Sequence[dict[str, Any]], path: str | Path) -> Path:
     Returns:
       The path.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # an extra brings it, and it takes long to import
-    from matplotlib.figure import Figure
-
-    from diffprog._util.files import replacing
+    from matplotlib.figure import Figure  # an extra brings it, and it takes long to import
 
     names = list(dict.fromkeys(name for row in history for name in row if name not in BESIDE))
     panels: dict[str, list[str]] = {}
@@ -44,6 +44,39 @@ def save_curves(history: Sequence[dict[str, Any]], path: str | Path) -> Path:
         if len(members) > 1:
             axes.legend()
         axes.grid(alpha=0.3)
+    return _saved(figure, path)
+
+
+def save_rates(found: "RateRange", path: str | Path) -> Path:
+    """Draw the losses of a learning-rate range test over the rates.
+
+    Args:
+      found: what the test found.
+      path: of the PNG.
+
+    Returns:
+      The path.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 3.8), dpi=120, layout="constrained", facecolor="white")
+    axes = figure.subplots()
+    axes.plot(found.rates, found.losses, color=COLORS[0], alpha=0.3, linewidth=0.8, label="loss of a batch")
+    axes.plot(found.rates, found.smoothed, color=COLORS[0], linewidth=1.8, label="running mean")
+    marks = {"falls fastest": found.steepest, "lowest": found.lowest_at, "suggestion": found.suggestion}
+    for (name, rate), color in zip(marks.items(), COLORS[1:], strict=False):
+        axes.axvline(rate, color=color, linestyle="--", linewidth=1.2, label=f"{name}: {rate:.2g}")
+    axes.set(xscale="log", xlabel="learning rate", ylabel="loss")
+    axes.legend(frameon=False)
+    axes.grid(alpha=0.3)
+    return _saved(figure, path)
+
+
+def _saved(figure: Any, path: str | Path) -> Path:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    from diffprog._util.files import replacing
+
     FigureCanvasAgg(figure)
     with replacing(path) as file:
         figure.savefig(file, format="png")

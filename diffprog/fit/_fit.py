@@ -18,11 +18,12 @@ from diffprog.fit._losses import Loss, read_loss
 from diffprog.fit._measuring import Measure
 from diffprog.fit._modules import as_pytree
 from diffprog.fit._objective import differentiate_over, objective_of
+from diffprog.fit._precision import in_precision, scaled_value_and_grad
 from diffprog.fit._result import Fit
 from diffprog.fit._run import Run
 from diffprog.fit._stopping import EarlyStop
 from diffprog.fit._streams import StreamBatches, is_stream
-from diffprog.optimize import Descent
+from diffprog.optimize import Descent, value_and_grad
 from diffprog.optimize._trainable import Train
 
 MOST = 2**31 - 1  # steps, as they are counted in int32
@@ -44,6 +45,7 @@ def fit(
     accumulate: int = 1,
     clip_norm: float | None = None,
     average: float | None = None,
+    precision: str | None = None,
     validation: Any = None,
     metrics: Mapping[str, Callable] | None = None,
     validate_every: int | None = None,
@@ -84,6 +86,9 @@ def fit(
       accumulate: number of pieces that each batch is cut into to save memory; gradients are averaged over them.
       clip_norm: norm that gradients are scaled down to.
       average: decay of an exponential mean of the parameters, as 0.999, which the result has as `averaged`.
+      precision: "bfloat16" or "float16": the loss computes in it, from rounded parameters and batches; parameters,
+        gradients and the optimizer stay as they are. With "float16" the loss is scaled on the way back, so that small
+        cotangents do not vanish.
       validation: data that are not trained on, of the form of `data`; loss and metrics are measured on them.
       metrics: by name, functions of parameters and a batch, as `loss`, that are measured on `validation`. One called
         "loss" is measured in place of the loss.
@@ -122,9 +127,10 @@ def fit(
             check_count(value, name)
     key, given = random_key(key), parameters
     loss, parameters, state, rebuild = as_pytree(loss, parameters, state)
-    reading = read_loss(loss, "loss", state)
+    reading = read_loss(loss if precision is None else in_precision(loss, precision), "loss", state)
     batches = _batches(data, batch_size, last_batch, key, steps, epochs)
     optimizer = _optimizer(optimizer, clip_norm, average)
+    differentiate = scaled_value_and_grad(engine) if precision == "float16" else value_and_grad(engine)
     descent = Descent(
         objective_of(reading),
         optimizer,
@@ -133,7 +139,7 @@ def fit(
         engine=engine,
         train=train,
         allow_nonfinite=not stop_at_nonfinite,
-        differentiate=differentiate_over(batches, engine, accumulate),
+        differentiate=differentiate_over(batches, differentiate, accumulate),
         keep_aux=False,
         norm_every=check_count(norm_every, "norm_every"),
     )
@@ -175,6 +181,7 @@ def fit(
             "last_batch": last_batch,
             "key": key,
             "accumulate": accumulate,
+            "precision": precision,
             "validate_every": validate_every,
             "engine": engine,
             "history_every": history_every,

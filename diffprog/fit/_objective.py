@@ -9,7 +9,6 @@ import jax.numpy as jnp
 from diffprog._util.promotion import own_promotion
 from diffprog.fit._losses import Loss
 from diffprog.optimize import Step
-from diffprog.optimize import value_and_grad as transform_of
 
 
 def objective_of(loss: Loss) -> Callable[[Any, Step], Any]:
@@ -17,12 +16,12 @@ def objective_of(loss: Loss) -> Callable[[Any, Step], Any]:
     return lambda parameters, step: loss.train(parameters, step.data, step.key, step.tracked)
 
 
-def differentiate_over(batches: Any, engine: str, accumulate: int) -> Callable:
+def differentiate_over(batches: Any, value_and_grad: Callable, accumulate: int) -> Callable:
     """Make the transform that a `Descent` differentiates a step by.
 
     Args:
       batches: where a step's batch comes from.
-      engine: whose gradients.
+      value_and_grad: transform of the loss.
       accumulate: pieces that a batch is cut into, one after the other, to save memory.
 
     Returns:
@@ -30,7 +29,7 @@ def differentiate_over(batches: Any, engine: str, accumulate: int) -> Callable:
     """
 
     def transform(objective: Callable, has_aux: bool = False) -> Callable:
-        whole = transform_of(engine)(objective, has_aux=has_aux)
+        whole = value_and_grad(objective, has_aux=has_aux)
 
         def measure(parameters, step, size):
             batch = batches.batch(step, size)

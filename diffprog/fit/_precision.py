@@ -61,15 +61,15 @@ def scaled_value_and_grad(engine: str) -> Callable:
     """
 
     def transform(objective, has_aux=False):
-        def attempt(parameters, scale):
+        def attempt(parameters, rest, scale):
             def scaled(parameters):
-                value, aux = objective(parameters) if has_aux else (objective(parameters), None)
+                value, aux = objective(parameters, *rest) if has_aux else (objective(parameters, *rest), None)
                 return value * scale.astype(value.dtype), (value, aux)
 
             (_, measured), gradient = value_and_grad(engine)(scaled, has_aux=True)(parameters)
             return measured, jax.tree.map(lambda leaf: leaf / scale.astype(leaf.dtype), gradient)
 
-        def differentiated(parameters):
+        def differentiated(parameters, *rest):
             scale = jnp.float32(FIRST_SCALE)
 
             def overflows(carry):
@@ -79,9 +79,9 @@ def scaled_value_and_grad(engine: str) -> Callable:
 
             def again(carry):
                 scale = jnp.maximum(carry[0] * LOWER, 1)
-                return scale, *attempt(parameters, scale)
+                return scale, *attempt(parameters, rest, scale)
 
-            _, (value, aux), gradient = jax.lax.while_loop(overflows, again, (scale, *attempt(parameters, scale)))
+            _, (value, aux), gradient = jax.lax.while_loop(overflows, again, (scale, *attempt(parameters, rest, scale)))
             return (value, aux) if has_aux else value, gradient
 
         return differentiated

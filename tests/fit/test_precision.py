@@ -1,8 +1,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
+from diffprog.fit import fit
 from diffprog.fit._precision import in_precision, scaled_value_and_grad
 from diffprog.optimize import ENGINES
 
@@ -34,3 +36,20 @@ def test_without_a_scale_they_do_vanish():
     plain = jax.grad(lambda w: loss(w, X))(W)
     exact = 1e-9 * 2 * X.T @ (X @ W) / len(X)
     assert np.abs(plain - exact).max() > 0.1 * np.abs(exact).max()
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_a_fit_in_half_precision(precision):
+    seen = []
+
+    def loss(w, batch):
+        x, y = batch
+        seen.append((w.dtype, x.dtype))
+        return jnp.mean((x @ w - y) ** 2)
+
+    y = X @ W
+    fitted = fit(loss, jnp.zeros(3), (X, y), optax.sgd(0.1), steps=300, precision=precision)
+    assert fitted.parameters.dtype == jnp.float32 and set(seen) == {(jnp.dtype(precision),) * 2}
+    np.testing.assert_allclose(fitted.parameters, W, atol=0.02)  # a few units of bfloat16's last place
+    with pytest.raises(ValueError, match="precision must be one of bfloat16, float16"):
+        fit(loss, jnp.zeros(3), (X, y), optax.sgd(0.1), steps=1, precision="half")
