@@ -5,6 +5,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import jax
+
 
 def as_pytree(loss: Callable, parameters: Any, state: Any) -> tuple[Callable, Any, Any, Callable[[Any, Any], Any]]:
     """Divide a module of NNX into its parameters and all else it holds, which becomes the state.
@@ -29,7 +31,8 @@ def as_pytree(loss: Callable, parameters: Any, state: Any) -> tuple[Callable, An
     graph, weights, rest = nnx.split(parameters, nnx.Param, ...)
 
     def call(parameters: Any, batch: Any, state: Any, **options: Any) -> Any:
-        module = nnx.merge(graph, parameters, state)
+        fresh = jax.tree.map(lambda leaf: leaf, (parameters, state))  # variables of this trace, which may change in it
+        module = nnx.merge(graph, *fresh)
         value = loss(module, batch, **options)
         return value, nnx.split(module, nnx.Param, ...)[2]
 

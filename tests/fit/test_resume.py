@@ -212,8 +212,8 @@ import numpy as np
 from tests.fit import test_resume as t
 if sys.argv[1] == "kill":
     import time
-    slow = lambda row, parameters: time.sleep(0.01)
-    t.run(sys.argv[2], checkpoint_seconds=1e-9, callbacks=slow, epochs=200)
+    slow = lambda row, parameters: time.sleep(0.03)
+    t.run(sys.argv[2], checkpoint_seconds=1e-9, callbacks=slow, epochs=60)
 """
 
 
@@ -247,10 +247,10 @@ def killed(directory, delays):
 def check_kills(directory, delays):
     killed(directory, delays)
     reached = max(int(path.stem.split("-")[1]) for path in directory.glob("checkpoint-*"))
-    assert 0 < reached < 200 * 7
+    assert 0 < reached < 60 * 7
     assert not [path for path in directory.iterdir() if path.name.endswith(".damaged")]
-    again = run(directory, epochs=200, checkpoint_seconds=1e9)
-    assert content(again) == content(run(epochs=200))
+    again = run(directory, epochs=60, checkpoint_seconds=1e9)
+    assert content(again) == content(run(epochs=60))
 
 
 def test_five_kills_at_random_moments_change_no_bit(tmp_path):
