@@ -1,10 +1,19 @@
-"""Fit a network to handwritten digits by full-batch, mini-batch and single-example gradient descent.
+"""Fit parameters by gradient descent: of a network to digits in six ways, or of a loss of yours.
 
     %(prog)s
-    %(prog)s --epochs 20 --engine jax
+    %(prog)s --study --seeds 10
+    %(prog)s mypackage.mymodule:make --data examples.npz --optimizer adam --learning-rate 1e-3 --batch-size 32
 
-A 64-64-10 ReLU network is trained on 1440 digits (8 x 8 pixels) six times with the same loop: full batch, mini-batch
-and single example, each with and without momentum. A table is printed, and the curves are drawn.
+Without a name, a 64-64-10 ReLU network is trained on 1440 digits (8 x 8 pixels) six times with the same loop: full
+batch, mini-batch and single example, each with and without momentum. A table is printed, and the curves are drawn.
+
+With --study, three batch sizes are compared on two data sets over several seeds, against examples seen, steps and
+seconds.
+
+A function of yours takes no argument and returns (loss, (parameters,)) or (loss, (parameters, data)), where
+loss(parameters, batch) is a scalar. With --data the batch is a dict of the file's arrays, cut along their first axis.
+Checkpoints, history, parameters and curves go to --directory; a run that was killed goes on when the same command is
+given again, and ends with the same bits.
 """
 
 import argparse
@@ -18,11 +27,15 @@ import numpy as np
 import optax
 
 from diffprog._util.tables import text_table
+from diffprog.cli import _batch_size_study as study
+from diffprog.cli import _fit_own as own
 from diffprog.cli._command_line import add_engine, command_parser, launch, positive
+from diffprog.cli._fit_own import OPTIMIZERS
 from diffprog.fit import Examples, accuracy, fit, load_digits, mean_cross_entropy, mlp
 from diffprog.images import save_png
 
 SIZES = (64, 64, 10)
+DATA_SETS = ("digits", "mnist1d")
 
 
 class Variant(NamedTuple):
@@ -61,6 +74,7 @@ class Curve(NamedTuple):
 def main(arguments: Sequence[str] | None = None, prog: str = "diffprog fit") -> None:
     """Run the command."""
     parser = command_parser(prog, __doc__)
+    parser.add_argument("loss", nargs="?", metavar="MODULE:NAME", help="fit this loss instead of the digits")
     parser.add_argument("--epochs", type=positive, default=60, help="passes over the training set (default: 60)")
     parser.add_argument("--seed", type=int, default=0, help="decides first weights and order of examples (default: 0)")
     parser.add_argument(
@@ -71,10 +85,47 @@ def main(arguments: Sequence[str] | None = None, prog: str = "diffprog fit") -> 
         help="where the picture goes (default: %(default)s)",
     )
     add_engine(parser)
+    sizes = parser.add_argument_group("comparing batch sizes")
+    sizes.add_argument("--study", nargs="*", choices=DATA_SETS, help="data sets to compare on (default: all)")
+    sizes.add_argument("--seeds", type=positive, default=10, help="runs of each batch size (default: %(default)s)")
+    mine = parser.add_argument_group("a loss of yours")
+    mine.add_argument("--data", metavar="FILE", help=".npz file of examples")
+    mine.add_argument("--validation", metavar="FILE", help=".npz file of examples that are not trained on")
+    mine.add_argument("--optimizer", choices=OPTIMIZERS, default="adam", help="(default: %(default)s)")
+    mine.add_argument("--learning-rate", type=float, default=1e-3, help="(default: %(default)s)")
+    mine.add_argument("--batch-size", type=positive, help="examples per step (default: all)")
+    mine.add_argument(
+        "--directory", type=Path, default="out/fit", help="where a run is kept and goes on (default: %(default)s)"
+    )
     launch(parser, run, arguments)
 
 
 def run(options: argparse.Namespace) -> None:
+    """Do what the options ask for."""
+    if options.loss and options.study is not None:
+        raise ValueError("give either MODULE:NAME or --study, not both")
+    if options.loss:
+        own.run(options)
+    elif options.study is not None:
+        run_study(options)
+    else:
+        run_variants(options)
+
+
+def run_study(options: argparse.Namespace) -> None:
+    """Compare batch sizes, print their table and draw their curves."""
+    from diffprog.cli import _pictures as pictures
+
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    curves: list[study.Curves] = []
+    for name, data in study.data_sets().items():
+        if name in (options.study or DATA_SETS):
+            curves += study.study(data, options.seeds, options.seed, options.engine)
+    print(study.table(curves))
+    print(f"curves in {save_png(options.out, pictures.batch_size_panels(curves))}")
+
+
+def run_variants(options: argparse.Namespace) -> None:
     """Train the variants, print their table and draw their curves."""
     from diffprog.cli import _pictures as pictures  # Matplotlib, which an extra brings
 
