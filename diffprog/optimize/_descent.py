@@ -34,6 +34,7 @@ from diffprog.optimize._trainable import Train, split
 BLOCK_SECONDS = 0.1  # what a block of steps takes where none is asked for: a bar that moves, and little of Python
 BLOCK_BYTES = 2**22  # of a block's history
 MAX_ROWS = 8192
+NOT_MEASURED = -1.0  # in place of NaN, at which `jax_debug_nans` would stop
 MANY_OPERATIONS = (
     1000  # of a step, above which a program takes long to compile and the gradient's norm counts for little
 )
@@ -264,7 +265,7 @@ class Descent:
                 started, before = time.perf_counter(), carry
                 carry, rows, done = program.run(carry, data, num_steps, num_rows)
                 count = num_steps if done is None else int(done[0])
-                histories.append(jax.tree.map(lambda rows: np.asarray(rows)[:count], rows))
+                histories.append(_on_host(rows, count))
                 if done is not None and not done[1]:
                     self._stop(program, before, data, count, num_steps, num_rows, histories)
                 if num_steps:
@@ -325,7 +326,7 @@ class Descent:
                 return  # the update overflowed in the last step, which the next one will tell
             if not bool(is_finite):
                 count = int(looked)
-                histories[-1] = jax.tree.map(lambda rows: np.asarray(rows)[:count], rows)
+                histories[-1] = _on_host(rows, count)
         carry, _, _ = program.run(before, data, count - 1, num_rows)
         state, history = _joined(carry, program.join), _concatenated(histories)
         number, value, norm = int(state.num_steps), history.value[-1], history.gradient_norm[-1]
@@ -353,7 +354,7 @@ def _block(
     _, row, _ = jax.eval_shape(measured, state, data)
     rows = lambda fill: lambda r: jnp.full((num_rows, *r.shape), fill, r.dtype)
     history = jax.tree.map(rows(0), row._replace(gradient_norm=None))
-    history = history._replace(gradient_norm=jax.tree.map(rows(jnp.nan), row.gradient_norm))
+    history = history._replace(gradient_norm=jax.tree.map(rows(NOT_MEASURED), row.gradient_norm))
 
     def turn(advance, index, state, history):
         state, row, is_finite = advance(state, data)
@@ -388,6 +389,12 @@ def _is_finite(value: jax.Array, norm: jax.Array, gradient: Any) -> jax.Array:
     """Whether value and gradient are finite: the norm tells, but it may overflow where no element does."""
     each = lambda: jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient)]).all()
     return jnp.isfinite(value) & jax.lax.cond(jnp.isfinite(norm), lambda: jnp.bool(True), each)
+
+
+def _on_host(rows: History, count: int) -> History:
+    history = jax.tree.map(lambda rows: np.asarray(rows)[:count], rows)
+    norm = history.gradient_norm
+    return history if norm is None else history._replace(gradient_norm=np.where(norm < 0, np.float32(np.nan), norm))
 
 
 def _joined(carry: State, join: Callable) -> State:
