@@ -46,8 +46,16 @@ def test_attack(monkeypatch, tmp_path):
     assert (tmp_path / "out/robustness").is_dir()
 
 
-def test_fit():
-    names = run("Fit", {"key": jax.random.key(0)})
+def test_optimize_and_fit(monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    names = run("Differentiate", {"key": jax.random.key(0)})
+    run("Optimize", names)
+    assert (
+        names["found"].converged
+        and names["found"].value < 1e-6
+        and "diverges from step size" in capsys.readouterr().out
+    )
+    assert (tmp_path / "out/run/history.jsonl").is_file()
     logits = fit.mlp.apply(names["fitted"].parameters, names["test"].inputs)
     assert fit.accuracy(logits, names["test"].labels) > 0.85
 

@@ -174,7 +174,8 @@ class _Describer:
         cells = dict(zip(value.__code__.co_freevars, value.__closure__ or (), strict=True))
         bound = {"defaults": value.__defaults__, "keyword defaults": value.__kwdefaults__}
         parts = [self.visit(bound, name)]
-        if (version := package_version(value.__module__)) is not None:
+        module = value.__module__ or ""  # None of a function that `exec` made
+        if (version := package_version(module)) is not None:
             if (label := package_name(value)) is not None:
                 return _hashed("named", [label.encode()])
             parts.append(f"{value.__module__}.{value.__qualname__} {version}".encode())

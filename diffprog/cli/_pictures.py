@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from diffprog.cli._batch_size_study import Curves
 from diffprog.cli._command_line import short
@@ -148,9 +149,9 @@ def batch_size_panels(curves: Sequence[Curves]) -> np.ndarray:
         grid[row][0].set_ylabel(f"{title}\ntest error, %")
         for axes, caption in zip(grid[row], captions, strict=True):
             axes.set(xscale="log", yscale="log")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 4, 5, 6, 7)))
             axes.yaxis.set_major_formatter("{x:g}")
-            axes.yaxis.set_minor_formatter("{x:g}")
-            axes.tick_params(which="minor", labelsize=7)
+            axes.yaxis.set_minor_formatter("")
             axes.grid(alpha=0.25)
             axes.spines[["top", "right"]].set_visible(False)
             if row == len(titles) - 1:

@@ -147,6 +147,17 @@ def test_functions_are_known_by_what_they_do():
     assert len({first, *map(text, others)}) == len(others) + 1
 
 
+def test_a_function_without_a_module_is_known_by_what_it_does():
+    def made(source):
+        names = {}
+        exec(source, names)
+        return names["f"]
+
+    first, again, other = map(made, ("f = lambda x: x + 1", "f = lambda x: x + 1", "f = lambda x: x + 2"))
+    assert first.__module__ is None or first.__module__ == "builtins"
+    assert content_digest(first) == content_digest(again) != content_digest(other)
+
+
 def test_what_a_function_closes_over_counts():
     assert text(maker(1)) == text(maker(1)) != text(maker(2))
     assert text(maker(1, (1, 3))) != text(maker(1))
