@@ -105,7 +105,7 @@ def test_all_problems_of_more_garbow_and_hillstrom(x64, solver, most):
 
 
 def test_large_residuals_are_for_newton(x64):
-    """J'J is far from the Hessian of Brown and Dennis' problem: Levenberg-Marquardt goes zigzag, Newton does not."""
+    """On Brown and Dennis' problem Levenberg-Marquardt goes zigzag; a method that asks for the Hessian does not."""
     (problem,) = (p for p in problems.MORE_GARBOW_HILLSTROM if p.name == "16 Brown-Dennis")
     found = optimize.least_squares(problem.residuals, jnp.array(problem.starts[0]), optimize.trust_region())
     assert is_solved(problem, 2 * found.value) and found.evaluations["function"] < 15

@@ -14,9 +14,7 @@ MEANT = by_word(
         "x0 y0 init init_params params initial_parameters start x": {
             "parameters": "where to begin is parameters=",
         },
-        "method solver algorithm optim opt optimiser": {
-            "optimizer": "the method is optimizer=, as in optimizer=lbfgs()"
-        },
+        "method solver algorithm optim opt": {"optimizer": "the method is optimizer=, as in optimizer=lbfgs()"},
         "maxiter max_iter max_iterations maxfev max_nfev num_steps steps n_iter iterations niter max_evaluations": {
             "max_steps": "the number of steps is max_steps=; the result tells what was evaluated"
         },
