@@ -7,6 +7,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from diffprog._util.processes import whole
+
 
 def fingerprint(*values: Any) -> str:
     """Digest values by their content, equally in every process and on every machine.
@@ -42,7 +44,7 @@ def _pieces(value: Any) -> Iterator[bytes | memoryview]:
         yield f"key:{jax.random.key_impl(value)}:".encode()
         value = jax.random.key_data(value)
     if isinstance(value, np.ndarray | np.generic | jax.Array):
-        array = np.asarray(value)
+        array = whole(value)
         if array.dtype.hasobject or array.dtype.names:
             raise TypeError(f"an array of {array.dtype} has no content that a fingerprint can be taken of")
         array = np.ascontiguousarray(array, array.dtype.newbyteorder("<")).reshape(array.shape)

@@ -3,7 +3,10 @@
 import time
 from typing import Any
 
+import jax
+
 from diffprog._util.files import check_writable
+from diffprog._util.processes import is_first, is_spread, wait_for_all
 from diffprog._util.resumable import ResumableFolder, by_content, changed_setting, describe
 from diffprog.fit._checkpoints import SUFFIX, read_newest, write_checkpoint
 from diffprog.fit._history import Rows
@@ -16,7 +19,7 @@ class Directory:
 
     Attributes:
       rows: the history, which is written there.
-      saved: the step of the newest checkpoint that this run wrote.
+      saved: the step of the newest checkpoint that this run wrote. Of several processes the first one writes.
     """
 
     def __init__(self, folder: Any, batches: Any, made_of: dict, settings: dict, seconds: float, keep: int):
@@ -31,7 +34,7 @@ class Directory:
             "settings": {name: describe(value) for name, value in settings.items()},
         }
         self._folder = ResumableFolder(self._path, manifest, "a fit", SUFFIX, difference=_difference)
-        self.rows, self.saved, self._last = Rows(self._path / HISTORY), -1, time.monotonic()
+        self.rows, self.saved, self._last = Rows(self._path / HISTORY, is_first()), -1, time.monotonic()
 
     def is_due(self) -> bool:
         """Whether it is time for a checkpoint."""
@@ -45,11 +48,21 @@ class Directory:
         self.rows.read(found[1]["history"] if found else 0)
         return found
 
+    def close(self) -> None:
+        """Wait for the process that writes, so that what comes next finds all of it."""
+        wait_for_all("the directory of a fit is written")
+
     def write(self, tree: Any, notes: dict[str, Any]) -> None:
         """Write a checkpoint, after the history that belongs to it."""
-        self._folder.claim()
-        notes = notes | {"history": self.rows.sync()}
-        write_checkpoint(self._path, notes["step"], tree, notes, self._keep)
+        if any(map(is_spread, jax.tree.leaves(tree))):
+            raise ValueError(
+                "directory holds parameters that each process has whole; found some that are spread over processes: "
+                "replicate them over the mesh, or leave directory out"
+            )
+        if is_first():
+            self._folder.claim()
+            notes = notes | {"history": self.rows.sync()}
+            write_checkpoint(self._path, notes["step"], tree, notes, self._keep)
         self.saved, self._last = notes["step"], time.monotonic()
 
 

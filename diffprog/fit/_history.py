@@ -17,11 +17,11 @@ class Rows:
     """Rows of one and the same columns, and what was measured beside them.
 
     Attributes:
-      path: of the file that the rows are also written to; None for none.
+      path: of the file that the rows are also written to, or that another process writes them to; None for none.
     """
 
-    def __init__(self, path: Path | None = None):
-        self.path = path
+    def __init__(self, path: Path | None = None, writes: bool = True):
+        self.path, self._writes = path, writes
         self._blocks: list[dict[str, np.ndarray]] = []
         self._measured: dict[int, dict[str, float]] = {}
         self._file: BinaryIO | None = None
@@ -32,7 +32,7 @@ class Rows:
             self._blocks.append(block)
             if measured:
                 self._measured[int(block["step"][-1])] = measured
-            if self.path is not None:
+            if self.path is not None and self._writes:
                 self._write(self._rows(block))
 
     def as_list(self) -> list[dict[str, Any]]:
@@ -110,9 +110,10 @@ class Rows:
         path = self._existing()
         if path is None:
             return
-        with path.open("r+b") as file:
+        with path.open("r+b" if self._writes else "rb") as file:
             text = file.read(length)
-            file.truncate(length)
+            if self._writes:
+                file.truncate(length)
         rows = [json.loads(line) for line in text.splitlines()]
         if rows:
             kinds = {name: np.int64 if name in WHOLE else np.float64 for name in COLUMNS}

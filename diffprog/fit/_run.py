@@ -121,6 +121,8 @@ class Run:
             warn(f"fit ended: {reason}")
         if self.directory is not None and self.directory.saved != self.at.step:
             self._save()
+        if self.directory is not None and finished:
+            self.directory.close()
         if self.at.waiting is not None:
             self.rows.add(self.at.waiting)
         return self._result(reason, finished, rebuild, look)

@@ -32,6 +32,7 @@ from diffprog.optimize._gradients import downhill, squared_norm, update
 from diffprog.optimize._trainable import Train, split
 
 BLOCK_SECONDS = 0.1  # what a block of steps takes where none is asked for: a bar that moves, and little of Python
+SHARED_BLOCK = 64  # steps of a block that several processes run together
 BLOCK_BYTES = 2**22  # of a block's history
 MAX_ROWS = 8192
 NOT_MEASURED = -1.0  # in place of NaN, at which `jax_debug_nans` would stop
@@ -133,6 +134,8 @@ class _Program:
     def choose(self, num_steps: int, seconds: float) -> None:
         """Choose the size of the next block by how long one took: grown step by step, as the first one compiles."""
         wanted = int(num_steps * BLOCK_SECONDS / max(seconds, 1e-6))
+        if jax.process_count() > 1:  # whose clocks differ, and which must run the same blocks
+            wanted = min(2 * num_steps, SHARED_BLOCK)
         self.block_size = max(1, min(wanted, 16 * num_steps, self.max_rows))
 
     def run(self, carry: State, data: Any, num_steps: int, num_rows: int) -> tuple[State, History, Any]:
