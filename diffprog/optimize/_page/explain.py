@@ -203,20 +203,29 @@ def _own(function, start, optimizers, view, name, max_steps, key, engine, bar) -
     objective = Objective("own", title, title, function, point, window)
     explained = _explained(objective, _labels(start), oracle, vector, unflatten, optimizers, max_steps, key, bar)
     if view is None:
-        window = _around_paths(window, [family.path for family in explained.families])
-        minima = find_minima(oracle, window, np.asarray(point))
-        explained = replace(explained, view=window, minima=tuple(minima))
+        arrived = [family for family in explained.families if family.converged]
+        best = min(arrived, key=lambda family: family.values[-1], default=None)
+        paths, none = [family.path for family in explained.families], np.zeros((0, 2))
+        # A minimum beyond the window widens it; where values fall for ever there is none.
+        for ends in (none if best is None else best.path[-1:], none):
+            wider = _around_paths(window, paths, ends)
+            minima = find_minima(oracle, wider, np.concatenate([[point], ends]))
+            if minima:
+                break
+        explained = replace(explained, view=wider, minima=tuple(minima))
     return replace(explained, grid=measure_grid(oracle, explained.view, GRID_SIZE))
 
 
-def _around_paths(window, paths) -> Any:
-    """Widen a window until it holds most of what the optimizers visited, up to three times its size."""
+def _around_paths(window, paths, ends) -> Any:
+    """Widen a window until it holds the best end and most of what the optimizers visited near it."""
     sides = []
-    for (low, high), column in zip(window, np.concatenate([np.zeros((0, 2)), *paths]).T, strict=True):
+    visited = np.concatenate([np.zeros((0, 2)), *paths])
+    for (low, high), column, end in zip(window, visited.T, ends.T, strict=True):
+        low, high = min([low, *(end - 0.1 * np.abs(end - low))]), max([high, *(end + 0.1 * np.abs(end - high))])
         inside = column[(column > low - (high - low)) & (column < high + (high - low))]
-        far = [low, high] if len(inside) == 0 else [*np.quantile(inside, [0.01, 0.99]).tolist()]
+        far = [low, high] if len(inside) == 0 else np.quantile(inside, [0.01, 0.99]).tolist()
         margin = 0.05 * (high - low)
-        sides.append((min(low, far[0] - margin), max(high, far[1] + margin)))
+        sides.append((float(min(low, far[0] - margin)), float(max(high, far[1] + margin))))
     return tuple(sides)
 
 
@@ -242,11 +251,11 @@ def _window(oracle, point) -> tuple[tuple[float, float], tuple[float, float]]:
     wide = ((x - 2 * reach, x + 2 * reach), (y - 2 * reach, y + 2 * reach))
     minima = find_minima(oracle, wide, np.asarray(point))
     nearest = min(minima, key=lambda m: float(np.hypot(*(m.point - np.asarray(point)))), default=None)
-    if nearest is None:
-        return wide
+    if nearest is None or np.hypot(*(nearest.point - np.asarray(point))) < 1e-3 * reach:
+        return ((x - reach, x + reach), (y - reach, y + reach))
     sides = []
     for a, b in zip(point, nearest.point.tolist(), strict=True):
-        half = max(abs(a - b) / 2, 0.25 * float(np.hypot(*(nearest.point - np.asarray(point)))), 1e-3 * reach)
+        half = max(abs(a - b) / 2, 0.25 * float(np.hypot(*(nearest.point - np.asarray(point)))))
         middle = (a + b) / 2
         sides.append((middle - half * (1 + 2 * MARGIN), middle + half * (1 + 2 * MARGIN)))
     return tuple(sides)  # type: ignore[return-value]
@@ -280,6 +289,7 @@ def _family_numbers(family: Family) -> dict[str, Any]:
     return {
         "name": family.name,
         "settings": family.settings,
+        "converged": family.converged,
         "reason": family.reason,
         "seconds": float(f"{family.seconds:.3g}"),
         "path": _rounded(family.path),
@@ -290,10 +300,10 @@ def _family_numbers(family: Family) -> dict[str, Any]:
 
 
 def _rounded(array: np.ndarray) -> list:
-    """Keep nine digits, and as numbers that JSON has: what is not finite ends a path, its last number stays."""
-    limit = np.finfo(np.float64).max
-    flat = [float(f"{x:.9g}") for x in np.nan_to_num(array, nan=limit, posinf=limit, neginf=-limit).ravel().tolist()]
-    return np.reshape(flat, array.shape).tolist()
+    """Keep nine digits; what is not finite is None, as in JSON."""
+    if array.ndim > 1:
+        return [_rounded(row) for row in array]
+    return [float(f"{x:.9g}") if np.isfinite(x) else None for x in array.tolist()]
 
 
 def _table(explained: Explained) -> str:

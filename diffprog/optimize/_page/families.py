@@ -15,7 +15,7 @@ from diffprog.optimize._methods import defaults
 from diffprog.optimize._methods.lbfgs import lbfgs
 from diffprog.optimize._methods.lbfgsb import lbfgsb
 from diffprog.optimize._search.flat import Unflatten
-from diffprog.optimize._search.optimizer import REASONS, SEARCHING
+from diffprog.optimize._search.optimizer import CONVERGED, REASONS, SEARCHING
 from diffprog.optimize._search.oracle import Counts, Oracle
 
 NUM_RATES = 8  # step sizes that are tried for a first-order method
@@ -40,6 +40,7 @@ class Family(NamedTuple):
       values: of the function at the best point so far, (k + 1,).
       counts: what was asked so far, by question, (k + 1,) each.
       seconds: that a step takes, compiled.
+      converged: whether it ended where it could not do better.
       reason: why it ended, a sentence.
       ellipses: of optimizers that draw around a mean: (mean, covariance) after each step as rows x, y, xx, xy, yy of
         (k + 1, 5); None for others.
@@ -51,6 +52,7 @@ class Family(NamedTuple):
     values: np.ndarray
     counts: Mapping[str, np.ndarray]
     seconds: float
+    converged: bool
     reason: str
     ellipses: np.ndarray | None
 
@@ -203,6 +205,7 @@ def _family(name: str, settings: str, run: Any) -> Family:
         np.asarray(rows.value, np.float64),
         {name: column for name, column in rows.counts._asdict().items() if column.any()},
         seconds,
+        status in CONVERGED,
         f"{REASONS[status]}, after {num_steps} steps",
         None if rows.ellipse is None else np.asarray(rows.ellipse, np.float64),
     )

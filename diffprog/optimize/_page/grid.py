@@ -53,7 +53,8 @@ def measure_grid(oracle: Oracle, view: Any, size: int) -> Grid:
     # A kink has no second derivative: there the surface is only as smooth as its values and slopes.
     derivatives[~np.isfinite(derivatives) & np.isfinite(derivatives[0, 0])] = 0
     true = _measured(oracle, (xs[1:] + xs[:-1]) / 2, (ys[1:] + ys[:-1]) / 2, _values)
-    differences = np.abs(_in_middles(derivatives, xs[1] - xs[0], ys[1] - ys[0]) - true)
+    with np.errstate(invalid="ignore"):  # infinite values are no cells of the map
+        differences = np.abs(_in_middles(derivatives, xs[1] - xs[0], ys[1] - ys[0]) - true)
     differences = differences[np.isfinite(differences)]
     values = derivatives[0, 0][np.isfinite(derivatives[0, 0])]
     spread = float(np.ptp(values)) if values.size else 0.0

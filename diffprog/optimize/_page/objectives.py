@@ -141,7 +141,7 @@ def find_minima(oracle: Oracle, view: Any, extra: np.ndarray) -> list[Stationary
         step = np.abs(gradients[index]) @ np.abs(np.linalg.pinv(hessian))
         is_inside = left <= end[0] <= right and bottom <= end[1] <= top
         is_new = all(np.any(np.abs(end - other.point) > 1e-3 * size) for other in found)
-        is_minimum = eigenvalues[0] > 10 * float(np.finfo(dtype).eps) * eigenvalues[1]
+        is_minimum = eigenvalues[0] > 2 * float(np.finfo(dtype).eps) * eigenvalues[1]
         if is_inside and is_new and is_minimum and np.all(step <= 10 * resolution * size):
             found.append(Stationary(end, float(values[index]), hessian, eigenvalues, eigenvectors))
     return found

@@ -154,14 +154,14 @@ function captions(state, objective, found) {
   }
   const lambdas = found.minimum.eigenvalues, limit = border(state.m, state.b, lambdas[1]), optimum = best(state.m, lambdas);
   const center = `(${show(found.minimum.point[0])}, ${show(found.minimum.point[1])})`, rule = state.m === "nesterov" ? "(2 + 2β)/((1 + 2β) λ₂)" : "(2 + 2β)/λ₂";
-  texts.map = `Exact factor per step next to the minimum ${center}, by color. Stable up to α = ${rule} = ${show(limit)} at this β; best at α* = ${show(optimum.alpha)}, β* = ${show(optimum.beta)}: factor ${show(optimum.rate)}.`
+  texts.map = `Exact factor per step next to the minimum ${center}, by color. Stable up to α = ${rule} = ${show(limit)} at this β; best at α* = ${show(optimum.alpha)}, β* = ${show(optimum.beta)}: factor ${factor(optimum.rate)}.`
     + (state.a > mapAlphaMax(state.m, found.minimum) ? ` Your α = ${show(state.a)} lies to the right of the map.` : "");
   const seen = found.wentOff !== null ? ` The path ${out ? "leaves the window" : "overflows"} after ${found.wentOff} steps.` : found.isFinite ? "" : " The path flies off.";
   if (state.a === 0) texts.verdict = "α = 0: nothing moves.";
   else if (found.rate < 1) {
     const away = found.isFinite ? "" : " It is not near enough to this minimum for that to hold.";
-    texts.verdict = `Converges next to the minimum: by ${show(found.rate)} a step, ${regime(state.m, state.a, state.b, lambdas)}.${seen}${away}`;
-  } else texts.verdict = `Diverges at this minimum: α = ${show(state.a)} is ${state.a >= limit ? "not below" : "at"} the border ${show(limit)}; the steep mode grows by ${show(found.rate)} a step.${seen}`;
+    texts.verdict = `Converges next to the minimum: by ${factor(found.rate)} a step, ${regime(state.m, state.a, state.b, lambdas)}.${seen}${away}`;
+  } else texts.verdict = `Diverges at this minimum: α = ${show(state.a)} is ${state.a >= limit ? "not below" : "at"} the border ${show(limit)}; the steep mode grows by ${factor(found.rate)} a step.${seen}`;
   texts.modes = !found.isFinite ? "No prediction: the path does not stay near a minimum."
     : found.from === null ? "The path does not come near enough to a minimum for its quadratic to predict steps; the lines are those of the quadratic from the start."
     : found.from > found.path.length - 1 ? `From step ${found.from} on, beyond those drawn, the slope is that of the local quadratic within 2 %, and its closed form predicts the steps.`
@@ -181,7 +181,7 @@ function localTable(state, found) {
   const rows = [
     ["curvatures λ₁, λ₂ at the minimum", `${show(small)}, ${show(large)}`], ["condition κ = λ₂/λ₁", show(large / small)],
     ["stability border at this β", `α < ${show(border(state.m, state.b, large))}`],
-    ["α*, β*", `${show(optimum.alpha)}, ${show(optimum.beta)}`], ["best factor", show(optimum.rate)],
+    ["α*, β*", `${show(optimum.alpha)}, ${show(optimum.beta)}`], ["best factor", factor(optimum.rate)],
   ];
   return rows.map(([name, value]) => `<tr><th scope="row">${name}</th><td colspan="2">${value}</td></tr>`).join("");
 }

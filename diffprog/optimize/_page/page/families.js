@@ -6,7 +6,7 @@ function position(family, axis, k) {
   return axis === "steps" ? k : axis === "evaluations" ? total(family, k) : family.seconds * k;
 }
 
-const lowestOf = (objective) => Math.min(...objective.minima.map((m) => m.value), ...objective.families.flatMap((f) => f.values));
+const lowestOf = (objective) => Math.min(...objective.minima.map((m) => m.value), ...objective.families.flatMap((f) => f.values.filter(Number.isFinite)));
 const firstBelow = (family, lowest) => family.values.findIndex((v) => v - lowest <= 1e-6 * (family.values[0] - lowest));
 
 function drawPaths(place, state, objective) {
@@ -17,7 +17,7 @@ function drawPaths(place, state, objective) {
     parts.push(trace(points, `stroke:${COLORS[i]};stroke-dasharray:${DASHES[i]}`));
     if (family.ellipses) parts.push(ellipse(box, family.ellipses[until], COLORS[i]));
     const [x, y] = points[points.length - 1];
-    parts.push(`<circle cx="${round(x)}" cy="${round(y)}" r="5" style="fill:${COLORS[i]};stroke:var(--halo);stroke-width:1.5"/>`);
+    if (Number.isFinite(x) && Number.isFinite(y)) parts.push(`<circle cx="${round(x)}" cy="${round(y)}" r="5" style="fill:${COLORS[i]};stroke:var(--halo);stroke-width:1.5"/>`);
   });
   const [x, y] = objective.start;
   const start = `<circle cx="${box.toX(x)}" cy="${box.toY(y)}" r="6" style="fill:none;stroke:var(--text);stroke-width:2"/>`;
@@ -37,7 +37,7 @@ function ellipse(box, [x, y, xx, xy, yy], color) {
 function drawRace(place, state, objective) {
   const width = place.clientWidth || 500, lowest = lowestOf(objective), log = state.axis !== "steps";
   const shown = objective.families.map((family, i) => [family, i]).filter(([, i]) => !state.off.includes(i));
-  const range = Math.max(...objective.families.map((f) => f.values[0] - lowest)) || 1;
+  const first = objective.families[0].values[0] - lowest, range = first > 0 && Number.isFinite(first) ? first : 1;
   const ends = shown.map(([family]) => position(family, state.axis, family.values.length - 1));
   const begins = shown.map(([family]) => position(family, state.axis, state.axis === "seconds" ? 1 : 0));
   const x = { min: log ? Math.max(Math.min(...begins, Infinity), 1e-9) : 0, max: Math.max(...ends, log ? 1e-8 : 1), log, label: state.axis === "seconds" ? "seconds, compiled" : state.axis === "evaluations" ? "evaluations: f + gradients + Hessian products" : "steps" };
@@ -48,6 +48,7 @@ function drawRace(place, state, objective) {
   const parts = shown.map(([family, i]) => {
     const points = family.values.map((v, k) => [box.toX(Math.max(position(family, state.axis, k), x.min)), box.toY(Math.max(v - lowest, range * 1e-16))]);
     const now = points[Math.min(state.at, points.length - 1)];
+    if (!now.every(Number.isFinite)) return "";
     return trace(points, `stroke:${COLORS[i]};stroke-dasharray:${DASHES[i]}`) + `<circle cx="${round(now[0])}" cy="${round(now[1])}" r="5" style="fill:${COLORS[i]};stroke:var(--halo);stroke-width:1.5"/>`;
   });
   place.innerHTML = svg(box, "", parts.join(""), `Value against ${state.axis}`);
@@ -70,9 +71,11 @@ function familiesTable(objective) {
 }
 
 function familiesCaption(objective) {
-  const lowest = lowestOf(objective);
+  const lowest = lowestOf(objective), first = objective.families[0].values[0];
   const ranked = objective.families.map((family) => [family, firstBelow(family, lowest)]).filter(([, k]) => k >= 0);
   const start = `From (${show(objective.start[0])}, ${show(objective.start[1])})`;
+  if (!Number.isFinite(first)) return `The function is not finite at (${show(objective.start[0])}, ${show(objective.start[1])}), where the optimizers begin.`;
+  if (first <= lowest) return `${start} no optimizer finds a value below the first one, ${show(first)}.`;
   if (!ranked.length) return `${start} no optimizer comes within 10⁻⁶ of the lowest known value ${show(lowest)}.`;
   const least = (cost) => ranked.reduce((a, b) => (cost(b) < cost(a) ? b : a));
   const steps = least(([, k]) => k), asked = least(([family, k]) => total(family, k)), time = least(([family, k]) => family.seconds * k);

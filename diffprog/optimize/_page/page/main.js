@@ -6,6 +6,7 @@ const objectives = data.objectives.map((objective) => {
   const [[left, right], [bottom, top]] = objective.view, formula = objective.grid ? onGrid(objective.grid) : FORMULAS[objective.name];
   return {
     ...objective, formulaText: objective.formula, formula, width: right - left, height: top - bottom, scale: Math.hypot(right - left, top - bottom),
+    families: objective.families.map((family) => ({ ...family, values: family.values.map((value) => value ?? Infinity), path: family.path.map((point) => point.map((x) => x ?? NaN)) })),
     minima: objective.minima.map((minimum) => ({ ...minimum, point: settled(formula, minimum) })),
   };
 });
@@ -30,7 +31,7 @@ function settingsThatArrive(objective) {
   const { alpha, beta } = best("heavy ball", minimum.eigenvalues);
   for (let a = alpha; a > alpha / 1000; a /= 2) {
     const { isFinite, distances } = study("heavy ball", objective, objective.start, a, beta, 150);
-    if (isFinite && distances[150] < 0.01 * distances[0]) return [a, beta];
+    if (isFinite && distances[150] <= 0.01 * distances[0]) return [a, beta];
   }
   return [alpha / 1000, beta];
 }
@@ -84,8 +85,8 @@ function draw() {
   drawModes($("modes"), $("modes-legend"), state, objective, found);
   const texts = captions(state, objective, found), numbers = numbersOf(state, found);
   for (const name of ["contour", "map", "verdict", "modes"]) write(`c-${name}`, texts[name]);
-  write("n-rate", show(numbers.rate, 5));
-  write("n-observed", show(numbers.observed, 5));
+  write("n-rate", factor(numbers.rate));
+  write("n-observed", factor(numbers.observed));
   write("n-predicted", numbers.predicted_steps === null ? "–" : numbers.predicted_steps.toLocaleString("en"));
   write("n-counted", numbers.counted_steps === null ? "–" : numbers.counted_steps.toLocaleString("en"));
   $("n-local").innerHTML = localTable(state, found);

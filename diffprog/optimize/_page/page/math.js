@@ -47,35 +47,45 @@ const HERMITE = [
   [[1, 0, 0, -10, 15, -6], [0, 1, 0, -6, 8, -3], [0, 0, 0.5, -1.5, 1.5, -0.5]],
   [[0, 0, 0, 10, -15, 6], [0, 0, 0, -4, 7, -3], [0, 0, 0, 0.5, -1, 0.5]],
 ];
-const derived = (c) => c.slice(1).map((x, i) => x * (i + 1));
-const horner = (c, t) => c.reduceRight((sum, x) => sum * t + x, 0);
-const BASES = [HERMITE];
-for (const order of [1, 2]) BASES[order] = BASES[order - 1].map((side) => side.map(derived));
 
 // A function known on a grid with its derivatives up to the second in each number, interpolated between the nodes, so
 // that not even its curvature jumps. Outside it is NaN.
 function onGrid({ size, view: [[left, right], [bottom, top]], derivatives }) {
   const all = floats(derivatives), nodes = size * size, stepX = (right - left) / (size - 1), stepY = (top - bottom) / (size - 1);
-  function at([x, y], orderX, orderY) {
-    const column = (x - left) / stepX, row = (y - bottom) / stepY;
-    if (!(column >= 0 && row >= 0 && column <= size - 1 && row <= size - 1)) return NaN;
-    const i = Math.min(Math.floor(column), size - 2), j = Math.min(Math.floor(row), size - 2);
-    let sum = 0;
-    for (let p = 0; p < 2; p++) {
-      for (let a = 0; a < 3; a++) {
-        const ofX = horner(BASES[orderX][p][a], column - i) * stepX ** (a - orderX);
-        for (let q = 0; q < 2; q++) {
-          const k = (j + q) * size + i + p;
-          for (let b = 0; b < 3; b++) sum += ofX * horner(BASES[orderY][q][b], row - j) * stepY ** (b - orderY) * all[(3 * a + b) * nodes + k];
-        }
-      }
+  const cells = new Map();
+  // The polynomial of a cell, by powers of both places within it: 6 x 6 numbers.
+  function polynomial(i, j) {
+    const key = j * size + i, old = cells.get(key);
+    if (old) return old;
+    const found = new Float64Array(36);
+    for (let p = 0; p < 2; p++) for (let q = 0; q < 2; q++) for (let a = 0; a < 3; a++) for (let b = 0; b < 3; b++) {
+      const weight = all[(3 * a + b) * nodes + (j + q) * size + i + p] * stepX ** a * stepY ** b, ofX = HERMITE[p][a], ofY = HERMITE[q][b];
+      for (let m = 0; m < 6; m++) for (let n = 0; n < 6; n++) found[6 * m + n] += weight * ofX[m] * ofY[n];
     }
-    return sum;
+    cells.set(key, found);
+    return found;
+  }
+  // Value, slope and curvature of the polynomial with coefficients c[from], c[from + 1], ...
+  function horner(c, from, t) {
+    let [value, slope, curvature] = [0, 0, 0];
+    for (let k = 5; k >= 0; k--) { curvature = curvature * t + 2 * slope; slope = slope * t + value; value = value * t + c[from + k]; }
+    return [value, slope, curvature];
+  }
+  const along = [new Float64Array(6), new Float64Array(6), new Float64Array(6)];
+  function at([x, y]) {
+    const column = (x - left) / stepX, row = (y - bottom) / stepY;
+    if (!(column >= 0 && row >= 0 && column <= size - 1 && row <= size - 1)) return [[NaN, NaN, NaN], [NaN, NaN, NaN], [NaN, NaN, NaN]];
+    const i = Math.min(Math.floor(column), size - 2), j = Math.min(Math.floor(row), size - 2), c = polynomial(i, j);
+    for (let m = 0; m < 6; m++) [along[0][m], along[1][m], along[2][m]] = horner(c, 6 * m, row - j);
+    return along.map((list) => horner(list, 0, column - i));
   }
   return {
-    value: (point) => at(point, 0, 0),
-    gradient: (point) => [at(point, 1, 0), at(point, 0, 1)],
-    hessian: (point) => { const mixed = at(point, 1, 1); return [[at(point, 2, 0), mixed], [mixed, at(point, 0, 2)]]; },
+    value: (point) => at(point)[0][0],
+    gradient: (point) => { const [[, x], [y]] = at(point); return [x / stepX, y / stepY]; },
+    hessian: (point) => {
+      const [[, , xx], [, xy], [yy]] = at(point), mixed = xy / stepX / stepY;
+      return [[xx / stepX / stepX, mixed], [mixed, yy / stepY / stepY]];
+    },
   };
 }
 
@@ -172,7 +182,13 @@ function study(method, objective, start, alpha, beta, shown) {
   const { gradient } = objective.formula;
   const far = 1e3 * objective.scale;
   const isOff = (x, y) => !(Math.hypot(x - start[0], y - start[1]) < far * 1e12);
-  const path = descend(method, gradient, start, alpha, beta, Math.max(shown, HORIZON), (x, y, k) => k > shown && isOff(x, y));
+  let [lastX, lastY, still] = [NaN, NaN, 0];
+  const hasEnded = (x, y, k) => {
+    still = Math.hypot(x - lastX, y - lastY) <= 1e-14 * objective.scale ? still + 1 : 0;
+    [lastX, lastY] = [x, y];
+    return k > shown && (still > 10 || isOff(x, y));
+  };
+  const path = descend(method, gradient, start, alpha, beta, Math.max(shown, HORIZON), hasEnded);
   const end = path[path.length - 1];
   const isFinite = end.every(Number.isFinite) && !isOff(...end);
   const minimum = nearestMinimum(objective, isFinite ? end : start);

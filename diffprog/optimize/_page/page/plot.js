@@ -17,6 +17,12 @@ function show(x, digits = 4) {
   return `${String(Number(mantissa)).replace("-", "−")}·10${superscript(Number(exponent))}`;
 }
 
+// A factor per step: next to 1 with as many digits as its distance from 1 needs.
+function factor(x) {
+  const gap = Math.abs(1 - x);
+  return x !== null && gap > 0 && gap < 1e-3 ? x.toFixed(Math.min(2 + Math.ceil(-Math.log10(gap)), 12)) : show(x, 5);
+}
+
 const superscript = (n) => String(n).replace("-", "⁻").replace(/\d/g, (d) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[d]);
 
 function scaled({ min, max, log }, low, high) {
