@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from diffprog.optimize import HARDNESS, optimizable
+from diffprog.optimize._page.verdicts import verdicts
 from tests.optimize.hard_functions import KNOWN, OTHERS, inputs
 
 
@@ -121,3 +122,16 @@ def test_each_kind_has_its_family_and_its_words():
         assert row.family in ("black box", "first order", "second order"), kind
         assert row.optimizers and row.means and row.remedy
     assert set(x[2] for x in {**KNOWN, **OTHERS}.values()) <= set(HARDNESS)
+
+
+def test_the_gallery_of_the_page_is_judged_right():
+    expected = {
+        "hero": "curved valley",
+        "lessard": "changing curvature",
+        "saddle": "saddle",
+        "plateau": "plateau",
+        "cliff": "cliff",
+        "step": "piecewise constant",
+        "kink": "kink",
+    }
+    assert {name: verdict.partition(":")[0] for name, verdict in verdicts().items()} == expected

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 
 from diffprog._util.html_page import fill, html_page, read_asset, script_json
+from diffprog.optimize._page.verdicts import verdicts
 
 if TYPE_CHECKING:
     from diffprog.optimize._page.explain import Explained
@@ -21,7 +22,7 @@ def page_text(functions: "Sequence[Explained]") -> str:
     own = [explained.title for explained in functions if explained.grid is not None]
     title = f"Why it works: optimizing {own[0]}" if own else "Why it works: optimizing functions of two numbers"
     machine = f"{jax.default_backend().upper()} with JAX {version('jax')}"
-    data = {"objectives": [_data(explained) for explained in functions], "machine": machine, "verdicts": {}}
+    data = {"objectives": [_data(explained) for explained in functions], "machine": machine, "verdicts": verdicts()}
     about = (
         f"Made by diffprog {version('diffprog')}, {machine}. The page needs no network. Colors: Okabe & Ito; cividis."
     )

@@ -1,0 +1,63 @@
+"""What `optimizable` says of the functions in the page's gallery of failures."""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from diffprog.optimize._hardness.optimizable import optimizable
+
+
+def _hero(p):
+    return (1 - p[0]) ** 2 + 20 * (3 * p[1] - p[0] ** 2) ** 2
+
+
+def _lessard(x):
+    middle, right = x[0] ** 2 / 2 + 24 * x[0] - 12, 25 * x[0] ** 2 / 2 - 24 * x[0] + 36
+    return jnp.where(x[0] < 1, 25 * x[0] ** 2 / 2, jnp.where(x[0] < 2, middle, right))
+
+
+def _saddle(p):
+    return p[0] ** 2 / 2 + p[1] ** 4 / 4 - p[1] ** 2 / 2
+
+
+def _plateau(w):
+    return (jax.nn.sigmoid(w[0]) - 0.1) ** 2
+
+
+def _cliff(w):
+    return (w[0] ** 20 - 0.5) ** 2
+
+
+def _step(x):
+    return jnp.floor(4 * jnp.abs(x[0])) / 4
+
+
+def _kink(x):
+    return jnp.abs(x[0])
+
+
+GALLERY: dict[str, tuple[Callable[[Any], Any], tuple[float, ...]]] = {  # by the names in failures.js: function, start
+    "hero": (_hero, (-1.21, 0.853)),
+    "lessard": (_lessard, (3.3,)),
+    "saddle": (_saddle, (1.0, 1e-8)),
+    "plateau": (_plateau, (20.0,)),
+    "cliff": (_cliff, (1.1,)),
+    "step": (_step, (2.1,)),
+    "kink": (_kink, (1.0,)),
+}
+
+
+@cache
+def verdicts() -> dict[str, str]:
+    """Judge each function of the gallery, once in a process: it takes some seconds.
+
+    Returns:
+      Verdicts by name.
+    """
+    return {
+        name: optimizable(function, jnp.array(start, jnp.float32)).verdict
+        for name, (function, start) in GALLERY.items()
+    }
