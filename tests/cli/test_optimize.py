@@ -95,3 +95,21 @@ def test_bad_input_is_one_sentence(run, arguments, sentence, capsys):
         run(*arguments)
     assert stop.value.code == 2
     assert sentence in capsys.readouterr().err
+
+
+def test_a_regression_of_nists_beside_its_certified_values(capsys):
+    command.main(["Misra1a"])
+    lines = capsys.readouterr().out.splitlines()
+    rows = [line.split() for line in lines if line.startswith("b")]
+    assert [row[0] for row in rows] == ["b1", "b2"] * 2 and sum(line.startswith("from start") for line in lines) == 2
+    for name, found, certified, error, known, digits in rows:
+        assert float(certified) == {"b1": 238.942129, "b2": 0.000550156432}[name]  # NIST, to nine digits
+        assert float(found) == pytest.approx(float(certified), rel=1e-6) and float(digits) > 6
+        assert float(error) == pytest.approx(float(known), rel=1e-4)
+
+
+def test_problems_of_collections_have_short_names(tmp_path, capsys):
+    command.main(["brown-dennis", "--optimizer", "lbfgs", "--out", str(tmp_path)])
+    assert "85822.2" in capsys.readouterr().out
+    command.main(["--list"])
+    assert {"brown-dennis", "ackley", "thurber", "lbfgs"} <= set(capsys.readouterr().out.replace(",", "").split())

@@ -313,9 +313,9 @@ def check_sentences(page):
     worst = max(float(rates.rate(state["m"], state["a"], state["b"], x)) for x in eigenvalues)
     border = float(rates.largest_stable_step(state["m"], state["b"], eigenvalues[1]))
     best = rates.best(state["m"], *eigenvalues)
-    assert numbers["rate"] == pytest.approx(worst, rel=1e-9) and numbers["minimum"]["border"] == pytest.approx(
-        border, rel=1e-9
-    )
+    # Next to a double root, a rate is known to the root of the rounding error only.
+    assert numbers["rate"] == pytest.approx(worst, rel=1e-7)
+    assert numbers["minimum"]["border"] == pytest.approx(border, rel=1e-9)
     assert (
         f"= {shown(border)} at this β; "
         f"best at α* = {shown(best.alpha)}, β* = {shown(best.beta)}: factor {factor(best.rate)}" in text["map"]
