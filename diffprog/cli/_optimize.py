@@ -2,13 +2,11 @@
 
     %(prog)s
     %(prog)s rosenbrock --optimizer lbfgs trust_region cma_es
-    %(prog)s thurber
     %(prog)s --function mypackage.mymodule:make --bounds -2 5 --max-steps 500
     %(prog)s --list
 
 Without a name, six well-known functions of two numbers are explained on one page. A name is that of a test function,
-which `--list` shows. One of NIST's regressions is fitted from both of its starts, and what is found stands beside the
-certified parameters and standard errors.
+which `--list` shows.
 
 A function of yours takes no argument and returns (function, arguments): the function to minimize, which returns a
 scalar, and a tuple with where to begin, an array or a pytree. (For several arguments all are optimized.)
@@ -21,7 +19,7 @@ import argparse
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,10 +28,8 @@ import numpy as np
 from diffprog import optimize
 from diffprog._util.files import check_writable
 from diffprog._util.random_keys import random_key
-from diffprog._util.tables import text_table
 from diffprog.cli._command_line import add_engine, command_parser, launch, load_function, positive
 from diffprog.images import save_png
-from diffprog.optimize import problems
 from diffprog.optimize._page.families import (
     Family,
     default_optimizers,
@@ -45,8 +41,6 @@ from diffprog.optimize._page.families import (
 from diffprog.optimize._page.objectives import BUILT_IN
 from diffprog.optimize._search.flat import flatten
 from diffprog.optimize._search.problem import prepare
-
-MAX_STEPS = 200
 
 
 class Task(NamedTuple):
@@ -70,7 +64,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "diffprog optimize"
         "--start", nargs="+", type=float, metavar="X", help="numbers to begin with, in place of its own"
     )
     parser.add_argument("--bounds", nargs=2, type=float, metavar=("LOW", "HIGH"), help="box for every number")
-    parser.add_argument("--max-steps", type=positive, default=MAX_STEPS, help="steps of each optimizer (default: 200)")
+    parser.add_argument("--max-steps", type=positive, default=200, help="steps of each optimizer (default: 200)")
     parser.add_argument("--seed", type=int, default=0, help="decides what is drawn at random (default: %(default)s)")
     parser.add_argument("--out", default="out/optimize", help="folder for picture and page (default: %(default)s)")
     add_engine(parser)
@@ -91,9 +85,6 @@ def run(options: argparse.Namespace) -> None:
             _refuse(options, "start", "bounds")
             explanation = optimize.explain(None, None, _chosen(options), **_settings(options))
             print(f"{explanation}\n\nwritten: {explanation.html(out / 'optimize.html')}")
-        elif name := {name.lower(): name for name in problems.NIST_NAMES}.get((options.problem or "").lower()):
-            _refuse(options, "start", "bounds", "optimizer")
-            print(_fit_nist(name, options))
         else:
             _race(_task(options), options, out)
 
@@ -151,45 +142,12 @@ def _problem(name: str) -> Task:
     for objective in BUILT_IN:
         if objective.name == name:
             return Task(objective.title, objective.function, jnp.asarray(objective.start))
-    for problem in (*problems.FUNCTIONS.values(), *problems.MORE_GARBOW_HILLSTROM):
-        if _plain(name) == _plain(_short_name(problem)):
-            return Task(problem.name, problem.function, jnp.asarray(problem.starts[0]))
     raise ValueError(f"there is no problem {name!r}: `--list` shows the names")
 
 
-def _short_name(problem: problems.Problem) -> str:
-    """Take a problem's name without the number that its collection gives it: "brown-dennis"."""
-    number, _, rest = problem.name.partition(" ")
-    words = (rest if number.isdecimal() else problem.name).lower().replace("'", "").replace(",", "").replace(".", "")
-    return words.replace(" ", "-")
-
-
-def _fit_nist(name: str, options: argparse.Namespace) -> str:
-    """Fit a regression of NIST's from its starts, and write what is found beside what is certified."""
-    problem = problems.nist(name)
-    settings = dict(max_steps=None if options.max_steps == MAX_STEPS else options.max_steps, engine=options.engine)
-    parts = [f"{problem.name}, a regression of NIST's, {len(problem.starts[0])} parameters"]
-    for number, start in enumerate(problem.starts, 1):
-        found = optimize.least_squares(cast(Callable, problem.residuals), jnp.asarray(start), **settings)
-        certainty = np.asarray(problem.standard_errors)
-        columns = (found.parameters, problem.minimizers[0], found.standard_errors, certainty)
-        rows = [["", "found", "certified", "standard error", "certified", "digits"]]
-        for i, (value, certified, error, known) in enumerate(zip(*columns, strict=True), 1):
-            digits = min(11.0, -np.log10(max(abs(float(value) / certified - 1), 1e-11)))
-            rows.append([f"b{i}", *(f"{float(x):.9g}" for x in (value, certified, error, known)), f"{digits:.1f}"])
-        asked = ", ".join(f"{question} {count}" for question, count in found.evaluations.items() if count)
-        parts.append(f"from start {number}: {found.reason}; {asked}\n" + "\n".join(text_table(rows, "<>")))
-    return "\n\n".join(parts)
-
-
 def _names() -> str:
-    lists = {
-        "functions of two numbers": [objective.name for objective in BUILT_IN],
-        "more functions": [_short_name(x) for x in (*problems.FUNCTIONS.values(), *problems.MORE_GARBOW_HILLSTROM)],
-        "regressions of NIST's": [name.lower() for name in problems.NIST_NAMES],
-        "optimizers": known_optimizers(),
-    }
-    return "\n".join(f"{title}: {', '.join(dict.fromkeys(names))}" for title, names in lists.items())
+    functions = ", ".join(objective.name for objective in BUILT_IN)
+    return f"functions of two numbers: {functions}\noptimizers: {', '.join(known_optimizers())}"
 
 
 def _chosen(options: argparse.Namespace) -> dict[str, Any] | None:

@@ -122,3 +122,25 @@ def test_float32_and_no_minimum():
 def test_what_cannot_be_explained_is_one_sentence(arguments, words):
     with pytest.raises(ValueError, match=words):
         optimize.explain(**arguments)
+
+
+@pytest.mark.not_under("strict", reason="the same program as under the defaults")
+def test_all_families_arrive_and_cma_es_has_its_ellipse():
+    with jax.enable_x64(True):
+        (own,) = optimize.explain(
+            lambda v: jnp.sum((v - 1) ** 2 * jnp.array([1.0, 4.0])), jnp.zeros(2), max_steps=150, well_known=False
+        ).functions
+    families = {family.name: family for family in own.families}
+    assert list(families) == [
+        *["gradient descent", "heavy ball", "Nesterov", "Adam", "L-BFGS", "trust region", "CMA-ES", "random search"]
+    ]
+    for name, family in families.items():
+        assert family.values[-1] < 1e-6, name
+        assert ("gradient" in family.counts) == (name not in ("CMA-ES", "random search")), name
+        assert ("hessian_vector" in family.counts) == (name == "trust region"), name
+        assert (family.ellipses is not None) == (name == "CMA-ES"), name
+    mean, (xx, xy, yy) = families["CMA-ES"].ellipses[40, :2], families["CMA-ES"].ellipses[40, 2:]
+    np.testing.assert_array_equal(mean, families["CMA-ES"].path[40])
+    assert xx > 0 < yy and xy**2 < xx * yy  # a covariance: positive definite
+    areas = np.prod(families["CMA-ES"].ellipses[:, [2, 4]], axis=1)
+    assert areas[-1] < 1e-12 * areas[0]

@@ -14,6 +14,7 @@ import pytest
 from diffprog import optimize
 from diffprog.optimize import rates
 from diffprog.optimize._page.objectives import BUILT_IN
+from diffprog.optimize._page.verdicts import verdicts
 from tests import browser
 
 ALL_OF = "[f.value(p), f.gradient(p), f.hessian(p)]"
@@ -269,6 +270,10 @@ def test_sentences_of_failures_have_the_numbers(show):
     for name, words in expected.items():
         for word in words:
             assert word in says[name], (name, word, says[name])
+    judged = verdicts()
+    for name in failures:
+        found = page.locator(f"#failure-{name} .judged").all_inner_texts()
+        assert found == ([judged[name]] if name in judged else [])
 
 
 # ---------------------------------------------------------------- what the page says
@@ -313,7 +318,7 @@ def check_sentences(page):
     worst = max(float(rates.rate(state["m"], state["a"], state["b"], x)) for x in eigenvalues)
     border = float(rates.largest_stable_step(state["m"], state["b"], eigenvalues[1]))
     best = rates.best(state["m"], *eigenvalues)
-    # Next to a double root, a rate is known to the root of the rounding error only.
+    # At critical damping the root is double: known to the square root of rounding only.
     assert numbers["rate"] == pytest.approx(worst, rel=1e-7)
     assert numbers["minimum"]["border"] == pytest.approx(border, rel=1e-9)
     assert (

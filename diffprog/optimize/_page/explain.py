@@ -144,7 +144,7 @@ def explain(
     Args:
       function: `function(parameters)`, a real scalar; None for the well-known functions alone.
       start: where to begin: a pytree with two real numbers, as an array (2,).
-      optimizers: by name, as `minimize` takes them; by default gradient descent, momentum, Nesterov and Adam with the
+      optimizers: by name, as `minimize` takes them; by default gradient descent, heavy ball, Nesterov and Adam with the
         best of eight step sizes, and L-BFGS, trust region, CMA-ES and random search.
       view: window ((x low, x high), (y low, y high)); by default around start and minimum.
       name: title of the function; by default its own name.

@@ -12,13 +12,21 @@ import optax
 
 from diffprog._util.tables import text_table
 from diffprog.optimize._methods import defaults
+from diffprog.optimize._methods.cma_es import cma_es
 from diffprog.optimize._methods.lbfgs import lbfgs
 from diffprog.optimize._methods.lbfgsb import lbfgsb
+from diffprog.optimize._methods.momentum import heavy_ball, nesterov
+from diffprog.optimize._methods.nelder_mead import nelder_mead
+from diffprog.optimize._methods.newton_cg import newton_cg
+from diffprog.optimize._methods.random_search import random_search
+from diffprog.optimize._methods.spsa import spsa
+from diffprog.optimize._methods.trust_region import trust_region
 from diffprog.optimize._search.flat import Unflatten
 from diffprog.optimize._search.optimizer import CONVERGED, REASONS, SEARCHING
 from diffprog.optimize._search.oracle import Counts, Oracle
 
 NUM_RATES = 8  # step sizes that are tried for a first-order method
+MOMENTUM = 0.9  # of heavy ball and Nesterov
 RATIO = 2.5  # between one and the next
 POWER_STEPS = 20  # towards the largest curvature: its size is enough
 QUESTIONS = {
@@ -42,8 +50,8 @@ class Family(NamedTuple):
       seconds: that a step takes, compiled.
       converged: whether it ended where it could not do better.
       reason: why it ended, a sentence.
-      ellipses: of optimizers that draw around a mean: (mean, covariance) after each step as rows x, y, xx, xy, yy of
-        (k + 1, 5); None for others.
+      ellipses: of an optimizer that draws around a mean: that and the upper triangle of the covariance after each step,
+        with two numbers x, y, xx, xy, yy; None for others.
     """
 
     name: str
@@ -84,12 +92,18 @@ def known_optimizers() -> dict[str, Any]:
     """Make the optimizers of functions, from those that ask least of a function to those that ask most."""
     tried = "step size {step_size}, the best of {tried} tried"
     return {
+        "random_search": random_search(),
+        "spsa": spsa(),
+        "nelder_mead": nelder_mead(),
+        "cma_es": cma_es(),
         "gradient_descent": Tunable(optax.sgd, tried),
-        "momentum": Tunable(lambda step_size: optax.sgd(step_size, momentum=0.9), f"beta 0.9, {tried}"),
-        "nesterov": Tunable(lambda step_size: optax.sgd(step_size, momentum=0.9, nesterov=True), f"beta 0.9, {tried}"),
+        "heavy_ball": Tunable(lambda alpha: heavy_ball(alpha, MOMENTUM), f"beta {MOMENTUM}, {tried}"),
+        "nesterov": Tunable(lambda alpha: nesterov(alpha, MOMENTUM), f"beta {MOMENTUM}, {tried}"),
         "adam": Tunable(optax.adam, tried, in_units_of_parameters=True),
         "lbfgs": lbfgs(),
         "lbfgsb": lbfgsb(),
+        "newton_cg": newton_cg(),
+        "trust_region": trust_region(),
     }
 
 
@@ -103,7 +117,7 @@ TITLES = {
     "nelder_mead": "Nelder-Mead",
     "spsa": "SPSA",
 }
-SHOWN = ("gradient_descent", "momentum", "nesterov", "adam", "lbfgs", "trust_region", "cma_es", "random_search")
+SHOWN = ("gradient_descent", "heavy_ball", "nesterov", "adam", "lbfgs", "trust_region", "cma_es", "random_search")
 
 
 def default_optimizers(is_bounded: bool = False) -> dict[str, Any]:
@@ -244,5 +258,9 @@ def _trace(oracle, optimizer, start, key, max_steps):
 
 def _watch(state) -> Watched:
     """Look at where an optimizer stands, which is not always at the best point so far."""
-    point = getattr(state, "iterate", getattr(state, "mean", state.point))
-    return Watched(point, state.value, state.counts, None)
+    distribution = getattr(state, "distribution", None)
+    if distribution is None:
+        return Watched(getattr(state, "iterate", state.point), state.value, state.counts, None)
+    covariance = distribution.sigma**2 * distribution.covariance
+    parts = [distribution.mean, covariance[jnp.triu_indices(len(distribution.mean))]]
+    return Watched(distribution.mean, state.value, state.counts, jnp.concatenate(parts))

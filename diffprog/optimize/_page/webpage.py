@@ -22,7 +22,8 @@ def page_text(functions: "Sequence[Explained]") -> str:
     own = [explained.title for explained in functions if explained.grid is not None]
     title = f"Why it works: optimizing {own[0]}" if own else "Why it works: optimizing functions of two numbers"
     machine = f"{jax.default_backend().upper()} with JAX {version('jax')}"
-    data = {"objectives": [_data(explained) for explained in functions], "machine": machine, "verdicts": verdicts()}
+    judged = verdicts() if len(own) < len(functions) else {}  # they take seconds: not for a page of one function
+    data = {"objectives": [_data(explained) for explained in functions], "machine": machine, "verdicts": judged}
     about = (
         f"Made by diffprog {version('diffprog')}, {machine}. The page needs no network. Colors: Okabe & Ito; cividis."
     )
