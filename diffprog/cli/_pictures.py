@@ -1,6 +1,6 @@
 """Pictures that commands draw with Matplotlib: attacks, curves of fits, batch sizes, paths of optimizers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from matplotlib.ticker import LogLocator
 
 from diffprog.cli._batch_size_study import Curves
 from diffprog.cli._command_line import short
-from diffprog.optimize import Explained
+from diffprog.optimize import Explained, Fitted
 from diffprog.optimize._page.families import Family
 
 # Okabe and Ito's colors, which color-blind readers tell apart, and dashes for those that are near.
@@ -193,6 +193,36 @@ def optimizer_paths(families: Sequence[Family], title: str, explained: Explained
     race.spines[["top", "right"]].set_visible(False)
     figure.suptitle(title, fontsize=13)
     figure.legend(*race.get_legend_handles_labels(), loc="outside lower center", ncols=6, frameon=False, handlelength=3)
+    return _pixels(figure)
+
+
+def regressions(fits: Mapping[str, Fitted], title: str, certified: float) -> np.ndarray:
+    """Draw how far the sum of squares is above the certified one, over what was asked.
+
+    Args:
+      fits: by what made them.
+      title: name of the data set.
+      certified: smallest sum of squares.
+
+    Returns:
+      Pixels of the picture, float32 (height, width, 3) in [0, 1].
+    """
+    figure = Figure(figsize=(8, 5), dpi=120, layout="constrained", facecolor="white")
+    axes = figure.subplots()
+    for index, (name, fitted) in enumerate(fits.items()):
+        color, dashes = LINES[index % len(LINES)]
+        asked = [
+            sum(count for question, count in row.items() if question not in ("step", "value")) for row in fitted.history
+        ]
+        # A certified sum has eleven digits.
+        above = [max(2 * row["value"] / certified - 1, 1e-11) for row in fitted.history]
+        axes.plot(asked, above, color=color, linestyle=dashes, linewidth=1.7, label=name)
+        axes.plot(asked[-1], above[-1], "o", color=color, markersize=5)
+    axes.set(xscale="log", yscale="log", title=title, ylabel="sum of squares above the certified one, as a part of it")
+    axes.set_xlabel("evaluations: residuals + Jacobians + second derivatives")
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, handlelength=3)
     return _pixels(figure)
 
 

@@ -70,17 +70,33 @@ def test_several_arguments_and_a_start(run):
     assert "from (1, 2)" in printed and "at (3, -1)" in printed
 
 
-def test_names(run, tmp_path):
+def test_names(run):
     listed = run("--list")
-    assert "rosenbrock" in listed and all(name in listed for name in known_optimizers())
-    printed = run("rosenbrock", "--optimizer", "lbfgs", "--max-steps", "100")
-    assert "Rosenbrock, from (-1.2, 1)" in printed and float(rows(printed)["L-BFGS"][0]) < 1e-15
+    names = ["Rosenbrock", "mgh14", "Misra1a", "levenberg_marquardt", *known_optimizers()]
+    assert all(name in listed for name in names)
+    printed = run("rosenbrock", "--optimizer", "lbfgs", "trust_region", "--max-steps", "100")
+    assert "Rosenbrock, from (-1.2, 1)" in printed
+    assert float(rows(printed)["L-BFGS"][0]) < 1e-15 and float(rows(printed)["trust region"][0]) < 1e-15
+    printed = run("mgh15", "--optimizer", "trust_region")
+    assert "15 Kowalik-Osborne, 4 numbers" in printed
+    assert float(rows(printed)["trust region"][0]) == pytest.approx(3.0750560e-4, rel=2e-6)  # six digits are printed
+
+
+def test_a_data_set_of_nist_beside_its_certified_values(run, tmp_path):
+    printed = run("Misra1a", "--max-steps", "100")
+    found = [line.split() for line in printed.splitlines() if line.startswith("levenberg marquardt")]
+    assert [row[2] for row in found] == ["1", "2"] and all(float(row[3]) > 8 for row in found)
+    (row,) = (line.split() for line in printed.splitlines() if line.startswith("b1"))
+    assert row[2] == "2.3894212918e+02" and float(row[3]) > 8  # NIST's certified value of b1
+    assert row[5] == "2.7070075241e+00" and float(row[6]) > 4  # and its standard deviation
+    assert (tmp_path / "out" / "optimize.png").is_file()
 
 
 @pytest.mark.parametrize(
     "arguments, sentence",
     [
-        (["rosenbrok"], "there is no problem 'rosenbrok'"),
+        (["rosenbrok"], "there is no problem 'rosenbrok': did you mean rosenbrock?"),
+        (["Misra1a", "--optimizer", "lbfgs"], "there is no optimizer of residuals 'lbfgs': choose from levenberg_"),
         (["--optimizer", "newton"], "there is no optimizer 'newton': choose from random_search, "),
         (["--function", "mine_to_optimize:valley", "--start", "1"], "--start must be 2 numbers; found 1"),
         (["--function", "mine_to_optimize:none"], "cannot find mine_to_optimize:none"),

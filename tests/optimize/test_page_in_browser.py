@@ -273,7 +273,7 @@ def test_sentences_of_failures_have_the_numbers(show):
     judged = verdicts()
     for name in failures:
         found = page.locator(f"#failure-{name} .judged").all_inner_texts()
-        assert found == ([judged[name]] if name in judged else [])
+        assert found == ([" ".join(judged[name].split())] if name in judged else [])
 
 
 # ---------------------------------------------------------------- what the page says
