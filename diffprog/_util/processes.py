@@ -20,6 +20,13 @@ def whole(array: jax.Array | np.ndarray | np.generic) -> np.ndarray:
     return np.asarray(multihost_utils.process_allgather(array, tiled=True) if is_spread(array) else array)
 
 
+def agree(number: int) -> bool:
+    """Whether a number is the same in all processes, which must all ask at the same place."""
+    if jax.process_count() == 1:
+        return True
+    return len(set(np.asarray(multihost_utils.process_allgather(np.int32(number))).tolist())) == 1
+
+
 def wait_for_all(name: str) -> None:
     """Wait until all processes are at the place of this name."""
     if jax.process_count() > 1:

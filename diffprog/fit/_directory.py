@@ -6,7 +6,7 @@ from typing import Any
 import jax
 
 from diffprog._util.files import check_writable
-from diffprog._util.processes import is_first, is_spread, wait_for_all
+from diffprog._util.processes import agree, is_first, is_spread, wait_for_all
 from diffprog._util.resumable import ResumableFolder, by_content, changed_setting, describe
 from diffprog.fit._checkpoints import SUFFIX, read_newest, write_checkpoint
 from diffprog.fit._history import Rows
@@ -41,11 +41,24 @@ class Directory:
         return time.monotonic() - self._last >= self._seconds
 
     def read(self, like: Any) -> tuple[Any, dict[str, Any]] | None:
-        """Read the newest good checkpoint, and the history up to it."""
+        """Read the newest good checkpoint, and the history up to it.
+
+        Raises:
+          ValueError: Several processes find different ones.
+        """
+        if not is_first():  # which sets damaged files aside, and cuts the history
+            wait_for_all("the directory of a fit is mended")
         found = read_newest(self._path, like, lambda notes: self.rows.check(notes["history"]))
-        if found is not None:
-            self.saved = found[1]["step"]
         self.rows.read(found[1]["history"] if found else 0)
+        if is_first():
+            wait_for_all("the directory of a fit is mended")
+        step = found[1]["step"] if found else -1
+        if not agree(step):
+            raise ValueError(
+                f"directory must be one that all processes see; found step {step} in {self._path} here, and others "
+                "elsewhere: give a folder on a shared file system"
+            )
+        self.saved = step
         return found
 
     def close(self) -> None:
