@@ -31,6 +31,7 @@ import numpy as np
 
 from diffprog import optimize
 from diffprog._util.files import check_writable
+from diffprog._util.promotion import own_promotion
 from diffprog._util.random_keys import random_key
 from diffprog._util.tables import text_table
 from diffprog.cli._command_line import add_engine, command_parser, launch, load_function, positive
@@ -121,6 +122,7 @@ def _race(task: Task, options: argparse.Namespace, out: Path) -> None:
     print(f"\nwritten: {', '.join(str(path) for path in [picture, *page])}")
 
 
+@own_promotion()
 def _families(task: Task, options: argparse.Namespace) -> Sequence[Family]:
     bounds = None if options.bounds is None else tuple(options.bounds)
     oracle, start, unflatten = prepare(task.function, task.start, bounds, options.engine, gives_residuals=False)
@@ -166,7 +168,7 @@ def _problem(name: str) -> Task:
         hint = f"did you mean {close[0]}?" if close else "`--list` shows the names"
         raise ValueError(f"there is no problem {name!r}: {hint}")
     problem = functions[_plain(name)]
-    return Task(problem.name, problem.function, jnp.asarray(problem.starts[0]))
+    return Task(problem.name, own_promotion()(problem.function), jnp.asarray(problem.starts[0]))
 
 
 def _names() -> str:
@@ -196,13 +198,14 @@ def _regress(name: str, options: argparse.Namespace, out: Path) -> None:
     chosen = [known[_plain(optimizer)] for optimizer in options.optimizer or LEAST_SQUARES]
     problem = problems.nist(name)
     certified, (square_sum,) = problem.minimizers[0], problem.values
-    assert problem.residuals is not None and problem.standard_errors is not None
+    assert problem.residuals is not None
+    residuals = own_promotion()(problem.residuals)  # it is no function of the user's
     rows = [["optimizer", "start", "digits", "sum of squares", "steps", "residuals", "Jacobians", "products", "ended"]]
     fits = {}
     for title, make in chosen:
         for number, start in enumerate(problem.starts, 1):
             fitted = optimize.least_squares(
-                problem.residuals,
+                residuals,
                 jnp.asarray(start),
                 make(),
                 bounds=options.bounds,

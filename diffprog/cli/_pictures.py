@@ -218,8 +218,10 @@ def regressions(fits: Mapping[str, Fitted], title: str, certified: float) -> np.
         above = [max(2 * row["value"] / certified - 1, 1e-11) for row in fitted.history]
         axes.plot(asked, above, color=color, linestyle=dashes, linewidth=1.7, label=name)
         axes.plot(asked[-1], above[-1], "o", color=color, markersize=5)
-    axes.set(xscale="log", yscale="log", title=title, ylabel="sum of squares above the certified one, as a part of it")
+    axes.set(xscale="log", yscale="log", title=title, ylabel="relative excess over the certified sum of squares")
     axes.set_xlabel("evaluations: residuals + Jacobians + second derivatives")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("{x:g}")
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside lower center", ncols=2, frameon=False, handlelength=3)

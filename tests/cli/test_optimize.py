@@ -12,9 +12,10 @@ from diffprog.optimize._page.families import known_optimizers
 MINE = """
 import jax.numpy as jnp
 def valley():
-    return (lambda v: (1 - v[0]) ** 2 + 5 * (v[1] - v[0] ** 2) ** 2), (jnp.array([-1.0, 2.0]),)
+    return (lambda v: (1 - v[0]) ** 2 + 5 * (v[1] - v[0] ** 2) ** 2), (jnp.array([-1.0, 2.0], jnp.float32),)
 def tree():
-    return (lambda p: jnp.sum((p["w"] - 1) ** 2) + p["b"] ** 4), ({"w": jnp.zeros(3), "b": jnp.float32(2.0)},)
+    start = {"w": jnp.zeros(3, jnp.float32), "b": jnp.float32(2.0)}
+    return (lambda p: jnp.sum((p["w"] - 1) ** 2) + p["b"] ** 4), (start,)
 def pair():
     return (lambda x, y: (x - 3) ** 2 + (y + 1) ** 2), (jnp.float32(0.0), jnp.float32(0.0))
 """

@@ -11,11 +11,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diffprog._util.promotion import own_promotion
 from diffprog.optimize._trainable import split
 
 Unflatten = Callable[[jax.Array], Any]
 
 
+@own_promotion()
 def flatten(tree: Any) -> tuple[jax.Array, Unflatten]:
     """Lay the trainable leaves of a pytree one after the other.
 

@@ -52,7 +52,7 @@ class Minimum:
     @property
     def converged(self) -> Any:
         """Whether the search ended where it could not do better: a bool, or an array of them."""
-        converged = jnp.isin(jnp.asarray(self.status), jnp.array(CONVERGED))
+        converged = jnp.isin(jnp.asarray(self.status), jnp.array(CONVERGED, jnp.int32))
         return converged if isinstance(converged, jax.core.Tracer) or converged.ndim else bool(converged)
 
     @property
