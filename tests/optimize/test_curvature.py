@@ -74,6 +74,7 @@ def test_all_eigenvalues_where_there_are_few_parameters_multiples_too():
     np.testing.assert_allclose(basis @ basis.T, np.eye(6), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_trace_is_unbiased_and_its_error_is_the_deviation():
     eigenvalues = np.geomspace(0.01, 10, 200)
     rotation = np.linalg.qr(RNG.normal(size=(200, 200)))[0]
@@ -89,6 +90,7 @@ def test_trace_is_unbiased_and_its_error_is_the_deviation():
     assert traces.std() < 0.7 * plain[0]
 
 
+@pytest.mark.slow
 def test_density_has_the_moments_of_the_spectrum():
     eigenvalues = np.concatenate([np.full(150, 0.1), np.linspace(0, 1, 100), [20.0, 50.0]])
     rotation = np.linalg.qr(RNG.normal(size=(252, 252)))[0]
@@ -137,6 +139,7 @@ def test_noise_scale_of_least_squares(batch_size):
     assert not summed.noise.is_mean and "no mean of examples" in str(summed)
 
 
+@pytest.mark.slow
 def test_advice_for_a_convex_function_keeps_its_word():
     """The best settings, used by our loop on the function itself, do what is said."""
     with jax.enable_x64(True):
@@ -197,6 +200,7 @@ def test_second_call_compiles_nothing_and_sees_new_arrays():
     np.testing.assert_allclose(found.largest[0], 9, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_full_batch_descent_comes_to_the_edge_of_stability():
     parameters, data = setting()
     for alpha, reaches in ((0.2, True), (0.1, False)):

@@ -88,6 +88,7 @@ def test_further_kinds(name):
     assert found.kind == kind, str(found)
 
 
+@pytest.mark.slow
 def test_a_network_with_other_leaves_and_many_parameters():
     rng = np.random.default_rng(0)
     parameters = {"a": rng.normal(size=(3, 40)).astype(np.float32), "b": np.zeros(40, np.float32), "steps": 3}
@@ -124,6 +125,7 @@ def test_each_kind_has_its_family_and_its_words():
     assert set(x[2] for x in {**KNOWN, **OTHERS}.values()) <= set(HARDNESS)
 
 
+@pytest.mark.slow
 def test_the_gallery_of_the_page_is_judged_right():
     expected = {
         "hero": "curved valley",
