@@ -45,7 +45,9 @@ def run(options: argparse.Namespace) -> None:
         progress="fitting",
     )
     if not fitted.finished:
-        raise ValueError(f"{fitted.reason}; what was done is in {directory}, and the same command goes on there")
+        interrupted = fitted.reason.startswith("interrupted")
+        remedy = "and the same command goes on there" if interrupted else "with the history up to there"
+        raise ValueError(f"{fitted.reason}; what was done is in {directory}, {remedy}")
     written = [write_arrays(directory / "parameters.npz", named_arrays(fitted.parameters))]
     try:
         written.append(fitted.save_curves(directory / "curves.png"))

@@ -1,4 +1,4 @@
-"""The descent loop that fitting and visualizing share, minima in a box, and a choice of whose gradients drive them."""
+"""Optimizers behind one protocol, the descent loop that training shares, and why they work: curvature, landscapes."""
 
 from diffprog.optimize._curvature import rates
 from diffprog.optimize._curvature.advice import Advice, Plan

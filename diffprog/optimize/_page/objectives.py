@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffprog.optimize._search.oracle import Counts, Oracle
+from diffprog.optimize.problems.functions import DISTILL, HIMMELBLAU, RASTRIGIN, ROSENBROCK
 
 NUM_STARTS = 11  # along each side of the view, from which minima are searched
 NEWTON_STEPS = 40
@@ -41,29 +42,9 @@ def quadratic(v: jax.Array) -> jax.Array:
     return (along**2 + 50 * across**2) / 2
 
 
-def valley(v: jax.Array) -> jax.Array:
-    """Compute the function of Distill's article on momentum: a bent valley, minimum 0 at (1, 1/3)."""
-    return (1 - v[0]) ** 2 + 20 * (3 * v[1] - v[0] ** 2) ** 2
-
-
-def rosenbrock(v: jax.Array) -> jax.Array:
-    """Compute Rosenbrock's function, minimum 0 at (1, 1)."""
-    return (1 - v[0]) ** 2 + 100 * (v[1] - v[0] ** 2) ** 2
-
-
-def himmelblau(v: jax.Array) -> jax.Array:
-    """Compute Himmelblau's function: four minima, all 0."""
-    return (v[0] ** 2 + v[1] - 11) ** 2 + (v[0] + v[1] ** 2 - 7) ** 2
-
-
 def two_wells(v: jax.Array) -> jax.Array:
     """Compute two wells with a saddle between them at 0, minima -1/4 at (0, 1) and (0, -1)."""
     return v[0] ** 2 / 2 + v[1] ** 4 / 4 - v[1] ** 2 / 2
-
-
-def rastrigin(v: jax.Array) -> jax.Array:
-    """Compute Rastrigin's function: a minimum near every pair of whole numbers, the lowest 0 at 0."""
-    return 20 + jnp.sum(v**2 - 10 * jnp.cos(2 * jnp.pi * v))
 
 
 BUILT_IN = (
@@ -72,15 +53,15 @@ BUILT_IN = (
         (-1.1, 1.2), ((-1.6, 1.6), (-1.6, 1.6)), (0.02, 0.6),
     ),
     Objective(
-        "valley", "Distill's bent valley", "(1 - x)² + 20 (3y - x²)²", valley,
+        "valley", "Distill's bent valley", "(1 - x)² + 20 (3y - x²)²", DISTILL.function,
         (-1.21, 0.853), ((-2.0, 2.0), (-0.2667, 1.0667)), (0.003, 0.74),
     ),
     Objective(
-        "rosenbrock", "Rosenbrock", "(1 - x)² + 100 (y - x²)²", rosenbrock,
+        "rosenbrock", "Rosenbrock", "(1 - x)² + 100 (y - x²)²", ROSENBROCK.function,
         (-1.2, 1.0), ((-2.0, 2.0), (-1.0, 3.0)), (0.001, 0.9),
     ),
     Objective(
-        "himmelblau", "Himmelblau: four minima", "(x² + y - 11)² + (x + y² - 7)²", himmelblau,
+        "himmelblau", "Himmelblau: four minima", "(x² + y - 11)² + (x + y² - 7)²", HIMMELBLAU.function,
         (0.0, 0.0), ((-5.0, 5.0), (-5.0, 5.0)), (0.01, 0.5),
     ),
     Objective(
@@ -88,7 +69,7 @@ BUILT_IN = (
         (1.3, 0.02), ((-1.6, 1.6), (-1.6, 1.6)), (0.2, 0.5),
     ),
     Objective(
-        "rastrigin", "Rastrigin: many minima", "20 + Σ (v² - 10 cos 2πv)", rastrigin,
+        "rastrigin", "Rastrigin: many minima", "20 + Σ (v² - 10 cos 2πv)", RASTRIGIN.function,
         (3.3, -2.3), ((-5.12, 5.12), (-5.12, 5.12)), (0.002, 0.8),
     ),
 )  # fmt: skip

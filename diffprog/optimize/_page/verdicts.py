@@ -8,19 +8,13 @@ import jax
 import jax.numpy as jnp
 
 from diffprog.optimize._hardness.optimizable import optimizable
-
-
-def _hero(p):
-    return (1 - p[0]) ** 2 + 20 * (3 * p[1] - p[0] ** 2) ** 2
+from diffprog.optimize._page.objectives import two_wells
+from diffprog.optimize.problems.functions import DISTILL
 
 
 def _lessard(x):
     middle, right = x[0] ** 2 / 2 + 24 * x[0] - 12, 25 * x[0] ** 2 / 2 - 24 * x[0] + 36
     return jnp.where(x[0] < 1, 25 * x[0] ** 2 / 2, jnp.where(x[0] < 2, middle, right))
-
-
-def _saddle(p):
-    return p[0] ** 2 / 2 + p[1] ** 4 / 4 - p[1] ** 2 / 2
 
 
 def _plateau(w):
@@ -40,9 +34,9 @@ def _kink(x):
 
 
 GALLERY: dict[str, tuple[Callable[[Any], Any], tuple[float, ...]]] = {  # by the names in failures.js: function, start
-    "hero": (_hero, (-1.21, 0.853)),
+    "hero": (DISTILL.function, (-1.21, 0.853)),
     "lessard": (_lessard, (3.3,)),
-    "saddle": (_saddle, (1.0, 1e-8)),
+    "saddle": (two_wells, (1.0, 1e-8)),
     "plateau": (_plateau, (20.0,)),
     "cliff": (_cliff, (1.1,)),
     "step": (_step, (2.1,)),
