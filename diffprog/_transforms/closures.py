@@ -70,12 +70,9 @@ class Lifted:
         in each trace, or hold arrays in the body of a function that has a derivative rule.
     """
 
-    def __init__(
-        self, key: _Key, reads: Sequence, source: _Source | None = None, result: Any = None, program: Any = None
-    ):
+    def __init__(self, key: _Key, reads: Sequence, source: _Source | None = None, result: Any = None):
         self._key, self._reads, self.result = key, reads, result
         self._source = source  # alive as long as the caller holds what `lift` returned
-        self._program = program
 
     def tree_flatten(self):
         return self._reads, self._key
@@ -112,7 +109,7 @@ class Lifted:
         """
         if self._source is None:
             raise RuntimeError("only what lift returns can be staged")
-        return Staged(self._program, self._reads)
+        return Staged(_Program(self._source.jaxpr, self._key.result_tree), self._reads)
 
     def _given(self, source, found) -> list:
         """Find the data that stand for what the function read in another trace."""
@@ -169,7 +166,7 @@ def lift(function: Callable, *args: Any) -> Lifted:
     source = _Source(function, reads, tree, jaxpr)
     result = [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in jaxpr.out_avals]
     key = _Key(structure_of(jaxpr), source, result_tree)
-    return Lifted(key, reads, source, jax.tree.unflatten(result_tree, result), _Program(jaxpr, result_tree))
+    return Lifted(key, reads, source, jax.tree.unflatten(result_tree, result))
 
 
 def _trace(function, leaves, tree):
