@@ -110,6 +110,19 @@ def test_a_start_on_a_saddle_is_left(x64, method):
     np.testing.assert_allclose(np.abs(found.parameters), [0, np.sqrt(2)], atol=1e-6)
 
 
+def test_rounding_is_not_taken_for_negative_curvature():
+    """Where the gradient is 0 the tolerance is 0 too, and what was left underflowed: a minimum looked like a saddle."""
+    hessian = jnp.array([[802.0, -400.0], [-400.0, 200.0]])
+    probes = jax.random.normal(jax.random.key(0), (500, 2))
+
+    def curved(probe, tolerance):
+        product = lambda v, counts: (hessian @ v, counts)
+        found, _ = truncated_step(product, jnp.zeros(2), probe, jnp.array(10.0), tolerance, Counts.none())
+        return found.is_curved
+
+    assert not jnp.any(jax.vmap(curved, (0, None))(probes, jnp.array(0.0)))
+
+
 @every_method
 def test_any_pytree_and_complex_leaves(x64, method):
     def function(p):

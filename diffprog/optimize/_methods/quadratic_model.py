@@ -93,8 +93,9 @@ def truncated_step(
       The step, to the border along the first direction of negative curvature; and the counts.
     """
     first = jnp.where(jnp.any(gradient != 0), gradient, probe)
-    limit = tolerance * jnp.linalg.norm(first)
     eps = jnp.finfo(gradient.dtype).eps
+    # Below rounding, a residual shrinks until its square is 0: that would look like a direction without curvature.
+    limit = jnp.maximum(tolerance, eps) * jnp.linalg.norm(first)
     no = jnp.array(False)
     nothing = jnp.zeros_like(gradient)
 
