@@ -15,7 +15,7 @@ FLOORS = [  # the lowest first; packages of one floor may import each other, as 
     ["_transforms"],
     ["graph", "_comparison", "images"],
     ["diagnosis", "optimize", "models"],
-    ["fit", "attack", "visualize"],
+    ["fit", "attack", "visualize", "attribute"],
     ["__init__"],  # the public face, which commands use as anyone does
     ["cli"],
     ["__main__"],

@@ -7,8 +7,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from diffprog._util.modules import explain_module_error, is_apply_of_module
-from diffprog._util.promotion import callers_promotion
+from diffprog._util.modules import is_apply_of_module
+from diffprog._util.user_functions import call_traced
 from diffprog.attack._losses import ONE_CLASS_LOSSES, TWO_CLASS_LOSSES
 
 
@@ -26,23 +26,6 @@ def check_function(name: str, function: Any, inputs: Sequence[str], remedy: str)
     except TypeError:
         raise ValueError(f"{requirement}; found parameters {', '.join(signature.parameters):.60}: {remedy}") from None
     return function
-
-
-def _call(name, function, *inputs):
-    """Call a user's function while JAX traces it. An error of its own gets a note, and is raised as it is."""
-    try:
-        with callers_promotion():
-            return function(*inputs)
-    except Exception as error:
-        if (sentence := explain_module_error(error)) is not None:
-            raise ValueError(f"{name} must be a function of its inputs alone; found {sentence}") from error
-        if not (isinstance(error, TypeError) and "racer" in f"{type(error).__name__} {error}"):
-            error.add_note(f"{name} was asked about {inputs[0].dtype} {inputs[0].shape}, a batch at a time.")
-            raise
-        raise ValueError(
-            f"{name} must compute with jax.numpy and not look at values; found {type(error).__name__} "
-            "while it was traced: replace NumPy, torch and Python's if in it"
-        ) from error
 
 
 def _check_bound_apply(model: Any) -> None:
@@ -72,7 +55,7 @@ def call_model(model: Callable[..., Any], points: jax.Array) -> jax.Array:
         "try lambda images: network.apply(variables, images), or attack.ExpectationOverTransformation(network) "
         "if it takes a key, too",
     )
-    return check_answer(_call("model", model, points))
+    return check_answer(call_traced("model", model, points))
 
 
 def call_random_model(model: Callable[..., Any], points: jax.Array, key: jax.Array) -> jax.Array:
@@ -81,7 +64,7 @@ def call_random_model(model: Callable[..., Any], points: jax.Array, key: jax.Arr
     check_function(
         "model", model, ["images", "key"], "a model without a key needs no attack.ExpectationOverTransformation"
     )
-    return check_answer(_call("model", model, points, key))
+    return check_answer(call_traced("model", model, points, key))
 
 
 def call_loss(loss: Callable[..., Any], logits: jax.Array, labels: jax.Array, *target_classes: jax.Array) -> jax.Array:
@@ -90,7 +73,7 @@ def call_loss(loss: Callable[..., Any], logits: jax.Array, labels: jax.Array, *t
     if getattr(loss, "func", loss) in (*ONE_CLASS_LOSSES, *TWO_CLASS_LOSSES):  # ours, under our own promotion
         return loss(logits, labels, *target_classes)
     check_function("loss", loss, inputs, "try attack.cross_entropy, margin or dlr")
-    values = _call("loss", loss, logits, labels, *target_classes)
+    values = call_traced("loss", loss, logits, labels, *target_classes)
     if np.shape(values) != (len(logits),):
         raise ValueError(
             f"loss must return one number per image, shape (n,); found shape {np.shape(values)}: "
@@ -102,7 +85,7 @@ def call_loss(loss: Callable[..., Any], logits: jax.Array, labels: jax.Array, *t
 def call_criterion(criterion: Callable[..., Any], logits: Any, labels: Any) -> Any:
     """Call a criterion, and require one bool per image."""
     check_function("criterion", criterion, ["logits", "labels"], "try lambda logits, labels: logits.argmax(-1) == 3")
-    is_adversarial = _call("criterion", criterion, logits, labels)
+    is_adversarial = call_traced("criterion", criterion, logits, labels)
     kind = getattr(is_adversarial, "dtype", np.dtype(object))
     if np.shape(is_adversarial) != (len(logits),) or kind.kind != "b":
         raise ValueError(

@@ -7,7 +7,8 @@ tagged values as well, and to take a perturbation for each, if that is asked for
 index of the iteration first.
 
 A perturbation stands for something that is added to a value, is zero and has a gradient. Nothing is added: it is
-an identity of two arguments, of which the second exists for the backward pass alone.
+an identity of two arguments, of which the second exists for the backward pass alone. Of an owner that `replaces`, what
+is given in place of a perturbation takes the value's place.
 """
 
 from collections.abc import Callable
@@ -71,7 +72,8 @@ class Capture(Trace):
     def _collect(self, tag, value):
         if self.perturbation:
             with set_current_trace(self.parent):
-                value = perturbed(value, self.perturbation(typeof(value)))
+                given = self.perturbation(typeof(value))
+                value = given if self.owner.replaces else perturbed(value, given)
         self.captured.append((tag, value))
         return value
 

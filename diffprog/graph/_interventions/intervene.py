@@ -68,9 +68,11 @@ class Intervention:
     Attributes:
       selectors: the selectors, parsed, in the order in which they were given.
       skips_unreachable: whether a value that cannot be taken out of where it is counts as not selected.
+      replaces: whether values are replaced from outside, rather than perturbed.
     """
 
     skips_unreachable = False
+    replaces = False
 
     def __init__(self, name: str, selectors: Iterable, act: Callable[[Any, tuple[int, ...], str], Any], floats: bool):
         """Parse the selectors.

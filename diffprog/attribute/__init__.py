@@ -1,0 +1,38 @@
+"""Attribution: where a score comes from, at any input or any value inside an unmodified program.
+
+Every method is a function
+
+    METHOD(model, inputs, score, *, baseline=..., at=None, key=..., ...) -> Attribution
+
+`model` is any function from a batch, a pytree of arrays (n, ...), to outputs (n, ...): a plain function, a Flax module
+bound to its variables, an NNX module, `jax.vmap` of an Equinox module; or a `diffprog.models.Model`.
+
+`score` is what is explained, one number per example:
+
+    None                     the output, where it is one number per example
+    282                      a class, of outputs (n, classes)
+    "tabby"                  a class by name, of a Model with labels
+    jnp.array([3, 1, 4])     one class for each example
+    logit("tabby") - logit("lynx")    an objective of `diffprog.visualize.objectives`, of a Model
+    lambda output: ...       a function of the output
+    [3, "tabby", ...]        several of these from one forward pass: arrays of the result have an axis for them in front
+
+`at` takes the selectors of `dp.grad_at`. The values that they mean take the inputs' place in every sense: they get the
+noise, the path and the credit, and the baseline is their value at the baseline input.
+"""
+
+from diffprog.attribute import baselines
+from diffprog.attribute._core.attribution import Attribution, AttributionWarning
+from diffprog.attribute._gradients.gradient import gradient, gradient_times_input, smooth_gradient
+from diffprog.attribute._gradients.integrated import expected_gradients, integrated_gradients
+
+__all__ = [
+    "Attribution",
+    "AttributionWarning",
+    "baselines",
+    "expected_gradients",
+    "gradient",
+    "gradient_times_input",
+    "integrated_gradients",
+    "smooth_gradient",
+]

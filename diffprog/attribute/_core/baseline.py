@@ -1,0 +1,135 @@
+"""Baselines: what an input is compared with, as people give them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from diffprog._jax_internals import Tracer
+from diffprog._util.user_functions import call_traced
+from diffprog.attribute._core.question import Question, values_at
+
+Baseline = Any
+"""None for zeros, a number, an array that broadcasts to the inputs, a pytree like them, or a function of them.
+
+With `at=`, it is an input whose values in these places are the baseline, or a dict from selector to the values.
+"""
+
+
+def baseline_points(question: Question, baseline: Baseline) -> Any:
+    """Find what each point is compared with.
+
+    Args:
+      question: whose points.
+      baseline: see `Baseline`.
+
+    Returns:
+      A pytree like the question's points.
+
+    Raises:
+      ValueError: it has another structure or shape, or is not finite.
+    """
+    if question.moved is not None and isinstance(baseline, Mapping):
+        return _given_values(question, baseline)
+    inputs = question.context[0]
+    like = as_inputs(baseline, inputs)
+    if question.moved is None:
+        leaves, floats = jax.tree.leaves(like), jax.tree.leaves(inputs)
+        return [leaf for leaf, x in zip(leaves, floats, strict=True) if jnp.issubdtype(x.dtype, jnp.floating)]
+    return values_at(question.moved, (like, question.context[1]), question.count, question.block)
+
+
+def as_inputs(baseline: Baseline, inputs: Any) -> Any:
+    """Make a pytree like the inputs of a baseline; where inputs are no floats and it says nothing, they stay."""
+    if callable(baseline):
+        baseline = call_traced("baseline", baseline, inputs)
+    tree: Any
+    leaves, tree = jax.tree.flatten(inputs)
+    if baseline is None or (np.ndim(baseline) == 0 and not isinstance(baseline, Mapping | list | tuple)):
+        number = 0 if baseline is None else baseline
+        is_float = lambda leaf: jnp.issubdtype(leaf.dtype, jnp.floating)
+        given = [number if is_float(leaf) or len(leaves) == 1 else leaf for leaf in leaves]
+    else:
+        given, structure = jax.tree.flatten(baseline)
+        if structure != tree and not len(given) == len(leaves) == 1:
+            raise ValueError(
+                f"baseline must be a number, or have the structure of the inputs, {tree}; found {structure}"
+            )
+    return jax.tree.unflatten(tree, [_like(each, leaf) for each, leaf in zip(given, leaves, strict=True)])
+
+
+def _like(given, leaf):
+    given = jnp.asarray(given, leaf.dtype)
+    _check_finite(given)
+    if not _broadcasts(given.shape, leaf.shape):
+        raise ValueError(
+            f"baseline must be a number, or broadcast to the inputs, {leaf.shape}, or to one of them; found shape "
+            f"{given.shape}"
+        )
+    return jnp.broadcast_to(given, leaf.shape)
+
+
+def _given_values(question, baseline):
+    moved = question.moved
+    unknown = [selector for selector in baseline if selector not in moved.selectors]
+    if unknown or len(baseline) != len(moved.selectors):
+        raise ValueError(
+            f"baseline must have a value for each of at, {list(moved.selectors)}; found {list(baseline)}: give these, "
+            "or an input that is run"
+        )
+    flat = moved.in_order(baseline)
+    return [_like(each, point) for each, point in zip(flat, question.points, strict=True)]
+
+
+def _broadcasts(shape, target):
+    try:
+        return np.broadcast_shapes(shape, target) == tuple(target)
+    except ValueError:
+        return False
+
+
+def _check_finite(array):
+    if not isinstance(array, Tracer) and jnp.issubdtype(array.dtype, jnp.floating):
+        if not np.isfinite(np.asarray(array, np.float32)).all():
+            raise ValueError("baseline must be finite; found NaN or infinity")
+
+
+def data_points(question: Question, data: Any) -> tuple[Any, int]:
+    """Find the points of a set of baselines.
+
+    Args:
+      question: whose points are compared with them.
+      data: a pytree like the inputs, with any number m of rows.
+
+    Returns:
+      A pytree like the points, (m, ...), and m.
+
+    Raises:
+      ValueError: its structure or the shape of a row differs.
+    """
+    inputs = question.context[0]
+    rows = jax.tree.map(jnp.asarray, data)
+    shapes = lambda tree: [leaf.shape[1:] for leaf in jax.tree.leaves(tree)]
+    counts = {leaf.shape[0] if leaf.ndim else 0 for leaf in jax.tree.leaves(rows)}
+    if len(counts) != 1 or 0 in counts or shapes(rows) != shapes(inputs):
+        found = [leaf.shape for leaf in jax.tree.leaves(rows)]
+        wanted = [("m", *shape) for shape in shapes(inputs)]
+        raise ValueError(f"baseline must be data to draw from, of shape {_text(wanted)}; found {_text(found)}")
+    (count,) = counts
+    rows = jax.tree.unflatten(
+        jax.tree.structure(inputs),
+        [row.astype(x.dtype) for row, x in zip(jax.tree.leaves(rows), jax.tree.leaves(inputs), strict=True)],
+    )
+    for leaf in jax.tree.leaves(rows):
+        _check_finite(leaf)
+    if question.moved is None:
+        leaves = jax.tree.leaves(rows)
+        return [leaf for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.floating)], count
+    classes = jnp.zeros((count, question.context[1].shape[1]), jnp.int32)
+    return values_at(question.moved, (rows, classes), count, question.block), count
+
+
+def _text(shapes):
+    return ", ".join("(" + ", ".join(map(str, shape)) + ")" for shape in shapes)

@@ -1,0 +1,84 @@
+"""Baselines: functions from inputs to what these are compared with, for `baseline=` of every method.
+
+A number or an array will do as well: 0 is black, 0.5 gray. What a baseline says nothing about is credited with nothing:
+a black pixel has no credit where the baseline is black (Sturmfels et al. 2020).
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from diffprog._util import draws
+from diffprog._util.factory import factory
+from diffprog._util.numbers import check_positive
+from diffprog._util.promotion import own_promotion
+from diffprog._util.random_keys import random_key
+from diffprog.images._filters import gaussian_blur
+
+__all__ = ["blurred", "mean", "noise"]
+
+CUT = 3  # standard deviations at which a Gaussian is cut off
+
+
+@factory
+def blurred(deviation: float = 10.0) -> Callable[[jax.Array], jax.Array]:
+    """Compare with the same picture, blurred.
+
+    Args:
+      deviation: standard deviation of the Gaussian, in pixels.
+
+    Returns:
+      A function of images (n, height, width, channels).
+
+    References:
+      Fong & Vedaldi, "Interpretable explanations of black boxes by meaningful perturbation", 2017.
+    """
+    radius = max(1, round(CUT * float(check_positive(deviation, "deviation"))))
+
+    @own_promotion()
+    def blur(images):
+        if images.ndim != 4:
+            raise ValueError(
+                f"blurred takes images (n, height, width, channels); found {images.shape}: give another baseline"
+            )
+        return gaussian_blur(images, deviation, radius)
+
+    return blur
+
+
+@factory
+def mean() -> Callable[[jax.Array], jax.Array]:
+    """Compare with each picture's mean color, or the mean over all positions of each channel.
+
+    Returns:
+      A function of arrays (n, ..., channels).
+    """
+
+    @own_promotion()
+    def average(inputs):
+        axes = tuple(range(1, inputs.ndim - 1))
+        return jnp.broadcast_to(inputs.mean(axis=axes, keepdims=True), inputs.shape)
+
+    return average
+
+
+def noise(key: jax.Array | int, low: float = 0.0, high: float = 1.0) -> Callable[[jax.Array], jax.Array]:
+    """Compare with uniform noise, the same for every example, so that none depends on the others.
+
+    Args:
+      key: a JAX random key, or a seed.
+      low: the lowest value.
+      high: the highest value.
+
+    Returns:
+      A function of arrays (n, ...).
+    """
+    key = random_key(key)
+
+    @own_promotion()
+    def draw(inputs):
+        drawn = draws.uniform(key, inputs.shape[1:], low, high).astype(inputs.dtype)
+        return jnp.broadcast_to(drawn, inputs.shape)
+
+    return draw
