@@ -87,6 +87,11 @@ class Lifted:
         return len(self._key.source().jaxpr.jaxpr.eqns)
 
     @property
+    def structure(self) -> Structure:
+        """The operations, which can be compared and hashed."""
+        return self._key.structure
+
+    @property
     def can_be_kept(self) -> bool:
         return self._key.structure.is_comparable and self._key.structure not in _unstable
 

@@ -14,6 +14,7 @@ from diffprog._jax_internals.jaxprs import jaxprs_in
 from diffprog._transforms.closures import Lifted, lift
 from diffprog._util.numbers import check_count
 from diffprog._util.promotion import own_promotion
+from diffprog.attribute._core.mixing import warn_of_mixing
 from diffprog.attribute._core.places import Moved, moved
 from diffprog.attribute._core.scores import explain
 from diffprog.graph import Selector
@@ -116,6 +117,8 @@ def pose(
     if place is not None:
         points = values_at(place, context, count, block)
     lifted = lift(scores_of, _zeros(points, block), _zeros(context, block))
+    if not isinstance(model, Model):
+        warn_of_mixing(lambda context: function(*context), context, lifted)
     num_scores = lifted.result.shape[1] if explained.is_several else None
     return Question(points, context, count, block, chunk, lifted, num_scores, engine, present, place)
 

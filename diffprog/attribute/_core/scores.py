@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diffprog._util.modules import is_apply_of_module
 from diffprog._util.numbers import whole_number
 from diffprog._util.promotion import own_promotion
 from diffprog._util.user_functions import call_traced
@@ -44,6 +45,11 @@ def explain(model: Callable[..., Any], score: Any, count: int) -> Explained:
         raise ValueError(
             "model must be a function from a batch to outputs, or a diffprog.models.Model; found "
             f"{type(model).__name__}: give one"
+        )
+    if is_apply_of_module(model):
+        raise ValueError(
+            "model must be a function of the inputs; found the method apply of a module, which takes its variables "
+            "first: give lambda inputs: module.apply(variables, inputs)"
         )
     is_several = isinstance(score, list | tuple)
     wanted = list(score) if is_several else [score]

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 from jax.scipy.stats import norm
 
 import diffprog as dp
@@ -138,3 +139,17 @@ def test_a_changed_model_gives_new_results_and_compiles_nothing():
     truth = jax.grad(lambda x: jnp.tanh(x @ weights["w"]).sum())(jnp.asarray(X, jnp.float32))
     np.testing.assert_allclose(second.values, truth, rtol=1e-6)
     assert not np.array_equal(first.values, second.values)
+
+
+def test_a_model_that_mixes_examples_is_warned_of():
+    normalized = lambda x: jnp.sum((x - x.mean(axis=0)) ** 3, axis=1)
+    with pytest.warns(attribute.AttributionWarning, match="depends on the others"):
+        attribute.gradient(normalized, X)
+    with pytest.warns(attribute.AttributionWarning, match="depends on the others"):
+        attribute.gradient(normalized, X[:1])
+
+
+def test_a_module_without_its_variables_is_named():
+    module = nn.Dense(3)
+    with pytest.raises(ValueError, match=r"give lambda inputs: module\.apply"):
+        attribute.gradient(module.apply, X, 0)
