@@ -21,7 +21,7 @@ tap's and a primitive's selects both: "tap:tanh" and "primitive:tanh" say which.
 from diffprog.graph._explain.backward_source import BackwardSource, backward_source
 from diffprog.graph._interventions.activations import activations, grad_at
 from diffprog.graph._interventions.intervene import hook, intervene
-from diffprog.graph._recording.nodes import Edge, Frame, Node, Place, Source
+from diffprog.graph._recording.nodes import Decision, Edge, Frame, Node, Place, Source
 from diffprog.graph._recording.record import Memory, RecordedFunction, record
 from diffprog.graph._recording.recording import Recording
 from diffprog.graph._recording.summaries import Summary, summarize
@@ -30,6 +30,7 @@ from diffprog.graph._selection.tap import tap
 
 __all__ = [
     "BackwardSource",
+    "Decision",
     "Edge",
     "Frame",
     "Memory",

@@ -201,3 +201,24 @@ class Edge:
 
     def __repr__(self):
         return f"<edge {self.source.index} {self.source.label} -> {self.target.index} {self.target.label}>"
+
+
+@dataclass(frozen=True, eq=False)
+class Decision:
+    """A branch that was taken, or how often a loop ran.
+
+    Attributes:
+      primitive: "cond", "scan" or "while".
+      taken: index of the branch, or number of iterations.
+      source: the line that decided: of the condition; of the call, where no operation is the condition.
+      path: the modules and scopes around it.
+      iteration: index of the iteration in each loop around it, the outermost first.
+      nodes: the operations that were written out for it, as positions in `recording.nodes`.
+    """
+
+    primitive: str
+    taken: int
+    source: Source | None
+    path: str
+    iteration: tuple[int, ...]
+    nodes: range

@@ -56,6 +56,22 @@ class RecordedFunction:
         Raises:
           TypeError: it was called under `jit`, `vmap` or `grad`, or the function returned something else than arrays.
         """
+        return self.run_on(Recorder, args, kwargs)
+
+    def run_on(self, make_recorder: Callable[[Any, Retention], Recorder], args: tuple, kwargs: dict) -> Recording:
+        """Run the function on a recorder of one's own.
+
+        Args:
+          make_recorder: (trace in which the operations really run, what to keep) -> recorder.
+          args: the function's arguments.
+          kwargs: its keyword arguments.
+
+        Returns:
+          The recording.
+
+        Raises:
+          TypeError: as for a call.
+        """
         names, leaves, tree = named_leaves(self._fun, args, kwargs)
         if any(isinstance(x, Tracer) for x in leaves):
             raise TypeError(
@@ -63,7 +79,7 @@ class RecordedFunction:
                 "outside of them, or use dp.activations and dp.grad_at, which compile"
             )
         with take_current_trace() as parent:
-            recorder = Recorder(parent, self._new_retention())
+            recorder = make_recorder(parent, self._new_retention())
             with set_current_trace(parent):
                 inputs = [_input(recorder, x, name) for x, name in zip(leaves, names, strict=True)]
             with set_current_trace(recorder), keeping_sources(), named_modules():

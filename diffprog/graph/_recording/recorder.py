@@ -27,11 +27,14 @@ from diffprog._tracer.errors import MissingDerivative
 from diffprog._tracer.rules import of_functions
 from diffprog._tracer.tape import Node as Taped
 from diffprog._tracer.tape import Tape, Traced
-from diffprog.graph._recording.nodes import Edge, Node, Place
+from diffprog.graph._recording.nodes import Decision, Edge, Node, Place
 from diffprog.graph._recording.source_lines import current_sampler, current_source
 from diffprog.graph._recording.summaries import summarize
 from diffprog.graph._recording.unroll import written_out
 from diffprog.graph._selection.tap import ModuleOutput
+
+_CONVERSIONS = {"convert_element_type": 0, "clamp": 1, "name": 0}
+"""What stands between a condition and a branch, and which of its arguments the condition is."""
 
 
 class Retention:
@@ -80,6 +83,7 @@ class Recorder(Tape):
     Attributes:
       nodes: in the order in which they ran.
       node_of: for each operation on the tape its `Node`.
+      decisions: branches taken and loops run, inner ones before those around them.
       retention: what is kept of arrays.
     """
 
@@ -90,6 +94,7 @@ class Recorder(Tape):
         self.retention = retention
         self.nodes: list[Node] = []
         self.node_of: dict[Taped, Node] = {}
+        self.decisions: list[Decision] = []
         self._makers: dict[int, tuple[weakref.ref, Place]] = {}
         self._last_written: Taped | None = None
         self._call_site = None
@@ -322,6 +327,23 @@ class Recorder(Tape):
                 yield
         finally:
             self._iteration = before
+
+    def decided(self, primitive: str, taken: int, condition, first: int):
+        """Note a branch or a loop that has been written out since there were `first` nodes; it is called here.
+
+        Args:
+          primitive: "cond", "scan" or "while".
+          taken: index of the branch, or number of iterations.
+          condition: the number that decided; None if none did.
+          first: number of nodes before.
+        """
+        place = self.place_of(condition)
+        while place is not None and place.node.primitive in _CONVERSIONS:
+            operand = place.node.arguments[_CONVERSIONS[place.node.primitive]]
+            place = operand if isinstance(operand, Place) else None
+        source = self._call_site if place is None or place.node.source is None else place.node.source
+        nodes = range(first, len(self.nodes))
+        self.decisions.append(Decision(primitive, taken, source, as_path(scopes()), self._iteration, nodes))
 
     def write_out(self, jaxpr, args) -> list:
         """Run a closed jaxpr operation by operation."""

@@ -12,7 +12,7 @@ from diffprog._jax_internals import instantiate
 from diffprog._jax_internals.devices import one_cotangent
 from diffprog._tracer import cotangents
 from diffprog._tracer.backward import backward
-from diffprog.graph._recording.nodes import Edge, Node, Place
+from diffprog.graph._recording.nodes import Decision, Edge, Node, Place
 from diffprog.graph._recording.recorder import Recorder
 from diffprog.graph._recording.summaries import Summary
 from diffprog.graph._selection import selectors
@@ -27,6 +27,7 @@ class Recording:
       output: what it returned, an array or a pytree of arrays.
       nodes: inputs, constants and operations, in the order in which they ran.
       outputs: per array of `output` the `Place` that made it; None for one that is no result of any node.
+      decisions: the branches that were taken and how often loops ran, inner ones before those around them.
       differentiated: whether `backward` was run.
       notes: what was not kept, and why.
     """
@@ -34,6 +35,7 @@ class Recording:
     def __init__(self, function: str, output: Any, outputs: list[Place | None], recorder: Recorder):
         self.function, self.output, self.outputs = function, output, outputs
         self.nodes: list[Node] = recorder.nodes
+        self.decisions: list[Decision] = recorder.decisions
         self.differentiated = False
         self.notes = recorder.retention.notes
         self._recorder = recorder

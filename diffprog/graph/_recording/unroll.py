@@ -42,9 +42,12 @@ def _cond(recorder, args, params):
     index, *operands = args
     if params.get("branches_platforms") is not None:  # one program, written for each kind of device
         return None
-    chosen = min(max(int(concrete(index)), 0), len(params["branches"]) - 1)
-    with recorder.called(), jax.named_scope(f"cond[{chosen}]"):
-        return recorder.write_out(params["branches"][chosen], operands)
+    chosen, first = min(max(int(concrete(index)), 0), len(params["branches"]) - 1), len(recorder.nodes)
+    with recorder.called():
+        with jax.named_scope(f"cond[{chosen}]"):
+            results = recorder.write_out(params["branches"][chosen], operands)
+        recorder.decided("cond", chosen, index, first)
+        return results
 
 
 @_writes_out("scan")
@@ -55,7 +58,7 @@ def _scan(recorder, args, params):
             _too_long(recorder, "scan", length)
         return None
     consts, carry, xs = split_list(args, scan_sizes(params))
-    num_carry = len(carry)
+    num_carry, first = len(carry), len(recorder.nodes)
     with recorder.called():
         with set_current_trace(recorder):
             rows = list(map(jnp.unstack, xs))
@@ -64,6 +67,7 @@ def _scan(recorder, args, params):
             with recorder.iteration("scan", i):
                 results = recorder.write_out(jaxpr, [*consts, *carry, *(row[i] for row in rows)])
             carry, ys[i] = results[:num_carry], results[num_carry:]
+        recorder.decided("scan", length, None, first)
         with set_current_trace(recorder):
             return [*carry, *map(jnp.stack, zip(*ys, strict=True))]
 
@@ -73,7 +77,7 @@ def _while(recorder, args, params):
     """Write out iterations as long as there is room; the rest of them is one node."""
     cond_consts, body_consts, carry = split_list(args, [params["cond_nconsts"], params["body_nconsts"]])
     cond, body = params["cond_jaxpr"], params["body_jaxpr"]
-    size, i = count_operations(cond) + count_operations(body), 0
+    size, i, first = count_operations(cond) + count_operations(body), 0, len(recorder.nodes)
     if not recorder.has_room_for(size):
         _too_long(recorder, "while", None)
         return None
@@ -82,14 +86,17 @@ def _while(recorder, args, params):
             with recorder.iteration("while", i):
                 (going,) = recorder.write_out(cond, [*cond_consts, *carry])
                 if not bool(jnp.any(going)):
-                    return list(carry)
+                    break
                 after = recorder.write_out(body, [*body_consts, *carry])
                 carry = after if going.ndim == 0 else _where(recorder, going, after, carry)
             i += 1
             if not recorder.has_room_for(size):
                 _too_long(recorder, "while", None)
                 rest = [*cond_consts, *body_consts, *carry]
-                return recorder.record_primitive(lax.while_p, rest, params)
+                carry = recorder.record_primitive(lax.while_p, rest, params)
+                break
+        recorder.decided("while", i, going, first)
+        return list(carry)
 
 
 def _where(recorder, going, after, before) -> list:

@@ -179,6 +179,22 @@ def test_a_scan_without_room_is_one_node():
     np.testing.assert_allclose(recording.inputs[0].gradient, jax.grad(scanned)(X), rtol=1e-5)
 
 
+def test_what_was_decided_is_noted():
+    def program(x):
+        many = lax.fori_loop(0, 3, lambda i, y: lax.cond(y > 2.0, jnp.sin, lambda v: 2.0 * v, y), x)
+        return lax.while_loop(lambda y: y > 0.1, lambda y: 0.5 * y, many)
+
+    recording = dp.record(program)(jnp.float32(1.5))
+    found = [(each.primitive, each.taken, each.iteration) for each in recording.decisions]
+    halvings = int(np.ceil(np.log2(2.0 * np.sin(3.0) / 0.1)))
+    inner = [("cond", taken, (i,)) for i, taken in enumerate([0, 1, 0])]
+    assert found == [*inner, ("scan", 3, ()), ("while", halvings, ())]
+    line = program.__code__.co_firstlineno
+    assert [each.source.line - line for each in recording.decisions] == [1, 1, 1, 1, 2]
+    last = recording.decisions[-1]
+    assert {recording.nodes[i].iteration for i in last.nodes} == {(i,) for i in range(halvings + 1)}
+
+
 def test_of_a_cond_the_branch_that_is_taken():
     f = lambda x: lax.cond(x > 0, jnp.sin, jnp.cos, x)
     for value, name in ((1.0, "sin"), (-1.0, "cos")):
