@@ -9,7 +9,7 @@ hides_engine = traceback_util.api_boundary
 says, and a note of it."""
 
 _PACKAGE = pathlib.Path(__file__).parents[1]
-_ENGINE = ("diagnosis", "graph", "_jax_internals", "_kernels", "_rules", "_tracer", "_transforms", "_util")
+_ENGINE = ("attribute", "diagnosis", "graph", "_jax_internals", "_kernels", "_rules", "_tracer", "_transforms", "_util")
 
 for _folder in (_PACKAGE / name for name in _ENGINE):
     source_info_util.register_exclusion(str(_folder))

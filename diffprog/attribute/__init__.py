@@ -25,14 +25,21 @@ from diffprog.attribute import baselines
 from diffprog.attribute._core.attribution import Attribution, AttributionWarning
 from diffprog.attribute._gradients.gradient import gradient, gradient_times_input, smooth_gradient
 from diffprog.attribute._gradients.integrated import expected_gradients, integrated_gradients
+from diffprog.attribute._inside.patching import patching
+from diffprog.attribute._inside.patching_result import EdgeCredit, LineCredit, NodeCredit, Patching
 
 __all__ = [
     "Attribution",
     "AttributionWarning",
+    "EdgeCredit",
+    "LineCredit",
+    "NodeCredit",
+    "Patching",
     "baselines",
     "expected_gradients",
     "gradient",
     "gradient_times_input",
     "integrated_gradients",
+    "patching",
     "smooth_gradient",
 ]

@@ -1,0 +1,1 @@
+"""Credit inside a program: patching between two runs, units, concepts, pairs."""
