@@ -171,7 +171,16 @@ def smooth_gradient(
     scores, _ = _gradients(question)
     mean, variance, error = moments.estimates(question)
     values = variance if moment == "variance" else mean
-    return finish(question, "smooth_gradient", values, scores, error=error, evaluations=samples + 1, steps=samples)
+    return finish(
+        question,
+        "smooth_gradient",
+        values,
+        scores,
+        error=error,
+        evaluations=samples + 1,
+        steps=samples,
+        explains_zeros=moment != "variance",
+    )
 
 
 def _gradients(question: Question, progress: str | None = None) -> tuple[jax.Array, Any]:
