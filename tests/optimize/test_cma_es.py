@@ -131,4 +131,6 @@ def test_a_minimum_in_a_corner_and_along_a_wall():
     np.testing.assert_allclose(found.value, exact.cost, rtol=1e-9)
     np.testing.assert_allclose(found.parameters, exact.x, atol=1e-4)
     np.testing.assert_array_equal(corner.parameters, 0.5)
-    assert found.converged and corner.converged
+    # Across a wall the distribution shrinks faster than along it: with a quarter of the seeds so much faster that the
+    # search ends for that, and says so; which seeds these are is up to rounding.
+    assert corner.converged and (found.converged or "longer in one direction" in found.reason)

@@ -7,10 +7,15 @@ from typing import NamedTuple
 
 import jax
 
-from tests.settings import SETTINGS, attacks, pictures, programs
+from tests.settings import SETTINGS, attacks, optimization, pictures, programs
 from tests.settings.entries import Entry, difference
 
-GROUPS = {"Programs": programs.ENTRIES, "Attacks": attacks.ENTRIES, "Pictures": pictures.ENTRIES}
+GROUPS = {
+    "Programs": programs.ENTRIES,
+    "Optimization": optimization.ENTRIES,
+    "Attacks": attacks.ENTRIES,
+    "Pictures": pictures.ENTRIES,
+}
 
 
 class Outcome(NamedTuple):

@@ -21,9 +21,10 @@ from tests.settings.table import GROUPS
 
 ENTRIES = {f"{group}: {entry.name}": entry for group, entries in GROUPS.items() for entry in entries}
 SOME = {
-    "Programs": ["record", "backward_source", "diagnose", "fit, adam", "minimize"],
-    "Attacks": [f"{name}, linf" for name in ("pgd", "apgd", "square", "spsa", "fmn", "deepfool", "hop_skip_jump")],
-    "Pictures": ["network", "wrap", "render", "dream"],
+    "Programs": ["record", "diagnose", "fit, adam", "minimize"],
+    "Optimization": ["minimize, spsa", "least_squares, levenberg_marquardt"],
+    "Attacks": [f"{name}, linf" for name in ("pgd", "square", "fmn", "hop_skip_jump")],
+    "Pictures": ["wrap", "render"],
 }
 
 

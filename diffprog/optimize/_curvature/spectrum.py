@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diffprog._util.draws import signs
 from diffprog.optimize._curvature.lanczos import Krylov, begin, extend, ritz
 from diffprog.optimize._search.oracle import Counts, Oracle
 
@@ -75,7 +76,7 @@ def _rest(oracle, point, krylov, keys):
     basis = jnp.where(steps[:, None], krylov.basis, 0)
 
     def one(key):
-        probe = jax.random.rademacher(key, point.shape, point.dtype)
+        probe = signs(key, point.shape).astype(point.dtype)
         probe = probe - basis.T @ (basis @ probe)
         return jnp.vdot(probe, product(probe, counts)[0])
 

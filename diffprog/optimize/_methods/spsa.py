@@ -6,6 +6,7 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from diffprog._util.draws import signs
 from diffprog._util.numbers import check_positive
 from diffprog.optimize._search.optimizer import NOT_FINITE, SEARCHING
 from diffprog.optimize._search.oracle import Counts, Oracle
@@ -64,7 +65,7 @@ class SPSA:
         """Compare the values on both sides of the iterate; take note of the lower one."""
         key, draw = jax.random.split(state.key)
         reach = self.perturbation / (state.num_steps + 1) ** PERTURBATION_POWER
-        shift = reach * jax.random.rademacher(draw, state.point.shape, state.point.dtype)
+        shift = reach * signs(draw, state.point.shape).astype(state.point.dtype)
         points = oracle.clip(jnp.stack([state.iterate + shift, state.iterate - shift]))
         values, counts = oracle.values(points, state.counts)
         apart = points[0] - points[1]
