@@ -137,3 +137,5 @@ def test_the_gallery_of_the_page_is_judged_right():
         "kink": "kink",
     }
     assert {name: verdict.partition(":")[0] for name, verdict in verdicts().items()} == expected
+    assert "(floor is flat in the formula above)" in verdicts()["step"]  # and at no line of the package
+    assert not any(".py:" in verdict for verdict in verdicts().values())

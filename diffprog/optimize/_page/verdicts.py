@@ -1,7 +1,9 @@
 """What `optimizable` says of the functions in the page's gallery of failures."""
 
+import re
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -43,15 +45,18 @@ GALLERY: dict[str, tuple[Callable[[Any], Any], tuple[float, ...]]] = {  # by the
     "kink": (_kink, (1.0,)),
 }
 
+OWN_LINE = re.compile(rf" at {re.escape(Path(__file__).name)}:\d+ [^;]*(?=\);)")  # of a function above: no user's
+
 
 @cache
 def verdicts() -> dict[str, str]:
     """Judge each function of the gallery, once in a process: it takes some seconds.
 
     Returns:
-      Verdicts by name.
+      Verdicts by name. Where one names a line of the program, it names the formula instead, which the page shows.
     """
-    return {
+    judged = {
         name: optimizable(function, jnp.array(start, jnp.float32)).verdict
         for name, (function, start) in GALLERY.items()
     }
+    return {name: OWN_LINE.sub(" in the formula above", verdict) for name, verdict in judged.items()}
