@@ -32,6 +32,7 @@ def test_the_cat_becomes_an_ostrich_on_disk(tmp_path, capsys):
     assert np.abs(steps).max() == 4
 
 
+@pytest.mark.slow
 def test_untargeted_l2_and_engine(tmp_path, capsys):
     rocket = Path(__file__).parents[2] / "assets" / "rocket.jpg"
     arguments = [str(rocket), "--target", "none", "--norm", "l2", "--epsilon", "0.8", "--steps", "3", "--out"]
@@ -48,7 +49,8 @@ def test_untargeted_l2_and_engine(tmp_path, capsys):
 
 
 def test_a_failure_is_called_one(tmp_path, capsys):
-    command.main(["--epsilon", "1e-6", "--steps", "2", "--out", str(tmp_path / "x.png")])
+    options = ["--target", "none", "--norm", "l2", "--engine", "jax"]
+    command.main(["--epsilon", "1e-6", "--steps", "2", "--out", str(tmp_path / "x.png"), *options])
     printed = capsys.readouterr().out
     assert "no success in 2 steps" in printed and "nothing to survive" in printed and "survives" not in printed
 

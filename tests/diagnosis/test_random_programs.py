@@ -64,7 +64,7 @@ def stay_quiet(count, seed, largest, tmp_path):
 
 @pytest.mark.parametrize("part", range(2))
 def test_what_is_planted_is_named(part, tmp_path):
-    name_what_is_planted(50, part, 2, tmp_path)
+    name_what_is_planted(20, part, 2, tmp_path)
 
 
 def test_sound_programs_are_quiet(tmp_path):

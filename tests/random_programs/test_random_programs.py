@@ -1,4 +1,4 @@
-"""Three hundred random programs; `python -m tests.random_programs` runs more.
+"""A hundred random programs; `python -m tests.random_programs` runs more.
 
 Four tests, to share them between processes; a failure ends with the program as it can be pasted into `test_found.py`.
 """
@@ -11,7 +11,7 @@ from tests.random_programs.reduce import reduced
 
 @pytest.mark.parametrize("part", range(4))
 def test_agree_with_jax(part):
-    for_each(75, part, check)
+    for_each(25, part, check)
 
 
 def check(program):

@@ -1,6 +1,7 @@
 """Convolutions in loops, branches and calls: in the layout that the CPU backend is fast at, with the same values."""
 
 import re
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -64,6 +65,17 @@ def unrolled(loop):
     return in_scan if loop is in_while else loop
 
 
+def derivatives(grad, loop, kernels, images):
+    """The gradient under vmap of either argument, and second derivatives of both kinds."""
+    loss = lambda kernels, x: jnp.sum(loop(kernels, x) ** 2)
+    return {
+        "of each image": jax.vmap(lambda image: grad(loss, 1)(kernels, image[None]))(images),
+        "of each kernel": jax.vmap(lambda kernels: grad(loss)(kernels, images))(jnp.stack([kernels, 2 * kernels])),
+        "along": jax.jvp(lambda x: grad(loss, 1)(kernels, x), (images,), (images,))[1],
+        "twice": grad(lambda kernels: jnp.sum(grad(loss)(kernels, images) ** 2))(kernels),
+    }
+
+
 @pytest.mark.parametrize("loop", LOOPS)
 def test_gradients_are_those_of_jax(loop):
     with jax.enable_x64(True):
@@ -72,21 +84,14 @@ def test_gradients_are_those_of_jax(loop):
         ours, theirs = dp.grad(loss(loop), (0, 1))(*args), jax.grad(loss(unrolled(loop)), (0, 1))(*args)
         for a, b in zip(ours, theirs, strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
-        per_image = lambda f, grad: jax.vmap(lambda image: grad(lambda x: loss(f)(args[0], x))(image[None]))(args[1])
-        np.testing.assert_allclose(
-            per_image(loop, dp.grad), per_image(unrolled(loop), jax.grad), rtol=1e-12, atol=1e-12
+        found, expected = (
+            jax.jit(partial(derivatives, grad, f))(*args) for grad, f in ((dp.grad, loop), (jax.grad, unrolled(loop)))
         )
-        per_kernel = lambda f, grad: jax.vmap(lambda k: grad(loss(f))(k, args[1]))(np.stack([args[0], 2 * args[0]]))
-        np.testing.assert_allclose(
-            per_kernel(loop, dp.grad), per_kernel(unrolled(loop), jax.grad), rtol=1e-12, atol=1e-12
-        )
-        along = lambda f, grad: jax.jvp(lambda x: grad(loss(f), 1)(args[0], x), args[1:], args[1:])[1]
-        np.testing.assert_allclose(along(loop, dp.grad), along(unrolled(loop), jax.grad), rtol=1e-11, atol=1e-11)
-        twice = lambda f, grad: grad(lambda k: jnp.sum(grad(loss(f))(k, args[1]) ** 2))(args[0])
-        np.testing.assert_allclose(twice(loop, dp.grad), twice(unrolled(loop), jax.grad), rtol=1e-11, atol=1e-11)
-        over = jax.grad(lambda k: jnp.sum(dp.grad(loss(loop))(k, args[1]) ** 2))
+        for name in expected:
+            np.testing.assert_allclose(found[name], expected[name], rtol=1e-11, atol=1e-11, err_msg=name)
         if loop is not in_while:
-            np.testing.assert_allclose(over(args[0]), twice(loop, jax.grad), rtol=1e-11, atol=1e-11)
+            over = jax.jit(jax.grad(lambda k: jnp.sum(dp.grad(loss(loop))(k, args[1]) ** 2)))(args[0])
+            np.testing.assert_allclose(over, expected["twice"], rtol=1e-11, atol=1e-11)
 
 
 def convolution_layouts(text):

@@ -44,9 +44,11 @@ def regressed(optimizer):
 def anywhere():
     """A value in the middle of a program, and rows of problems, whose solutions are differentiated."""
     hidden = optimize.minimize(loss, WEIGHTS, optimize.lbfgs(), at="hidden", max_steps=5)
-    shifted = lambda shift: optimize.minimize(
-        lambda x: ((x - shift) ** 2).sum() + jnp.cosh(x).sum(), START, optimize.newton_cg()
-    ).parameters
+    shifted = lambda shift: (
+        optimize.minimize(
+            lambda x: ((x - shift) ** 2).sum() + jnp.cosh(x).sum(), START, optimize.newton_cg()
+        ).parameters
+    )
     shifts = np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3)
     return {
         "at": (hidden.parameters, hidden.value),
