@@ -25,21 +25,39 @@ from diffprog.attribute import baselines
 from diffprog.attribute._core.attribution import Attribution, AttributionWarning
 from diffprog.attribute._gradients.gradient import gradient, gradient_times_input, smooth_gradient
 from diffprog.attribute._gradients.integrated import expected_gradients, integrated_gradients
+from diffprog.attribute._inside.concepts import Concept, ConceptTest, concept_vector, random_concepts, tcav
+from diffprog.attribute._inside.conductance import conductance, internal_influence
+from diffprog.attribute._inside.interactions import hessian_interactions
 from diffprog.attribute._inside.patching import patching
 from diffprog.attribute._inside.patching_result import EdgeCredit, LineCredit, NodeCredit, Patching
+from diffprog.attribute._inside.residual import logit_lens, residual_contributions
+from diffprog.attribute._inside.rollout import attention_rollout
+from diffprog.attribute._inside.unit import unit
 
 __all__ = [
     "Attribution",
     "AttributionWarning",
+    "Concept",
+    "ConceptTest",
     "EdgeCredit",
     "LineCredit",
     "NodeCredit",
     "Patching",
+    "attention_rollout",
     "baselines",
+    "concept_vector",
+    "conductance",
     "expected_gradients",
     "gradient",
     "gradient_times_input",
+    "hessian_interactions",
     "integrated_gradients",
+    "internal_influence",
+    "logit_lens",
     "patching",
+    "random_concepts",
+    "residual_contributions",
     "smooth_gradient",
+    "tcav",
+    "unit",
 ]

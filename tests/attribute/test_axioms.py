@@ -1,10 +1,13 @@
 """What every method promises, held for all of them: one table, closed forms, double precision."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import diffprog as dp
 from diffprog import attribute
 
 GENERATOR = np.random.default_rng(0)
@@ -22,6 +25,13 @@ RELUS = {
     "jax": jax.nn.relu,
 }
 
+
+def conductance_of_inputs(model, inputs, score):
+    at_inputs = lambda x: model(dp.tap(1.0 * x, "x"))
+    found = attribute.conductance(at_inputs, inputs, score, at="x", baseline=BASELINE, steps=16)
+    return replace(found, values=found.values["x"])
+
+
 # Each is called with (model, inputs, score); `COMPLETE` add up to score - baseline_score, at X with BASELINE or DATA.
 METHODS = {
     "gradient": attribute.gradient,
@@ -32,10 +42,11 @@ METHODS = {
         *a, key=0, samples=6, noise=0.1, moment="variance"
     ),
     "integrated_gradients": lambda *a: attribute.integrated_gradients(*a, baseline=BASELINE, steps=16),
+    "conductance": conductance_of_inputs,
     "expected_gradients": lambda *a: attribute.expected_gradients(*a, baseline=DATA, key=0, samples=12),
 }
 COMPLETE: set[str] = set()  # up to rounding, for any network
-LINEAR_EXACT = {"gradient_times_input", "integrated_gradients"}  # w (x - b) for a linear model
+LINEAR_EXACT = {"conductance", "gradient_times_input", "integrated_gradients"}  # w (x - b) for a linear model
 LINEAR_IN_THE_MODEL = set(METHODS) - {"smooth_gradient, squares", "smooth_gradient, variance"}
 every_method = pytest.mark.parametrize("method", METHODS)
 

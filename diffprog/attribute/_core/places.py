@@ -35,7 +35,16 @@ class Moved:
     def values(self, *context: Any) -> list[jax.Array]:
         """Compute the values for a batch, each (n, ...)."""
         values, _ = self._places.take(*context)
+        return self.rows_first(values)
+
+    def rows_first(self, values: Sequence[jax.Array]) -> list[jax.Array]:
+        """Move the axis of examples of each value in front: (n, ...)."""
         return [jnp.moveaxis(value, axis, 0) for value, axis in zip(values, self._axes, strict=True)]
+
+    @property
+    def axes(self) -> tuple[int, ...]:
+        """The axis of examples of each value: behind those of the loops that it is in."""
+        return tuple(self._axes)
 
     def scores(self, points: Sequence[jax.Array], *context: Any) -> jax.Array:
         """Score a batch with other values in these places."""

@@ -167,3 +167,13 @@ def point_of(example: Any, shared: Any, sample: jax.Array) -> tuple[Any, None]:
 def scores_of(question: Question, points: Any) -> jax.Array:
     """Score one point for each example: (n,), or (n, k)."""
     return sweep(question, 1, point_of, points, None, keep_score, zero_scores(question), gradients=False)
+
+
+def scores_and_slopes(question: Question, progress: str | None = None) -> tuple[jax.Array, Any]:
+    """Score the question's points, (n,) or (n, k), and differentiate, (n, ...) or (n, k, ...)."""
+    state = (zero_scores(question), zeros(question))
+    return sweep(question, 1, point_of, question.points, None, _keep, state, progress=progress)
+
+
+def _keep(state, score, slope, extra):
+    return jax.tree.map(lambda old, new: new.astype(old.dtype), state, (score, slope))

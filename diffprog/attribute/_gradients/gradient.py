@@ -14,9 +14,9 @@ from diffprog._util.spelling import answers_names
 from diffprog.attribute._core.attribution import Attribution
 from diffprog.attribute._core.baseline import Baseline, baseline_points
 from diffprog.attribute._core.finish import finish
-from diffprog.attribute._core.question import Question, pose
+from diffprog.attribute._core.question import pose
 from diffprog.attribute._core.spelling import MEANT
-from diffprog.attribute._core.sweep import point_of, sweep, zero_scores, zeros
+from diffprog.attribute._core.sweep import scores_and_slopes, sweep
 from diffprog.attribute._gradients.moments import Moments, no_samples
 from diffprog.graph import Selector
 
@@ -58,7 +58,7 @@ def gradient(
       the channels.
     """
     question = pose(model, inputs, score, at=at, chunk=chunk, engine=engine)
-    scores, values = _gradients(question, progress)
+    scores, values = scores_and_slopes(question, progress)
     return finish(question, "gradient", values, scores, evaluations=1)
 
 
@@ -98,8 +98,8 @@ def gradient_times_input(
     """
     question = pose(model, inputs, score, at=at, chunk=chunk, engine=engine)
     start = baseline_points(question, baseline)
-    scores, slopes = _gradients(question, progress)
-    baseline_scores, _ = _gradients(question.with_points(start))
+    scores, slopes = scores_and_slopes(question, progress)
+    baseline_scores, _ = scores_and_slopes(question.with_points(start))
     times = lambda g, x, b: g * _beside_scores(question, x - b)
     values = jax.tree.map(times, slopes, question.points, start)
     return finish(
@@ -168,7 +168,7 @@ def smooth_gradient(
     fold = _fold_square if moment == "square" else _fold
     examples = (question.points, deviations)
     moments: Moments = sweep(question, samples, _noisy, examples, key, fold, state, progress=progress)
-    scores, _ = _gradients(question)
+    scores, _ = scores_and_slopes(question)
     mean, variance, error = moments.estimates(question)
     values = variance if moment == "variance" else mean
     return finish(
@@ -181,16 +181,6 @@ def smooth_gradient(
         steps=samples,
         explains_zeros=moment != "variance",
     )
-
-
-def _gradients(question: Question, progress: str | None = None) -> tuple[jax.Array, Any]:
-    """Compute scores (n,) or (n, k) and gradients (n, ...) or (n, k, ...)."""
-    state = (zero_scores(question), zeros(question))
-    return sweep(question, 1, point_of, question.points, None, _keep, state, progress=progress)
-
-
-def _keep(state, score, slope, _):
-    return jax.tree.map(lambda old, new: new.astype(old.dtype), state, (score, slope))
 
 
 def _beside_scores(question, leaf):
