@@ -10,6 +10,9 @@ import pytest
 PUBLIC = (
     "diffprog",
     "diffprog.attack",
+    "diffprog.attribute",
+    "diffprog.attribute.baselines",
+    "diffprog.attribute.pictures",
     "diffprog.diagnosis",
     "diffprog.fit",
     "diffprog.graph",

@@ -21,10 +21,12 @@ bound to its variables, an NNX module, `jax.vmap` of an Equinox module; or a `di
 noise, the path and the credit, and the baseline is their value at the baseline input.
 """
 
-from diffprog.attribute import baselines
+from diffprog.attribute import baselines, pictures
 from diffprog.attribute._core.attribution import Attribution, AttributionWarning
+from diffprog.attribute._draw.draw import draw
 from diffprog.attribute._gradients.gradient import gradient, gradient_times_input, smooth_gradient
 from diffprog.attribute._gradients.integrated import expected_gradients, integrated_gradients
+from diffprog.attribute._inside.by_depth import ScoreByDepth, score_by_depth
 from diffprog.attribute._inside.concepts import Concept, ConceptTest, concept_vector, random_concepts, tcav
 from diffprog.attribute._inside.conductance import conductance, internal_influence
 from diffprog.attribute._inside.interactions import hessian_interactions
@@ -43,10 +45,12 @@ __all__ = [
     "LineCredit",
     "NodeCredit",
     "Patching",
+    "ScoreByDepth",
     "attention_rollout",
     "baselines",
     "concept_vector",
     "conductance",
+    "draw",
     "expected_gradients",
     "gradient",
     "gradient_times_input",
@@ -55,8 +59,10 @@ __all__ = [
     "internal_influence",
     "logit_lens",
     "patching",
+    "pictures",
     "random_concepts",
     "residual_contributions",
+    "score_by_depth",
     "smooth_gradient",
     "tcav",
     "unit",

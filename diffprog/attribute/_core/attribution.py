@@ -49,6 +49,12 @@ class Attribution:
         unruled = f", no rule for {', '.join(self.unruled)}" if self.unruled else ""
         return f"Attribution({self.method}: values {shapes}{gap}{unruled})"
 
+    def _repr_png_(self) -> bytes | None:
+        """Show the maps of pictures in a notebook."""
+        from diffprog.attribute._draw.draw import notebook_png
+
+        return notebook_png(self)
+
 
 def _largest(gap) -> str:
     if isinstance(gap, jax.core.Tracer) or not getattr(gap, "size", 0):

@@ -1,0 +1,1 @@
+"""Pictures of attributions: maps, sheets, films, strips, words, listings."""
