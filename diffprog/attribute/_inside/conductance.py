@@ -9,7 +9,9 @@ import jax
 import jax.numpy as jnp
 from tqdm import tqdm
 
+from diffprog._jax_internals.jaxprs import runs_any
 from diffprog._transforms.closures import Lifted, lift
+from diffprog._transforms.reverse import vjp
 from diffprog._util.promotion import own_promotion
 from diffprog._util.spelling import answers_names
 from diffprog.attribute._core.attribution import Attribution
@@ -22,6 +24,8 @@ from diffprog.attribute._core.spelling import MEANT
 from diffprog.attribute._core.sweep import scores_of
 from diffprog.attribute._gradients.quadrature import nodes_and_weights
 from diffprog.graph import Selector, grad_at
+
+WITHOUT_FORWARD_MODE = "custom_lin"  # what JAX leaves in a tangent program for a `custom_vjp`, and cannot compile
 
 
 @answers_names(MEANT)
@@ -61,7 +65,6 @@ def conductance(
 
     Raises:
       ValueError: something does not fit; the message says what to do.
-      TypeError: the model has a function with a rule for reverse mode alone (`jax.custom_vjp`).
 
     References:
       Dhamdhere et al., "How important is a neuron?", 2019, equation 3.
@@ -214,9 +217,23 @@ def _weighted(program: Lifted, part, weight, rows):
 
 
 def _flow(inside: _Inside, point, velocity, context):
-    _, velocities = jax.jvp(lambda point: inside.values(point, context), (point,), (velocity,))
+    velocities = _pushed(lambda point: inside.values(point, context), point, velocity)
     beside = (lambda v: v) if inside.num_scores is None else (lambda v: v[:, None])
     return [g * beside(v) for g, v in zip(inside.gradients(point, context), velocities, strict=True)]
+
+
+def _pushed(function, point, velocity):
+    """Compute the velocity of values whose point moves.
+
+    A function with a rule for reverse mode alone (`jax.custom_vjp`) has no forward mode. There it is the transpose of
+    its transpose: the pullback is linear in the cotangent, and the pullback of this map takes velocities.
+    """
+    forward = lambda point, velocity: jax.jvp(function, (point,), (velocity,))[1]
+    if not runs_any(jax.make_jaxpr(forward)(point, velocity), WITHOUT_FORWARD_MODE):
+        return forward(point, velocity)
+    values, pull = vjp(function, point)
+    _, push = vjp(pull, jax.tree.map(jnp.zeros_like, values))
+    return push((velocity,))[0]
 
 
 def _slope(inside: _Inside, point, velocity, context):

@@ -164,10 +164,8 @@ def _scored(function, score):
             )
         return found
 
-    try:
-        return wraps(function)(scored)
-    except AttributeError:
-        return scored
+    scored.__name__ = type(function).__name__
+    return wraps(function)(scored)
 
 
 def check_runs(match: Match):

@@ -62,6 +62,21 @@ def test_each_iteration_of_a_scan_is_a_layer():
     np.testing.assert_array_equal(values[:, -1, :-1], 0.0)
 
 
+def test_a_function_with_a_rule_for_reverse_mode_alone():
+    @jax.custom_vjp
+    def cube(x):
+        return x**3
+
+    cube.defvjp(lambda x: (x**3, x), lambda x, g: (3 * x**2 * g,))
+    plain, special = (
+        lambda x, f=f: jnp.sum(jnp.tanh(dp.tap(f(x @ numbers(0, 3, 4)), "h")), axis=1) for f in (lambda x: x**3, cube)
+    )
+    x = numbers(10, 2, 3)
+    found = attribute.conductance(special, x, at="h", steps=5)
+    expected = attribute.conductance(plain, x, at="h", steps=5)
+    np.testing.assert_allclose(found.values["h"], expected.values["h"], rtol=1e-12)
+
+
 def test_several_scores_from_one_call():
     x = numbers(10, 2, 3)
     both = attribute.conductance(mlp, x, [0, 1], at="first", steps=5)
