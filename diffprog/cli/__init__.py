@@ -12,6 +12,7 @@ __all__ = ["main"]
 # A command `some-name` is the function `main` of the module `_some_name`, which is imported when it is chosen.
 COMMANDS = {
     "attack": "change a photograph until a network mistakes it, or measure a network's robustness",
+    "attribute": "show where a network's answer comes from, by many methods side by side",
     "visualize": "draw what units of a network respond to; DeepDream, caricatures, atlases, pages",
     "optimize": "minimize a function by many optimizers, counted side by side; a page that shows why it works",
     "fit": "train a network on handwritten digits by full batch, mini-batch and single example",
