@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import AxisType, NamedSharding
 
 from diffprog._util.content_digest import content_digest
 from diffprog._util.numbers import check_count
@@ -41,14 +42,29 @@ def count_examples(arrays: Any, name: str) -> int:
     """Take the length of the leading axis that all arrays of a pytree have.
 
     Raises:
-      ValueError: They have none, or several.
+      ValueError: They have none, or several; or they are spread over an axis of a mesh whose type is Explicit.
     """
     shapes = [np.shape(leaf) for leaf in jax.tree.leaves(arrays)]
     lengths = {shape[0] if shape else 0 for shape in shapes}
     if len(lengths) != 1 or lengths == {0}:
         found = ", ".join(map(str, shapes[:6])) or "none"
         raise ValueError(f"{name} must be arrays with one leading axis, of examples; found shapes {found}")
+    axis = next(filter(None, map(_explicit_axis, jax.tree.leaves(arrays))), None)
+    if axis is not None:
+        raise ValueError(
+            f"{name} is spread over the mesh axis {axis!r} of type Explicit, where each sum over examples would need a "
+            "sharding of its own: make the mesh with axis_types=(jax.sharding.AxisType.Auto,)"
+        )
     return lengths.pop()
+
+
+def _explicit_axis(array: Any) -> str | None:
+    """Find an axis of type Explicit that an array is spread over."""
+    sharding = getattr(array, "sharding", None)
+    if not isinstance(sharding, NamedSharding):
+        return None
+    types = dict(zip(sharding.mesh.axis_names, sharding.mesh.axis_types, strict=True))
+    return next((axis for axis in jax.tree.leaves(tuple(sharding.spec)) if types.get(axis) == AxisType.Explicit), None)
 
 
 class ArrayBatches:

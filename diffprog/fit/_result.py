@@ -38,8 +38,9 @@ class Fit:
 
         `step` counts the steps taken. `loss` and, in rows that have it, `gradient_norm` were measured in that step, on
         its batch and before its update; what begins with `validation_` or `averaged_validation_` was measured after
-        it. `epoch` and `examples` say what was seen so far, `evaluations` how often the loss was evaluated, and
-        `seconds` how long the fit ran, over all its runs.
+        it. `epoch` and `examples` say what was seen so far, `evaluations` how often loss and gradient were
+        evaluated, those of Optax's line searches (`optax.lbfgs()`) among them, and `seconds` how long the fit ran, over
+        all its runs.
         """
         return self._rows.as_list()
 

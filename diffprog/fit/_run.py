@@ -28,6 +28,7 @@ class Moment(NamedTuple):
     Attributes:
       step: steps taken.
       state: the loop's state after them.
+      evaluations: how often the loss and its gradient were asked for in them.
       mark: how many rows the history has.
       waiting: rows of the last block, whose last step is still to be measured; None if it was.
       best: the best that was measured, where that is watched.
@@ -36,6 +37,7 @@ class Moment(NamedTuple):
 
     step: int
     state: State
+    evaluations: int
     mark: tuple[int, int]
     waiting: Block | None
     best: Best | None
@@ -71,7 +73,7 @@ class Run:
         self.directory: Directory | None = None
         self.rows, self._seconds, self._first, self._goal = Rows(), 0.0, 0, 0
         best = Best(None, 0, 0, self._trainable(start), start.tracked) if isinstance(stop, EarlyStop) else None
-        self.at = Moment(0, start, self.rows.mark(), None, best, None)
+        self.at = Moment(0, start, 0, self.rows.mark(), None, best, None)
 
     def resume(self, directory: Directory) -> None:
         """Go on where the directory's newest checkpoint is."""
@@ -93,7 +95,8 @@ class Run:
             best = Best(value, step, count, tree["best"]["parameters"], tree["best"]["state"])
         if waiting is not None:
             waiting = {name: np.array(column) for name, column in waiting.items()}
-        self.at = Moment(notes["step"], state, self.rows.mark(), waiting, best, notes["ended"])
+        step, evaluations = notes["step"], notes["evaluations"]
+        self.at = Moment(step, state, evaluations, self.rows.mark(), waiting, best, notes["ended"])
         self._batches.restore(notes["step"], notes["position"])
 
     def go(self, bar: tqdm, rebuild: Callable[[Any, Any], Any]) -> Fit:
@@ -146,25 +149,28 @@ class Run:
     def _after_block(self, state: State, history: History) -> None:
         """Note a block's rows. Those of a step that is measured wait for that."""
         last = self.at.step + len(history.value)
-        block = self._block(last, history)
+        block, evaluations = self._block(last, history)
         if last == self._goal:
-            self.at = self.at._replace(step=last, state=state, waiting=block)
+            self.at = self.at._replace(step=last, state=state, evaluations=evaluations, waiting=block)
             return
         self.rows.add(block)
-        self.at = self.at._replace(step=last, state=state, mark=self.rows.mark())
+        self.at = self.at._replace(step=last, state=state, evaluations=evaluations, mark=self.rows.mark())
         if self.directory is not None and self.directory.is_due():
             self._save()
 
-    def _block(self, last: int, history: History) -> Block:
+    def _block(self, last: int, history: History) -> tuple[Block, int]:
+        """Make the rows of a block of steps, and count what was evaluated up to its end."""
         count = len(history.value)
+        asked = np.ones(count, np.int64) if history.evaluations is None else history.evaluations.astype(np.int64)
+        asked = self.at.evaluations + np.cumsum(asked)
         steps, now = np.arange(last - count + 1, last + 1), time.perf_counter() - self._started
         chosen = (steps % self._history_every == 0) | (steps == self._goal) | (steps == self._total)
         steps = steps[chosen]
         epochs, examples = self._batches.seen(steps)
         norms = np.full(count, np.nan) if history.gradient_norm is None else history.gradient_norm
         seconds, self._seconds = np.linspace(self._seconds, now, count + 1)[1:], now
-        columns = (steps, history.value[chosen], norms[chosen], epochs, examples, steps, seconds[chosen])
-        return dict(zip(COLUMNS, columns, strict=True))
+        columns = (steps, history.value[chosen], norms[chosen], epochs, examples, asked[chosen], seconds[chosen])
+        return dict(zip(COLUMNS, columns, strict=True)), int(asked[-1])
 
     def _pause(self) -> None:
         """Measure, and ask whoever may end the fit."""
@@ -184,7 +190,7 @@ class Run:
         for callback in self._callbacks:
             if callback(row, state.parameters):
                 ended = ended or f"a callback ended it after step {step}"
-        self.at = Moment(step, state, self.rows.mark(), None, best, ended)
+        self.at = Moment(step, state, self.at.evaluations, self.rows.mark(), None, best, ended)
         if self.directory is not None and (ended or self.directory.is_due()):
             self._save()
 
@@ -222,6 +228,7 @@ class Run:
         at = self.at
         notes = {
             "step": at.step,
+            "evaluations": at.evaluations,
             "seconds": self._seconds,
             "ended": at.ended,
             "position": self._batches.position(at.step),
@@ -234,10 +241,11 @@ class Run:
     def _broken_off(self, error: NotFiniteError) -> Callable[[], Any]:
         """Keep the good steps of the block that was broken off, and how to look at the bad one."""
         good = jax.tree.map(lambda rows: rows[self.at.step - self._first : -1], error.history)
-        last = self.at.step + len(good.value)
+        last, evaluations = self.at.step + len(good.value), self.at.evaluations
         if len(good.value):
-            self.rows.add(self._block(last, good))
-        self.at = self.at._replace(step=last, state=error.state, mark=self.rows.mark())
+            block, evaluations = self._block(last, good)
+            self.rows.add(block)
+        self.at = self.at._replace(step=last, state=error.state, evaluations=evaluations, mark=self.rows.mark())
         is_short = len(self._batches.sizes) == 2 and bool(self._batches.is_short(error.step))
         batch = self._batches.batch(error.step, self._batches.sizes[-1 if is_short else 0])
 

@@ -28,7 +28,7 @@ from diffprog._transforms.closures import Lifted, lift
 from diffprog._util.promotion import own_promotion
 from diffprog._util.trees import strong_types
 from diffprog.optimize._engine import value_and_grad
-from diffprog.optimize._gradients import downhill, squared_norm, update
+from diffprog.optimize._gradients import downhill, num_trials, squared_norm, update
 from diffprog.optimize._trainable import Train, split
 
 BLOCK_SECONDS = 0.1  # what a block of steps takes where none is asked for: a bar that moves, and little of Python
@@ -83,11 +83,13 @@ class History(NamedTuple):
       aux: the objective's auxiliary output, stacked; None without one.
       gradient_norm: Euclidean norms of the gradient, NaN in steps in which it was not measured; None where infinity
         and NaN are allowed.
+      evaluations: how often value and gradient were asked for, where Optax searches along a line; else None, for once.
     """
 
     value: Any
     aux: Any
     gradient_norm: Any = None
+    evaluations: Any = None
 
 
 class NotFiniteError(FloatingPointError):
@@ -317,7 +319,9 @@ class Descent:
         if self.project:
             parameters = split(self.project(join(parameters), step), self.train)[0]
         state = State(parameters, optimizer, tracked, state.num_steps + 1, state.key)
-        return state, History(value, aux if self.keep_aux else None, norm), is_finite
+        trials = num_trials(optimizer)
+        evaluations = None if trials is None else trials + 1
+        return state, History(value, aux if self.keep_aux else None, norm, evaluations), is_finite
 
     def _stop(self, program, before, data, count, num_steps, num_rows, histories):
         """Take the block's good steps once more, which gives the same bits, and say which one was bad."""

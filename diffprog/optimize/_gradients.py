@@ -59,6 +59,19 @@ def update(
     return optax.apply_updates(parameters, updates), state
 
 
+def num_trials(state: Any) -> Any:
+    """Say how often Optax's line searches asked for value and gradient in the last step.
+
+    Args:
+      state: an optimizer's, after the step.
+
+    Returns:
+      An integer (int32); None where nothing searches.
+    """
+    found = optax.tree_utils.tree_get_all_with_path(state, "num_linesearch_steps")
+    return sum(jnp.asarray(number, jnp.int32) for _, number in found) if found else None
+
+
 def squared_norm(gradient: Any) -> jax.Array:
     """Sum the squares of all elements, in single precision at least."""
     total = jnp.float32(0)

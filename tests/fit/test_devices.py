@@ -6,8 +6,14 @@ import socket
 import subprocess
 import sys
 
+import jax
 import numpy as np
+import optax
+import pytest
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
 
+from diffprog import fit
 from tests.fit.distributed import STEPS, losses
 
 
@@ -40,5 +46,18 @@ def test_losses_are_those_of_one_device(tmp_path):
     assert first == second and first["devices"] == 2
     for found in (eight, first):
         np.testing.assert_allclose(found["losses"], expected, rtol=1e-6)
-    rows = [json.loads(line) for line in (tmp_path / "two/32/history.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (tmp_path / "two/45/history.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == list(range(1, STEPS + 1))
+
+
+def test_examples_over_an_explicit_axis_are_refused():
+    """JAX differentiates no sum over them without being told where the result is to lie."""
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Explicit,))
+    examples = jax.device_put(np.ones((4, 2), np.float32), NamedSharding(mesh, P("data")))
+    loss = lambda w, x: ((x @ w) ** 2).mean()
+    with pytest.raises(ValueError, match=r"data is spread over the mesh axis 'data' of type Explicit.*AxisType\.Auto"):
+        fit.fit(loss, np.ones(2, np.float32), examples, optax.sgd(0.1), steps=1)
+    with pytest.raises(ValueError, match="validation is spread over the mesh axis 'data'"):
+        fit.fit(loss, np.ones(2, np.float32), np.asarray(examples), optax.sgd(0.1), steps=1, validation=examples)
+    copied = jax.device_put(examples, NamedSharding(mesh, P()))
+    assert fit.fit(loss, np.ones(2, np.float32), copied, optax.sgd(0.1), steps=1).history[0]["loss"] == 4

@@ -178,6 +178,28 @@ def test_lbfgs_fits():
     assert np.linalg.norm(gradient) < 1e-4
 
 
+def test_evaluations_of_a_line_search_are_counted(tmp_path):
+    data, weights = examples()
+    asked = []
+
+    def loss(w, batch):
+        jax.debug.callback(lambda: asked.append(1))
+        return softmax_loss(w, batch)
+
+    def searched(steps):
+        search = optax.chain(optax.sgd(100.0), optax.scale_by_backtracking_linesearch(10))
+        fitted = fit(loss, weights, data, search, steps=steps, directory=tmp_path)
+        jax.effects_barrier()
+        return [row["evaluations"] for row in fitted.history]
+
+    for steps in (3, 8):  # the second goes on
+        counted = searched(steps)
+        assert counted[-1] == len(asked) > 1.5 * steps
+    assert len(counted) == 8 and (np.diff(counted) >= 1).all()
+    plain = fit(softmax_loss, weights, data, optax.sgd(0.1), steps=3)
+    assert [row["evaluations"] for row in plain.history] == [1, 2, 3]
+
+
 # ---------------------------------------------------------------- how a fit ends
 
 

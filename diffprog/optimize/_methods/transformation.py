@@ -10,7 +10,7 @@ import optax
 
 from diffprog._transforms.closures import Lifted, lift
 from diffprog._util.trees import strong_types
-from diffprog.optimize._gradients import downhill, update
+from diffprog.optimize._gradients import downhill, num_trials, update
 from diffprog.optimize._search.flat import Unflatten, flatten
 from diffprog.optimize._search.optimizer import FLAT, NOT_FINITE, SEARCHING, WENT_OFF
 from diffprog.optimize._search.oracle import Counts, Oracle
@@ -85,8 +85,8 @@ class Transformation:
         """Take a step."""
         iterate, optimizer = self.step(oracle, state.gradient, state.optimizer, state.iterate, state.iterate_value)
         iterate = oracle.clip(iterate)
-        trials = _trials(optimizer)
-        counts = state.counts.plus(function=trials, gradient=trials)
+        trials = num_trials(optimizer)
+        counts = state.counts if trials is None else state.counts.plus(function=trials, gradient=trials)
         value, gradient, counts = oracle.value_and_gradient(iterate, counts)
         is_finite = _is_finite(value, gradient)
         is_lower = is_finite & (value < state.value)
@@ -99,9 +99,3 @@ class Transformation:
 
 def _is_finite(value, gradient):
     return jnp.isfinite(value) & jnp.all(jnp.isfinite(gradient))
-
-
-def _trials(state) -> Any:
-    """How often Optax's line searches asked for value and gradient in the last step; 0 without one."""
-    found = optax.tree_utils.tree_get_all_with_path(state, "num_linesearch_steps")
-    return sum(number for _, number in found) if found else 0
