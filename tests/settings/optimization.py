@@ -59,7 +59,7 @@ def anywhere():
 
 
 def bent():
-    found = optimize.curvature(loss, WEIGHTS, num_density_probes=2, max_steps=20, key=KEY)
+    found = optimize.curvature(loss, WEIGHTS, num_density_probes=2, max_steps=8, key=KEY)
     advice = optimize.curvature(lambda x: (x * x * np.float32([1, 4, 9])).sum() / 2, START, key=KEY).advice
     sharpness = optimize.Sharpness(loss, max_steps=10, key=KEY)
     descent = optimize.Descent(lambda w, step: loss(w), optax.sgd(0.1))
