@@ -49,12 +49,14 @@ def _program(file: str, credited: dict[int, "LineCredit"], largest: float):
     text = linecache.getlines(file)
     numbers = sorted({n for line in credited for n in range(line - AROUND, line + AROUND + 1) if 1 <= n <= len(text)})
     digits = len(str(max(numbers, default=1)))
+    indents = [len(text[n - 1]) - len(text[n - 1].lstrip()) for n in numbers if text[n - 1].strip()]
+    indent = min(indents, default=0)
     before = None
     for number in numbers or sorted(credited):
         if before is not None and number > before + 1:
             yield f"{'':53}{'⋮':>{digits}}"
         before = number
-        source = text[number - 1].rstrip("\n") if number <= len(text) else ""
+        source = text[number - 1].rstrip()[indent:] if number <= len(text) else ""
         yield _row(credited.get(number), f"{number:>{digits}}  {source}", largest)
 
 

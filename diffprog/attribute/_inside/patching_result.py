@@ -148,6 +148,11 @@ class Patching:
         found = [part for node in self.corrupt.select(selector) for part in filled(node, self._credit(node))]
         return found[0] if len(found) == 1 else found
 
+    @property
+    def credits(self) -> dict[Node | Edge, float]:
+        """Credit of each node and edge of the corrupt recording, to draw it by: `corrupt.svg(credit=credits)`."""
+        return {**{x.node: x.credit for x in self.by_node}, **{x.edge: x.credit for x in self.by_edge}}
+
     def effect(self, selector: Node | Selector) -> float:
         """Patch: run the corrupt run again with the clean run's values of all that a selector means.
 

@@ -1,7 +1,9 @@
 """What drawings say about nodes and edges: sizes of gradients, marks, steps of the scale; each is computed once."""
 
 import math
+from collections.abc import Iterable, Mapping
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +21,8 @@ MEANINGS = {
     "blocked": "cut: nothing can be differentiated here",
     "constant": "not differentiated",
 }
+ROUNDING = 1e-9  # credit that is smaller than this part of the largest is none
+CREDIT_DECADES = 3
 
 
 def norm(gradient) -> float | None:
@@ -33,12 +37,17 @@ class Annotations:
     """The annotations of a recording as it is now.
 
     Attributes:
+      quantity: what sizes are of.
+      meanings: of the marks.
       differentiated: whether there are gradients.
       outputs: the nodes that made the output.
       mark: each node's mark.
       size: Euclidean length of each node's gradient, all results together; None without one.
       edge_size: Euclidean length of the gradient that came through each edge; None without one.
     """
+
+    quantity = "|gradient|"
+    meanings: Mapping[str, str] = MEANINGS
 
     def __init__(self, recording):
         nodes = recording.nodes
@@ -93,6 +102,10 @@ class Annotations:
         mark = min(map(self.edge_mark, edges), key=MARKS.index)
         return mark, _largest([self.edge_size[edge] for edge in edges])
 
+    def is_negative(self, items: Iterable[Node | Group | Edge]) -> bool:
+        """Whether the largest of these is a negative number; lengths are not."""
+        return False
+
     def _of(self, group: Group) -> tuple[str, int, float | None]:
         """Mark, how many nodes have it, and size."""
         if group not in self._groups:
@@ -101,6 +114,66 @@ class Annotations:
             mark = min(filter(None, marks), key=MARKS.index, default="")
             self._groups[group] = mark, marks.count(mark), _largest([self.size[node] for node in nodes])
         return self._groups[group]
+
+
+class CreditAnnotations(Annotations):
+    """The credit of an attribution in place of gradients: sizes are absolute values.
+
+    Attributes:
+      credit: per node and edge; others have none.
+    """
+
+    quantity = "|credit|"
+    meanings: Mapping[str, str] = {"nan": MEANINGS["nan"], "constant": "no credit"}
+
+    def __init__(self, recording, credit: Mapping[Any, float]):
+        """Look at a recording.
+
+        Args:
+          recording: a `Recording`.
+          credit: number per node and edge.
+        """
+        super().__init__(recording)
+        self.differentiated = True
+        largest = max((abs(x) for x in credit.values() if math.isfinite(x)), default=0.0)
+        self.credit = {item: x for item, x in credit.items() if not abs(x) <= ROUNDING * largest}
+        sizes = lambda items: {item: abs(self.credit[item]) if item in self.credit else None for item in items}
+        self.size, self.edge_size = sizes(recording.nodes), sizes(recording.edges)
+        self.mark = {node: "nan" if _is_nan(self.size[node]) else "" for node in recording.nodes}
+
+    @cached_property
+    def scale(self) -> Scale | None:
+        """The scale of credit, which tells fewer decades apart than that of gradients."""
+        return scale_of([*self.size.values(), *self.edge_size.values()], CREDIT_DECADES)
+
+    def edge_mark(self, edge: Edge) -> str:
+        """Return "" for a line with credit, "constant" for one without, "nan" for one whose credit is not finite."""
+        size = self.edge_size[edge]
+        return "constant" if size is None else "nan" if _is_nan(size) else ""
+
+    def is_negative(self, items: Iterable[Node | Group | Edge]) -> bool:
+        """Whether the largest credit among these is negative."""
+        single = [x for item in items for x in (item.nodes() if isinstance(item, Group) else [item])]
+        return max((self.credit.get(item, 0.0) for item in single), key=abs, default=0.0) < 0
+
+
+def annotations_of(recording, credit: Mapping[Any, float] | None) -> Annotations:
+    """Annotate a recording by its gradients, or by credit if that is given.
+
+    Raises:
+      ValueError: credit is given for what is no node or edge of the recording.
+    """
+    if credit is None:
+        return Annotations(recording)
+    known = {*recording.nodes, *recording.edges}
+    strange = next((item for item in credit if item not in known), None)
+    if strange is not None:
+        raise ValueError(f"credit is a number for each node or edge of this recording; found one for {strange!r}")
+    return CreditAnnotations(recording, credit)
+
+
+def _is_nan(size: float | None) -> bool:
+    return size is not None and not math.isfinite(size)
 
 
 def _together(sizes: list[float | None]) -> float | None:

@@ -2,11 +2,13 @@
 
 import difflib
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from diffprog.graph._draw.annotations import MEANINGS, Annotations
+from diffprog.graph._draw.annotations import Annotations, annotations_of
 from diffprog.graph._draw.arrays import shown
 from diffprog.graph._draw.figures import Label, brief, cut, label, type_text
 from diffprog.graph._draw.grouping import BUDGET, Group, GroupTree, group_tree
@@ -21,7 +23,13 @@ MAX_PARAMETER_TEXT = 160
 
 
 def page_data(
-    recording, open=None, budget: int = BUDGET, everything: bool = False, step_size: float | None = None, update="*"
+    recording,
+    open=None,
+    budget: int = BUDGET,
+    everything: bool = False,
+    step_size: float | None = None,
+    update="*",
+    credit: Mapping[Any, float] | None = None,
 ) -> dict:
     """Describe a recording for JSON.
 
@@ -30,7 +38,7 @@ def page_data(
     """
     nodes = shown_nodes(recording, everything)
     tree = group_tree(nodes)
-    annotations = Annotations(recording)
+    annotations = annotations_of(recording, credit)
     arranged = arrangements(tree, nodes)
     updated = _updated(nodes, update) if step_size is not None else set()
     page = _Page(annotations, nodes, tree, arranged, step_size, updated)
@@ -42,7 +50,8 @@ def page_data(
         "step": step_size,
         "hidden": len(recording.nodes) - len(nodes),
         "scale": [annotations.scale.low, annotations.scale.high] if annotations.scale else None,
-        "meanings": MEANINGS,
+        "quantity": annotations.quantity,
+        "meanings": annotations.meanings,
         "nodes": [page.node(node) for node in nodes],
         "edges": [page.edge(edge) for edge in page.edges],
         "groups": [page.group(group, arranged[group], group in opened) for group in tree.groups],
@@ -94,6 +103,7 @@ class _Page:
             "mark": self.annotations.mark[node],
             "badge": self.annotations.badge_of(node),
             "step": self.annotations.step_of(node),
+            "minus": self.annotations.is_negative([node]),
             "size": _rounded(self.annotations.size[node]),
             "group": self.tree.group_of[node.index].index,
             "output": node in self.annotations.outputs,
@@ -150,6 +160,7 @@ class _Page:
             "target": self.position[edge.target],
             "argument": edge.argument,
             "mark": self.annotations.edge_mark(edge),
+            "minus": self.annotations.is_negative([edge]),
             "size": _rounded(size),
             "step": self.annotations.scale.step(size) if self.annotations.scale else None,
             "gradient": brief(edge.gradient),
@@ -166,6 +177,7 @@ class _Page:
             "mark": self.annotations.mark_of(group),
             "badge": self.annotations.badge_of(group),
             "step": self.annotations.step_of(group),
+            "minus": self.annotations.is_negative([group]),
             "count": group.size,
             "lines": list(said.lines),
             "w": width,

@@ -25,10 +25,10 @@ class Scale:
         return min(max(int(along * STEPS), 0), STEPS - 1)
 
 
-def scale_of(sizes: Iterable[float | None]) -> Scale | None:
-    """Make the scale from the smallest to the largest positive size; None if there is none."""
+def scale_of(sizes: Iterable[float | None], decades: float = DECADES) -> Scale | None:
+    """Make the scale from the smallest to the largest positive size, over so many decades; None if there is none."""
     positive = [size for size in sizes if size is not None and math.isfinite(size) and size > 0]
     if not positive:
         return None
     high = max(positive)
-    return Scale(max(min(positive), high / 10**DECADES), high)
+    return Scale(max(min(positive), high / 10**decades), high)

@@ -1,15 +1,15 @@
 """A recording as a standalone SVG drawing."""
 
 from collections import Counter
+from collections.abc import Mapping
 from importlib.resources import files
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape, quoteattr
 
-from diffprog.graph._draw.annotations import MARKS, MEANINGS, Annotations
+from diffprog.graph._draw.annotations import MARKS, Annotations, annotations_of
 from diffprog.graph._draw.figures import LINE, Label, cut, is_small, label
 from diffprog.graph._draw.grouping import BUDGET, Group, Open
 from diffprog.graph._draw.layout import Box, Segment, layout
-from diffprog.graph._draw.scale import Scale
 
 if TYPE_CHECKING:
     from diffprog.graph._recording.recording import Recording
@@ -18,7 +18,13 @@ LEGEND = 74.0
 MIN_WIDTH = 560.0
 
 
-def svg(recording: "Recording", open: Open = None, budget: int = BUDGET, everything: bool = False) -> str:
+def svg(
+    recording: "Recording",
+    open: Open = None,
+    budget: int = BUDGET,
+    everything: bool = False,
+    credit: Mapping[Any, float] | None = None,
+) -> str:
     """Draw a recording as SVG text, light or dark as the reader's system is.
 
     Args:
@@ -27,21 +33,24 @@ def svg(recording: "Recording", open: Open = None, budget: int = BUDGET, everyth
         ("MLP/*", "*" for all), or several globs.
       budget: about how many boxes to draw if `open` is None.
       everything: whether to draw plain numbers that the program used, and operations whose results go nowhere.
+      credit: numbers of nodes and edges to be drawn by width and color, blue above 0 and orange below, in place of
+        gradients.
 
     Returns:
       The text of an SVG file.
 
     Raises:
-      ValueError: a glob matches no group.
+      ValueError: a glob matches no group, or credit is of another recording.
     """
     drawing = layout(recording, open, budget, everything)
-    annotations = Annotations(recording)
+    annotations = annotations_of(recording, credit)
     scale = annotations.scale
     segments, marks = [], set()
     for segment in drawing.segments:
         mark, size = annotations.strongest(segment.edges)
         marks.add(mark)
-        segments.append((size or 0.0, mark, _segment(segment, mark, scale.step(size) if scale else None)))
+        step = scale.step(size) if scale else None
+        segments.append((size or 0.0, mark, _segment(segment, mark, step, annotations.is_negative(segment.edges))))
     # The widest and the marked last, so that nothing hides them.
     segments.sort(key=lambda drawn: (drawn[1] == "nan", drawn[1] == "", drawn[0]))
     marks |= {annotations.mark_of(box.item) for box in drawing.boxes if not isinstance(box.item, Group)}
@@ -65,7 +74,7 @@ viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" height="{height:.0f}"
 {headers}
 {boxes}
 </g>
-{_legend(drawing.height, scale, marks)}
+{_legend(drawing.height, annotations, marks)}
 </svg>
 """
 
@@ -84,12 +93,13 @@ def _description(drawing, annotations: Annotations) -> str:
     names = [box.item.name for box in drawing.boxes if isinstance(box.item, Group)]
     groups = f" Groups: {', '.join(names[:12])}." if names else ""
     counts = Counter(annotations.mark.values())
-    marked = "".join(f" {counts[mark]} nodes: {MEANINGS[mark]}." for mark in MARKS[:-1] if mark and counts[mark])
+    said = [mark for mark in MARKS[:-1] if mark and counts[mark]]
+    marked = "".join(f" {counts[mark]} nodes: {annotations.meanings[mark]}." for mark in said)
     return f"The computation runs downward, its gradients upward along the same lines.{groups}{marked}"
 
 
-def _segment(segment: Segment, mark: str, step: int | None) -> str:
-    kind = mark or (f"s{step}" if step is not None else "")
+def _segment(segment: Segment, mark: str, step: int | None, is_negative: bool) -> str:
+    kind = mark or (f"s{step}" if step is not None else "") + (" minus" if is_negative else "")
     parts = [f'<path class="line" d="{curve(segment.points)}"/>']
     if segment.ends:
         parts.append(f'<path class="tip" d="{tip(segment.points[-1], mark)}"/>')
@@ -114,7 +124,8 @@ def _box(box: Box, annotations: Annotations) -> str:
     parts.append(f'<rect class="frame" {frame}/>')
     step = annotations.step_of(item)
     if step is not None and not box.open:
-        parts.append(f'<rect class="strip s{step}" x="3.5" y="5" width="4" height="{box.height - 10:.1f}" rx="2"/>')
+        kind = f"strip s{step}" + (" minus" if annotations.is_negative([item]) else "")
+        parts.append(f'<rect class="{kind}" x="3.5" y="5" width="4" height="{box.height - 10:.1f}" rx="2"/>')
     if not box.open:
         parts += _said(label(item))
         parts.append(_badge(annotations.badge_of(item), box.width))
@@ -156,13 +167,13 @@ def _hint(item) -> str:
     return f"{item.index} {item.label} ({item.primitive})" + (f"\n{item.path}" if item.path else "") + where
 
 
-def _legend(top: float, scale: Scale | None, marks: set) -> str:
+def _legend(top: float, annotations: Annotations, marks: set) -> str:
     """Draw what width, color and dash mean; of the marks, those that occur."""
-    parts, x = [], 14.0
+    parts, x, scale = [], 14.0, annotations.scale
     if scale is not None:
         steps = (0, 3, 6) if scale.high > scale.low else (3,)
         labels = {0: f"{scale.low:.2g}", 3: "", 6: f"{scale.high:.2g}"} if len(steps) > 1 else {3: f"{scale.high:.2g}"}
-        parts.append(f'<text x="{x}" y="20">|gradient|</text>')
+        parts.append(f'<text x="{x}" y="20">{annotations.quantity}</text>')
         x += 74
         for step in steps:
             parts.append(f'<g class="segment s{step}"><path class="line" d="M{x} 16h30"/></g>')
@@ -170,10 +181,13 @@ def _legend(top: float, scale: Scale | None, marks: set) -> str:
             if labels[step]:
                 parts.append(f'<text x="{x}" y="20">{labels[step]}</text>')
                 x += 58
+        if annotations.quantity != Annotations.quantity:
+            parts.append(f'<g class="segment s4 minus"><path class="line" d="M{x} 16h30"/></g>')
+            parts.append(f'<text x="{x + 36}" y="20">below 0</text>')
     x, y = 14.0, 40.0
     for mark in MARKS:
         if mark in marks and mark:
-            meaning = MEANINGS[mark]
+            meaning = annotations.meanings[mark]
             length = 40 + 6.8 * len(meaning)
             if x > 14 and x + length > MIN_WIDTH:
                 x, y = 14.0, y + 17

@@ -1,5 +1,6 @@
 """A recording as one web page, which needs nothing else: no network, no other file."""
 
+from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ def html(
     everything: bool = False,
     step_size: float | None = None,
     update: str | list[str] = "*",
+    credit: Mapping[Any, float] | None = None,
 ) -> str | Path:
     """Write a page to explore a recording, and to walk through one iteration of backpropagation.
 
@@ -37,15 +39,16 @@ def html(
         everything: Whether also plain numbers, and results that go nowhere, are drawn.
         step_size: Of the update at the end of the walk, value - step_size * gradient; None for no update.
         update: Which inputs are updated: a glob for their labels ("params*"), or several.
+        credit: Numbers of nodes and edges that are drawn in place of the sizes of gradients, as in `svg`.
 
     Returns:
         The text, or the path that was written.
 
     Raises:
-        ValueError: For a glob that matches no group, or no input.
+        ValueError: For a glob that matches no group, or no input, and for credit of another recording.
     """
     package = "diffprog.graph._draw"
-    data = page_data(recording, open, budget, everything, step_size, update)
+    data = page_data(recording, open, budget, everything, step_size, update, credit)
     title = f"{recording.function}: {len(recording.nodes)} nodes"
     text = html_page(
         title,

@@ -1,5 +1,6 @@
 """`Recording`: one run of a program as a graph, with every value, and after `backward` every gradient."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -255,23 +256,31 @@ class Recording:
 
         return text(self, open, budget, everything, width, color)
 
-    def svg(self, open: int | str | list[str] | None = None, budget: int = 40, everything: bool = False) -> str:
+    def svg(
+        self,
+        open: int | str | list[str] | None = None,
+        budget: int = 40,
+        everything: bool = False,
+        credit: Mapping[Node | Edge, float] | None = None,
+    ) -> str:
         """Draw the graph as SVG text, for which no program has to be installed.
 
         Args:
           open: which groups are drawn open, as in `text`.
           budget: about how many boxes to draw if `open` is None.
           everything: whether to draw plain numbers that the program used, and operations whose results go nowhere.
+          credit: numbers of nodes and edges that are drawn in place of the sizes of gradients: by width and color, blue
+            above 0, orange below. `attribute.patching` gives such numbers.
 
         Returns:
           The text of an SVG file.
 
         Raises:
-          ValueError: a glob matches no group.
+          ValueError: a glob matches no group, or credit is of another recording.
         """
         from diffprog.graph._draw import svg
 
-        return svg(self, open, budget, everything)
+        return svg(self, open, budget, everything, credit)
 
     def dot(self, everything: bool = False) -> str:
         """Draw the graph as Graphviz text.
@@ -291,8 +300,8 @@ class Recording:
 
         Args:
           path: the file to write; None returns the text instead.
-          **options: `open`, `budget` and `everything` as in `svg`; `step_size` ends the walk with an update of the
-            inputs, value - step_size * gradient; `update` says which inputs: a glob for their labels, or several.
+          **options: `open`, `budget`, `everything` and `credit` as in `svg`; `step_size` ends the walk with an update
+            of the inputs, value - step_size * gradient; `update` says which: a glob for their labels, or several.
 
         Returns:
           The path that was written, or the page's text.

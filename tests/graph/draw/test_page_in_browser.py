@@ -10,6 +10,7 @@ from diffprog.graph._draw.layering import arrangements
 from diffprog.graph._draw.layout import lay_out
 from tests import browser
 from tests.graph.draw import programs
+from tests.graph.draw.test_vector import with_credit
 
 pytestmark = pytest.mark.skipif(browser.why_not() is not None, reason=str(browser.why_not()))
 
@@ -351,3 +352,13 @@ def test_two_thousand_nodes_open_step_and_close(show):
     assert page.locator("#world .box").count() > 2000
     page.locator("#fold").click()
     assert page.locator("#world .box").count() < 2000
+
+
+def test_credit_has_colors_and_numbers(show):
+    r, credit = with_credit()
+    page = show(r, credit=credit)
+    assert page.locator("#world .segment.minus.s6").count() == 1
+    assert page.locator("#world .segment.s0:not(.minus)").count() == 1
+    box(page, "mul").click()
+    panel = page.locator("#panel").inner_text()
+    assert all(f"credit {text}" in panel for text in ("-1.5", "+0.5", "-2"))

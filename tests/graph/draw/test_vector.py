@@ -3,9 +3,11 @@
 import re
 import xml.etree.ElementTree as ElementTree
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import diffprog as dp
 from benchmarks.synthetic_graphs import chain_rows, random_rows, recording
 from diffprog.graph._draw import svg
 from diffprog.graph._draw.scale import Scale, scale_of
@@ -96,3 +98,36 @@ def test_before_backward_there_are_values_and_no_gradients():
 def test_a_glob_without_a_match_is_refused():
     with pytest.raises(ValueError, match="matches no group of nodes"):
         svg(programs.mlp(), open="encoder/*")
+
+
+def with_credit():
+    """(x y) and its two edges of opposite credit."""
+    r = dp.record(lambda x, y: x * y)(jnp.float32(2.0), jnp.float32(3.0))
+    (product,) = r.select("mul")
+    first, second = product.incoming
+    return r, {first: 0.5, second: -2.0, first.source: 0.5, second.source: -2.0, product: -1.5}
+
+
+def test_credit_is_drawn_by_width_and_color():
+    r, credit = with_credit()
+    root, boxes = drawn(r, credit=credit)
+    segments = [g.get("class") for g in root.iter(f"{SVG}g") if g.get("class", "").startswith("segment")]
+    assert sorted(segments[:2]) == ["segment s0", "segment s6 minus"]
+    strips = [rect.get("class") for box in boxes for rect in box.iter(f"{SVG}rect") if "strip" in rect.get("class")]
+    assert sorted(strips) == ["strip s0", "strip s5 minus", "strip s6 minus"]
+    legend = next(g for g in root.iter(f"{SVG}g") if g.get("class") == "legend")
+    assert "|credit|" in text_of(legend) and "below 0" in text_of(legend) and "gradient" not in text_of(legend)
+
+
+def test_edges_without_credit_are_thin():
+    r, _ = with_credit()
+    first, second = r.edges
+    root, _ = drawn(r, credit={first: 1.0, second: 1e-12})
+    segments = [g.get("class") for g in root.iter(f"{SVG}g") if g.get("class", "").startswith("segment")]
+    assert "segment constant" in segments
+
+
+def test_credit_of_another_recording_is_refused():
+    (r, _), (_, credit) = with_credit(), with_credit()
+    with pytest.raises(ValueError, match="node or edge of this recording"):
+        svg(r, credit=credit)

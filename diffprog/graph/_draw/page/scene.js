@@ -34,7 +34,7 @@ const tip = ([x, y], mark) =>
 
 const GRAVITY = ["nan", "", "zero", "unused", "blocked", "constant"];
 
-// Mark and step of a line that carries several edges: the gravest mark, the largest gradient.
+// Mark and step of a line that carries several edges: the gravest mark, the largest size.
 function strongest(edges) {
   let mark = "constant", step = null;
   for (const edge of edges) {
@@ -43,6 +43,8 @@ function strongest(edges) {
   }
   return { mark, step };
 }
+
+const largest = (edges) => edges.reduce((a, b) => ((b.size ?? -1) > (a.size ?? -1) ? b : a));
 
 // Color, width and dash of a segment; what it has apart from them stays.
 function show(element, { mark, step }) {
@@ -56,14 +58,14 @@ function show(element, { mark, step }) {
 function drawSegment(graph, segment) {
   const edges = segment.edges.map((i) => graph.edges[i]);
   const { mark, step } = strongest(edges);
-  const element = s("g", { class: "segment" }, s("path", { class: "line", d: curve(segment.points) }));
+  const first = largest(edges);
+  const element = s("g", { class: first.minus ? "segment minus" : "segment" }, s("path", { class: "line", d: curve(segment.points) }));
   if (segment.ends) element.append(s("path", { class: "tip", d: tip(segment.points.at(-1), mark) }));
   show(element, { mark, step });
   const from = graph.nodes[edges[0].source], to = graph.nodes[edges[0].target];
   const many = edges.length > 1 ? ` and ${edges.length - 1} more` : "";
-  const largest = edges.reduce((a, b) => ((b.size ?? -1) > (a.size ?? -1) ? b : a));
-  const gradient = mark ? graph.meanings[mark] : largest.size === null ? "" : `|gradient| ${largest.size}`;
-  element.append(s("title", {}, `${from.label} → ${to.label}${many}\n${gradient}`));
+  const size = mark ? graph.meanings[mark] : first.size === null ? "" : `${graph.quantity} ${first.size}${first.minus ? ", below 0" : ""}`;
+  element.append(s("title", {}, `${from.label} → ${to.label}${many}\n${size}`));
   return { element, segment, rank: mark === "nan" ? 9 : mark ? 0 : (step ?? 0) + 1 };
 }
 
@@ -82,7 +84,7 @@ function drawBox(graph, box) {
   if (group && !box.open) element.append(s("rect", { class: "under", x: 3, y: 3, ...frame }));
   element.append(s("rect", { class: "frame", ...frame }));
   if (it.step !== null && !box.open) {
-    element.append(s("rect", { class: `strip s${it.step}`, x: 3.5, y: 5, width: 4, height: box.height - 10, rx: 2 }));
+    element.append(s("rect", { class: `strip s${it.step}${it.minus ? " minus" : ""}`, x: 3.5, y: 5, width: 4, height: box.height - 10, rx: 2 }));
   }
   const [x, y] = it.small ? [8, 12.5] : [13, 15];
   const title = s("text", { class: "name", x, y }, it.name);
