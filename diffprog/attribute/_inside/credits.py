@@ -38,7 +38,20 @@ def difference(clean: Any, corrupt: Any) -> np.ndarray | None:
         return None
     wide = np.complex128 if jnp.issubdtype(jnp.result_type(corrupt), jnp.complexfloating) else np.float64
     clean, corrupt = np.asarray(clean).astype(wide), np.asarray(corrupt).astype(wide)
-    return None if clean.shape != corrupt.shape else clean - corrupt
+    if clean.shape != corrupt.shape:
+        return None
+    with np.errstate(invalid="ignore"):
+        return np.where(clean == corrupt, 0, clean - corrupt)  # of two equal infinities as well
+
+
+def worth(gradient: np.ndarray, delta: np.ndarray) -> np.ndarray:
+    """Multiply a gradient by a difference, element by element.
+
+    Nothing times infinity is nothing. An infinite difference, of a mask's -inf for example, has no worth either: what
+    comes of it counts where it is finite again.
+    """
+    with np.errstate(invalid="ignore"):
+        return np.where((gradient == 0) | (delta == 0) | ~np.isfinite(delta), 0.0, np.real(gradient * delta))
 
 
 def is_inexact(x: Any) -> bool:
@@ -119,7 +132,7 @@ class Credits:
         for i in range(len(node.values)):
             gradient = self._gradients.at(node, i)
             delta = None if gradient is None else difference(value_of(Place(partner, i)), value_of(Place(node, i)))
-            found.append(None if delta is None or gradient is None else np.real(gradient * delta))
+            found.append(None if delta is None or gradient is None else worth(gradient, delta))
         return found
 
     def _of_edge(self, edge: Edge) -> float:
@@ -139,7 +152,7 @@ class Credits:
     def _worth(self, edge: Edge, clean: Any, corrupt: Any) -> float:
         gradient = self._gradients.along(edge)
         delta = None if gradient is None else difference(value_of(clean), value_of(corrupt))
-        return 0.0 if gradient is None or delta is None else float(np.sum(np.real(gradient * delta)))
+        return 0.0 if gradient is None or delta is None else float(np.sum(worth(gradient, delta)))
 
     def _of_lines(self) -> dict[Line, float]:
         lines: dict[Line, float] = defaultdict(float)

@@ -31,13 +31,13 @@ class Patch:
     compute: Callable[..., list] | None = None
 
 
+WITH_OWN_RULE = ("custom_jvp_call", "custom_vjp_call")
+
+
 class PatchedRecorder(Recorder):
     """A recorder that runs a program with patches.
 
     Branches and loops go the way that the patched values lead them.
-
-    Attributes:
-      met: the sites of the patches that were met.
     """
 
     def __init__(self, parent, retention, patches: Mapping[Site, Patch], differentiates: bool):
@@ -50,7 +50,6 @@ class PatchedRecorder(Recorder):
           differentiates: whether gradients are wanted, with respect to inputs and to patched results.
         """
         super().__init__(parent, retention)
-        self.met: set[Site] = set()
         self._patches, self._differentiates, self._turns = patches, differentiates, Turns()
 
     def input(self, value, label, differentiable):
@@ -65,8 +64,9 @@ class PatchedRecorder(Recorder):
         patch = self._patches.get(site)
         if patch is None:
             return super().record_op(name, args, params, run, compute, multiple_results, label)
-        self.met.add(site)
-        patched = lambda: self._patched(name, args, patch, patch.compute or compute, multiple_results)
+        # JAX waits for its own call of a function with a custom rule: the one of the other run would not do.
+        other = None if name in WITH_OWN_RULE else patch.compute
+        patched = lambda: self._patched(name, args, patch, other or compute, multiple_results)
         return super().record_op(name, args, params, patched, compute, multiple_results, label)
 
     def _patched(self, name, args, patch, compute, multiple_results):

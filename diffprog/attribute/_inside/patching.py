@@ -106,6 +106,7 @@ def patching(
         evaluations=runs.count,
         _credit=credits.of_results,
         _effect=effects.of_nodes,
+        _alone=lambda nodes: effects.of(nodes, alone),
     )
     _warn(result)
     return result
@@ -315,7 +316,14 @@ def _warn(result: Patching):
     if difference == 0:
         warn("patching: the two runs have the same score, there is nothing to explain", AttributionWarning)
         return
-    if abs(result.unexplained) > 0.01 * abs(difference):
+    bad = next((found.node for found in result.by_node if not np.isfinite(found.credit)), None)
+    if bad is not None:
+        warn(
+            f"patching: credit is not finite, as the slope at {bad.label} in {bad.source} is not: look at the corrupt "
+            "run with diffprog.diagnose, or go around that point by steps=",
+            AttributionWarning,
+        )
+    elif abs(result.unexplained) > 0.01 * abs(difference):
         notes = "; ".join(dict.fromkeys([*result.clean.notes, *result.corrupt.notes]))
         why = notes or "the runs on the way do not all go through the operations of the corrupt run"
         warn(

@@ -117,6 +117,7 @@ class Patching:
     evaluations: int
     _credit: Callable[[Node], list] = field(repr=False)
     _effect: Callable[[list[Node]], float] = field(repr=False)
+    _alone: Callable[[list[Node]], float] = field(repr=False)
     error: None = None
     converged: None = None
     unruled: tuple[str, ...] = ()
@@ -166,6 +167,22 @@ class Patching:
           ValueError: the selector means nothing that the clean run computed.
         """
         return self._effect(self.clean.select(selector))
+
+    def alone(self, selector: Selector) -> float:
+        """Run the corrupt run again with the selected operations as in the clean run, but for the floats they are given.
+
+        They read the clean run's inputs, are the clean run's operations, and decide as in the clean run.
+
+        Args:
+          selector: see `diffprog.graph`, such as a line, "simulation.py:214".
+
+        Returns:
+          By how much the score changes, summed over examples.
+
+        Raises:
+          ValueError: the selector means nothing that the clean run computed.
+        """
+        return self._alone(self.clean.select(selector))
 
     def __str__(self) -> str:
         from diffprog.attribute._inside.listing import listing

@@ -8,6 +8,7 @@ import pytest
 import diffprog as dp
 from diffprog.attribute import AttributionWarning, patching
 from tests.attribute.inside.programs import ball, branches, line_of, oscillator, words
+from tests.graph.random_losses import for_each_loss
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -171,6 +172,35 @@ def test_lines_add_up_in_programs_that_decide_in_python():
     assert sum(line.credit for line in result.by_line) == pytest.approx(result.difference, rel=1e-13)
 
 
+def test_infinities_of_a_mask_have_no_worth():
+    def program(p):
+        masked = jnp.where(p["mask"], p["x"], -jnp.inf)
+        return 2.0 * jnp.max(masked)  # counts
+
+    x = jnp.array([1.0, 3.0, 2.0])
+    clean, corrupt = ({"x": x, "mask": jnp.array(mask)} for mask in ([True, False, True], [True, True, False]))
+    result = patching(program, clean, corrupt)
+    lines = {line.line: line for line in result.by_line}
+    (found,) = [line for line in lines.values() if line.credit]
+    assert found.text.endswith("# counts") and found.credit == result.difference == -2.0
+    assert result.alone(f"test_patching.py:{found.line - 1}") == -2.0
+
+
+@pytest.mark.slow
+def test_random_programs_add_up():
+    def run(loss, arguments, expected):
+        generator = np.random.default_rng(0)
+        others = tuple(x + 0.3 * generator.normal(size=x.shape) for x in arguments)
+        result = patching(lambda arguments: loss(*arguments), others, tuple(arguments), exact=0)
+        size = max(abs(line.credit) for line in result.by_line)
+        assert abs(result.unexplained) <= 1e-9 * size
+        slopes = [np.sum(g * (x - y)) for g, x, y in zip(expected, others, arguments, strict=True)]
+        assert sum(map(jnp.sum, result.values)) == pytest.approx(float(sum(slopes)), rel=1e-8, abs=1e-9)
+        assert result.effect(lambda node: node.primitive == "input") == pytest.approx(result.difference, abs=1e-9)
+
+    for_each_loss(2, 0, run)
+
+
 def test_the_listing_shows_the_lines_with_bars():
     clean, corrupt = {"force": jnp.array(0.7), "x": jnp.array(1.0)}, {"force": jnp.array(0.2), "x": jnp.array(-0.4)}
     text = str(patching(oscillator, clean, corrupt))
@@ -253,7 +283,9 @@ def scanned():
     return model, "block"
 
 
-@pytest.mark.parametrize("make", [linen, nnx, equinox, scanned])
+@pytest.mark.parametrize(
+    "make", [*(pytest.param(make, marks=pytest.mark.slow) for make in (linen, equinox)), nnx, scanned]
+)
 def test_models_are_patched_as_they_are(make):
     model, place = make()
     clean, corrupt = jnp.array([0.3, -1.0, 0.7]), jnp.array([0.5, 0.4, -0.2])
