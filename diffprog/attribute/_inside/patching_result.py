@@ -169,9 +169,10 @@ class Patching:
         return self._effect(self.clean.select(selector))
 
     def alone(self, selector: Selector) -> float:
-        """Run the corrupt run again with the selected operations as in the clean run, but for the floats they are given.
+        """Run the corrupt run again with selected operations as in the clean run, but for computed floats.
 
-        They read the clean run's inputs, are the clean run's operations, and decide as in the clean run.
+        They read the clean run's inputs, are the clean run's operations, and decide as in the clean run; the floats
+        that they are given are those of the new run.
 
         Args:
           selector: see `diffprog.graph`, such as a line, "simulation.py:214".
