@@ -111,6 +111,13 @@ def program_source(program, num_args: int | None = None) -> str | None:
     return info.func_src_info if len(info.arg_names) == taken else None
 
 
+def program_file(program) -> str | None:
+    """Find the file of the function that a closed jaxpr comes from, as JAX notes it; None where it notes none."""
+    info = program.jaxpr.debug_info.func_src_info or ""
+    _, at, place = info.rpartition(" at ")
+    return place.rpartition(":")[0] if at else None
+
+
 @weakref_lru_cache
 def has_user_lines(program) -> bool:
     """Whether the operations of a closed jaxpr, if any, come from lines of the user's, as those of JAX's own do not."""

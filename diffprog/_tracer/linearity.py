@@ -47,6 +47,11 @@ def first_nonlinear(primitive, params: dict, on_tangents: Mask) -> str | None:
     return _of_operation(primitive, params, on_tangents)[0]
 
 
+def is_linear_program(jaxpr, on_tangents: Mask) -> bool:
+    """Whether a closed jaxpr is linear in these of its arguments together."""
+    return _of_program(jaxpr, on_tangents)[0] is None
+
+
 def _of_operation(primitive, params: dict, flags: Mask) -> tuple[str | None, Mask | None]:
     """Find the first operation that is not linear, and which results depend on a tangent (None for all)."""
     name = primitive.name

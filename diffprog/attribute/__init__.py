@@ -21,7 +21,8 @@ bound to its variables, an NNX module, `jax.vmap` of an Equinox module; or a `di
 noise, the path and the credit, and the baseline is their value at the baseline input.
 """
 
-from diffprog.attribute import baselines, pictures
+from diffprog.attribute import baselines, pictures, rules
+from diffprog.attribute._backward_rules.methods import attention_lrp, deconvnet, deeplift, guided_backprop, lrp
 from diffprog.attribute._core.attribution import Attribution, AttributionWarning
 from diffprog.attribute._draw.draw import draw
 from diffprog.attribute._gradients.gradient import gradient, gradient_times_input, smooth_gradient
@@ -46,22 +47,28 @@ __all__ = [
     "NodeCredit",
     "Patching",
     "ScoreByDepth",
+    "attention_lrp",
     "attention_rollout",
     "baselines",
     "concept_vector",
     "conductance",
+    "deconvnet",
+    "deeplift",
     "draw",
     "expected_gradients",
     "gradient",
     "gradient_times_input",
+    "guided_backprop",
     "hessian_interactions",
     "integrated_gradients",
     "internal_influence",
     "logit_lens",
+    "lrp",
     "patching",
     "pictures",
     "random_concepts",
     "residual_contributions",
+    "rules",
     "score_by_depth",
     "smooth_gradient",
     "tcav",
