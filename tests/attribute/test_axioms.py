@@ -44,10 +44,29 @@ METHODS = {
     "integrated_gradients": lambda *a: attribute.integrated_gradients(*a, baseline=BASELINE, steps=16),
     "conductance": conductance_of_inputs,
     "expected_gradients": lambda *a: attribute.expected_gradients(*a, baseline=DATA, key=0, samples=12),
+    "deeplift": lambda *a: attribute.deeplift(*a, baseline=BASELINE),
+    "deeplift, reveal_cancel": lambda *a: attribute.deeplift(*a, baseline=BASELINE, rule="reveal_cancel"),
+    "lrp": lambda *a: attribute.lrp(*a, rules=attribute.rules.zero()),
+    "lrp, gamma": lambda *a: attribute.lrp(*a, rules=attribute.rules.gamma(0.25)),
+    "attention_lrp": attribute.attention_lrp,
+    "guided_backprop": attribute.guided_backprop,
+    "deconvnet": attribute.deconvnet,
 }
-COMPLETE: set[str] = set()  # up to rounding, for any network
-LINEAR_EXACT = {"conductance", "gradient_times_input", "integrated_gradients"}  # w (x - b) for a linear model
-LINEAR_IN_THE_MODEL = set(METHODS) - {"smooth_gradient, squares", "smooth_gradient, variance"}
+COMPLETE = {"deeplift", "deeplift, reveal_cancel", "lrp", "lrp, gamma"}  # up to rounding, for any network
+LINEAR_EXACT = {
+    "conductance",
+    "deeplift",
+    "deeplift, reveal_cancel",
+    "gradient_times_input",
+    "integrated_gradients",
+}  # w (x - b) for a linear model
+LINEAR_IN_THE_MODEL = set(METHODS) - {
+    "attention_lrp",  # its epsilon is added to sums
+    "deconvnet",
+    "guided_backprop",
+    "smooth_gradient, squares",
+    "smooth_gradient, variance",
+}
 every_method = pytest.mark.parametrize("method", METHODS)
 
 
