@@ -35,6 +35,7 @@ from diffprog.attribute._inside.patching import patching
 from diffprog.attribute._inside.patching_result import EdgeCredit, LineCredit, NodeCredit, Patching
 from diffprog.attribute._inside.residual import logit_lens, residual_contributions
 from diffprog.attribute._inside.rollout import attention_rollout
+from diffprog.attribute._inside.similarity import Similarity, similarity
 from diffprog.attribute._inside.unit import unit
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "NodeCredit",
     "Patching",
     "ScoreByDepth",
+    "Similarity",
     "attention_lrp",
     "attention_rollout",
     "baselines",
@@ -70,6 +72,7 @@ __all__ = [
     "residual_contributions",
     "rules",
     "score_by_depth",
+    "similarity",
     "smooth_gradient",
     "tcav",
     "unit",

@@ -8,6 +8,6 @@ from diffprog.attribute._draw.bars import bars, listing
 from diffprog.attribute._draw.charts import film, strip
 from diffprog.attribute._draw.draw import draw, heatmap, sheet
 from diffprog.attribute._draw.drawn import Drawn
-from diffprog.attribute._draw.words import pairs, words
+from diffprog.attribute._draw.words import pairs, similarity, words
 
-__all__ = ["Drawn", "bars", "draw", "film", "heatmap", "listing", "pairs", "sheet", "strip", "words"]
+__all__ = ["Drawn", "bars", "draw", "film", "heatmap", "listing", "pairs", "sheet", "similarity", "strip", "words"]

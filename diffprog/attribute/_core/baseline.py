@@ -31,9 +31,9 @@ def baseline_points(question: Question, baseline: Baseline) -> Any:
     Raises:
       ValueError: it has another structure or shape, or is not finite.
     """
-    if question.moved is not None and isinstance(baseline, Mapping):
-        return _given_values(question, baseline)
     inputs = question.context[0]
+    if question.moved is not None and isinstance(baseline, Mapping) and not _is_input(question, baseline, inputs):
+        return _given_values(question, baseline)
     like = as_inputs(baseline, inputs)
     if question.moved is None:
         leaves, floats = jax.tree.leaves(like), jax.tree.leaves(inputs)
@@ -69,6 +69,13 @@ def _like(given, leaf):
             f"{given.shape}"
         )
     return jnp.broadcast_to(given, leaf.shape)
+
+
+def _is_input(question, baseline, inputs):
+    """Whether a dict is an input and no dict from selector to value."""
+    if set(baseline) <= set(question.moved.selectors):
+        return False
+    return jax.tree.structure(baseline) == jax.tree.structure(inputs)
 
 
 def _given_values(question, baseline):

@@ -10,6 +10,7 @@ from diffprog.attribute._core.attribution import Attribution
 from diffprog.attribute._draw.colors import scale_of
 from diffprog.attribute._draw.draw import facts_of
 from diffprog.attribute._draw.drawn import Drawn, ansi, legend_html, look, note_lines
+from diffprog.attribute._inside.similarity import Similarity
 
 
 def words(attribution: Any, texts: Sequence[Sequence[str]], *, title: str = "", limit: float | None = None) -> Drawn:
@@ -109,3 +110,36 @@ def pairs(
 def _plain(word):
     """Replace the control characters of a word, which a terminal would obey."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in word)
+
+
+def similarity(result: Similarity, *, title: str = "") -> Drawn:
+    """Draw why two texts are alike: the words of both, and the matrix of their pairs.
+
+    Args:
+      result: of `attribute.similarity`.
+      title: a line above all.
+
+    Returns:
+      A `Drawn`.
+    """
+    longest = max(map(len, result.words))
+    credit = np.zeros((2, longest))
+    for row, values in enumerate(result.credit):
+        credit[row, : len(values)] = values
+    title = title or f"similarity {result.similarity:.3f}"
+    texts = words(credit, result.words, title=title)
+    first, second = (f"{start:.3f}" for start in result.baseline)
+    gaps = ", ".join(f"{gap:.1g}" for gap in result.gap)
+    note = (
+        f"{first} with the words of the first text replaced, {second} with those of the second: what is missing to the "
+        f"similarity is the sum of the words' credit, up to {gaps}"
+    )
+    matrix = pairs(
+        result.pairs,
+        *result.words,
+        title="pairs of words",
+        note=f"pairs add up to {result.pairs.sum():.3f} = {result.similarity:.3f} - ({first}) - ({second}) + "
+        f"{result.empty:.3f} with both replaced, up to {result.pairs_gap:.1g}",
+    )
+    body = f"{texts.body}{note_lines([note])}{matrix.body}"
+    return Drawn(title, f"{texts.text}\n{note}\n\n{matrix.text}", body)
