@@ -9,39 +9,45 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import jax
 
 from diffprog._util.files import write_text
 
 
-def alternate(runs: dict[str, Callable[[], float]], seconds: float, min_rounds: int = 5, max_rounds: int = 200) -> dict:
-    """Time runs in turn, after one round that isn't counted.
+def rounds(runs: dict[str, Callable[[], Any]], seconds: float, min_rounds: int = 5, max_rounds: int = 200) -> dict:
+    """Make runs in turn, after one round that isn't counted.
 
     As in `timeit`, Python's garbage collector is off while the clock runs; it runs before each measurement.
 
     Args:
-      runs: functions by name; each returns its seconds.
+      runs: functions by name.
       seconds: about how long all rounds together may take.
       min_rounds: smallest number of rounds.
       max_rounds: largest number of rounds.
 
     Returns:
-      The median seconds of each.
+      What each returned, in a list with an element a round.
     """
-    times: dict[str, list[float]] = {name: [] for name in runs}
+    found: dict[str, list[Any]] = {name: [] for name in runs}
     names = list(runs)
     for run in runs.values():
         run()
     with _collector_off():
-        started, rounds = time.perf_counter(), 0
-        while rounds < min_rounds or (rounds < max_rounds and time.perf_counter() - started < seconds):
+        started, count = time.perf_counter(), 0
+        while count < min_rounds or (count < max_rounds and time.perf_counter() - started < seconds):
             # Whichever goes first finds other caches: they take turns.
-            for name in names if rounds % 2 else reversed(names):
+            for name in names if count % 2 else reversed(names):
                 gc.collect()
-                times[name].append(runs[name]())
-            rounds += 1
-    return {name: median(values) for name, values in times.items()}
+                found[name].append(runs[name]())
+            count += 1
+    return found
+
+
+def alternate(runs: dict[str, Callable[[], float]], seconds: float, min_rounds: int = 5, max_rounds: int = 200) -> dict:
+    """Time runs, which return their seconds, in turn as `rounds` does; gives the median seconds of each."""
+    return {name: median(values) for name, values in rounds(runs, seconds, min_rounds, max_rounds).items()}
 
 
 @contextmanager

@@ -55,7 +55,7 @@ def fit(
     checkpoint_seconds: float = 30.0,
     keep: int = 2,
     history_every: int | None = None,
-    norm_every: int = 20,
+    norm_every: int = 100,
     stop_at_nonfinite: bool = True,
     engine: str = "diffprog",
     progress: str | bool | None = None,

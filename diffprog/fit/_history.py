@@ -45,13 +45,15 @@ class Rows:
         return self._rows({name: column[-1:] for name, column in block.items()})[0]
 
     def _rows(self, block):
-        columns = [block[name].tolist() for name in COLUMNS]
-        rows = [dict(zip(COLUMNS, values, strict=True)) for values in zip(*columns, strict=True)]
-        for row in rows:
-            if math.isnan(row["gradient_norm"]):
-                del row["gradient_norm"]
-            if row["step"] in self._measured:
-                row.update(self._measured[row["step"]])
+        step, loss, norm, *others = (block[name].tolist() for name in COLUMNS)
+        rows = [  # written out, as there may be a hundred thousand
+            {"step": a, "loss": b, "epoch": c, "examples": d, "evaluations": e, "seconds": f}
+            for a, b, c, d, e, f in zip(step, loss, *others, strict=True)
+        ]
+        for i in np.flatnonzero(~np.isnan(block["gradient_norm"])).tolist():
+            rows[i] = {"step": step[i], "loss": loss[i], "gradient_norm": norm[i]} | rows[i]
+        for number in self._measured.keys() & set(step) if self._measured else ():
+            rows[step.index(number)].update(self._measured[number])
         return rows
 
     def _write(self, rows):

@@ -127,7 +127,6 @@ class _Program:
     """What is compiled for one type of state and data, and how many steps a block of it should have."""
 
     advance: Lifted
-    measured: Lifted
     norm_every: int
     join: Callable
     row_bytes: int
@@ -142,7 +141,7 @@ class _Program:
 
     def run(self, carry: State, data: Any, num_steps: int, num_rows: int) -> tuple[State, History, Any]:
         """Run a block."""
-        return _block(self.advance, self.measured, carry, data, num_steps, num_rows, self.norm_every)
+        return _block(self.advance, carry, data, num_steps, num_rows, self.norm_every)
 
     @property
     def max_rows(self) -> int:
@@ -292,13 +291,12 @@ class Descent:
             while len(self._programs) >= 8:
                 self._programs.pop(next(iter(self._programs)))
             every = 0 if self.allow_nonfinite else self.norm_every
-            advance = measured = lift(partial(self._advance, join, every > 0), carry, data)
-            if every > 1 and measured.num_operations <= MANY_OPERATIONS:
-                advance = lift(partial(self._advance, join, False), carry, data)
+            advance = lift(partial(self._advance, join, every > 0), carry, data)
+            if advance.num_operations > MANY_OPERATIONS:
+                every = min(every, 1)
             row = jax.tree.leaves(advance.result[1])
             row_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in row) + 4
-            every = min(every, 1) if advance is measured else every
-            self._programs[key] = _Program(advance, measured, every, join, row_bytes)
+            self._programs[key] = _Program(advance, every, join, row_bytes)
         return self._programs[key]
 
     def _advance(self, join: Callable, measures: bool, state: State, data: Any) -> tuple[State, History, jax.Array]:
@@ -326,14 +324,12 @@ class Descent:
     def _stop(self, program, before, data, count, num_steps, num_rows, histories):
         """Take the block's good steps once more, which gives the same bits, and say which one was bad."""
         if program.norm_every > 1:  # look at each gradient
-            _, rows, (looked, is_finite) = _block(
-                program.measured, program.measured, before, data, num_steps, num_rows, 1
-            )
-            if bool(is_finite) and np.isfinite(histories[-1].value[-1]):
-                return  # the update overflowed in the last step, which the next one will tell
-            if not bool(is_finite):
-                count = int(looked)
-                histories[-1] = _on_host(rows, count)
+            _, rows, (looked, is_finite) = _block(program.advance, before, data, num_steps, num_rows, 1)
+            good = np.isfinite(histories[-1].value)
+            if bool(is_finite) and good.all():
+                return  # the last update overflowed, which the next step will tell; or the norm alone did
+            count = int(np.argmin(good)) + 1 if bool(is_finite) else int(looked)
+            histories[-1] = _on_host(rows, count)
         carry, _, _ = program.run(before, data, count - 1, num_rows)
         state, history = _joined(carry, program.join), _concatenated(histories)
         number, value, norm = int(state.num_steps), history.value[-1], history.gradient_norm[-1]
@@ -352,19 +348,21 @@ class Descent:
         )
 
 
-@partial(jax.jit, static_argnums=(5, 6))
+@partial(jax.jit, static_argnums=(4, 5))
 def _block(
-    advance: Lifted, measured: Lifted, state: State, data: Any, num_steps: int, num_rows: int, norm_every: int
+    advance: Lifted, state: State, data: Any, num_steps: int, num_rows: int, norm_every: int
 ) -> tuple[State, History, Any]:
     # The number of turns is an argument, not a constant: the last, shorter block reuses the compiled code, and the
     # compiler cannot unroll a short loop into code that rounds differently.
-    _, row, _ = jax.eval_shape(measured, state, data)
+    _, row, _ = jax.eval_shape(advance, state, data)
     rows = lambda fill: lambda r: jnp.full((num_rows, *r.shape), fill, r.dtype)
     history = jax.tree.map(rows(0), row._replace(gradient_norm=None))
     history = history._replace(gradient_norm=jax.tree.map(rows(NOT_MEASURED), row.gradient_norm))
 
-    def turn(advance, index, state, history):
+    def turn(measures, index, state, history):
         state, row, is_finite = advance(state, data)
+        if not measures:  # nobody asks for the norm, and the compiler drops it
+            row = row._replace(gradient_norm=None)
         kept = history.gradient_norm if row.gradient_norm is None else None
         history = history if kept is None else history._replace(gradient_norm=None)
         history = jax.tree.map(lambda rows, r: rows.at[index].set(r), history, row)
@@ -372,24 +370,27 @@ def _block(
 
     if norm_every == 0:
         state, history = jax.lax.fori_loop(
-            0, num_steps, lambda index, carry: turn(advance, index, *carry)[1:3], (state, history)
+            0, num_steps, lambda index, carry: turn(True, index, *carry)[1:3], (state, history)
         )
         return state, history, None
 
-    def goes_on(carry):
-        return (carry[0] < num_steps) & carry[3]
+    if norm_every == 1:
+        goes_on = lambda carry: (carry[0] < num_steps) & carry[3]
+        body = lambda carry: turn(True, *carry[:3])
+        start = (jnp.int32(0), state, history, jnp.bool(True))
+        index, state, history, is_finite = jax.lax.while_loop(goes_on, body, start)
+        return state, history, (index, is_finite)
 
-    def chunk(carry):  # steps without the norm, up to one with it
-        between = lambda carry: goes_on(carry) & (carry[1].num_steps % norm_every != 0)
-        carry = jax.lax.while_loop(between, lambda carry: turn(advance, *carry[:3]), carry)
-        return jax.lax.cond(goes_on(carry), lambda carry: turn(measured, *carry[:3]), lambda carry: carry, carry)
+    def chunk(carry):  # steps without the norm, which look at nothing, up to one with it
+        end = jnp.minimum(carry[0] + -carry[1].num_steps % norm_every, num_steps)
+        carry = jax.lax.while_loop(lambda carry: carry[0] < end, lambda carry: turn(False, *carry)[:3], carry)
+        return jax.lax.cond(carry[0] < num_steps, lambda carry: turn(True, *carry)[:3], lambda carry: carry, carry)
 
-    body = chunk if norm_every > 1 else lambda carry: turn(measured, *carry[:3])
-    index, state, history, is_finite = jax.lax.while_loop(goes_on, body, (jnp.int32(0), state, history, jnp.bool(True)))
-    if norm_every > 1:
-        leaves = jax.tree.leaves(state.parameters)
-        is_finite &= jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves]).all()
-    return state, history, (index, is_finite)
+    carry = (jnp.int32(0), state, history)
+    index, state, history = jax.lax.while_loop(lambda carry: carry[0] < num_steps, chunk, carry)
+    # To look at each value in its step would take a tenth of a tiny network's time.
+    seen = [history.value, history.gradient_norm, *jax.tree.leaves(state.parameters)]
+    return state, history, (index, jnp.stack([jnp.isfinite(leaf).all() for leaf in seen]).all())
 
 
 def _is_finite(value: jax.Array, norm: jax.Array, gradient: Any) -> jax.Array:
