@@ -6,7 +6,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from diffprog._jax_internals import set_current_trace
+from diffprog._jax_internals import has_gradient, set_current_trace, typeof
 from diffprog._jax_internals.sources import as_path, scopes
 from diffprog._tracer.tape import Traced
 from diffprog.attribute._inside.credits import is_inexact, value_of
@@ -37,25 +37,25 @@ WITH_OWN_RULE = ("custom_jvp_call", "custom_vjp_call")
 class PatchedRecorder(Recorder):
     """A recorder that runs a program with patches.
 
-    Branches and loops go the way that the patched values lead them.
+    Branches and loops go the way that the patched values lead them. Gradients are those with respect to inputs and to
+    patched results; also where none are wanted, as other operations would be recorded without.
     """
 
-    def __init__(self, parent, retention, patches: Mapping[Site, Patch], differentiates: bool):
+    def __init__(self, parent, retention, patches: Mapping[Site, Patch]):
         """Start without nodes.
 
         Args:
           parent: the trace in which the operations really run.
           retention: what is kept of arrays.
           patches: by the site of the operation.
-          differentiates: whether gradients are wanted, with respect to inputs and to patched results.
         """
         super().__init__(parent, retention)
-        self._patches, self._differentiates, self._turns = patches, differentiates, Turns()
+        self._patches, self._turns = patches, Turns()
 
     def input(self, value, label, differentiable):
         patch = self._patches.get(self._turns.site("input", label, "", (), None, ()))
         value = value if patch is None else patch.results.get(0, value)
-        return super().input(value, label, differentiable and self._differentiates)
+        return super().input(value, label, differentiable)
 
     def record_op(self, name, args, params, run, compute, multiple_results, label=None):
         tap = params["name"] if name == "name" and isinstance(params["name"], str) else None
@@ -74,9 +74,9 @@ class PatchedRecorder(Recorder):
         values = [patch.arguments.get(i, x) for i, x in enumerate(values)]
         with set_current_trace(self.parent):
             results = [patch.results.get(i, x) for i, x in enumerate(compute(*values))]
-        if self._differentiates:
+        if any(has_gradient(typeof(x)) for x in results):
             written = self.write(name, (), results, lambda _: (), not multiple_results)
-            results = [Traced(self, x, written, i) for i, x in enumerate(results)]
+            results = [Traced(self, x, written, i) if has_gradient(typeof(x)) else x for i, x in enumerate(results)]
         return results if multiple_results else results[0]
 
 

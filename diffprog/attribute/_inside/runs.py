@@ -42,15 +42,15 @@ class Runs:
         self.count += 1
         return self._function(argument)
 
-    def patched(self, patches: Mapping[Site, Patch], argument: Any, differentiates: bool) -> Recording:
+    def patched(self, patches: Mapping[Site, Patch], argument: Any) -> Recording:
         """Run with patches."""
         self.count += 1
-        make = partial(PatchedRecorder, patches=patches, differentiates=differentiates)
+        make = partial(PatchedRecorder, patches=patches)
         return self._function.run_on(make, (argument,), {})
 
     def effect(self, patches: Mapping[Site, Patch], baseline: Any) -> float:
         """Say by how much patches of the corrupt run change its score, which is `baseline` (a sum over examples)."""
-        score = self.patched(patches, self._corrupt, False).output
+        score = self.patched(patches, self._corrupt).output
         return float(np.sum(np.asarray(score, np.float64)) - np.sum(np.asarray(baseline, np.float64)))
 
     def gradients(self, match: Match, steps: int | None) -> Iterator[tuple[Recording, float]]:
@@ -74,7 +74,7 @@ class Runs:
         for part, weight in zip(parts, weights, strict=True):
             patches = {turns[node]: _on_the_way(node, match.partner.get(node, node), part) for node in watched}
             argument = jax.tree.map(partial(_between, part=float(part)), self._corrupt, self._clean)
-            yield _differentiated(self.patched(patches, argument, True)), float(weight)
+            yield _differentiated(self.patched(patches, argument)), float(weight)
 
 
 def _differentiated(recording: Recording) -> Recording:

@@ -107,6 +107,19 @@ def test_lines_that_read_what_differs_explain_a_linear_program():
     assert result.effect(f"programs.py:{at('result')}") == pytest.approx(result.difference, rel=1e-12)
 
 
+def test_numbers_of_python_are_inputs_as_arrays_are():
+    """JAX converts them where it would not convert an array, so that lines have other operations."""
+
+    def program(p):
+        step = lambda i, s: (s[0] + 0.1 * s[1], s[1] - 0.1 * (p["k"] * s[0] + p["c"] * s[1]))  # reads
+        return jax.lax.fori_loop(0, 5, step, (p["x"], jnp.float32(0.0)))[0]
+
+    clean, corrupt = ({"k": k, "c": 0.1, "x": 1.0} for k in (3.0, 3.5))
+    result = patching(program, clean, corrupt)
+    (reads,) = [line for line in result.by_line if line.text.endswith("# reads")]
+    assert reads.alone == reads.restored == result.effect("p['k']") == result.difference != 0.0
+
+
 def test_loops_of_different_length_count_to_their_condition():
     clean, corrupt = ({"drag": jnp.array(0.1), "v": jnp.array(v)} for v in (5.0, 4.0))
     result = patching(ball, clean, corrupt)
