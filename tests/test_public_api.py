@@ -12,6 +12,7 @@ PUBLIC = (
     "diffprog.attack",
     "diffprog.attribute",
     "diffprog.attribute.baselines",
+    "diffprog.attribute.features",
     "diffprog.attribute.pictures",
     "diffprog.diagnosis",
     "diffprog.fit",

@@ -21,7 +21,7 @@ bound to its variables, an NNX module, `jax.vmap` of an Equinox module; or a `di
 noise, the path and the credit, and the baseline is their value at the baseline input.
 """
 
-from diffprog.attribute import baselines, pictures, rules
+from diffprog.attribute import baselines, features, pictures, rules
 from diffprog.attribute._backward_rules.methods import attention_lrp, deconvnet, deeplift, guided_backprop, lrp
 from diffprog.attribute._core.attribution import Attribution, AttributionWarning
 from diffprog.attribute._draw.draw import draw
@@ -37,6 +37,14 @@ from diffprog.attribute._inside.residual import logit_lens, residual_contributio
 from diffprog.attribute._inside.rollout import attention_rollout
 from diffprog.attribute._inside.similarity import Similarity, similarity
 from diffprog.attribute._inside.unit import unit
+from diffprog.attribute._perturbation.kernel_shap import kernel_shap
+from diffprog.attribute._perturbation.lime import lime
+from diffprog.attribute._perturbation.occlusion import feature_ablation, occlusion
+from diffprog.attribute._perturbation.owen import owen_values
+from diffprog.attribute._perturbation.pairs import shapley_interactions
+from diffprog.attribute._perturbation.permutation import feature_permutation
+from diffprog.attribute._perturbation.rise import rise
+from diffprog.attribute._perturbation.shapley import shapley
 
 __all__ = [
     "Attribution",
@@ -58,20 +66,30 @@ __all__ = [
     "deeplift",
     "draw",
     "expected_gradients",
+    "feature_ablation",
+    "feature_permutation",
+    "features",
     "gradient",
     "gradient_times_input",
     "guided_backprop",
     "hessian_interactions",
     "integrated_gradients",
     "internal_influence",
+    "kernel_shap",
+    "lime",
     "logit_lens",
     "lrp",
+    "occlusion",
+    "owen_values",
     "patching",
     "pictures",
     "random_concepts",
     "residual_contributions",
+    "rise",
     "rules",
     "score_by_depth",
+    "shapley",
+    "shapley_interactions",
     "similarity",
     "smooth_gradient",
     "tcav",

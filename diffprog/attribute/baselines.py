@@ -5,6 +5,7 @@ a black pixel has no credit where the baseline is black (Sturmfels et al. 2020).
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +15,10 @@ from diffprog._util.factory import factory
 from diffprog._util.numbers import check_positive
 from diffprog._util.promotion import own_promotion
 from diffprog._util.random_keys import random_key
+from diffprog.attribute._core.baseline import Data
 from diffprog.images._filters import gaussian_blur
 
-__all__ = ["blurred", "mean", "noise"]
+__all__ = ["Data", "blurred", "data", "mean", "noise"]
 
 CUT = 3  # standard deviations at which a Gaussian is cut off
 
@@ -82,3 +84,21 @@ def noise(key: jax.Array | int, low: float = 0.0, high: float = 1.0) -> Callable
         return jnp.broadcast_to(drawn, inputs.shape)
 
     return draw
+
+
+def data(rows: Any) -> Data:
+    """Compare with each row of a data set, and average the scores: what is missing is drawn from the data.
+
+    For methods without gradients. An array with another number of rows than the inputs is taken for a data set anyway;
+    one with as many rows is a baseline for each example, unless it is marked by this function.
+
+    Args:
+      rows: a pytree like the inputs, with any number m of rows. Each coalition of features is evaluated m times.
+
+    Returns:
+      A value for `baseline=`.
+
+    References:
+      Lundberg & Lee, "A unified approach to interpreting model predictions", 2017 (the marginal expectation).
+    """
+    return Data(rows)

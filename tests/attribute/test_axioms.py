@@ -51,14 +51,41 @@ METHODS = {
     "attention_lrp": attribute.attention_lrp,
     "guided_backprop": attribute.guided_backprop,
     "deconvnet": attribute.deconvnet,
+    "occlusion": lambda *a: attribute.occlusion(*a, baseline=BASELINE, window=1),
+    "feature_ablation": lambda *a: attribute.feature_ablation(*a, baseline=BASELINE),
+    "feature_permutation": lambda *a: attribute.feature_permutation(*a, data=DATA, key=0, samples=3),
+    "rise": lambda *a: attribute.rise(*a, baseline=BASELINE, features=attribute.features.columns()),
+    "lime": lambda *a: attribute.lime(*a, baseline=BASELINE, samples=16),
+    "shapley": lambda *a: attribute.shapley(*a, baseline=BASELINE),
+    "shapley, sampled": lambda *a: attribute.shapley(*a, baseline=BASELINE, key=0, samples=6),
+    "shapley, of data": lambda *a: attribute.shapley(*a, baseline=DATA),
+    "kernel_shap": lambda *a: attribute.kernel_shap(*a, baseline=BASELINE),
+    "owen_values": lambda *a: attribute.owen_values(*a, baseline=BASELINE, groups=[[0, 1], [2, 3]]),
 }
-COMPLETE = {"deeplift", "deeplift, reveal_cancel", "lrp", "lrp, gamma"}  # up to rounding, for any network
+COMPLETE = {  # up to rounding, for any network
+    "deeplift",
+    "deeplift, reveal_cancel",
+    "kernel_shap",
+    "lrp",
+    "lrp, gamma",
+    "owen_values",
+    "shapley",
+    "shapley, of data",
+    "shapley, sampled",
+}
 LINEAR_EXACT = {
     "conductance",
     "deeplift",
     "deeplift, reveal_cancel",
     "gradient_times_input",
+    "feature_ablation",
     "integrated_gradients",
+    "kernel_shap",
+    "lime",
+    "occlusion",
+    "owen_values",
+    "shapley",
+    "shapley, sampled",
 }  # w (x - b) for a linear model
 LINEAR_IN_THE_MODEL = set(METHODS) - {
     "attention_lrp",  # its epsilon is added to sums
@@ -98,7 +125,7 @@ def test_rows_know_nothing_of_each_other(method):
                 np.testing.assert_array_equal(one[0], many[row], err_msg=name)
 
 
-@every_method
+@pytest.mark.parametrize("method", sorted(set(METHODS) - {"rise"}))  # whose values are near the mean score
 def test_what_is_not_read_gets_nothing(x64, method):
     found = METHODS[method](lambda x: jnp.tanh(x[:, :3]) @ FIRST[:3, :2], X, 0)
     np.testing.assert_allclose(found.values[:, 3], 0, atol=1e-14)
@@ -117,8 +144,9 @@ def test_credit_is_linear_in_the_model(x64, method):
 def test_a_linear_model_is_explained_exactly(x64, method):
     weights = np.array([1.0, -2.0, 0.5, 3.0])
     found = METHODS[method](lambda x: x @ weights + 7, X, None)
-    np.testing.assert_allclose(found.values, weights * (X - BASELINE), rtol=1e-12)
-    np.testing.assert_allclose(found.gap, 0, atol=1e-12)
+    np.testing.assert_allclose(found.values, weights * (X - BASELINE), rtol=1e-11)
+    if found.gap is not None:
+        np.testing.assert_allclose(found.gap, 0, atol=1e-12)
 
 
 @pytest.mark.parametrize("method", sorted(COMPLETE))

@@ -18,7 +18,7 @@ class Attribution:
     Of several scores, all arrays have an axis of scores in front: (k, n, ...).
 
     Attributes:
-      values: credit, shaped like the inputs (n, ...); None in the place of inputs that are no floats. With `at=`, a
+      values: credit, shaped like the inputs (n, ...); None in the place of inputs that get none. With `at=`, a
         dict from selector to credit of the values that it means; a list where it means several.
       score: (n,), of the inputs.
       baseline_score: (n,), of the baseline; None for a method without one.
@@ -28,6 +28,10 @@ class Attribution:
       evaluations: int (n,), how often the model was run for this example, with or without a backward pass.
       steps: int (n,), points on a path, or samples; None for a method that has none.
       converged: bool (n,), whether the gap that was asked for is met; None where none was asked for.
+      per_feature: (n, features), credit of whole features, of methods that take `features=`; else None. Of methods that
+        add up to a total, the values are a feature's credit divided evenly over its elements, so that they add up too;
+        of others, each element has its feature's credit.
+      per_feature_error: standard error of `per_feature`, like it.
       method: its name.
       unruled: operations that the backward rules did not cover, with their lines.
     """
@@ -40,6 +44,8 @@ class Attribution:
     evaluations: Any = None
     steps: Any = None
     converged: Any = None
+    per_feature: Any = None
+    per_feature_error: Any = None
     method: str = field(default="", metadata={"static": True})
     unruled: tuple[str, ...] = field(default=(), metadata={"static": True})
 

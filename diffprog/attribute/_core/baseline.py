@@ -1,6 +1,7 @@
 """Baselines: what an input is compared with, as people give them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -9,13 +10,24 @@ import numpy as np
 
 from diffprog._jax_internals import Tracer
 from diffprog._util.user_functions import call_traced
-from diffprog.attribute._core.question import Question, values_at
+from diffprog.attribute._core.question import Question, floats, is_float, values_at
 
 Baseline = Any
 """None for zeros, a number, an array that broadcasts to the inputs, a pytree like them, or a function of them.
 
 With `at=`, it is an input whose values in these places are the baseline, or a dict from selector to the values.
 """
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set whose rows are all baselines, over which scores are averaged.
+
+    Attributes:
+      rows: pytree like the inputs, with any number of rows.
+    """
+
+    rows: Any
 
 
 def baseline_points(question: Question, baseline: Baseline) -> Any:
@@ -31,26 +43,36 @@ def baseline_points(question: Question, baseline: Baseline) -> Any:
     Raises:
       ValueError: it has another structure or shape, or is not finite.
     """
+    if isinstance(baseline, Data):
+        raise ValueError(
+            "this method compares with one baseline; found baselines.data, which is for expected_gradients and "
+            "methods without gradients"
+        )
     inputs = question.context[0]
     if question.moved is not None and isinstance(baseline, Mapping) and not _is_input(question, baseline, inputs):
         return _given_values(question, baseline)
-    like = as_inputs(baseline, inputs)
+    like = as_inputs(baseline, inputs, question.credited)
     if question.moved is None:
-        leaves, floats = jax.tree.leaves(like), jax.tree.leaves(inputs)
-        return [leaf for leaf, x in zip(leaves, floats, strict=True) if jnp.issubdtype(x.dtype, jnp.floating)]
+        return question.credited_in(like)
     return values_at(question.moved, (like, question.context[1]), question.count, question.block)
 
 
-def as_inputs(baseline: Baseline, inputs: Any) -> Any:
-    """Make a pytree like the inputs of a baseline; where inputs are no floats and it says nothing, they stay."""
+def as_inputs(baseline: Baseline, inputs: Any, credited: Sequence[bool] = ()) -> Any:
+    """Make a pytree like the inputs of a baseline.
+
+    Args:
+      baseline: see `Baseline`.
+      inputs: pytree of arrays (n, ...).
+      credited: leaves for which a number stands, by default those of floats; the others stay as they are.
+    """
     if callable(baseline):
         baseline = call_traced("baseline", baseline, inputs)
     tree: Any
     leaves, tree = jax.tree.flatten(inputs)
     if baseline is None or (np.ndim(baseline) == 0 and not isinstance(baseline, Mapping | list | tuple)):
         number = 0 if baseline is None else baseline
-        is_float = lambda leaf: jnp.issubdtype(leaf.dtype, jnp.floating)
-        given = [number if is_float(leaf) or len(leaves) == 1 else leaf for leaf in leaves]
+        flags = credited or floats(inputs)
+        given = [number if flag or len(leaves) == 1 else leaf for flag, leaf in zip(flags, leaves, strict=True)]
     else:
         given, structure = jax.tree.flatten(baseline)
         if structure != tree and not len(given) == len(leaves) == 1:
@@ -61,6 +83,9 @@ def as_inputs(baseline: Baseline, inputs: Any) -> Any:
 
 
 def _like(given, leaf):
+    is_known = not isinstance(given, Tracer)
+    if is_known and not is_float(leaf) and (np.asarray(given, np.float64) % 1 != 0).any():
+        raise ValueError(f"baseline takes the place of integers, {leaf.dtype}; found fractions: give whole numbers")
     given = jnp.asarray(given, leaf.dtype)
     _check_finite(given)
     if not _broadcasts(given.shape, leaf.shape):
@@ -117,6 +142,7 @@ def data_points(question: Question, data: Any) -> tuple[Any, int]:
       ValueError: its structure or the shape of a row differs.
     """
     inputs = question.context[0]
+    data = data.rows if isinstance(data, Data) else data
     rows = jax.tree.map(jnp.asarray, data)
     shapes = lambda tree: [leaf.shape[1:] for leaf in jax.tree.leaves(tree)]
     counts = {leaf.shape[0] if leaf.ndim else 0 for leaf in jax.tree.leaves(rows)}
@@ -132,8 +158,7 @@ def data_points(question: Question, data: Any) -> tuple[Any, int]:
     for leaf in jax.tree.leaves(rows):
         _check_finite(leaf)
     if question.moved is None:
-        leaves = jax.tree.leaves(rows)
-        return [leaf for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.floating)], count
+        return question.credited_in(rows), count
     classes = jnp.zeros((count, question.context[1].shape[1]), jnp.int32)
     return values_at(question.moved, (rows, classes), count, question.block), count
 

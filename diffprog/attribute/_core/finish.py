@@ -25,6 +25,8 @@ def finish(
     evaluations: Any = None,
     steps: Any = None,
     converged: Any = None,
+    per_feature: Any = None,
+    per_feature_error: Any = None,
     unruled: tuple[str, ...] = (),
     explains_zeros: bool = True,
 ) -> Attribution:
@@ -41,6 +43,8 @@ def finish(
       evaluations: runs of the model for each example: a number, or (n,).
       steps: points or samples: a number, or (n,).
       converged: (n,).
+      per_feature: (n, features) or (n, k, features).
+      per_feature_error: likewise.
       unruled: operations without a backward rule.
       explains_zeros: whether examples whose values are all 0 are warned of, with the reason that `dp.diagnose` finds.
 
@@ -70,6 +74,8 @@ def finish(
         evaluations=per_example(evaluations),
         steps=per_example(steps),
         converged=converged,
+        per_feature=turned(per_feature),
+        per_feature_error=turned(per_feature_error),
         method=method,
         unruled=unruled,
     )
@@ -89,7 +95,7 @@ def gap_of(score: jax.Array, baseline_score: jax.Array, values: Any) -> jax.Arra
     return jnp.asarray(gap, score.dtype)
 
 
-def check_scores(question: Question, score: jax.Array, of: str) -> None:
+def check_scores(question: Question, score: jax.Array | np.ndarray, of: str) -> None:
     """Require scores that are finite.
 
     Raises:

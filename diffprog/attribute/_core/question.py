@@ -1,6 +1,6 @@
 """The question that every method asks: scores, and their gradients, of rows of what credit goes to."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -43,6 +43,7 @@ class Question:
       engine: whose gradients, "diffprog" or "jax".
       present: makes of arrays like `points`, scores first if there are several, what `Attribution.values` holds.
       moved: the places inside the model to which credit goes; None if it goes to inputs.
+      credited: which leaves of the inputs are the points, if credit goes to inputs.
     """
 
     points: Any
@@ -55,20 +56,35 @@ class Question:
     engine: str
     present: Callable[[Any], Any]
     moved: Moved | None
+    credited: tuple[bool, ...]
 
     @property
     def dtype(self) -> np.dtype:
-        """The type of sums: that of the points, in single precision at least."""
-        types = [leaf.dtype for leaf in jax.tree.leaves(self.points)]
-        return jnp.promote_types(jnp.result_type(*types), jnp.float32)
+        """The type of sums: that of the points, or of the scores where points are integers; at least single."""
+        leaves = [leaf for leaf in jax.tree.leaves(self.points) if is_float(leaf)] or [self.lifted.result]
+        return jnp.promote_types(jnp.result_type(*(leaf.dtype for leaf in leaves)), jnp.float32)
 
     def rows(self, index: Any) -> Any:
         """Take the context of examples."""
         return jax.tree.map(lambda leaf: jnp.take(leaf, index, axis=0), self.context)
 
+    def credited_in(self, inputs: Any) -> list[Any]:
+        """Take the leaves to which credit goes from a pytree like the inputs."""
+        return [leaf for leaf, is_credited in zip(jax.tree.leaves(inputs), self.credited, strict=True) if is_credited]
+
     def with_points(self, points: Any) -> "Question":
         """Ask about other points in the same context."""
         return replace(self, points=points)
+
+
+def is_float(leaf: Any) -> bool:
+    """Say whether an array has real numbers."""
+    return bool(jnp.issubdtype(leaf.dtype, jnp.floating))
+
+
+def floats(inputs: Any) -> list[bool]:
+    """Give credit to the leaves of floats."""
+    return [is_float(leaf) for leaf in jax.tree.leaves(inputs)]
 
 
 @own_promotion()
@@ -80,6 +96,7 @@ def pose(
     at: Selector | list[Selector] | None = None,
     chunk: int | None = None,
     engine: str = "diffprog",
+    credited: Callable[[Any], Sequence[bool]] = floats,
 ) -> Question:
     """Check what is given, and make a question of it.
 
@@ -91,6 +108,7 @@ def pose(
       chunk: rows of one run of a compiled program, rounded up to whole blocks; by default one block, of as many rows as
         the size of the model's work on one suggests.
       engine: gradients by "diffprog" or by "jax".
+      credited: says of the inputs which leaves get credit.
 
     Returns:
       A `Question`.
@@ -103,9 +121,10 @@ def pose(
     explained = explain(model, score, count)
     function, context = explained.function, (inputs, jnp.asarray(explained.classes))
     place: Moved | None = None
+    flags = tuple(credited(inputs)) if at is None else ()
     two = _zeros(context, 2)
     if at is None:
-        points, merge = _split(inputs)
+        points, merge = _split(inputs, flags)
         present, of_two = merge.filled, _zeros(points, 2)
         scores_of = lambda points, context: function(merge.joined(points, context[0]), context[1])
     else:
@@ -120,7 +139,7 @@ def pose(
     if not isinstance(model, Model):
         warn_of_mixing(lambda context: function(*context), context, lifted)
     num_scores = lifted.result.shape[1] if explained.is_several else None
-    return Question(points, context, count, block, chunk, lifted, num_scores, engine, present, place)
+    return Question(points, context, count, block, chunk, lifted, num_scores, engine, present, place, flags)
 
 
 def _zeros(rows, count):
@@ -162,36 +181,32 @@ def check_inputs(model: Any, inputs: Any, name: str = "inputs") -> tuple[Any, in
 
 
 class _Merge:
-    """Inputs whose leaves of floats are the points."""
+    """Inputs of which some leaves are the points."""
 
-    def __init__(self, tree, is_float):
-        self.tree, self.is_float = tree, is_float
+    def __init__(self, tree, credited):
+        self.tree, self.credited = tree, credited
 
     def joined(self, points, inputs):
-        floats = iter(points)
+        own = iter(points)
         leaves = jax.tree.leaves(inputs)
-        mixed = [next(floats) if is_float else leaf for is_float, leaf in zip(self.is_float, leaves, strict=True)]
+        mixed = [next(own) if is_credited else leaf for is_credited, leaf in zip(self.credited, leaves, strict=True)]
         return jax.tree.unflatten(self.tree, mixed)
 
     def filled(self, points):
-        floats = iter(points)
-        return jax.tree.unflatten(self.tree, [next(floats) if is_float else None for is_float in self.is_float])
-
-    def taken(self, inputs):
-        leaves = jax.tree.leaves(inputs)
-        return [leaf for leaf, is_float in zip(leaves, self.is_float, strict=True) if is_float]
+        own = iter(points)
+        return jax.tree.unflatten(self.tree, [next(own) if is_credited else None for is_credited in self.credited])
 
 
-def _split(inputs):
+def _split(inputs, credited):
     leaves, tree = jax.tree.flatten(inputs)
-    merge = _Merge(tree, [bool(jnp.issubdtype(leaf.dtype, jnp.floating)) for leaf in leaves])
-    if not any(merge.is_float):
+    merge = _Merge(tree, credited)
+    if not any(credited):
         kinds = ", ".join(str(leaf.dtype) for leaf in leaves)
         raise ValueError(
             f"credit goes to floats; the inputs are {kinds}: give at=, a value inside the model such as the embedding "
             "(dp.tap names one)"
         )
-    return merge.taken(inputs), merge
+    return [leaf for leaf, is_credited in zip(leaves, credited, strict=True) if is_credited], merge
 
 
 def _block(function, two) -> int:

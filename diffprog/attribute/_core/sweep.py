@@ -6,7 +6,7 @@ after the other, so that its bits depend neither on the chunk nor on the other e
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -57,24 +57,65 @@ def sweep(
       The state.
     """
     index = np.arange(question.count) if rows is None else np.asarray(rows)
+    for chunk in _chunks(question, index, num_samples, make, examples, shared, progress):
+        if gradients:
+            answers = scores_and_gradients(question, chunk.points, chunk.context)
+        else:
+            answers = scores(question, chunk.points, chunk.context), None
+        blocks = list(zip(chunk.blocks, chunk.extras, strict=True))
+        for number, (each, extra) in enumerate(blocks):
+            part = slice(number * question.block, (number + 1) * question.block)
+            found, slopes = answers if len(blocks) == 1 else jax.tree.map(lambda x, part=part: x[part], answers)
+            state = _fold_block(fold, each, state, (found, slopes, extra))
+    return state
+
+
+@own_promotion()
+def scores_at(
+    question: Question, num_samples: int, make: Make, examples: Any, shared: Any, progress: str | None = None
+) -> np.ndarray:
+    """Score each example at `num_samples` points, and keep all scores.
+
+    Args:
+      question: what is asked.
+      num_samples: evaluations of each example.
+      make: makes the point of one row; what else it returns is not used.
+      examples: pytree of arrays (n, ...): the examples' own data.
+      shared: pytree of arrays, which it gets whole.
+      progress: a caption, which switches on a progress bar.
+
+    Returns:
+      Array (n, num_samples), or (n, num_samples, k) of k scores.
+    """
+    index = np.arange(question.count)
+    found = [
+        scores(question, chunk.points, chunk.context)
+        for chunk in _chunks(question, index, num_samples, make, examples, shared, progress)
+    ]
+    rows = np.concatenate([np.asarray(each) for each in found])[: question.count * num_samples]
+    return rows.reshape(question.count, num_samples, *rows.shape[1:])
+
+
+class _Chunk(NamedTuple):
+    """The rows of one run of the model."""
+
+    points: Any
+    context: Any
+    blocks: list["_Block"]
+    extras: list[Any]
+
+
+def _chunks(question, index, num_samples, make, examples, shared, progress):
+    """Make the chunks of all rows, in the order of the examples and their samples."""
     total, block = len(index) * num_samples, question.block
     with tqdm(total=total, desc=progress, unit="evaluation", disable=progress is None, leave=False) as bar:
         for start in range(0, total, question.chunk):
             end = min(start + question.chunk, total)
             blocks = [_Block(index, num_samples, first, total, block) for first in range(start, end, block)]
             made = [_make(make, _read(examples, each.rows), shared, each.samples) for each in blocks]
-            points, extras = _joined([points for points, _ in made]), [extra for _, extra in made]
             context = _joined([_read(question.context, each.rows) for each in blocks])
-            if gradients:
-                answers = scores_and_gradients(question, points, context)
-            else:
-                answers = scores(question, points, context), None
-            for number, (each, extra) in enumerate(zip(blocks, extras, strict=True)):
-                part = slice(number * block, (number + 1) * block)
-                found, slopes = answers if len(blocks) == 1 else jax.tree.map(lambda x, part=part: x[part], answers)
-                state = _fold_block(fold, each, state, (found, slopes, extra))
+            yield _Chunk(_joined([points for points, _ in made]), context, blocks, [extra for _, extra in made])
             bar.update(end - start)
-    return state
 
 
 class _Block:
