@@ -49,7 +49,8 @@ def patching(
     together vanish. A branch or a loop that goes another way counts to the line of its condition.
 
     Loops are unrolled. The nodes of the two runs are matched by line, scopes and iteration, and what has no partner is
-    listed in the result.
+    listed in the result. Every run goes operation by operation, about half a millisecond each on a CPU: two runs, one
+    backward pass, and four more runs for each of `exact`.
 
     Args:
       function: any function of one argument to one number, or to one number per example, whose sum is explained then.
