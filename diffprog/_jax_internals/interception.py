@@ -14,7 +14,7 @@ import itertools
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from types import FrameType
 from typing import Any
@@ -72,11 +72,13 @@ class Interceptor:
       act: an operation -> what is returned in place of its results.
       by_path, by_line: whether it looks at the path or the line. A function that is compiled once for all its callers
         is then staged for each path, and for each call.
+      identity: what JAX's caches know it by. They keep it, and would keep all that `act` refers to.
     """
 
     act: Callable[[Operation], Any]
     by_path: bool
     by_line: bool
+    identity: object = field(default_factory=object)
 
 
 class _State(threading.local):
@@ -97,7 +99,7 @@ class _State(threading.local):
             return
         scopes = self.scopes if any(i.by_path for i in self.interceptors) else None
         calls = self.calls if any(i.by_line for i in self.interceptors) else None
-        binding.interceptors_key.swap_local((self.interceptors, scopes, calls))
+        binding.interceptors_key.swap_local((tuple(i.identity for i in self.interceptors), scopes, calls))
 
 
 _state = _State()

@@ -86,7 +86,7 @@ class Intervention:
         self.selectors: list[ParsedSelector] = [parse(selector) for selector in selectors]
         self._name, self._act, self._floats = name, act, floats
         by_path, by_line = (any(getattr(s, by) for s in self.selectors) for by in ("by_path", "by_line"))
-        self._interceptor = Interceptor(self._see, by_path, by_line)
+        self._looks_at = by_path, by_line, object()
         # Kept from run to run: a function that was compiled in an earlier one is not seen again.
         self._seen: set[int] = set()
         self._used: set[int] = set()
@@ -99,7 +99,8 @@ class Intervention:
         Raises:
           ValueError: a selector meant nothing, at the end.
         """
-        with named_modules(), intercepting(self._interceptor):
+        # Not kept, for it refers to this: what `act` closes over, tracers too, is to be free with its last user.
+        with named_modules(), intercepting(Interceptor(self._see, *self._looks_at)):
             yield
         for i, selector in enumerate(self.selectors):
             if i not in self._seen:

@@ -280,3 +280,11 @@ def test_everything_is_put_back():
     with pytest.raises(TypeError):
         dp.intervene(counted(dp.tap), {"h": lambda h: None})(W, X)
     assert type(lax.sin_p).bind is bind and bind.__module__.startswith("jax")
+
+
+def test_no_cache_keeps_what_a_replacement_closes_over():
+    """A tracer of an outer transformation, which JAX finds if it outlives that."""
+    loss = lambda w: jnp.sum(dp.tap(jnp.tanh(w), "hidden") ** 2)
+    moved = lambda value: dp.intervene(loss, {"hidden": lambda _: value})(jnp.zeros(3))
+    with jax.checking_leaks():
+        np.testing.assert_allclose(jax.jit(jax.grad(moved))(jnp.arange(3.0)), [0, 2, 4])
