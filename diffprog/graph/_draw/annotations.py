@@ -102,8 +102,8 @@ class Annotations:
         mark = min(map(self.edge_mark, edges), key=MARKS.index)
         return mark, _largest([self.edge_size[edge] for edge in edges])
 
-    def is_negative(self, items: Iterable[Node | Group | Edge]) -> bool:
-        """Whether the largest of these is a negative number; lengths are not."""
+    def is_positive(self, items: Iterable[Node | Group | Edge]) -> bool:
+        """Whether the largest of these is credit above 0; lengths are no credit."""
         return False
 
     def _of(self, group: Group) -> tuple[str, int, float | None]:
@@ -151,10 +151,10 @@ class CreditAnnotations(Annotations):
         size = self.edge_size[edge]
         return "constant" if size is None else "nan" if _is_nan(size) else ""
 
-    def is_negative(self, items: Iterable[Node | Group | Edge]) -> bool:
-        """Whether the largest credit among these is negative."""
+    def is_positive(self, items: Iterable[Node | Group | Edge]) -> bool:
+        """Whether the largest credit among these is above 0."""
         single = [x for item in items for x in (item.nodes() if isinstance(item, Group) else [item])]
-        return max((self.credit.get(item, 0.0) for item in single), key=abs, default=0.0) < 0
+        return max((self.credit.get(item, 0.0) for item in single), key=abs, default=0.0) > 0
 
 
 def annotations_of(recording, credit: Mapping[Any, float] | None) -> Annotations:

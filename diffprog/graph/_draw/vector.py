@@ -33,7 +33,7 @@ def svg(
         ("MLP/*", "*" for all), or several globs.
       budget: about how many boxes to draw if `open` is None.
       everything: whether to draw plain numbers that the program used, and operations whose results go nowhere.
-      credit: numbers of nodes and edges to be drawn by width and color, blue above 0 and orange below, in place of
+      credit: numbers of nodes and edges to be drawn by width and color, orange above 0 and blue below, in place of
         gradients.
 
     Returns:
@@ -50,7 +50,7 @@ def svg(
         mark, size = annotations.strongest(segment.edges)
         marks.add(mark)
         step = scale.step(size) if scale else None
-        segments.append((size or 0.0, mark, _segment(segment, mark, step, annotations.is_negative(segment.edges))))
+        segments.append((size or 0.0, mark, _segment(segment, mark, step, annotations.is_positive(segment.edges))))
     # The widest and the marked last, so that nothing hides them.
     segments.sort(key=lambda drawn: (drawn[1] == "nan", drawn[1] == "", drawn[0]))
     marks |= {annotations.mark_of(box.item) for box in drawing.boxes if not isinstance(box.item, Group)}
@@ -98,8 +98,8 @@ def _description(drawing, annotations: Annotations) -> str:
     return f"The computation runs downward, its gradients upward along the same lines.{groups}{marked}"
 
 
-def _segment(segment: Segment, mark: str, step: int | None, is_negative: bool) -> str:
-    kind = mark or (f"s{step}" if step is not None else "") + (" minus" if is_negative else "")
+def _segment(segment: Segment, mark: str, step: int | None, is_positive: bool) -> str:
+    kind = mark or (f"s{step}" if step is not None else "") + (" plus" if is_positive else "")
     parts = [f'<path class="line" d="{curve(segment.points)}"/>']
     if segment.ends:
         parts.append(f'<path class="tip" d="{tip(segment.points[-1], mark)}"/>')
@@ -124,7 +124,7 @@ def _box(box: Box, annotations: Annotations) -> str:
     parts.append(f'<rect class="frame" {frame}/>')
     step = annotations.step_of(item)
     if step is not None and not box.open:
-        kind = f"strip s{step}" + (" minus" if annotations.is_negative([item]) else "")
+        kind = f"strip s{step}" + (" plus" if annotations.is_positive([item]) else "")
         parts.append(f'<rect class="{kind}" x="3.5" y="5" width="4" height="{box.height - 10:.1f}" rx="2"/>')
     if not box.open:
         parts += _said(label(item))
@@ -182,8 +182,8 @@ def _legend(top: float, annotations: Annotations, marks: set) -> str:
                 parts.append(f'<text x="{x}" y="20">{labels[step]}</text>')
                 x += 58
         if annotations.quantity != Annotations.quantity:
-            parts.append(f'<g class="segment s4 minus"><path class="line" d="M{x} 16h30"/></g>')
-            parts.append(f'<text x="{x + 36}" y="20">below 0</text>')
+            parts.append(f'<g class="segment s4 plus"><path class="line" d="M{x} 16h30"/></g>')
+            parts.append(f'<text x="{x + 36}" y="20">above 0</text>')
     x, y = 14.0, 40.0
     for mark in MARKS:
         if mark in marks and mark:

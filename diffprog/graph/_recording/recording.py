@@ -270,7 +270,7 @@ class Recording:
           budget: about how many boxes to draw if `open` is None.
           everything: whether to draw plain numbers that the program used, and operations whose results go nowhere.
           credit: numbers of nodes and edges that are drawn in place of the sizes of gradients: by width and color, blue
-            above 0, orange below. `attribute.patching` gives such numbers.
+            below 0, orange above. `attribute.patching` gives such numbers.
 
         Returns:
           The text of an SVG file.

@@ -357,8 +357,8 @@ def test_two_thousand_nodes_open_step_and_close(show):
 def test_credit_has_colors_and_numbers(show):
     r, credit = with_credit()
     page = show(r, credit=credit)
-    assert page.locator("#world .segment.minus.s6").count() == 1
-    assert page.locator("#world .segment.s0:not(.minus)").count() == 1
+    assert page.locator("#world .segment.s6:not(.plus)").count() == 1
+    assert page.locator("#world .segment.plus.s0").count() == 1
     box(page, "mul").click()
     panel = page.locator("#panel").inner_text()
     assert all(f"credit {text}" in panel for text in ("-1.5", "+0.5", "-2"))

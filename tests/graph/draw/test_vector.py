@@ -112,11 +112,11 @@ def test_credit_is_drawn_by_width_and_color():
     r, credit = with_credit()
     root, boxes = drawn(r, credit=credit)
     segments = [g.get("class") for g in root.iter(f"{SVG}g") if g.get("class", "").startswith("segment")]
-    assert sorted(segments[:2]) == ["segment s0", "segment s6 minus"]
+    assert sorted(segments[:2]) == ["segment s0 plus", "segment s6"]
     strips = [rect.get("class") for box in boxes for rect in box.iter(f"{SVG}rect") if "strip" in rect.get("class")]
-    assert sorted(strips) == ["strip s0", "strip s5 minus", "strip s6 minus"]
+    assert sorted(strips) == ["strip s0 plus", "strip s5", "strip s6"]
     legend = next(g for g in root.iter(f"{SVG}g") if g.get("class") == "legend")
-    assert "|credit|" in text_of(legend) and "below 0" in text_of(legend) and "gradient" not in text_of(legend)
+    assert "|credit|" in text_of(legend) and "above 0" in text_of(legend) and "gradient" not in text_of(legend)
 
 
 def test_edges_without_credit_are_thin():

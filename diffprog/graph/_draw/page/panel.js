@@ -7,7 +7,7 @@ function nodePanel(graph, index, choose) {
     h("p", { class: "soft" }, [node.primitive !== node.label ? node.primitive : "", node.path, `node ${node.index}`].filter(Boolean).join(" · ")),
   ];
   if (node.mark) parts.push(h("p", { class: `alarm ${node.mark}` }, `${node.badge}: ${graph.meanings[node.mark]}`));
-  if (graph.quantity !== "|gradient|" && node.size !== null) parts.push(h("p", {}, `credit ${node.minus ? "-" : "+"}${node.size}`));
+  if (graph.quantity !== "|gradient|" && node.size !== null) parts.push(h("p", {}, `credit ${node.plus ? "+" : "-"}${node.size}`));
   node.values.forEach((value, i) => {
     const which = node.values.length > 1 ? ` ${i}` : "";
     parts.push(...arrayPart(`Value${which}`, value));
@@ -76,7 +76,7 @@ function neighborParts(graph, index, choose) {
   const incoming = graph.edges.filter((edge) => edge.target === index);
   const outgoing = graph.edges.filter((edge) => edge.source === index);
   const row = (edge, other, arrow) => {
-    const gradient = graph.quantity !== "|gradient|" && !edge.mark ? `credit ${edge.minus ? "-" : "+"}${edge.size}` : edge.mark ? (edge.gradient ? `∂ ${edge.gradient}` : graph.meanings[edge.mark]) : edge.gradient && `∂ ${edge.gradient}`;
+    const gradient = graph.quantity !== "|gradient|" && !edge.mark ? `credit ${edge.plus ? "+" : "-"}${edge.size}` : edge.mark ? (edge.gradient ? `∂ ${edge.gradient}` : graph.meanings[edge.mark]) : edge.gradient && `∂ ${edge.gradient}`;
     const label = `${arrow} ${graph.nodes[other].label}`;
     return h("li", {}, h("button", { onclick: () => choose(other), title: graph.nodes[other].path }, label, gradient && h("small", {}, gradient)));
   };
@@ -105,7 +105,7 @@ function helpPanel(graph) {
   parts.push(h("h3", {}, graph.quantity === "|gradient|" ? "Size of the gradient" : "Size of the credit"));
   if (graph.scale) {
     for (const [step, text] of [[0, graph.scale[0]], [3, ""], [6, graph.scale[1]]]) parts.push(h("p", {}, line(`s${step}`), text === "" ? "" : Number(text).toPrecision(2)));
-    if (graph.quantity !== "|gradient|") parts.push(h("p", {}, line("s4 minus"), "below 0"));
+    if (graph.quantity !== "|gradient|") parts.push(h("p", {}, line("s4 plus"), "above 0"));
   } else parts.push(h("p", { class: "soft" }, "No gradient: backward() was not called."));
   parts.push(h("h3", {}, "Marks"));
   for (const [mark, meaning] of Object.entries(graph.meanings)) parts.push(h("p", {}, line(mark), meaning));

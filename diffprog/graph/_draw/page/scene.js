@@ -59,12 +59,12 @@ function drawSegment(graph, segment) {
   const edges = segment.edges.map((i) => graph.edges[i]);
   const { mark, step } = strongest(edges);
   const first = largest(edges);
-  const element = s("g", { class: first.minus ? "segment minus" : "segment" }, s("path", { class: "line", d: curve(segment.points) }));
+  const element = s("g", { class: first.plus ? "segment plus" : "segment" }, s("path", { class: "line", d: curve(segment.points) }));
   if (segment.ends) element.append(s("path", { class: "tip", d: tip(segment.points.at(-1), mark) }));
   show(element, { mark, step });
   const from = graph.nodes[edges[0].source], to = graph.nodes[edges[0].target];
   const many = edges.length > 1 ? ` and ${edges.length - 1} more` : "";
-  const size = mark ? graph.meanings[mark] : first.size === null ? "" : `${graph.quantity} ${first.size}${first.minus ? ", below 0" : ""}`;
+  const size = mark ? graph.meanings[mark] : first.size === null ? "" : `${graph.quantity} ${first.size}${graph.quantity !== "|gradient|" && !first.plus ? ", below 0" : ""}`;
   element.append(s("title", {}, `${from.label} → ${to.label}${many}\n${size}`));
   return { element, segment, rank: mark === "nan" ? 9 : mark ? 0 : (step ?? 0) + 1 };
 }
@@ -84,7 +84,7 @@ function drawBox(graph, box) {
   if (group && !box.open) element.append(s("rect", { class: "under", x: 3, y: 3, ...frame }));
   element.append(s("rect", { class: "frame", ...frame }));
   if (it.step !== null && !box.open) {
-    element.append(s("rect", { class: `strip s${it.step}${it.minus ? " minus" : ""}`, x: 3.5, y: 5, width: 4, height: box.height - 10, rx: 2 }));
+    element.append(s("rect", { class: `strip s${it.step}${it.plus ? " plus" : ""}`, x: 3.5, y: 5, width: 4, height: box.height - 10, rx: 2 }));
   }
   const [x, y] = it.small ? [8, 12.5] : [13, 15];
   const title = s("text", { class: "name", x, y }, it.name);
