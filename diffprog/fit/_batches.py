@@ -35,7 +35,8 @@ def visiting_order(key: jax.Array, num_examples: int, epochs: int, first: int = 
 @partial(jax.jit, static_argnums=(2, 3))
 def _order(key, first, num_examples, epochs):
     keys = jax.vmap(lambda epoch: jax.random.fold_in(key, epoch))(first + jnp.arange(epochs, dtype=jnp.int32))
-    return jax.vmap(lambda key: jax.random.permutation(key, num_examples))(keys).reshape(-1)
+    order = jax.vmap(lambda key: jax.random.permutation(key, num_examples))(keys)
+    return order.reshape(-1).astype(jnp.int32)  # under jax_enable_x64 too
 
 
 def count_examples(arrays: Any, name: str) -> int:

@@ -125,7 +125,9 @@ def averaged_digits():
     train, _ = fit.load_mnist1d(40, 10)
     few = fit.load_digits()[0]
     digits = fit.Examples(few.inputs[:64], few.labels[:64])
-    network = fit.mlp.initialize(KEY, (digits.inputs.shape[1], 8, 10))
+    # `fit.mlp.initialize` makes numbers of JAX's default type, which jax_enable_x64 changes.
+    rng, layers = np.random.default_rng(1), ((64, 8), (8, 10))
+    network = [(rng.normal(size=shape).astype(np.float32) / 8, np.zeros(shape[1], np.float32)) for shape in layers]
     cross_entropy = lambda parameters, batch: fit.mean_cross_entropy(
         fit.mlp.apply(parameters, batch.inputs), batch.labels
     )
