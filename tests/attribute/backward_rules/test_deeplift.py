@@ -1,5 +1,7 @@
 """DeepLIFT: the sum is exact for every operation, and results do not depend on how a function is spelled."""
 
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,7 @@ from jax import lax
 from diffprog import attribute
 from tests.attribute.backward_rules.programs import RELUS, attention, dense, wave
 
+ASSETS = Path(__file__).parents[3] / "assets"
 pytestmark = pytest.mark.usefixtures("x64")
 
 
@@ -302,7 +305,7 @@ def test_the_gap_on_a_real_network_is_rounding():
 
     with jax.enable_x64(False):
         model = models.load("efficientnet_lite0")
-        cat = images.network_crop(images.load_image("assets/chelsea.png"))[None]
+        cat = images.network_crop(images.read_image(ASSETS / "chelsea.png"))[None]
         starts = {"black": 0.0, "grey": 0.5, "mean": np.broadcast_to(cat.mean((1, 2), keepdims=True), cat.shape)}
         for baseline in starts.values():
             found = attribute.deeplift(model, cat, 282, baseline=baseline)

@@ -1,5 +1,7 @@
 """LRP: conservation, its rules' closed forms, and what is not a layer."""
 
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +12,7 @@ from diffprog import attribute
 from diffprog.attribute import rules
 from tests.attribute.backward_rules.programs import RELUS, attention, convolutional, dense, wave
 
+ASSETS = Path(__file__).parents[3] / "assets"
 pytestmark = pytest.mark.usefixtures("x64")
 
 LAYER_RULES = {
@@ -269,7 +272,7 @@ def test_the_parts_of_a_real_network():
     from diffprog import images, models
 
     with jax.enable_x64(False):
-        cat = images.network_crop(images.load_image("assets/chelsea.png"))[None]
+        cat = images.network_crop(images.read_image(ASSETS / "chelsea.png"))[None]
         found = attribute.lrp(models.load("efficientnet_lite0"), cat, 282, rules=rules.zero())
         np.testing.assert_allclose(np.asarray(found.values, np.float64).sum(), -1.524, atol=2e-3)
         np.testing.assert_allclose(found.baseline_score, 12.654 - 1.963, atol=2e-3)
