@@ -44,7 +44,7 @@ class DeepLift:
         if not _any(operation.signals):
             return None
         if operation.name == "mul":
-            return product(operation)
+            return _elementwise_product(operation)
         if operation.name == "div":
             return _quotient(operation)
         if operation.name == "select_n":
@@ -137,17 +137,42 @@ def product(operation: Operation) -> Any:
     return operation.derivative([middle(first), middle(second)])[0]
 
 
+def _times(a: tuple[Any, Any, Any], b: tuple[Any, Any, Any], has_statistic: bool) -> Any:
+    """Share a product of two values, each given by (value, base, signal).
+
+    Da (w b + (1 - w) b0) + Db (w a0 + (1 - w) a) is the difference for any w. Shapley's is 1/2. Where one factor is a
+    statistic of normalization, it can be a thousand times larger at a baseline without variance than at the input, and
+    halves of it would cancel: there w favors the order of changes with the smaller terms.
+    """
+    (x, x0, passed), (y, y0, other) = a, b
+    w: Any = 0.5
+    if has_statistic:
+        first, last = (abs(x - x0) * abs(end) + abs(start) * abs(y - y0) for end, start in ((y, x0), (y0, x)))
+        largest = jnp.maximum(jnp.maximum(first, last), jnp.finfo(x.dtype).tiny)
+        first, last = (first / largest) ** 2, (last / largest) ** 2
+        w = jnp.where(first + last == 0, 0.5, last / jnp.where(first + last == 0, 1, first + last)).astype(x.dtype)
+    return passed * (w * y + (1 - w) * y0) + other * (w * x0 + (1 - w) * x)
+
+
+def _ends(x: Value) -> tuple[Any, Any, Any]:
+    return x.at("value"), x.at("base"), tangent(x)
+
+
+def _elementwise_product(operation: Operation) -> Any:
+    first, second = operation.args
+    return _times(_ends(first), _ends(second), _has_statistic(first, second))
+
+
 def _quotient(operation: Operation) -> Any:
-    """Share a quotient a/b: a's difference times the mean of 1/b, b's times -(mean of a) / (b b0)."""
+    """Share a quotient a / b as the product of a and 1 / b, whose difference is -Db / (b b0)."""
     top, bottom = operation.args
-    b, b0 = bottom.at("value"), bottom.at("base")
-    total: Any = 0
-    if isinstance(top, Signal) and top.tangent is not None:
-        total = top.tangent * ((1 / b + 1 / b0) / 2).astype(top.tangent.dtype)
-    if isinstance(bottom, Signal) and bottom.tangent is not None:
-        mean = top.at("base") + (top.at("value") - top.at("base")) / 2
-        total = total - bottom.tangent * (mean / b / b0)
-    return total
+    b, b0, passed = _ends(bottom)
+    return _times(_ends(top), (1 / b, 1 / b0, -passed / b / b0), _has_statistic(top, bottom))
+
+
+def _has_statistic(a: Value, b: Value) -> bool:
+    first, second = (isinstance(x, Signal) and bool(x.notes.get("statistic")) for x in (a, b))
+    return first != second
 
 
 def _larger(a: Value, b: Value, is_max: bool) -> Any:

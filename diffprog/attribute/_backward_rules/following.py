@@ -15,7 +15,7 @@ from diffprog._jax_internals.jaxprs import jaxprs_in, trace_to_jaxpr
 from diffprog._jax_internals.sources import frames, has_user_lines, is_installed, program_file
 from diffprog._tracer.linearity import RUN_PROGRAMS, is_linear_program
 from diffprog.attribute._backward_rules import loops
-from diffprog.attribute._backward_rules.operations import ELEMENTWISE, Operation
+from diffprog.attribute._backward_rules.operations import ELEMENTWISE, Operation, remember_statistics
 from diffprog.attribute._backward_rules.signals import Constant, Signal, Value, given, nearest_common, resolve
 from diffprog.graph._recording.nodes import Frame
 
@@ -144,10 +144,13 @@ class Following:
             (result,) = results
             result.operation = operation
             result.parent = nearest_common(operation.signals)
+            remember_statistics(operation, result)
             self.method.elementwise(self, operation, result)
         else:
             if operation.name == "stop_gradient":
                 results[0].notes["stopped"] = operation.signals[0]
+            if len(results) == 1:
+                remember_statistics(operation, results[0])
             self.method.other(self, operation, results)
         return list(results)
 

@@ -27,6 +27,8 @@ ELEMENTWISE = frozenset(
 # They move elements, or repeat them: what holds of numbers holds of integers and booleans too.
 MOVES = frozenset("broadcast_in_dim concatenate expand_dims pad reshape rev slice squeeze transpose".split())
 
+_REDUCING = frozenset({"reduce_sum", "reduce_max", "reduce_min"})
+
 
 @dataclass
 class Operation:
@@ -147,6 +149,19 @@ class Place:
     def _one(self, name):
         values = [getattr(result, name) for result in self._results]
         return values[0] if self._is_single else values
+
+
+def remember_statistics(operation: Operation, result: Signal) -> None:
+    """Remember sums and maxima over axes, and elementwise functions of them: spread over elements again, statistics.
+
+    A product with a statistic, as of layer normalization, has rules of its own.
+    """
+    if operation.name not in ELEMENTWISE | MOVES | _REDUCING:
+        return
+    has = lambda note: all(signal.notes.get(note) for signal in operation.signals)
+    result.notes["reduced"] = operation.name in _REDUCING or has("reduced")
+    grows = operation.name == "broadcast_in_dim" and result.value.size > operation.signals[0].value.size
+    result.notes["statistic"] = operation.name not in _REDUCING and (has("statistic") or (has("reduced") and grows))
 
 
 def ordinary(state: Any, operation: Operation) -> list:

@@ -14,12 +14,11 @@ from diffprog.attribute._backward_rules.elementwise import ride
 from diffprog.attribute._backward_rules.exponentials import keep_exponentials, sources
 from diffprog.attribute._backward_rules.following import Following
 from diffprog.attribute._backward_rules.layers import First, Layer, is_layer
-from diffprog.attribute._backward_rules.operations import MOVES, Operation, ordinary, shared, tangent
+from diffprog.attribute._backward_rules.operations import Operation, ordinary, shared, tangent
 from diffprog.attribute._backward_rules.relevance_rules import Composite, Rule, passed_on
 from diffprog.attribute._backward_rules.signals import Constant, Signal, is_float
 from diffprog.graph._selection.selectors import Names, parse
 
-_SUMS = frozenset({"reduce_sum", "reduce_max", "reduce_min"})
 _SELECTING = frozenset(
     "reduce_max reduce_min reduce_window_max reduce_window_min cummax cummin sort top_k gather dynamic_slice".split()
 )
@@ -65,8 +64,6 @@ class Relevance:
         signals = operation.signals
         if not is_float(result.value):
             return
-        for note in ("reduced", "statistic"):
-            result.notes[note] = all(signal.notes.get(note) for signal in signals)
         keep_exponentials(operation, result)
         kept = signals[0].notes.get("exponential") if operation.name == "log" else None
         if kept is not None:
@@ -91,13 +88,9 @@ class Relevance:
             return
         if operation.is_linear and len(results) == 1:
             (result,) = results
-            if operation.name in MOVES | _SUMS:
-                _remember(operation, result)
-                keep_exponentials(operation, result)
+            keep_exponentials(operation, result)
             self._affine(state, operation, result)
             return
-        if operation.name in _SUMS:
-            results[0].notes["reduced"] = True
         one = shared(lambda: self._others(state, operation, floats))
         for i, result in enumerate(results):
             if is_float(result.value):
@@ -158,15 +151,6 @@ class Relevance:
                 return operation.with_operands("value", zeros)
         state.has_no_rule_for(operation)
         return ordinary(state, operation)
-
-
-def _remember(operation: Operation, result: Signal) -> None:
-    """Remember sums over axes; spread over elements again, they are statistics."""
-    signals = operation.signals
-    reduced = all(signal.notes.get("reduced") for signal in signals)
-    result.notes["reduced"] = operation.name in _SUMS or reduced
-    grows = operation.name == "broadcast_in_dim" and result.value.size > signals[0].value.size
-    result.notes["statistic"] = all(signal.notes.get("statistic") for signal in signals) or (reduced and grows)
 
 
 def _is_linear_in_floats(operation):

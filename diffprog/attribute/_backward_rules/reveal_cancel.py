@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from diffprog.attribute._backward_rules.deeplift import DeepLift, shapley
-from diffprog.attribute._backward_rules.elementwise import replay
+from diffprog.attribute._backward_rules.elementwise import replay, secant
 from diffprog.attribute._backward_rules.following import Following
 from diffprog.attribute._backward_rules.layers import Layer, is_layer
 from diffprog.attribute._backward_rules.operations import MOVES, Operation, tangent
@@ -26,6 +26,8 @@ class RevealCancel(DeepLift):
             return
         if operation.is_linear and operation.name in _SUMS:
             result.passes(operation.signals, lambda: _kept(result, _summed(operation)))
+        elif operation.name == "exp" or result.notes.get("reduced") or result.notes.get("statistic"):
+            return  # of parts that cancel, an exponential explodes; a part of a variance alone is no variance
         elif not operation.is_linear and root is not None and is_float(root.value):
             result.passes([root], lambda: _kept(result, _shared(root, result)))
 
@@ -113,4 +115,7 @@ def _shared(root, result):
     rise = ((risen - here) + (there - fallen)) / 2
     fall = ((fallen - here) + (there - risen)) / 2
     over = lambda change, by: jnp.where(by == 0, 0, change / jnp.where(by == 0, 1, by)).astype(change.dtype)
-    return rise, fall, over(rise, up) * signal_up, over(fall, down) * signal_down
+    defined = jnp.isfinite(risen) & jnp.isfinite(fallen)  # one part alone may leave the domain, as of a square root
+    slope = secant(root, result)
+    rising, falling = (jnp.where(defined, over(*pair), slope) for pair in ((rise, up), (fall, down)))
+    return rising * up, falling * down, rising * signal_up, falling * signal_down

@@ -219,6 +219,27 @@ def test_axioms():
     np.testing.assert_allclose(of(peaks, x[:, ::-1], b[:, ::-1])[:, ::-1], of(peaks), atol=1e-14)
 
 
+@pytest.mark.parametrize("rule", ["rescale", "reveal_cancel"])
+@pytest.mark.parametrize("spelling", ["times rsqrt", "over a root", "flax"])
+def test_normalization_from_a_baseline_without_variance(spelling, rule):
+    """There 1 / sqrt(variance + epsilon) is 1000: halves of a product would be large credits that cancel."""
+    import flax.linen as nn
+
+    norm = {
+        "times rsqrt": lambda h, variance: h * lax.rsqrt(variance + 1e-6),
+        "over a root": lambda h, variance: h / jnp.sqrt(variance + 1e-6),
+        "flax": lambda h, variance: nn.LayerNorm(use_bias=False, use_scale=False).apply({}, h),
+    }[spelling]
+
+    def network(x):
+        h = x - x.mean(1, keepdims=True)
+        return jnp.tanh(norm(h, (h**2).mean(1, keepdims=True))) @ wave(6, phase=0.1)
+
+    found = attribute.deeplift(network, points()[0], rule=rule)
+    np.testing.assert_allclose(found.gap, 0, atol=1e-12)
+    assert (abs(found.values).sum(1) < 10).all()
+
+
 def test_ties_share_alike():
     found = attribute.deeplift(lambda x: x.max(1), jnp.asarray([[2.0, 2.0, 1.0]]), baseline=0.0)
     np.testing.assert_allclose(found.values, [[1, 1, 0]], atol=1e-15)
