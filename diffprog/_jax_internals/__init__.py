@@ -7,6 +7,7 @@ module needs is named here; what belongs to one subject is imported from its mod
 """
 
 from jax import typeof
+from jax._src.config import trace_context
 from jax._src.util import weakref_lru_cache
 from jax.extend.core import Primitive, jaxpr_as_fun, set_current_trace, take_current_trace
 
@@ -91,6 +92,7 @@ __all__ = [
     "set_current_trace",
     "single_operation",
     "take_current_trace",
+    "trace_context",
     "trace_to_closed_jaxpr",
     "trace_to_jaxpr",
     "typeof",

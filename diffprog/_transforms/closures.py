@@ -87,6 +87,16 @@ class Lifted:
         return len(self._key.source().jaxpr.jaxpr.eqns)
 
     @property
+    def jaxpr(self) -> Any:
+        """The trace, whose first inputs are what the function read."""
+        return self._key.source().jaxpr
+
+    @property
+    def reads_arrays(self) -> bool:
+        """Whether the function read arrays that are not among its arguments."""
+        return bool(self._reads)
+
+    @property
     def structure(self) -> Structure:
         """The operations, which can be compared and hashed."""
         return self._key.structure
@@ -124,6 +134,44 @@ class Lifted:
         if any(id(x) not in given for x in found):
             _unstable.add(self._key.structure)
         return [given.get(id(x), x) for x in found]
+
+
+@jax.tree_util.register_pytree_node_class
+class Bound:
+    """A lifted function whose first arguments are given: they are leaves of a pytree, as what it read is."""
+
+    def __init__(self, lifted: Lifted, first: tuple[Any, ...]):
+        self._lifted, self._first = lifted, first
+
+    def tree_flatten(self):
+        return (self._lifted, self._first), None
+
+    @classmethod
+    def tree_unflatten(cls, _, children):
+        return cls(*children)
+
+    @property
+    def result(self) -> Any:
+        """What the function returned when it was traced, a pytree of `jax.ShapeDtypeStruct`."""
+        return self._lifted.result
+
+    @property
+    def structure(self) -> Structure:
+        """The operations, which can be compared and hashed."""
+        return self._lifted.structure
+
+    @property
+    def can_be_kept(self) -> bool:
+        """Whether programs may be found again by it."""
+        return self._lifted.can_be_kept
+
+    @property
+    def num_operations(self) -> int:
+        """Count the operations of the trace; a call or a loop is one."""
+        return self._lifted.num_operations
+
+    def __call__(self, *args: Any) -> Any:
+        return self._lifted(*self._first, *args)
 
 
 class _Program(NamedTuple):

@@ -1,6 +1,6 @@
 """Networks as values: parameters, preprocessing, labels and named layers in one record."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -18,6 +18,8 @@ from diffprog.images._checks import check_images
 from diffprog.images._filters import resize_linear
 from diffprog.models._labels import class_index, suggest
 from diffprog.models._layers import LOGITS, NoLogits, reason
+
+NUM_KEPT = 32  # programs that are kept with a network
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,8 +54,25 @@ class Model:
 
     @cached_property
     def programs(self) -> dict[Any, Any]:
-        """Compiled programs that others keep with the network, to be freed with it."""
+        """Programs that others keep with the network, to be freed with it."""
         return {}
+
+    def kept(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        """Find a program that is kept with the network, or make it; of too many the oldest goes.
+
+        Args:
+          key: What it is found by.
+          make: Called if there is none.
+
+        Returns:
+          The program.
+        """
+        if key not in self.programs:
+            made = make()
+            while len(self.programs) >= NUM_KEPT:
+                self.programs.pop(next(iter(self.programs)))
+            self.programs[key] = made
+        return self.programs[key]
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ import numpy as np
 from diffprog._jax_internals import Tracer
 from diffprog._jax_internals.rows import may_mix_rows
 from diffprog._jax_internals.structure import Structure
-from diffprog._transforms.closures import Lifted
+from diffprog._transforms.closures import Bound, Lifted
 from diffprog._util.warning import warn
 from diffprog.attribute._core.attribution import AttributionWarning
 
@@ -20,7 +20,7 @@ TOLERANCE = 1e-3  # of the largest score: more than rounding
 _apart: dict[Structure, None] = {}  # the latest functions that were found to keep examples apart
 
 
-def warn_of_mixing(function: Callable[..., Any], rows: Any, lifted: Lifted) -> None:
+def warn_of_mixing(function: Callable[..., Any], rows: Any, lifted: Lifted | Bound) -> None:
     """Warn if the score of an example depends on the others in its batch; the model is run only if it may be so.
 
     Args:

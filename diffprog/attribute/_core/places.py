@@ -1,11 +1,13 @@
 """Values inside a model that take the inputs' place."""
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from diffprog._transforms.closures import Bound, Lifted
 from diffprog.graph import Selector
 from diffprog.graph._interventions.replacement import Places
 
@@ -13,8 +15,22 @@ from diffprog.graph._interventions.replacement import Places
 class Moved:
     """A function of selected values inside another one."""
 
-    def __init__(self, places: Places, axes: Sequence[int], positions: Sequence[tuple[int, ...]]):
+    def __init__(self, places: Places, axes: Sequence[int], positions: Sequence[tuple[int, ...]], shapes: list[Any]):
         self._places, self._axes, self._positions = places, axes, positions
+        self.shapes = shapes  # of each value for two examples, these first
+        self.program: Lifted | Bound | None = None  # of `values`, for a block of examples
+
+    def traced(self, program: Lifted) -> "Moved":
+        """Give the places the program of their values."""
+        other = copy(self)
+        other.program = program
+        return other
+
+    def bound(self, first: tuple[Any, ...]) -> "Moved":
+        """Give that program its first arguments."""
+        other = copy(self)
+        other.program = Bound(self.program, first) if isinstance(self.program, Lifted) else None
+        return other
 
     @property
     def selectors(self) -> tuple[Selector, ...]:
@@ -56,13 +72,16 @@ class Moved:
         return self._places.by_selector(values, self._positions)
 
 
-def moved(function: Callable[..., Any], at: Selector | list[Selector], context: tuple[Any, ...]) -> Moved:
+def moved(
+    function: Callable[..., Any], at: Selector | list[Selector], context: tuple[Any, ...], first: tuple[Any, ...] = ()
+) -> Moved:
     """Make selected values the argument of a function.
 
     Args:
-      function: of the context to scores.
+      function: of (*first, *context) to scores.
       at: selectors.
       context: pytrees of arrays (n, ...).
+      first: what else it takes.
 
     Raises:
       ValueError: a selector means nothing, or a value that does not have one part for each example.
@@ -78,17 +97,20 @@ def moved(function: Callable[..., Any], at: Selector | list[Selector], context: 
             positions[:] = found
             return taken
 
-        return [value.shape for value in jax.eval_shape(values, *rows)], list(positions)
+        return jax.eval_shape(values, *first, *rows), list(positions)
 
     two, positions = shapes(2)
     three, _ = shapes(3)
     axes = []
-    for first, second, chosen in zip(two, three, positions, strict=True):
-        differing = [axis for axis, sizes in enumerate(zip(first, second, strict=True)) if sizes == (2, 3)]
+    for of_two, of_three, chosen in zip(two, three, positions, strict=True):
+        sizes = zip(of_two.shape, of_three.shape, strict=True)
+        differing = [axis for axis, pair in enumerate(sizes) if pair == (2, 3)]
         if len(differing) != 1:
             raise ValueError(
                 f"at={places.selectors[chosen[0]]!r} must mean values with one part for each example; found an array "
-                f"of shape {first} for two examples: select a value computed from the inputs"
+                f"of shape {of_two.shape} for two examples: select a value computed from the inputs"
             )
         axes += differing
-    return Moved(places, axes, positions)
+    rows_first = lambda value, axis: (2, *value.shape[:axis], *value.shape[axis + 1 :])
+    like = [jax.ShapeDtypeStruct(rows_first(value, axis), value.dtype) for value, axis in zip(two, axes, strict=True)]
+    return Moved(places, axes, positions, like)

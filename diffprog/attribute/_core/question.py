@@ -10,21 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffprog._jax_internals import Tracer
-from diffprog._jax_internals.jaxprs import jaxprs_in
-from diffprog._transforms.closures import Lifted, lift
+from diffprog._transforms.closures import Bound, Lifted, lift
 from diffprog._util.numbers import check_count
 from diffprog._util.promotion import own_promotion
 from diffprog.attribute._core.mixing import warn_of_mixing
-from diffprog.attribute._core.places import Moved, moved
+from diffprog.attribute._core.places import Moved
 from diffprog.attribute._core.scores import explain
+from diffprog.attribute._core.tracing import trace, zero_rows
 from diffprog.graph import Selector
 from diffprog.models import Model
 from diffprog.optimize._engine import vjp
-
-LARGEST_BLOCK = 256
-VALUES_AT_ONCE = (
-    2**20
-)  # numbers that a forward pass of a block computes: enough to be busy, little enough to stay in cache
 
 
 @dataclass(frozen=True)
@@ -51,7 +46,7 @@ class Question:
     count: int
     block: int
     chunk: int
-    lifted: Lifted
+    lifted: Lifted | Bound
     num_scores: int | None
     engine: str
     present: Callable[[Any], Any]
@@ -119,36 +114,19 @@ def pose(
     vjp(engine)  # refuses another one
     inputs, count = check_inputs(model, inputs)
     explained = explain(model, score, count)
-    function, context = explained.function, (inputs, jnp.asarray(explained.classes))
-    place: Moved | None = None
+    context = (inputs, jnp.asarray(explained.classes))
     flags = tuple(credited(inputs)) if at is None else ()
-    two = _zeros(context, 2)
-    if at is None:
-        points, merge = _split(inputs, flags)
-        present, of_two = merge.filled, _zeros(points, 2)
-        scores_of = lambda points, context: function(merge.joined(points, context[0]), context[1])
-    else:
-        place = moved(function, at, context)
-        present, of_two = place.present, jax.tree.map(_zeros_like, jax.eval_shape(place.values, *two))
-        scores_of = lambda points, context: place.scores(points, *context)
-    block = _block(scores_of, (of_two, two))
+    merge: Any
+    points, merge = _split(inputs, flags) if at is None else (None, None)
+    block, lifted, place = trace(model, explained, at, context, points, merge and merge.joined, flags)
     chunk = block if chunk is None else -(-check_count(chunk, "chunk") // block) * block
     if place is not None:
         points = values_at(place, context, count, block)
-    lifted = lift(scores_of, _zeros(points, block), _zeros(context, block))
     if not isinstance(model, Model):
-        warn_of_mixing(lambda context: function(*context), context, lifted)
+        warn_of_mixing(lambda context: explained.function(*context), context, lifted)
     num_scores = lifted.result.shape[1] if explained.is_several else None
+    present = merge.filled if place is None else place.present
     return Question(points, context, count, block, chunk, lifted, num_scores, engine, present, place, flags)
-
-
-def _zeros(rows, count):
-    """Make as many rows of zeros like these."""
-    return jax.tree.map(lambda leaf: jnp.zeros((count, *leaf.shape[1:]), leaf.dtype), rows)
-
-
-def _zeros_like(leaf):
-    return jnp.zeros(leaf.shape, leaf.dtype)
 
 
 def check_inputs(model: Any, inputs: Any, name: str = "inputs") -> tuple[Any, int]:
@@ -209,26 +187,6 @@ def _split(inputs, credited):
     return [leaf for leaf, is_credited in zip(leaves, credited, strict=True) if is_credited], merge
 
 
-def _block(function, two) -> int:
-    """Choose how many rows the model sees at once, by the numbers that a forward pass computes for one of them."""
-    jaxpr = jax.make_jaxpr(function)(*two)
-    numbers = _computed(jaxpr.jaxpr) / 2
-    return int(np.clip(VALUES_AT_ONCE // max(numbers, 1), 1, LARGEST_BLOCK))
-
-
-def _computed(jaxpr) -> int:
-    total = 0
-    for equation in jaxpr.eqns:
-        inner = sum(_computed(inside) for inside in _jaxprs(equation.params))
-        own = sum(int(np.prod(variable.aval.shape)) for variable in equation.outvars if hasattr(variable.aval, "shape"))
-        total += max(inner * equation.params.get("length", 1), own)
-    return total
-
-
-def _jaxprs(params):
-    return [closed.jaxpr for closed in jaxprs_in(params)]
-
-
 def in_blocks(program: Callable[[Any], Any], rows: Any, count: int, block: int) -> Any:
     """Call a program on blocks of one size, the last filled up with copies of a row, and join what it returns.
 
@@ -247,7 +205,7 @@ def in_blocks(program: Callable[[Any], Any], rows: Any, count: int, block: int) 
 
 def values_at(place: Moved, context: Any, count: int, block: int) -> list[jax.Array]:
     """Compute the values in places inside the model, each (n, ...)."""
-    values = lift(place.values, *_zeros(context, block))
+    values = place.program or lift(place.values, *zero_rows(context, block))
     return in_blocks(lambda rows: _values(values, rows), context, count, block)
 
 

@@ -1,6 +1,6 @@
 """Scores: what is explained, as a function from a model's output to one number per example."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -21,13 +21,19 @@ class Explained(NamedTuple):
 
     Attributes:
       function: (inputs, classes) -> scores (c,), or (c, k) of several.
-      classes: for scores that are one class per example, their indices int32 (n, number of such scores).
+      classes: for scores that are classes, their indices int32 (n, number of such scores): arguments, so that one
+        program serves all classes.
       is_several: whether a list of scores was given.
+      of_parameters: (parameters, inputs, classes) -> scores, of a `Model`.
+      kept_by: what the function of a `Model` is known by: another one that is equal computes the same. None if it may
+        change, because the network or a score reads what may change.
     """
 
     function: Callable[..., jax.Array]
     classes: np.ndarray
     is_several: bool
+    of_parameters: Callable[..., jax.Array] | None = None
+    kept_by: Hashable | None = None
 
 
 def explain(model: Callable[..., Any], score: Any, count: int) -> Explained:
@@ -59,20 +65,27 @@ def explain(model: Callable[..., Any], score: Any, count: int) -> Explained:
     parts = [_part(model, each, count, columns) for each in wanted]
 
     @own_promotion()
-    def function(inputs, classes):
-        outputs = _Outputs(model, inputs)
+    def of_parameters(parameters, inputs, classes):
+        outputs = _Outputs(model, parameters, inputs)
         scores = [part(outputs, classes) for part in parts]
         return jnp.stack(scores, axis=1) if is_several else scores[0]
 
+    def function(inputs, classes):
+        return of_parameters(getattr(model, "parameters", None), inputs, classes)
+
     classes = np.stack(columns, axis=1) if columns else np.zeros((count, 0), np.int32)
-    return Explained(function, classes, is_several)
+    if not isinstance(model, Model):
+        return Explained(function, classes, is_several)
+    is_fixed = not model.reads_outside and all(isinstance(part, _Class) or part is _whole for part in parts)
+    kinds = tuple("class" if isinstance(part, _Class) else "whole" for part in parts)
+    return Explained(function, classes, is_several, of_parameters, (kinds, is_several) if is_fixed else None)
 
 
 class _Outputs:
     """What a model says of a batch, computed once for all scores."""
 
-    def __init__(self, model, inputs):
-        self.model, self.inputs = model, inputs
+    def __init__(self, model, parameters, inputs):
+        self.model, self.parameters, self.inputs = model, parameters, inputs
         self.count = len(jax.tree.leaves(inputs)[0])
         self._output = None
         self._layers = {}
@@ -97,7 +110,7 @@ class _Outputs:
         model, value = self.model, None
         full = {name: name if name == "image" else model.layer_name(name) for name in names or ()}
         values = {"image": self.inputs}
-        for layer, value in model.network(model.parameters, self.inputs):
+        for layer, value in model.network(self.parameters, self.inputs):
             values[layer] = value
             if names is not None and all(each in values for each in full.values()):
                 break
@@ -122,11 +135,11 @@ def _part(model, score, count, columns):
                 f"score {score!r} names a class, which needs a diffprog.models.Model with labels; found a plain "
                 "function: give the class's index"
             )
-        return partial(_fixed_class, model.label_index(score))
+        return _class(model, np.full(count, model.label_index(score)), columns)
     if score is None:
         return _whole
     if (index := whole_number(score)) is not None and np.ndim(score) == 0:
-        return partial(_fixed_class, model.label_index(index) if isinstance(model, Model) else index)
+        return _class(model, np.full(count, index), columns)
     if callable(score):
         return partial(_function, score)
     classes = np.asarray(score)
@@ -135,23 +148,40 @@ def _part(model, score, count, columns):
             "score must be a class, a label, an objective, a function of the output, integers with one class for each "
             f"of {count} examples, or a list of several of these; found {classes.dtype} of shape {classes.shape}"
         )
+    return _class(model, classes, columns)
+
+
+def _class(model, classes, columns):
+    low, high = int(classes.min()), int(classes.max())
+    if isinstance(model, Model):
+        model.label_index(low), model.label_index(high)  # says if there is no such class
     columns.append(classes.astype(np.int32))
-    return partial(_own_class, len(columns) - 1)
+    return _Class(len(columns) - 1, low, high)
+
+
+class _Class(NamedTuple):
+    """A score that is a class of each example.
+
+    Attributes:
+      column: where the classes stand.
+      low, high: the smallest and the largest.
+    """
+
+    column: int
+    low: int
+    high: int
+
+    def __call__(self, outputs, classes):
+        logits = _logits(outputs)
+        count = logits.shape[1]
+        for index in (self.low, self.high):
+            if not -count <= index < count:
+                raise ValueError(f"score {index} is no class: the output has {count} of them")
+        return jnp.take_along_axis(logits, classes[:, self.column, None], axis=1)[:, 0]
 
 
 def _objective(objective, outputs, classes):
     return objective.score(outputs.model, outputs.layers(sorted(objective.layers))).astype(jnp.float32)
-
-
-def _fixed_class(index, outputs, classes):
-    logits = _logits(outputs)
-    if not -logits.shape[1] <= index < logits.shape[1]:
-        raise ValueError(f"score {index} is no class: the output has {logits.shape[1]} of them")
-    return logits[:, index]
-
-
-def _own_class(column, outputs, classes):
-    return jnp.take_along_axis(_logits(outputs), classes[:, column, None], axis=1)[:, 0]
 
 
 def _logits(outputs):

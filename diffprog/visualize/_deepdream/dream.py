@@ -30,7 +30,7 @@ from diffprog.optimize import Descent
 from diffprog.visualize._deepdream.tiles import tiled
 from diffprog.visualize._rendering.batching import measure, plan
 from diffprog.visualize._rendering.fitting import picture_shape
-from diffprog.visualize._rendering.program import keep, network_data
+from diffprog.visualize._rendering.program import network_data
 from diffprog.visualize._spelling import MEANT
 from diffprog.visualize.objectives._base import PICTURE, Objective
 
@@ -131,7 +131,7 @@ def dream(
     collect, network = network_data(model, names, (1, *_seen(model, sizes[0], tile), model.channels))
     options = learning_rate, jitter, smooth, normalize, keep_colors, tile, overlap, engine
     make = lambda: _loop(collect, partial(_seen, model, tile=tile), names, layout, *options)
-    loop = keep(model, ("dream", layout, *options), make)
+    loop = model.kept(("dream", layout, *options), make)
     detail = np.zeros((*sizes[0], model.channels), np.float32)
     pictures, scores = [], []
     with tqdm(total=octaves * steps, desc=progress, disable=progress is None) as bar:

@@ -19,7 +19,6 @@ from diffprog.visualize._rendering.program import (
     Reached,
     Setting,
     choose_pictures,
-    keep,
     network_data,
     program,
 )
@@ -86,7 +85,7 @@ class Loop:
         sides = setting.transform.size(picture.height, picture.width)
         shape = (setting.num_images * setting.num_transforms, *sides, self.model.channels)
         collect, network = network_data(self.model, setting.layers, shape, redirect)
-        descent = keep(self.model, (setting, redirect), lambda: program(setting, collect))
+        descent = self.model.kept((setting, redirect), lambda: program(setting, collect))
         data = self.data._replace(network=spread(self.change(network), setting.num_images))
         return _Ascent(descent, data, network)
 

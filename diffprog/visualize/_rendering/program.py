@@ -1,6 +1,6 @@
 """The program of a rendering: gradient ascent on the parameters of a batch of pictures, through one descent loop."""
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ from diffprog.visualize.objectives._base import PICTURE
 from diffprog.visualize.parameterizations._base import Parameterization
 from diffprog.visualize.transforms._compose import Transform
 
-NUM_PROGRAMS = 32  # programs that are kept
+NUM_DECODERS = 32  # that are kept
 
 
 @dataclass(frozen=True)
@@ -109,15 +109,6 @@ def network_data(
     return lambda data, images, names: data[0](data[1], images), (lifted, model.parameters)
 
 
-def keep(model: Model, key: Hashable, make: Callable[[], Any]) -> Any:
-    """Find a program that is kept with a network, or make it; of too many the oldest goes."""
-    if key not in model.programs:
-        while len(model.programs) >= NUM_PROGRAMS:
-            model.programs.pop(next(iter(model.programs)))
-        model.programs[key] = make()
-    return model.programs[key]
-
-
 def program(setting: Setting, collect: Callable) -> Descent:
     """Make the loop for a setting and what `network_data` made of the network."""
     n, num_transforms = setting.num_images, setting.num_transforms
@@ -174,7 +165,7 @@ def choose_pictures(chosen: jax.Array, yes: Any, no: Any) -> Any:
     return jax.tree.map(lambda y, n: tree_where(chosen, y, n) if has_rows(n) else n, yes, no)
 
 
-@lru_cache(maxsize=NUM_PROGRAMS)
+@lru_cache(maxsize=NUM_DECODERS)
 def decoder(parameterization: Parameterization) -> Callable:
     """Compile `parameterization.decode`."""
     return jax.jit(parameterization.decode)
