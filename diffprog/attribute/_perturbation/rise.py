@@ -1,14 +1,13 @@
 """RISE: the mean score over random masks that leave an element visible."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from diffprog._util import draws
-from diffprog._util.factory import factory
 from diffprog._util.numbers import check_count, check_positive
 from diffprog._util.promotion import own_promotion
 from diffprog._util.random_keys import random_key
@@ -17,6 +16,7 @@ from diffprog.attribute._core.attribution import Attribution
 from diffprog.attribute._core.baseline import Baseline, Data
 from diffprog.attribute._core.finish import finish
 from diffprog.attribute._core.players import Features, Players
+from diffprog.attribute._core.question import is_float
 from diffprog.attribute._core.spelling import MEANT
 from diffprog.attribute._core.sweep import sweep, zeros
 from diffprog.attribute._gradients.moments import Moments
@@ -34,7 +34,6 @@ from diffprog.attribute._perturbation.coalitions import (
 )
 from diffprog.attribute._perturbation.shapley import MOST_EXACT, all_masks
 from diffprog.graph import Selector
-from diffprog.images._filters import resize_linear
 
 
 @answers_names(MEANT)
@@ -101,11 +100,13 @@ def rise(
             raise ValueError(
                 f"grid has at most as many cells as there are elements along an axis, {shape}; found {each}"
             )
-    make = _masked(cells, float(keep))
+    keys = jax.random.split(key, len(shapes))
+    parts = zip(keys, cells, shapes, strict=True)
+    grids = [_grid(key, samples, each, float(keep), shape) for key, each, shape in parts]
     state = _no_masks(question, cells)
-    examples, shared = (question.points, background.own), (background.data, key)
+    examples, shared = (question.points, background.own), (background.data, grids, np.float32(keep))
     moments: Moments = sweep(
-        question, samples, make, examples, shared, _fold, state, gradients=False, progress=progress
+        question, samples, _masked, examples, shared, _fold, state, gradients=False, progress=progress
     )
     mean, _, error = moments.estimates(question)
     whole = whole_scores(asked)
@@ -140,38 +141,63 @@ def _no_masks(question, cells):
     return Moments(jnp.zeros(question.count, jnp.int32), zeros(question, short), zeros(question, short))
 
 
-@factory
-def _masked(cells, keep):
-    """Make the function that masks one row."""
+class _Grid(NamedTuple):
+    """Random grids of one input: a row for each mask.
 
-    def make(example, shared, sample):
-        point, own = example
-        data, key = shared
-        if data is not None:
-            own = [leaf[sample % data[0].shape[0]] for leaf in data]
-        keys = jax.random.split(jax.random.fold_in(key, sample), len(point))
-        masks = [_mask(key, each, keep, x.shape) for key, each, x in zip(keys, cells, point, strict=True)]
-        # Half-visible integers do not exist: these show where the mask is above a half.
-        mix = lambda m, x, b: (
-            b + m.astype(x.dtype) * (x - b) if jnp.issubdtype(x.dtype, jnp.floating) else jnp.where(m > 0.5, x, b)
-        )
-        shown = [mix(m, x, b) for m, x, b in zip(masks, point, own, strict=True)]
-        return shown, [mask / keep for mask in masks]
+    Attributes:
+      cells: float32 (samples, cells + 1, ...), 0 or 1: one cell more than the input has along each axis.
+      starts: int32 (samples, axes): from which part of the first cell the input begins, in elements.
+      edges: int32 (axes,): elements along a cell.
+    """
 
-    return make
+    cells: Any
+    starts: Any
+    edges: Any
 
 
-def _mask(key, cells, keep, shape):
-    """Draw a mask (..., 1): a random grid, one cell longer than the picture, enlarged and cut at a random place."""
+def _grid(key, samples, cells, keep, shape):
+    """Draw the grids of one input."""
     first, second = jax.random.split(key)
-    lengths = shape[: len(cells)]
-    edges = [-(-length // count) for length, count in zip(lengths, cells, strict=True)]
-    small = draws.coin(first, keep, [count + 1 for count in cells]).astype(jnp.float32)
-    large = resize_linear(small, tuple((count + 1) * edge for count, edge in zip(cells, edges, strict=True)))
-    keys = jax.random.split(second, len(cells))
-    starts = [draws.integers(key, 0, edge) for key, edge in zip(keys, edges, strict=True)]
-    cut = jax.lax.dynamic_slice(large, starts, lengths)
-    return cut.reshape(*lengths, *[1] * (len(shape) - len(cells)))
+    edges = np.array([-(-length // count) for length, count in zip(shape, cells, strict=False)], np.int32)
+    drawn = draws.coin(first, keep, [samples, *(count + 1 for count in cells)]).astype(jnp.float32)
+    starts = (draws.uniform(second, (samples, len(cells))) * edges).astype(jnp.int32)
+    return _Grid(drawn, jnp.minimum(starts, edges - 1), edges)
+
+
+def _masked(example, shared, sample):
+    point, own = example
+    data, grids, keep = shared
+    baseline = own if data is None else [leaf[sample % data[0].shape[0]] for leaf in data]
+    masks = [
+        mask_of(grid.cells[sample], grid.starts[sample], grid.edges, x.shape)
+        for grid, x in zip(grids, point, strict=True)
+    ]
+    # Half-visible integers do not exist: these show where the mask is above a half.
+    mix = lambda m, x, b: b + m.astype(x.dtype) * (x - b) if is_float(x) else jnp.where(m > 0.5, x, b)
+    return [mix(m, x, b) for m, x, b in zip(masks, point, baseline, strict=True)], [mask / keep for mask in masks]
+
+
+def mask_of(cells: jax.Array, starts: jax.Array, edges: Any, shape: tuple[int, ...]) -> jax.Array:
+    """Enlarge a grid bilinearly, and cut a mask out of it.
+
+    Args:
+      cells: (cells + 1, ...), the grid.
+      starts: (axes,), where the mask begins, in elements.
+      edges: (axes,), elements along a cell.
+      shape: of the example.
+
+    Returns:
+      Array with the first axes of the example, and axes of length 1 for the others.
+    """
+    mask = cells
+    for axis in range(cells.ndim):
+        count = cells.shape[axis]
+        # The centers of cells are half an edge from their borders; beyond the first and the last nothing changes.
+        place = (jnp.arange(shape[axis]) + starts[axis] + 0.5).astype(jnp.float32) / edges[axis] - 0.5
+        place = jnp.clip(place.astype(jnp.float32), 0, count - 1)
+        weights = jnp.maximum(1 - jnp.abs(place[:, None] - jnp.arange(count, dtype=jnp.float32)), 0)
+        mask = jnp.moveaxis(jnp.tensordot(weights, mask, (1, axis), precision="highest"), 0, axis)
+    return mask.reshape(*mask.shape, *[1] * (len(shape) - mask.ndim))
 
 
 def _fold(state, score, _, weights):

@@ -8,6 +8,7 @@ import pytest
 from diffprog import attribute
 from diffprog.attribute import baselines, features
 from diffprog.attribute._perturbation.lime import lasso
+from diffprog.attribute._perturbation.rise import mask_of
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.normal(size=(2, 7, 10, 3))
@@ -156,37 +157,46 @@ def test_rise_of_a_linear_model_with_all_masks(x64):
 
 
 def test_rise_of_a_linear_model_with_grids(x64):
-    """E[score * mask] / p = sum_j w_j x_j E[m_i m_j] / p, with the covariance of masks from masks drawn otherwise."""
-    from diffprog.attribute._perturbation.rise import _mask
-
-    draw = jax.vmap(lambda key: _mask(key, (3, 3), 0.4, (7, 10, 3))[..., 0])
-    masks = np.asarray(draw(jax.random.split(jax.random.key(5), 3000)), np.float64)
-    assert masks.min() >= 0 and masks.max() <= 1
-    np.testing.assert_allclose(
-        masks.mean(axis=0), 0.4, atol=4.5 * 0.49 / np.sqrt(3000)
-    )  # everywhere, at the border too
-    flat = masks.reshape(len(masks), -1)
-    products = flat.T @ flat / len(masks)
+    """E[score * mask] / p = sum_j w_j x_j E[m_i m_j] / p, with the covariance of masks from all places of a grid."""
+    keep, cells, edges = 0.4, 3, np.array([3, 4])
+    weights = []  # of the 16 cells in each element, for each shift: masks are linear in their cells
+    for starts in np.ndindex(*edges):
+        one = lambda cell, starts=starts: mask_of(cell.reshape(4, 4), np.array(starts), edges, (7, 10, 3))
+        weights.append(np.asarray(jax.vmap(one)(np.eye(16, dtype=np.float32)), np.float64).reshape(16, 70))
+    weights = np.array(weights)
+    np.testing.assert_allclose(weights.sum(axis=1), 1, rtol=1e-6)  # so that the mean of a mask is p everywhere
+    # E[m_i m_j] = p^2 + p (1 - p) sum_c a_ic a_jc
+    products = keep**2 + keep * (1 - keep) * np.einsum("sci,scj->ij", weights, weights) / len(weights)
     terms = (WEIGHTS * IMAGES).sum(axis=3).reshape(2, -1)
-    truth = (terms @ products / 0.4 + 2 * flat.mean(axis=0) / 0.4).reshape(2, 7, 10, 1)
-    found = attribute.rise(linear_image, IMAGES, key=0, grid=3, keep=0.4, samples=800)
+    truth = (terms @ products / keep + 2).reshape(2, 7, 10, 1)
+    found = attribute.rise(linear_image, IMAGES, key=0, grid=cells, keep=keep, samples=2000)
     assert found.values.shape == IMAGES.shape
     scaled = np.asarray((found.values - truth) / found.error)
-    assert np.abs(scaled).max() < 4.5 and np.sqrt(np.mean(scaled**2)) < 2
+    assert np.abs(scaled).max() < 4 and 0.3 < np.sqrt(np.mean(scaled**2)) < 1.7  # neighbors have much in common
     several = attribute.rise(
         lambda x: jnp.stack([linear_image(x), -linear_image(x)], 1), IMAGES, [0, 1], key=0, grid=3, samples=50
     )
     np.testing.assert_allclose(several.values[0], -several.values[1], rtol=1e-10)
 
 
-def test_masks_are_smooth_between_their_cells(x64):
-    """A mask is a grid enlarged: along an edge it changes by at most one over the cell's length from pixel to pixel."""
-    from diffprog.attribute._perturbation.rise import _mask
+def test_masks_are_enlarged_grids():
+    """As `jax.image.resize` enlarges them, cut at the start."""
+    cells = np.random.default_rng(0).integers(0, 2, (8, 8)).astype(np.float32)
+    large = jax.image.resize(cells, (8 * 32, 8 * 32), "linear")
+    found = mask_of(cells, np.array([5, 31]), np.array([32, 32]), (224, 224, 3))
+    np.testing.assert_allclose(found[..., 0], large[5:229, 31:255], atol=1e-6)
 
-    mask = _mask(jax.random.key(0), (7, 7), 0.5, (224, 224, 3))
-    assert mask.shape == (224, 224, 1)
-    assert np.abs(np.diff(mask, axis=0)).max() <= 1 / 32 * 2 + 1e-6  # both axes interpolate
-    assert (mask.min(), mask.max()) == (0, 1)
+
+def test_rise_of_integers_and_of_data(x64):
+    table = RNG.normal(size=10)
+    ids = np.array([[1, 2, 3, 4, 5, 6, 7, 8]])
+    found = attribute.rise(lambda x: jnp.asarray(table)[x].sum(axis=1), ids, baseline=0, key=0, samples=400, grid=8)
+    assert found.values.shape == (1, 8) and np.isfinite(found.values).all()
+    data = RNG.normal(size=(2, 6))
+    mean = attribute.rise(linear_row, ROWS, baseline=data, key=0, samples=3000, grid=6)
+    # Half of what is there and half of what the data have, on average.
+    middle = linear_row((ROWS + data.mean(axis=0)) / 2)
+    np.testing.assert_allclose(mean.values.mean(axis=1), middle, atol=0.5)
 
 
 def test_rise_needs_a_key():
