@@ -77,6 +77,10 @@ def players_of(question: Question, features: Features) -> Players:
     """
     points = jax.tree.leaves(question.points)
     given = _for_each(question, features, len(points))
+    if len(given) != len(points):
+        raise ValueError(
+            f"features must have an entry for each of {len(points)} inputs with credit; found {len(given)}"
+        )
     arrays: list[Any] = [None] * len(points)
     are_own, first = False, 0
     for number, (entry, point) in enumerate(zip(given, points, strict=True)):
@@ -86,7 +90,7 @@ def players_of(question: Question, features: Features) -> Players:
     for number, (entry, point) in enumerate(zip(given, points, strict=True)):
         if arrays[number] is None:
             shape = point.shape[1:]
-            made = np.arange(int(np.prod(shape))).reshape(shape) if entry is None else entry(shape)
+            made = np.arange(int(np.prod(shape))).reshape(shape) if entry is None else _made(entry, shape)
             array, is_own = _checked(made, point.shape)
             arrays[number], are_own = array + first, are_own or is_own
             first += int(array.max()) + 1
@@ -115,6 +119,22 @@ def _for_each(question, features, count):
             f"features must be a pytree with an array for each of {count} inputs, like these; found one for all"
         )
     return [features] * count
+
+
+def _made(make, shape):
+    """Call a function of the shape, and say what is wrong if it is none."""
+    try:
+        made = make(shape)
+    except TypeError as error:
+        raise ValueError(f"{_no_maker(make)}: {error}") from error
+    if callable(made):
+        raise ValueError(f"{_no_maker(make)}: it returns another function")
+    return made
+
+
+def _no_maker(make):
+    name = getattr(make, "__name__", "it")
+    return f"features must be integers or a function of the shape of one example, as features.{name}(...) returns"
 
 
 def _checked(entry, shape):

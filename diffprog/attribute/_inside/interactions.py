@@ -16,6 +16,7 @@ from diffprog._util.warning import warn
 from diffprog.attribute._core.attribution import Attribution, AttributionWarning
 from diffprog.attribute._core.baseline import Baseline, baseline_points
 from diffprog.attribute._core.finish import check_scores, gap_of
+from diffprog.attribute._core.players import Features, players_of
 from diffprog.attribute._core.question import Question, gradients_of, in_blocks, pose
 from diffprog.attribute._core.spelling import MEANT
 from diffprog.attribute._core.sweep import scores_of
@@ -34,7 +35,7 @@ def hessian_interactions(
     score: Any = None,
     *,
     baseline: Baseline = None,
-    features: Any = None,
+    features: Features = None,
     steps: int = 20,
     at: Selector | None = None,
     chunk: int | None = None,
@@ -54,9 +55,7 @@ def hessian_interactions(
       inputs: examples, a pytree of arrays (n, ...).
       score: what is explained, one score.
       baseline: where the way begins; zeros by default.
-      features: which elements of an input belong together: integers 0, 1, ... that broadcast to the shape of one
-        example, as jnp.arange(words)[:, None] for embedded words; a pytree of these for several inputs. By default each
-        element is a feature.
+      features: which elements of an input belong together, see `diffprog.attribute.features`; each element by default.
       steps: points on the way; each takes one product with the Hessian for each feature.
       at: selector of a value that takes the inputs' place.
       chunk: rows of one run; found by itself.
@@ -133,28 +132,16 @@ def _pairs(count, lifted, groups, node, weight, rows: _Rows):
 
 
 def _groups(question: Question, features: Any) -> tuple[list[jax.Array], int]:
-    shapes = [leaf.shape[1:] for leaf in question.points]
-    if features is None:
-        ends = np.cumsum([0, *(int(np.prod(shape)) for shape in shapes)])
-        groups = [np.arange(a, b, dtype=np.int32).reshape(s) for a, b, s in zip(ends, ends[1:], shapes, strict=False)]
-    else:
-        given = [np.asarray(leaf) for leaf in jax.tree.leaves(features)]
-        if len(given) != len(shapes) or any(leaf.dtype.kind not in "iu" for leaf in given):
-            raise ValueError(f"features must be integers for each of {len(shapes)} inputs; found {features!r}")
-        try:
-            groups = [np.broadcast_to(g, shape).astype(np.int32) for g, shape in zip(given, shapes, strict=True)]
-        except ValueError:
-            found = ", ".join(str(g.shape) for g in given)
-            raise ValueError(f"features must broadcast to one example, {shapes}; found {found}") from None
-        if min(int(g.min()) for g in groups) < 0:
-            raise ValueError("features are numbered from 0; found a negative one")
-    count = max(int(group.max()) for group in groups) + 1
-    if count > MOST_FEATURES:
+    players = players_of(question, features)
+    if players.are_own:
+        raise ValueError("hessian_interactions takes the same features for all examples; found one array for each")
+    if players.count > MOST_FEATURES:
         raise ValueError(
-            f"hessian_interactions makes a matrix of all pairs, of at most {MOST_FEATURES} features; found {count}: "
-            "group them with features="
+            f"hessian_interactions makes a matrix of all pairs, of at most {MOST_FEATURES} features; found "
+            f"{players.count}: group them with features="
         )
-    return [jnp.asarray(group) for group in groups], count
+    rows = zip(players.groups, question.points, strict=True)
+    return [jnp.broadcast_to(jnp.asarray(group), point.shape[1:]) for group, point in rows], players.count
 
 
 def _warn_of_no_curvature(values):

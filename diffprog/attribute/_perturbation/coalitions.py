@@ -4,7 +4,7 @@ Scores of all coalitions of an example come back to the host, where methods add 
 example: no sum depends on how many examples there are.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -131,6 +131,10 @@ class Payoffs:
     none: np.ndarray
     whole: np.ndarray
     evaluations: int
+
+    def rows(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Give `coalitions`, `none` and `whole` of one example after the other."""
+        return zip(self.coalitions, self.none, self.whole, strict=True)
 
 
 def payoffs(game: Game, masks: np.ndarray) -> Payoffs:

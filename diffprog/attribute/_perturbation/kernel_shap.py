@@ -78,7 +78,7 @@ def kernel_shap(
     samples = 2 * count + 2048 if samples is None else check_count(samples, "samples")
     design = _design(count, samples, key)
     found = payoffs(asked, design.masks)
-    fitted = [[_fit(design, *of_one) for of_one in zip(*rows, strict=True)] for rows in _rows(found)]
+    fitted = [[_fit(design, *of_one) for of_one in zip(*rows, strict=True)] for rows in found.rows()]
     values = np.array([[values for values, _ in row] for row in fitted])
     error = np.array([[error for _, error in row] for row in fitted]) if design.num_pairs else None
     return credit(
@@ -92,10 +92,6 @@ def kernel_shap(
         evaluations=found.evaluations,
         steps=len(design.masks),
     )
-
-
-def _rows(found):
-    return zip(found.coalitions, found.none, found.whole, strict=True)
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from diffprog.attribute._core.baseline import Baseline, Data
 from diffprog.attribute._core.players import Features
 from diffprog.attribute._core.spelling import MEANT
 from diffprog.attribute._perturbation.coalitions import credit, for_each, game, payoffs
-from diffprog.attribute._perturbation.orders import check_samples, in_pairs, mean_and_error, prefixes, ranked
-from diffprog.attribute._perturbation.shapley import all_masks, contributions
+from diffprog.attribute._perturbation.orders import check_samples, in_pairs, prefixes, ranked
+from diffprog.attribute._perturbation.shapley import all_masks, mean_contributions
 from diffprog.graph import Selector
 
 MOST_TERMS = 2**16  # of the exact sum
@@ -90,7 +90,7 @@ def owen_values(
         samples, key = check_samples(samples, key)
         drawn = _orders(tree, key, samples)
         found = payoffs(asked, prefixes(drawn).reshape(-1, size))
-        values, error = mean_and_error(contributions(drawn, found.coalitions, found.none, found.whole))
+        values, error = mean_contributions(drawn, found)
     return credit(
         asked,
         values,

@@ -90,7 +90,8 @@ def shapley_interactions(
         samples, key = check_samples(samples, key)
         masks, differences = _sampled(index, orders(key, samples, count))
         found = payoffs(asked, masks)
-        values, error = mean_and_error(_pairs_of(index, found, differences))
+        rows = [[mean_and_error(_pairs_of(index, row[differences])) for row in rows] for rows in found.coalitions]
+        values, error = np.moveaxis(np.array(rows), 2, 0)
     question = asked.question
     totals = [as_scores(question, each) for each in (values, found.whole, found.none)]
     gap = gap_of(totals[1], totals[2], [totals[0]])
@@ -151,13 +152,12 @@ def _sampled(index: str, drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return masks.reshape(-1, count), np.arange(masks.size // count).reshape(samples, count, count, 4)
 
 
-def _pairs_of(index, found, numbers):
-    """Compute the matrix of each order: (S, n, k, M, M)."""
-    scores = found.coalitions[..., numbers]  # (n, k, S, M, M, 4)
+def _pairs_of(index, scores):
+    """Compute the matrix of each order, (S, M, M), from scores (S, M, M, 4) of one example."""
     both = scores[..., 3] - scores[..., 1] - scores[..., 2] + scores[..., 0]
-    both = (both + np.swapaxes(both, -1, -2)) / 4
-    diagonal = np.arange(both.shape[-1])
-    alone = (scores[..., 1] - scores[..., 0])[..., diagonal, diagonal]
-    both[..., diagonal, diagonal] = 0
-    both[..., diagonal, diagonal] = alone - (both.sum(axis=-1) if index == "shapley" else 0)
-    return np.moveaxis(both, 2, 0)
+    both = (both + np.swapaxes(both, 1, 2)) / 4
+    diagonal = np.arange(both.shape[1])
+    both[:, diagonal, diagonal] = 0
+    alone = (scores[..., 1] - scores[..., 0])[:, diagonal, diagonal]
+    both[:, diagonal, diagonal] = alone - (both.sum(axis=2) if index == "shapley" else 0)
+    return both

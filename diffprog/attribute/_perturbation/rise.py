@@ -26,6 +26,7 @@ from diffprog.attribute._perturbation.coalitions import (
     as_scores,
     background_of,
     credit,
+    for_each,
     game,
     payoffs,
     pose_without_gradients,
@@ -218,9 +219,10 @@ def _of_features(asked, key, samples, keep):
         masks = np.asarray(draws.coin(_key(key), keep, (samples, count)))
         chances, is_exact = np.full(samples, 1 / samples), False
     found = payoffs(asked, masks)
-    terms = found.coalitions[..., None] * masks / keep  # (n, k, S, M)
-    values = np.stack([np.einsum("ksm,s->km", each, chances) for each in terms])
-    error = None if is_exact else terms.std(axis=2, ddof=1) / np.sqrt(len(masks))
+    terms = lambda scores: scores[:, None] * masks / keep  # (S, M)
+    values = for_each(found.coalitions, lambda scores: chances @ terms(scores))
+    error = None if is_exact else for_each(found.coalitions, lambda scores: terms(scores).std(axis=0, ddof=1))
+    error = None if error is None else error / np.sqrt(len(masks))
     return credit(
         asked,
         values,

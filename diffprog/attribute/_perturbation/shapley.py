@@ -12,7 +12,7 @@ from diffprog.attribute._core.attribution import Attribution
 from diffprog.attribute._core.baseline import Baseline, Data
 from diffprog.attribute._core.players import Features
 from diffprog.attribute._core.spelling import MEANT
-from diffprog.attribute._perturbation.coalitions import credit, for_each, game, payoffs
+from diffprog.attribute._perturbation.coalitions import Payoffs, credit, for_each, game, payoffs
 from diffprog.attribute._perturbation.orders import check_samples, mean_and_error, orders, prefixes
 from diffprog.graph import Selector
 
@@ -74,7 +74,7 @@ def shapley(
         samples, key = check_samples(samples, key)
         drawn = orders(key, samples, count)
         found = payoffs(asked, prefixes(drawn).reshape(-1, count))
-        values, error = mean_and_error(contributions(drawn, found.coalitions, found.none, found.whole))
+        values, error = mean_contributions(drawn, found)
     return credit(
         asked,
         values,
@@ -118,21 +118,25 @@ def exact_values(scores: np.ndarray) -> np.ndarray:
     return np.array([weights @ np.diff(table, axis=count - 1 - feature).ravel() for feature in range(count)])
 
 
-def contributions(drawn: np.ndarray, coalitions: np.ndarray, none: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """Find what each feature adds when it joins, in each order.
+def mean_contributions(drawn: np.ndarray, found: Payoffs) -> tuple[np.ndarray, np.ndarray]:
+    """Average what each feature adds when it joins, over orders in pairs.
 
     Args:
       drawn: orders (S, M).
-      coalitions: (n, k, S * (M - 1)), scores of what has joined, as of `prefixes`.
-      none: (n, k).
-      whole: (n, k).
+      found: scores of what has joined, as of `prefixes`.
 
     Returns:
-      Array (S, n, k, M).
+      Means and standard errors, (n, k, M).
     """
     samples, count = drawn.shape
-    between = coalitions.reshape(*none.shape, samples, count - 1)
-    ends = [np.repeat(end[..., None, None], samples, axis=2) for end in (none, whole)]
-    steps = np.diff(np.concatenate([ends[0], between, ends[1]], axis=-1), axis=-1)
     places = np.argsort(drawn, axis=1)  # when a feature joins
-    return np.moveaxis(np.take_along_axis(steps, places[None, None], axis=-1), 2, 0)
+
+    def of_one(row, none, whole):
+        ends = [np.full((samples, 1), end) for end in (none, whole)]
+        joined = np.concatenate([ends[0], row.reshape(samples, count - 1), ends[1]], axis=1)
+        return mean_and_error(np.take_along_axis(np.diff(joined, axis=1), places, axis=1))
+
+    # One example after the other: of all at once, the orders would fill the memory.
+    rows = [[of_one(*each) for each in zip(*of_k, strict=True)] for of_k in found.rows()]
+    means, errors = np.moveaxis(np.array(rows), 2, 0)
+    return means, errors

@@ -76,7 +76,7 @@ def test_the_rule_integrates_polynomials_with_the_weight(steps):
 
 @pytest.mark.parametrize(
     ("features", "message"),
-    [(jnp.arange(2.0), "integers"), (jnp.arange(5), "broadcast"), (jnp.array([-1, 0, 1]), "negative")],
+    [(jnp.arange(2.0), "integers"), (jnp.arange(5), "the shape of one example"), (jnp.array([-1, 0, 1]), "found -1")],
 )
 def test_what_are_no_features_is_refused(features, message):
     with pytest.raises(ValueError, match=message):

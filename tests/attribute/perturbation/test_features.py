@@ -156,6 +156,9 @@ def test_features_that_do_not_fit():
     ]:
         with pytest.raises(ValueError, match=message):
             attribute.feature_ablation(model, IMAGE, features=given)
+    for forgotten in (features.columns, features.patches, lambda: np.arange(3)):
+        with pytest.raises(ValueError, match="a function of the shape of one example"):
+            attribute.feature_ablation(model, IMAGE, features=forgotten)
     pair = (np.ones((2, 3)), np.ones((2, 3)))
     with pytest.raises(ValueError, match="must have the structure of the inputs"):
         attribute.feature_ablation(lambda x: x[0].sum(axis=1), pair, features=(np.arange(3),))
