@@ -13,6 +13,7 @@ PUBLIC = (
     "diffprog.attribute",
     "diffprog.attribute.baselines",
     "diffprog.attribute.features",
+    "diffprog.attribute.measures",
     "diffprog.attribute.pictures",
     "diffprog.diagnosis",
     "diffprog.fit",

@@ -21,7 +21,7 @@ bound to its variables, an NNX module, `jax.vmap` of an Equinox module; or a `di
 noise, the path and the credit, and the baseline is their value at the baseline input.
 """
 
-from diffprog.attribute import baselines, features, pictures, rules
+from diffprog.attribute import baselines, features, measures, pictures, rules
 from diffprog.attribute._backward_rules.methods import attention_lrp, deconvnet, deeplift, guided_backprop, lrp
 from diffprog.attribute._core.attribution import Attribution, AttributionWarning
 from diffprog.attribute._draw.draw import draw
@@ -79,6 +79,7 @@ __all__ = [
     "lime",
     "logit_lens",
     "lrp",
+    "measures",
     "occlusion",
     "owen_values",
     "patching",

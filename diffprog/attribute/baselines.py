@@ -9,6 +9,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from scipy.ndimage import gaussian_filter1d
 
 from diffprog._util import draws
 from diffprog._util.factory import factory
@@ -16,9 +18,9 @@ from diffprog._util.numbers import check_positive
 from diffprog._util.promotion import own_promotion
 from diffprog._util.random_keys import random_key
 from diffprog.attribute._core.baseline import Data
-from diffprog.images._filters import gaussian_blur
+from diffprog.images._filters import gaussian_blur, separable_blur
 
-__all__ = ["Data", "blurred", "data", "mean", "noise"]
+__all__ = ["Data", "blurred", "data", "mean", "noise", "rise_blur"]
 
 CUT = 3  # standard deviations at which a Gaussian is cut off
 
@@ -40,13 +42,42 @@ def blurred(deviation: float = 10.0) -> Callable[[jax.Array], jax.Array]:
 
     @own_promotion()
     def blur(images):
-        if images.ndim != 4:
-            raise ValueError(
-                f"blurred takes images (n, height, width, channels); found {images.shape}: give another baseline"
-            )
+        _check_images(images, "blurred")
         return gaussian_blur(images, deviation, radius)
 
     return blur
+
+
+@factory
+def rise_blur() -> Callable[[jax.Array], jax.Array]:
+    """Compare with the blurred picture from which RISE's insertion starts: 11 x 11 pixels, deviation 5.
+
+    The kernel is the one of the authors' code, a Gaussian whose tails are folded back into the 11 pixels. Beyond the
+    edge the last pixels are repeated; the authors take the mean color of ImageNet there.
+
+    Returns:
+      A function of images (n, height, width, channels).
+
+    References:
+      Petsiuk et al., "RISE: randomized input sampling for explanation of black-box models", 2018.
+    """
+    one = np.zeros(11)
+    one[5] = 1
+    weights = gaussian_filter1d(one, 5)
+
+    @own_promotion()
+    def blur(images):
+        _check_images(images, "rise_blur")
+        return separable_blur(images, jnp.asarray(weights, images.dtype))
+
+    return blur
+
+
+def _check_images(images, name):
+    if images.ndim != 4:
+        raise ValueError(
+            f"{name} takes images (n, height, width, channels); found {images.shape}: give another baseline"
+        )
 
 
 @factory

@@ -24,6 +24,21 @@ def gaussian_blur(
     """
     offsets = jnp.arange(-radius, radius + 1, dtype=jnp.float32)
     weights = jax.nn.softmax(-((offsets / jnp.maximum(deviation, 1e-3)) ** 2) / 2)
+    return separable_blur(images, weights, edge)
+
+
+def separable_blur(images: jax.Array, weights: jax.Array, edge: Literal["repeat", "zero"] = "repeat") -> jax.Array:
+    """Blur images by a kernel that is the product of one for rows and the same for columns.
+
+    Args:
+      images: Array (..., height, width, channels).
+      weights: Array (2 * radius + 1,).
+      edge: Beyond the edge, "repeat" the last pixels or take "zero".
+
+    Returns:
+      Array of the shape of `images`.
+    """
+    radius = len(weights) // 2
     for axis in (images.ndim - 3, images.ndim - 2):
         length = images.shape[axis]
         margins = [(radius, radius) if axis == other else (0, 0) for other in range(images.ndim)]
