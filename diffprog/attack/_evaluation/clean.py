@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from diffprog._util.fingerprint import fingerprint
-from diffprog.attack._evaluation.store import NO_BUDGETS, Results
+from diffprog._util.kept_results import NO_BUDGETS, Results
 from diffprog.attack._evaluation.verdicts import classes
 
 CLEAN_NAMES = ("labels", "content", "logits", "predictions", "is_wrong")

@@ -20,12 +20,12 @@ from diffprog.attack._engine.loop import BatchedModel, placement
 from diffprog.attack._engine.oracle import ExpectationOverTransformation, Oracle
 from diffprog.attack._engine.spelling import MEANT
 from diffprog.attack._evaluation.attacks import check_attacks
-from diffprog.attack._evaluation.data import batches
 from diffprog.attack._evaluation.results import (
     Evaluation,
 )
 from diffprog.attack._evaluation.run import Run, evaluated
 from diffprog.attack._norms import NORMS, Norm, linf
+from diffprog.images._labeled import batches
 
 
 @answers_names(MEANT)

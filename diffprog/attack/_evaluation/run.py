@@ -12,13 +12,13 @@ from tqdm import tqdm
 
 from diffprog._util.content_digest import ContentDigest
 from diffprog._util.file_names import file_name
+from diffprog._util.kept_results import NO_BUDGETS, Results, alike
 from diffprog._util.resumable import ResumableFolder, versions
 from diffprog.attack._engine import answers, validation
 from diffprog.attack._engine.loop import BatchedModel
 from diffprog.attack._evaluation.attacks import AttackSpec
 from diffprog.attack._evaluation.checks import ask_model, check_model, check_results
 from diffprog.attack._evaluation.clean import CLEAN_NAMES, predict_clean
-from diffprog.attack._evaluation.data import Batch
 from diffprog.attack._evaluation.results import (
     WORST_CASE_FIELDS,
     AttackRecord,
@@ -28,7 +28,7 @@ from diffprog.attack._evaluation.results import (
     gather_worst_cases,
     worst_cases_of,
 )
-from diffprog.attack._evaluation.store import FORMAT, NO_BUDGETS, Results, alike, difference
+from diffprog.attack._evaluation.store import FORMAT, attack_difference, difference
 from diffprog.attack._evaluation.timing import timed
 from diffprog.attack._evaluation.verdicts import (
     Attacked,
@@ -39,6 +39,7 @@ from diffprog.attack._evaluation.verdicts import (
     returned_images,
 )
 from diffprog.attack._norms import Norm, linf
+from diffprog.images._labeled import Batch
 
 RECORD_NAMES = tuple(
     name for name in AttackRecord._fields if name not in ("initially_wrong", "seconds", "compile_seconds")
@@ -135,7 +136,8 @@ def _opened(run: Run, folder: Path) -> _Stores:
     attacks = {}
     for spec in run.specs:
         description = {"attacks": {spec.name: spec.description}, "content": {spec.name: spec.content}}
-        attacks[spec.name] = Results(root, f"attacks/{file_name(spec.name)}", description, RECORD_NAMES, **needs)
+        place = f"attacks/{file_name(spec.name)}"
+        attacks[spec.name] = Results(root, place, description, RECORD_NAMES, attack_difference, **needs)
     return _Stores(folder, Results(root, "clean", {}, CLEAN_NAMES), attacks, bool(run.model.unknown))
 
 

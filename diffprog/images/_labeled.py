@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from diffprog._util.warning import warn
-from diffprog.images import network_crop, read_image
+from diffprog.images._files import network_crop, read_image
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from diffprog import attack
-from diffprog.attack._evaluation.data import batches
 from diffprog.images import save_png
+from diffprog.images._labeled import batches
 
 RNG = np.random.default_rng(2)
 IMAGES = (RNG.integers(0, 256, size=(11, 6, 6, 3)) / 255).astype(np.float32)
