@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from tqdm import tqdm
 
 from diffprog._util import draws
 from diffprog._util.numbers import check_count, check_positive
@@ -109,19 +110,28 @@ def _best_factor(said: np.ndarray, fallen: np.ndarray) -> np.ndarray:
 
 
 def _under_noise(question, leaves, key, samples, noise, is_absolute, progress):
-    """Say for each draw of noise what credit says of it and by how much the score falls: two float64 (n, samples)."""
+    """Say for each draw of noise what credit says of it and by how much the score falls: two float64 (n, samples).
+
+    The noise is drawn once for both: two programs may round it differently.
+    """
     if not all(is_float(point) for point in question.points):
         raise ValueError('noise needs inputs of floats: perturb integers by perturbation="removal"')
     noise = float(check_positive(noise, "noise"))
     deviations = [_deviations(np.asarray(point), noise, is_absolute) for point in question.points]
-    examples = (
-        question.points,
-        [jnp.asarray(each, x.dtype) for each, x in zip(deviations, question.points, strict=True)],
-    )
-    scores = np.asarray(scores_at(question, samples, _less_noise, examples, key, progress), np.float64)
-    check_many_scores(question, scores, "the inputs with noise")
+    examples = (question.points, [jnp.asarray(each) for each in deviations])
+    shapes = tuple(leaf.shape[1:] for leaf in leaves)
+    said, scores = [], []
+    with tqdm(total=samples, desc=progress, disable=progress is None, unit="sample", leave=False) as bar:
+        for first in range(0, samples, DRAWN_AT_ONCE):
+            drawn = _drawn(key, np.arange(first, first + DRAWN_AT_ONCE), shapes)
+            count = min(DRAWN_AT_ONCE, samples - first)
+            scores.append(scores_at(question, count, _less_noise, examples, drawn))
+            said.append(_said(leaves, deviations, drawn, count))
+            bar.update(count)
+    found = np.concatenate(scores, axis=1).astype(np.float64)
+    check_many_scores(question, found, "the inputs with noise")
     whole = np.asarray(scores_of(question, question.points), np.float64)
-    return _said(leaves, deviations, key, samples), whole[:, None] - scores
+    return np.concatenate(said, axis=1), whole[:, None] - found
 
 
 def _deviations(points: np.ndarray, noise: float, is_absolute: bool) -> np.ndarray:
@@ -130,35 +140,28 @@ def _deviations(points: np.ndarray, noise: float, is_absolute: bool) -> np.ndarr
     return np.asarray(noise * spread, points.dtype)
 
 
-def _drawn(key: jax.Array, sample: jax.Array, shapes: Sequence[tuple[int, ...]]) -> list[jax.Array]:
-    """Draw the noise of one sample, of deviation 1."""
-    keys = jax.random.split(jax.random.fold_in(key, sample), len(shapes))
-    return [draws.normal(key, shape) for shape, key in zip(shapes, keys, strict=True)]
-
-
-def _less_noise(example: Any, key: jax.Array, sample: jax.Array) -> tuple[Any, None]:
-    points, deviations = example
-    drawn = _drawn(key, sample, [leaf.shape for leaf in points])
-    rows = zip(points, deviations, drawn, strict=True)
-    return [leaf - deviation * each.astype(leaf.dtype) for leaf, deviation, each in rows], None
-
-
-def _said(leaves: list[np.ndarray], deviations: list[np.ndarray], key: jax.Array, samples: int) -> np.ndarray:
-    """Multiply credit by the same noise, in double precision: (n, samples)."""
-    shapes = tuple(leaf.shape[1:] for leaf in leaves)
-    found = np.zeros((len(leaves[0]), samples))
-    for first in range(0, samples, DRAWN_AT_ONCE):
-        part = slice(first, min(first + DRAWN_AT_ONCE, samples))
-        noises = _many_drawn(key, np.arange(first, first + DRAWN_AT_ONCE), shapes)
-        for noise, leaf, deviation in zip(noises, leaves, deviations, strict=True):
-            rows = np.asarray(noise, np.float64).reshape(DRAWN_AT_ONCE, -1)
-            for example in range(len(leaf)):
-                found[example, part] += (float(deviation[example]) * (rows @ leaf[example].ravel()))[
-                    : part.stop - first
-                ]
-    return found
-
-
 @partial(jax.jit, static_argnums=2)
-def _many_drawn(key: jax.Array, numbers: jax.Array, shapes: Sequence[tuple[int, ...]]) -> list[jax.Array]:
-    return jax.vmap(lambda number: _drawn(key, number, shapes))(numbers)
+def _drawn(key: jax.Array, numbers: jax.Array, shapes: Sequence[tuple[int, ...]]) -> list[jax.Array]:
+    """Draw the noise of samples, of deviation 1."""
+
+    def draw(number):
+        keys = jax.random.split(jax.random.fold_in(key, number), len(shapes))
+        return [draws.normal(key, shape) for shape, key in zip(shapes, keys, strict=True)]
+
+    return jax.vmap(draw)(numbers)
+
+
+def _less_noise(example: Any, drawn: list[jax.Array], sample: jax.Array) -> tuple[Any, None]:
+    points, deviations = example
+    rows = zip(points, deviations, drawn, strict=True)
+    return [leaf - deviation * noise[sample].astype(leaf.dtype) for leaf, deviation, noise in rows], None
+
+
+def _said(leaves: list[np.ndarray], deviations: list[np.ndarray], drawn: list[jax.Array], count: int) -> np.ndarray:
+    """Multiply credit by the noise, in double precision: (n, samples)."""
+    found = np.zeros((len(leaves[0]), count))
+    for noise, leaf, deviation in zip(drawn, leaves, deviations, strict=True):
+        rows = np.asarray(noise, np.float64)[:count].reshape(count, -1)
+        for example, values in enumerate(leaf):
+            found[example] += float(deviation[example]) * (rows @ values.ravel())
+    return found
