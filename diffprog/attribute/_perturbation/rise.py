@@ -194,9 +194,10 @@ def mask_of(cells: jax.Array, starts: jax.Array, edges: Any, shape: tuple[int, .
     for axis in range(cells.ndim):
         count = cells.shape[axis]
         # The centers of cells are half an edge from their borders; beyond the first and the last nothing changes.
-        place = (jnp.arange(shape[axis]) + starts[axis] + 0.5).astype(jnp.float32) / edges[axis] - 0.5
-        place = jnp.clip(place.astype(jnp.float32), 0, count - 1)
-        weights = jnp.maximum(1 - jnp.abs(place[:, None] - jnp.arange(count, dtype=jnp.float32)), 0)
+        start, edge = (jnp.asarray(each[axis], jnp.float32) for each in (starts, edges))
+        place = (jnp.arange(shape[axis], dtype=jnp.float32) + 0.5 + start) / edge - 0.5
+        place = jnp.clip(place, 0, count - 1)
+        weights = jnp.maximum(1 - jnp.abs(place[:, None] - jnp.arange(count, dtype=jnp.float32)[None]), 0)
         mask = jnp.moveaxis(jnp.tensordot(weights, mask, (1, axis), precision="highest"), 0, axis)
     return mask.reshape(*mask.shape, *[1] * (len(shape) - mask.ndim))
 
