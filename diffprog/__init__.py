@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from diffprog.diagnosis import diagnose, memory
     from diffprog.graph import activations, backward_source, grad_at, hook, intervene, record, tap
 
-__version__ = "0.8.0"
+__version__ = "0.9.0"
 
 __all__ = [
     "activations",
