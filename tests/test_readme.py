@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from diffprog import fit, models
+from diffprog.visualize import logit
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
@@ -44,6 +45,19 @@ def test_attack(monkeypatch, tmp_path):
     )
     assert names["result"].distances["linf"].max() <= 8 / 255
     assert (tmp_path / "out/robustness").is_dir()
+
+
+def test_attribute(capsys):
+    _, test = fit.load_digits()
+    images, labels = test.inputs[:4].reshape(-1, 8, 8, 1), test.labels[:4]
+    names = run("Differentiate", {"model": models.load("digits"), "images": images, "labels": labels, "logit": logit})
+    run("Attribute", names)
+    result = names["result"]
+    assert np.asarray(result.converged).all()
+    logits = np.asarray(names["model"](images))[np.arange(4), labels]
+    total = np.asarray(result.values, np.float64).sum(axis=(1, 2, 3)) + result.baseline_score + result.gap
+    np.testing.assert_allclose(total, logits, rtol=1e-4)
+    assert names["picture"].ndim == 3 and "(clean)" in capsys.readouterr().out
 
 
 def test_optimize_and_fit(monkeypatch, tmp_path, capsys):

@@ -201,6 +201,7 @@ def rows_of(report: dict[str, Any]) -> list[tuple[str, ...]]:
     """Write the numbers of all methods as rows of a table."""
     rows: list[tuple[str, ...]] = [("method", "sum", "gap", "evaluations", "CPU s")]
     for name, facts in report["methods"].items():
-        gap = "-" if facts["gap"] is None else f"{facts['gap']:+.3g}"
-        rows.append((name, f"{facts['sum']:.4g}", gap, str(facts["evaluations"]), f"{facts['cpu_seconds']:.1f}"))
+        # Without an axiom a sum over pixels means nothing.
+        total, gap = ("-", "-") if facts["gap"] is None else (f"{facts['sum']:.4g}", f"{facts['gap']:+.3g}")
+        rows.append((name, total, gap, str(facts["evaluations"]), f"{facts['cpu_seconds']:.1f}"))
     return rows

@@ -30,13 +30,11 @@ class Scale(NamedTuple):
     Attributes:
       limit: the value of full color, on both sides.
       largest: the largest absolute value.
-      percentile: of the absolute values, that the limit is; None if the limit was given.
       is_signed: whether there are two sides.
     """
 
     limit: float
     largest: float
-    percentile: float | None
     is_signed: bool
 
     @property
@@ -44,10 +42,7 @@ class Scale(NamedTuple):
         """What the scale does to large values."""
         if not self.largest:
             return "no credit at all"
-        if self.largest <= self.limit:
-            return f"full color is {number(self.limit)}"
-        share = "" if self.percentile is None else f" ({self.percentile:g}th percentile)"
-        return f"full color from {number(self.limit)}{share}, largest {number(self.largest)}"
+        return f"largest {number(self.largest)}" + (", clipped" if self.largest > self.limit else "")
 
 
 def scale_of(values: np.ndarray, percentile: float = 99.5, limit: float | None = None, is_signed: bool = True) -> Scale:
@@ -63,10 +58,10 @@ def scale_of(values: np.ndarray, percentile: float = 99.5, limit: float | None =
     sizes = sizes[np.isfinite(sizes)]
     largest = float(sizes.max(initial=0))
     if limit is not None:
-        return Scale(float(limit), largest, None, is_signed)
+        return Scale(float(limit), largest, is_signed)
     found = float(np.percentile(sizes, percentile)) if sizes.size else 0.0
     # A map of a few points has a percentile of 0.
-    return Scale(found or largest or 1.0, largest, percentile if found else None, is_signed)
+    return Scale(found or largest or 1.0, largest, is_signed)
 
 
 def colored(values: np.ndarray, scale: Scale) -> np.ndarray:

@@ -66,7 +66,7 @@ def test_the_scale_has_symmetric_limits_and_says_what_it_clips():
     scale = scale_of(values, 90)
     assert scale.limit == pytest.approx(np.percentile(np.abs(values), 90), rel=1e-12)
     assert scale.largest == np.abs(values).max()
-    assert scale.note == f"full color from {number(scale.limit)} (90th percentile), largest {number(scale.largest)}"
+    assert scale.note == f"largest {number(scale.largest)}, clipped"
     shown = pictures.heatmap(values, percentile=90)
     np.testing.assert_allclose(shown[0], colored(np.clip(values[0], -scale.limit, scale.limit), scale), atol=1e-6)
     np.testing.assert_allclose(pictures.heatmap(-values, limit=1.0)[0], colored(-values[0], UNIT))

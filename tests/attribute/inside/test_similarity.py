@@ -1,6 +1,8 @@
 """Why two texts are alike: parts of words and of pairs of words."""
 
 import dataclasses
+import re
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -115,3 +117,13 @@ def test_a_cat_is_like_a_kitten_and_a_mat_like_a_rug():
     first, second = found.words
     best = {word: second[index] for word, index in zip(first, found.pairs.argmax(axis=1), strict=True)}
     assert (best["cat"], best["sits"], best["on"], best["mat"]) == ("kitten", "resting", "on", "rug")
+
+
+@minilm
+@pytest.mark.slow
+def test_the_example_of_the_docs_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    page = Path(__file__).parents[3] / "docs" / "attribution.md"
+    (source,) = re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
+    exec(source, {})
+    assert "similarity 0.655" in capsys.readouterr().out and (tmp_path / "out" / "similarity.html").is_file()
