@@ -25,3 +25,19 @@ def text_table(
         separator.join(f"{cell:{sign}{width}}" for cell, sign, width in zip(row, signs, widths, strict=False)).rstrip()
         for row in rows
     ]
+
+
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Write a table in Markdown, aligned, so that it reads well in a terminal too.
+
+    Args:
+      head: names of the columns.
+      rows: as many cells each.
+
+    Returns:
+      Lines of text, without a line end behind the last.
+    """
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    rule = ["-" * width for width in widths]
+    lines = text_table([(*row, "") for row in (head, rule, *rows)], separator=" | ")
+    return "\n".join(f"| {line}" for line in lines)

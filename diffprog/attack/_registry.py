@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from diffprog._util.tables import text_table
+from diffprog._util.tables import markdown_table
 from diffprog.attack._norms import Norm, l0, l1, l2, linf
 
 
@@ -70,7 +70,4 @@ def table() -> str:
         )
         for name, info in ATTACKS.items()
     ]
-    widths = [max(map(len, column)) for column in zip(head, *cells, strict=True)]
-    rule = ["-" * width for width in widths]
-    lines = text_table([(*row, "") for row in (head, rule, *cells)], separator=" | ")
-    return "\n".join(f"| {line}" for line in lines)
+    return markdown_table(head, cells)

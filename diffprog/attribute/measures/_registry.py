@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from diffprog._util.tables import text_table
+from diffprog._util.tables import markdown_table
 
 
 class MeasureInfo(NamedTuple):
@@ -40,9 +40,6 @@ MEASURES = {
 
 def table() -> str:
     """Write the registry as Markdown, which reads well in a terminal too."""
-    head = ("measure", "asks", "better", "needs", "source")
-    cells = [(name, *info) for name, info in MEASURES.items()]
-    widths = [max(map(len, column)) for column in zip(head, *cells, strict=True)]
-    rule = ["-" * width for width in widths]
-    lines = text_table([(*row, "") for row in (head, rule, *cells)], separator=" | ")
-    return "\n".join(f"| {line}" for line in lines)
+    return markdown_table(
+        ("measure", "asks", "better", "needs", "source"), [(name, *info) for name, info in MEASURES.items()]
+    )
