@@ -159,11 +159,11 @@ def test_rise_of_a_linear_model_with_all_masks(x64):
 def test_rise_of_a_linear_model_with_grids(x64):
     """E[score * mask] / p = sum_j w_j x_j E[m_i m_j] / p, with the covariance of masks from all places of a grid."""
     keep, cells, edges = 0.4, 3, np.array([3, 4])
-    weights = []  # of the 16 cells in each element, for each shift: masks are linear in their cells
-    for starts in np.ndindex(*edges):
-        one = lambda cell, starts=starts: mask_of(cell.reshape(4, 4), np.array(starts), edges, (7, 10, 3))
-        weights.append(np.asarray(jax.vmap(one)(np.eye(16, dtype=np.float32)), np.float64).reshape(16, 70))
-    weights = np.array(weights)
+    # Weights of the 16 cells in each element, for each shift: masks are linear in their cells.
+    one = lambda start, cell: mask_of(cell.reshape(4, 4), start, edges, (7, 10, 3)).ravel()
+    starts = np.array(list(np.ndindex(*edges)))
+    each = jax.jit(jax.vmap(jax.vmap(one, (None, 0)), (0, None)))
+    weights = np.asarray(each(starts, np.eye(16, dtype=np.float32)), np.float64)
     np.testing.assert_allclose(weights.sum(axis=1), 1, rtol=1e-6)  # so that the mean of a mask is p everywhere
     # E[m_i m_j] = p^2 + p (1 - p) sum_c a_ic a_jc
     products = keep**2 + keep * (1 - keep) * np.einsum("sci,scj->ij", weights, weights) / len(weights)

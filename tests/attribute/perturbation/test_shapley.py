@@ -283,7 +283,7 @@ def test_sampled_interactions(x64, index):
 
 def test_nothing_depends_on_the_batch_or_the_chunk():
     methods = {
-        "exact": lambda *a, **o: attribute.shapley(*a, **o),
+        "exact": lambda *a, **o: attribute.shapley(*a, features=np.arange(12) // 2, **o),
         "orders": lambda *a, **o: attribute.shapley(*a, samples=30, key=0, **o),
         "kernel": lambda *a, **o: attribute.kernel_shap(*a, samples=60, key=0, **o),
         "owen": lambda *a, **o: attribute.owen_values(*a, groups=np.arange(12) // 3, **o),
