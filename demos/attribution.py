@@ -2,6 +2,7 @@
 
     python -m demos.attribution
     python -m demos.attribution my_photo.jpg --class tabby --against lynx --method integrated_gradients
+    python -m demos.attribution --text "A cat sits on the mat." "A kitten is resting on a rug."
     python -m demos.attribution --list-methods
 
 The command `diffprog attribute`, run from a clone.

@@ -3,6 +3,7 @@
     %(prog)s
     %(prog)s my_photo.jpg --class tabby --against lynx --method integrated_gradients deeplift
     %(prog)s --method smooth_gradient --directory out/smooth --json
+    %(prog)s --text "A cat sits on the mat." "A kitten is resting on a rug."
     %(prog)s --list-methods
 
 Orange speaks for the class, blue against it. Under each map stands what is missing to completeness: what the credit
@@ -12,15 +13,18 @@ Ctrl-C keeps those that are done.
 
 import argparse
 import json
+import re
+import sys
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from diffprog import models
+from diffprog import attribute, models
 from diffprog._util.files import check_writable, write_text
 from diffprog._util.tables import text_table
 from diffprog.attribute import Attribution, pictures
@@ -62,6 +66,12 @@ def make_parser(prog: str) -> argparse.ArgumentParser:
         type=method_names,
         help=f"which methods, one or several (default: {ON_SHEET} of them). See --list-methods",
     )
+    parser.add_argument(
+        "--text",
+        nargs=2,
+        metavar=("FIRST", "SECOND"),
+        help="explain instead which words, and pairs of words, make two texts alike to MiniLM; writes similarity.html",
+    )
     parser.add_argument("--list-methods", action="store_true", help="print what each method does, and end")
     parser.add_argument(
         "--baseline",
@@ -99,8 +109,25 @@ def run(options: argparse.Namespace) -> None:
     """List the methods, or attribute."""
     if options.list_methods:
         print(table())
+    elif options.text:
+        attribute_texts(options)
     else:
         attribute_photograph(options)
+
+
+def attribute_texts(options: argparse.Namespace) -> None:
+    """Explain why two texts are alike, in the terminal and on a page."""
+    folder = check_writable(options.directory, "--directory")
+    found = attribute.similarity(models.load_text(), *options.text)
+    drawn = pictures.similarity(found)
+    page = drawn.save(folder / "similarity.html")
+    if options.json:
+        numbers = asdict(found) | {"credit": [each.tolist() for each in found.credit], "pairs": found.pairs.tolist()}
+        print(json.dumps(numbers, indent=1))
+        return
+    # A file or a pipe gets no colors.
+    print(drawn.text if sys.stdout.isatty() else re.sub(r"\x1b\[[\d;]*m", "", drawn.text))
+    print(f"page in {page}")
 
 
 def attribute_photograph(options: argparse.Namespace) -> None:

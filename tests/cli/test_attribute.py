@@ -12,6 +12,7 @@ from diffprog import attribute, models
 from diffprog.cli import _attribute as command
 from diffprog.cli._attribution_recipes import BASELINES, RECIPES, grays
 from diffprog.images import network_crop, read_image
+from tests.models.test_text_encoder import tiny
 
 LOAD = lru_cache(models.load)  # compiled once for all the tests
 CAT = network_crop(read_image(command.CAT))[None]
@@ -74,6 +75,20 @@ def test_an_interrupt_keeps_what_is_done(tmp_path, monkeypatch, capsys):
     assert stopped.value.code == 130 and "interrupted" in capsys.readouterr().err
     assert list(json.loads((tmp_path / "attribution.json").read_text())["methods"]) == ["gradient"]
     assert Image.open(tmp_path / "sheet.png").size[0] == 2 * 240 + 16
+
+
+def test_two_texts(tmp_path, capsys, monkeypatch):
+    encoder = tiny()[0]
+    monkeypatch.setattr(models, "load_text", lambda: encoder)
+    command.main(["--text", "w1 w2", "w2 w7", "--directory", str(tmp_path)])
+    printed = capsys.readouterr().out
+    found = attribute.similarity(encoder, "w1 w2", "w2 w7")
+    assert f"similarity {found.similarity:.3f}" in printed and "\x1b" not in printed
+    assert "w7</b>" in (tmp_path / "similarity.html").read_text(encoding="utf-8")
+    command.main(["--text", "w1 w2", "w2 w7", "--json", "--directory", str(tmp_path)])
+    report = json.loads(capsys.readouterr().out)
+    np.testing.assert_allclose(report["pairs"], found.pairs)
+    assert report["words"] == [["w1", "w2"], ["w2", "w7"]] and report["similarity"] == found.similarity
 
 
 def test_the_list_is_made_from_the_recipes(capsys):
