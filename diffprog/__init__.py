@@ -11,7 +11,7 @@ from diffprog._transforms.memory import checkpoint
 from diffprog._transforms.reverse import grad, value_and_grad, vjp
 
 if TYPE_CHECKING:
-    from diffprog import attack, attribute, diagnosis, fit, graph, images, models, optimize, visualize
+    from diffprog import attack, attribute, clip, diagnosis, fit, graph, images, models, optimize, visualize
     from diffprog.diagnosis import diagnose, memory
     from diffprog.graph import activations, backward_source, grad_at, hook, intervene, record, tap
 
@@ -23,6 +23,7 @@ __all__ = [
     "attribute",
     "backward_source",
     "checkpoint",
+    "clip",
     "compare",
     "defvjp",
     "diagnose",
@@ -49,7 +50,18 @@ __all__ = [
 ]
 
 # Loaded when they are first used: who only differentiates does not wait for Optax, Pillow and tqdm, nor for graphs.
-_LAZY_PACKAGES = ("attack", "attribute", "diagnosis", "fit", "graph", "images", "models", "optimize", "visualize")
+_LAZY_PACKAGES = (
+    "attack",
+    "attribute",
+    "clip",
+    "diagnosis",
+    "fit",
+    "graph",
+    "images",
+    "models",
+    "optimize",
+    "visualize",
+)
 _LAZY_NAMES = {
     "graph": ("activations", "backward_source", "grad_at", "hook", "intervene", "record", "tap"),
     "diagnosis": ("diagnose", "memory"),

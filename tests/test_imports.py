@@ -15,7 +15,7 @@ FLOORS = [  # the lowest first; packages of one floor may import each other, as 
     ["_transforms"],
     ["graph", "_comparison", "images"],
     ["diagnosis", "optimize", "models"],
-    ["fit", "attack", "visualize", "attribute"],
+    ["fit", "attack", "visualize", "attribute", "clip"],
     ["__init__"],  # the public face, which commands use as anyone does
     ["cli"],
     ["__main__"],

@@ -15,6 +15,7 @@ PUBLIC = (
     "diffprog.attribute.features",
     "diffprog.attribute.measures",
     "diffprog.attribute.pictures",
+    "diffprog.clip",
     "diffprog.diagnosis",
     "diffprog.fit",
     "diffprog.graph",
