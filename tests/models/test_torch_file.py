@@ -3,6 +3,7 @@
 import io
 import os
 import pickle
+import zipfile
 from collections import OrderedDict
 
 import numpy as np
@@ -31,6 +32,11 @@ class Pickler(pickle._Pickler):
             self.save(Named("torch._utils", "_rebuild_tensor_v2"))
             self.save(value.arguments)
             self.write(pickle.REDUCE)
+        elif isinstance(value, Scripted):
+            self.save(Named(f"__torch__.{value.name}".rpartition(".")[0], value.name.rpartition(".")[2]))
+            self.write(pickle.EMPTY_TUPLE + pickle.NEWOBJ)
+            self.save(value.state)
+            self.write(pickle.BUILD)
         else:
             super().save(value, save_persistent_id)
 
@@ -95,6 +101,101 @@ def test_nothing_that_the_file_names_is_run(tmp_path):
     with pytest.raises(WeightsError, match=r"asks for posix\.mkdir, which .* do not use it"):
         torch_file.read_state_dict(file.getvalue())
     assert not (tmp_path / "harm").exists()
+
+
+def zipped(tree, entries, root="archive", compression=zipfile.ZIP_STORED, **others):
+    """A file in torch's zip format. entries: storage key -> array; others: further entries, as bytes."""
+    pickled, file = io.BytesIO(), io.BytesIO()
+    Pickler(pickled, 2).dump(tree)
+    with zipfile.ZipFile(file, "w", compression) as archive:
+        archive.writestr(f"{root}/data.pkl", pickled.getvalue())
+        for key, array in entries.items():
+            archive.writestr(f"{root}/data/{key}", array.tobytes())
+        for name, data in others.items():
+            archive.writestr(f"{root}/{name}", data)
+    return file.getvalue()
+
+
+class Scripted:
+    """A module of TorchScript: pickled as an object of a class that nobody has."""
+
+    def __init__(self, name, **state):
+        self.name, self.state = name, state
+
+
+FLOATS_OF_FIVE = Storage("FloatStorage", "7", 12)  # TorchScript's identifiers have no view
+FLOATS_OF_FIVE.identifier = FLOATS_OF_FIVE.identifier[:5]
+
+
+def test_a_zip_file_has_the_same_arrays():
+    weights = OrderedDict(
+        whole=Rebuilt(FLOATS, 0, (3, 4), (4, 1), False, {}),
+        part=Rebuilt(FLOATS, 1, (2, 3), (1, 4), False, {}),
+        count=Rebuilt(LONGS, 0, (), (), False, {}),
+    )
+    weights._metadata = {"version": 1}  # torch's state dicts have it, as an attribute
+    state = torch_file.read_state_dict(zipped(weights, STORED, byteorder=b"little"))
+    np.testing.assert_array_equal(state["whole"], np.arange(12).reshape(3, 4))
+    np.testing.assert_array_equal(state["part"], [[1, 5, 9], [2, 6, 10]])
+    assert state["count"] == 5 and list(state) == ["whole", "part", "count"]
+    checkpoint = {
+        "epoch": 3,
+        "state_dict": weights,
+        "optimizer": {"state": {0: weights["part"]}, "groups": [{"lr": 1}]},
+    }
+    for data in (zipped(checkpoint, STORED), written(checkpoint, STORED)):
+        state = torch_file.read_state_dict(data)
+        assert list(state) == [f"state_dict.{name}" for name in weights] + ["optimizer.state.0"]
+        np.testing.assert_array_equal(state["optimizer.state.0"], [[1, 5, 9], [2, 6, 10]])
+
+
+def test_elements_of_all_types_are_read():
+    for kind, dtype in torch_file.STORAGES.items():
+        values = np.array([0, 1, 1, 0], dtype)
+        data = zipped({"x": Rebuilt(Storage(kind, "0", 4), 0, (4,), (1,), False, {})}, {"0": values})
+        found = torch_file.read_state_dict(data)["x"]
+        assert found.dtype == dtype
+        np.testing.assert_array_equal(found.astype(np.float32), [0, 1, 1, 0])
+
+
+def test_modules_of_torchscript_are_read_as_inert_records():
+    tensor = Rebuilt(FLOATS_OF_FIVE, 0, (12,), (1,), False, {})
+    visual = Scripted("visual.Tower", training=False, proj=tensor, sizes=[1, 2])
+    root = Scripted("Multimodal", scale=Rebuilt(LONGS, 0, (), (), False, {}), visual=visual, empty=Scripted("Empty"))
+    state = torch_file.read_state_dict(zipped(root, STORED, **{"constants.pkl": b""}))
+    np.testing.assert_array_equal(state["visual.proj"], np.arange(12))
+    assert {**state, "visual.proj": 0} == {"scale": 5, "visual.proj": 0}
+
+
+def test_a_zip_file_that_is_damaged_or_of_another_kind_is_refused(tmp_path):
+    weights = {"x": Rebuilt(FLOATS, 0, (12,), (1,), False, {})}
+    whole = zipped(weights, STORED)
+    at = whole.index(STORED["7"].tobytes())
+    for data, sentence in (
+        (whole[: at + 8] + b"!" + whole[at + 9 :], "the file is damaged: archive/data/7 has another checksum"),
+        (whole[:-30], "not a whole PyTorch weights file"),
+        (zipped(weights, {}), "not a whole PyTorch weights file .*archive/data/7"),
+        (zipped(weights, {"7": STORED["7"][:5]}), "reaches beyond its storage of 5"),
+        (zipped(weights, STORED, compression=zipfile.ZIP_DEFLATED), "archive/data.pkl is compressed"),
+        (zipped(weights, STORED, byteorder=b"big"), "written by a big-endian machine"),
+        (zipped(weights, STORED).replace(b"data.pkl", b"data.txt"), "zip archive that PyTorch did not write"),
+        (zipped({"x": Named("posix", "system")}, {}), r"asks for posix\.system"),
+        (zipped({"x": Named("torch.jit._pickle", "other")}, {}), r"asks for torch\.jit\._pickle\.other"),
+    ):
+        with pytest.raises(WeightsError, match=sentence):
+            torch_file.read_state_dict(data)
+
+
+def test_a_tree_that_contains_itself_ends(monkeypatch):
+    monkeypatch.setattr(torch_file, "MOST_PARTS", 1000)
+    tree = {}
+    tree["again"] = tree
+    bomb = [[]]
+    for _ in range(40):
+        bomb = [bomb, bomb]
+    for value in (tree, {"x": bomb}):
+        with pytest.raises(WeightsError, match="more than 1,000 parts, or contains itself"):
+            torch_file.read_state_dict(zipped(value, {}))
 
 
 def test_a_file_of_another_kind_or_cut_short_is_refused():
