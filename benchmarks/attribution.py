@@ -62,7 +62,7 @@ class Captum:
         torch.set_num_threads(1)
         self.torch, self.attr = torch, captum.attr
         network = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=str(data_file(*WEIGHTS)))
-        self.network = network.eval().requires_grad_(False)
+        self.network = network.eval()
         self.image = torch.tensor((255 * np.asarray(image) - 127) / 128).permute(0, 3, 1, 2).contiguous()
         self.black = torch.full_like(self.image, -127 / 128)
 

@@ -23,6 +23,7 @@ noise, the path and the credit, and the baseline is their value at the baseline 
 
 from diffprog.attribute import baselines, features, measures, pictures, rules
 from diffprog.attribute._backward_rules.methods import attention_lrp, deconvnet, deeplift, guided_backprop, lrp
+from diffprog.attribute._class_activation.grad_cam import grad_cam
 from diffprog.attribute._core.attribution import Attribution, AttributionWarning
 from diffprog.attribute._draw.draw import draw
 from diffprog.attribute._gradients.gradient import gradient, gradient_times_input, smooth_gradient
@@ -69,6 +70,7 @@ __all__ = [
     "feature_ablation",
     "feature_permutation",
     "features",
+    "grad_cam",
     "gradient",
     "gradient_times_input",
     "guided_backprop",

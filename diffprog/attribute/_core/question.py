@@ -196,6 +196,8 @@ def in_blocks(program: Callable[[Any], Any], rows: Any, count: int, block: int) 
       count: n.
       block: rows of a call.
     """
+    if count == block:
+        return program(rows)
     parts = []
     for first in range(0, count, block):
         index = np.minimum(np.arange(first, first + block, dtype=np.int32), count - 1)

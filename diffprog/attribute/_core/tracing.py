@@ -82,7 +82,11 @@ def trace(
 def _types(tree, first_axis=0):
     """Describe arrays, without their first axes."""
     leaves, structure = jax.tree.flatten(tree)
-    return structure, tuple((np.shape(leaf)[first_axis:], jnp.result_type(leaf)) for leaf in leaves)
+    return structure, tuple((np.shape(leaf)[first_axis:], _type(leaf)) for leaf in leaves)
+
+
+def _type(leaf):
+    return leaf.dtype if isinstance(leaf, jax.Array | np.ndarray) else jnp.result_type(leaf)
 
 
 def _trace(first, function, at, context, points, join, guess=None):

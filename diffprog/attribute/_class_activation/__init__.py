@@ -1,0 +1,1 @@
+"""Class activation maps: which positions of a layer speak for a score."""
