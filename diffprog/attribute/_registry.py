@@ -51,6 +51,7 @@ METHODS = {
     "hessian_interactions": MethodInfo(
         "gradients", "in the limit", "steps * (features + 1) + 2", "no", "Janizek et al. 2021"
     ),
+    "grad_cam": MethodInfo("inside", "no", "1", "no", "Selvaraju et al. 2017 and others"),
     "conductance": MethodInfo("inside", "in the limit", "steps + 2", "no", "Dhamdhere et al. 2019"),
     "internal_influence": MethodInfo("inside", "no", "steps + 2", "no", "Leino et al. 2018"),
     "residual_contributions": MethodInfo("inside", "exact", "2", "no", "Elhage et al. 2021"),
