@@ -26,6 +26,8 @@ from diffprog.attribute._backward_rules.methods import attention_lrp, deconvnet,
 from diffprog.attribute._class_activation.grad_cam import grad_cam
 from diffprog.attribute._core.attribution import Attribution, AttributionWarning
 from diffprog.attribute._draw.draw import draw
+from diffprog.attribute._evaluation.evaluate import evaluate
+from diffprog.attribute._evaluation.results import AttributionEvaluation
 from diffprog.attribute._gradients.gradient import gradient, gradient_times_input, smooth_gradient
 from diffprog.attribute._gradients.integrated import expected_gradients, integrated_gradients
 from diffprog.attribute._inside.by_depth import ScoreByDepth, score_by_depth
@@ -49,6 +51,7 @@ from diffprog.attribute._perturbation.shapley import shapley
 
 __all__ = [
     "Attribution",
+    "AttributionEvaluation",
     "AttributionWarning",
     "Concept",
     "ConceptTest",
@@ -66,6 +69,7 @@ __all__ = [
     "deconvnet",
     "deeplift",
     "draw",
+    "evaluate",
     "expected_gradients",
     "feature_ablation",
     "feature_permutation",

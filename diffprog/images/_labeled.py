@@ -34,25 +34,33 @@ def batches(
     batch_size: int,
     class_names: Sequence[str] | None = None,
     preprocess: Callable[[np.ndarray], Any] | None = None,
-) -> Iterator[Batch]:
-    """Divide a data set into batches, of which the last may be shorter; see `evaluate` for the arguments."""
+) -> Iterable[Batch]:
+    """Divide a data set into batches, of which the last may be shorter; see an `evaluate` for the arguments.
+
+    Their number is known, as that of a list, unless the images are an iterable. None is read before it is loaded.
+    """
     if isinstance(images, str | Path):
         files, classes = _listed(model, Path(images), class_names)
         read = partial(_read, preprocess or _default_preprocess(model))
-        loads = (
-            (len(files[part]), partial(read, files[part], classes[part])) for part in _slices(len(files), batch_size)
-        )
-    elif labels is not None:
+        parts = _slices(len(files), batch_size)
+        return _batches([(len(files[part]), partial(read, files[part], classes[part])) for part in parts], batch_size)
+    if labels is not None:
         count = _count(images, labels)
-        loads = ((len(range(count)[part]), partial(_cut, images, labels, part)) for part in _slices(count, batch_size))
-    elif hasattr(images, "shape"):
+        parts = _slices(count, batch_size)
+        return _batches([(len(range(count)[part]), partial(_cut, images, labels, part)) for part in parts], batch_size)
+    if hasattr(images, "shape"):
         raise ValueError("images in an array need labels; found none: give one class index per image")
-    else:
-        loads = ((len(pair[1]), partial(_cut, *pair, slice(None))) for pair in _regrouped(images, batch_size))
-    return (
-        Batch(index, np.arange(count, dtype=np.uint32) + np.uint32(index * batch_size), load)
-        for index, (count, load) in enumerate(loads)
-    )
+    loads = ((len(pair[1]), partial(_cut, *pair, slice(None))) for pair in _regrouped(images, batch_size))
+    return map(partial(_batch, batch_size), enumerate(loads))
+
+
+def _batches(loads: Sequence[tuple[int, Any]], batch_size: int) -> list[Batch]:
+    return [_batch(batch_size, each) for each in enumerate(loads)]
+
+
+def _batch(batch_size: int, numbered: tuple[int, tuple[int, Any]]) -> Batch:
+    index, (count, load) = numbered
+    return Batch(index, np.arange(count, dtype=np.uint32) + np.uint32(index * batch_size), load)
 
 
 def _count(images: Any, labels: Any) -> int:

@@ -20,3 +20,5 @@ def test_examples_run(tmp_path, monkeypatch, capsys):
     assert names["found"].converged.all()
     np.testing.assert_allclose(names["contrast"].gap, 0, atol=1e-6)
     np.testing.assert_allclose(names["game"].gap, 0, atol=1e-6)
+    assert set(names["report"].methods) == {"gradient", "deeplift", "IG, 20 points"}
+    assert (tmp_path / "out/attribution/report.html").is_file()

@@ -14,6 +14,7 @@ from diffprog._util.content_digest import ContentDigest
 from diffprog._util.file_names import file_name
 from diffprog._util.kept_results import NO_BUDGETS, Results, alike
 from diffprog._util.resumable import ResumableFolder, versions
+from diffprog._util.timing import timed
 from diffprog.attack._engine import answers, validation
 from diffprog.attack._engine.loop import BatchedModel
 from diffprog.attack._evaluation.attacks import AttackSpec
@@ -29,7 +30,6 @@ from diffprog.attack._evaluation.results import (
     worst_cases_of,
 )
 from diffprog.attack._evaluation.store import FORMAT, attack_difference, difference
-from diffprog.attack._evaluation.timing import timed
 from diffprog.attack._evaluation.verdicts import (
     Attacked,
     Judge,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from diffprog import attack
-from diffprog.attack._evaluation.timing import timed
+from diffprog._util.timing import timed
 from tests.attack.evaluation import job
 from tests.attack.evaluation.job import COUNT, EPSILONS, IMAGES, LABELS, numpy_logits
 

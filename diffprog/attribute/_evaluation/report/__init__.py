@@ -1,0 +1,1 @@
+"""The report of an evaluation: text, JSON and a page."""
