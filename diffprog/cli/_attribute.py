@@ -4,6 +4,7 @@
     %(prog)s my_photo.jpg --class tabby --against lynx --method integrated_gradients deeplift
     %(prog)s --method smooth_gradient --directory out/smooth --json
     %(prog)s --text "A cat sits on the mat." "A kitten is resting on a rug."
+    %(prog)s --evaluate photographs --method gradient deeplift lime
     %(prog)s --list-methods
 
 Orange speaks for the class, blue against it. Under each map stands what is missing to completeness: what the credit
@@ -18,6 +19,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,7 @@ from diffprog.models import Model
 from diffprog.models._labels import suggest
 from diffprog.visualize.objectives import logit
 
+EVALUATED = ("gradient", "gradient_times_input", "integrated_gradients", "deeplift", "occlusion")
 ON_SHEET = 16  # methods of the sheet that is drawn if none is named
 SMOOTH = 2.0  # pixels: on a sheet, neighbors of opposite signs would only look gray
 
@@ -71,6 +74,13 @@ def make_parser(prog: str) -> argparse.ArgumentParser:
         nargs=2,
         metavar=("FIRST", "SECOND"),
         help="explain instead which words, and pairs of words, make two texts alike to MiniLM; writes similarity.html",
+    )
+    parser.add_argument(
+        "--evaluate",
+        metavar="FOLDER",
+        help="measure how good the methods are on the images FOLDER/CLASS/*, where CLASS is a name or a number, and "
+        f"write a report into --directory, which a call that was interrupted goes on with (default methods: "
+        f"{', '.join(EVALUATED)})",
     )
     parser.add_argument("--list-methods", action="store_true", help="print what each method does, and end")
     parser.add_argument(
@@ -111,6 +121,8 @@ def run(options: argparse.Namespace) -> None:
         print(table())
     elif options.text:
         attribute_texts(options)
+    elif options.evaluate:
+        evaluate(options)
     else:
         attribute_photograph(options)
 
@@ -128,6 +140,32 @@ def attribute_texts(options: argparse.Namespace) -> None:
     # A file or a pipe gets no colors.
     print(drawn.text if sys.stdout.isatty() else re.sub(r"\x1b\[[\d;]*m", "", drawn.text))
     print(f"page in {page}")
+
+
+def evaluate(options: argparse.Namespace) -> None:
+    """Measure methods on a folder of labeled images, and write a report."""
+    folder = check_writable(options.directory, "--directory")
+    names = list(dict.fromkeys(name for group in options.method or () for name in group)) or list(EVALUATED)
+    by_recipe = lambda name: partial(_by_recipe, name, options.baseline, options.seed, options.engine)
+    evaluation = attribute.evaluate(
+        models.load(options.network),
+        options.evaluate,
+        methods={name: by_recipe(name) for name in names},
+        key=options.seed,
+        directory=folder,
+        engine=options.engine,
+        progress=None if options.json else "evaluate",
+    )
+    if options.json:
+        print((folder / "report.json").read_text())
+        return
+    print(evaluation)
+    print(f"page in {folder / 'report.html'}")
+
+
+def _by_recipe(name: str, baseline: str | None, seed: int, engine: str, model: Any, inputs: Any, score: Any):
+    """Attribute as the command does for one photograph."""
+    return RECIPES[name].run(model, inputs, score, BASELINES[baseline]() if baseline else None, seed, engine, None)
 
 
 def attribute_photograph(options: argparse.Namespace) -> None:

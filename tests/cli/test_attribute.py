@@ -136,3 +136,17 @@ def test_bad_input_exits_with_2_and_one_sentence(arguments, sentence, tmp_path, 
     error = capsys.readouterr().err
     assert stopped.value.code == 2 and sentence in error and "Traceback" not in error
     assert not list(tmp_path.glob("out/*"))
+
+
+@pytest.mark.slow
+def test_methods_are_evaluated_on_a_folder(tmp_path, capsys):
+    photographs = tmp_path / "photographs"
+    (photographs / "tiger cat").mkdir(parents=True)
+    Image.open(command.CAT).save(photographs / "tiger cat" / "cat.png")
+    words = ["--evaluate", str(photographs), "--method", "gradient", "gradient_times_last"]
+    command.main([*words, "--directory", str(tmp_path / "report")])
+    printed = capsys.readouterr().out
+    assert "gradient_times_last" in printed and "insertion" in printed
+    report = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert "gradient" in json.dumps(report)
+    assert (tmp_path / "report" / "report.html").stat().st_size > 10_000
