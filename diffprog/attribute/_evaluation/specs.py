@@ -138,6 +138,8 @@ def _spec(what, name, base, options, key, common):
     function = _function(what, base) if isinstance(base, str) else base
     parameters, bound = inspect.signature(function).parameters, getattr(function, "keywords", {})
     given = {option: value for option, value in common.items() if option in parameters and option not in bound}
+    if getattr(function, "__name__", "") == "grad_cam" and options.get("kind") != "score":
+        given.pop("baseline", None)  # only what hides parts of the input takes one
     if "key" in parameters and "key" not in {**bound, **options}:
         # Of measures the base alone: all methods are measured by the same draws.
         given["key"] = jax.random.fold_in(key, np.uint32(crc32((name if what == "method" else base).encode())))

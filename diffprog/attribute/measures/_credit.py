@@ -115,6 +115,11 @@ def finite(values: np.ndarray) -> np.ndarray:
     return values
 
 
+def places_of(leaves: list[np.ndarray]) -> list[np.ndarray]:
+    """Bring credit to one number for each place: channels of pictures (n, height, width, channels) are added up."""
+    return [leaf.sum(axis=-1) if leaf.ndim == 4 else leaf for leaf in leaves]
+
+
 def enlarged(maps: np.ndarray, height: int, width: int) -> np.ndarray:
     """Bring maps (n, h, w) to another size, linearly between places."""
     if maps.shape[1:] == (height, width):

@@ -17,7 +17,7 @@ from diffprog._util.spelling import answers_names
 from diffprog.attribute._core.question import check_inputs
 from diffprog.attribute._core.spelling import MEANT
 from diffprog.attribute.measures._correlation import rank_correlation
-from diffprog.attribute.measures._credit import finite, values_of
+from diffprog.attribute.measures._credit import finite, places_of, values_of
 from diffprog.attribute.measures._measured import Measured
 from diffprog.attribute.measures._sensitivity import Method, check_method
 from diffprog.attribute.measures._used import places_of_use
@@ -60,8 +60,9 @@ def randomization(
 
     Returns:
       `Measured`: the mean over the steps of the rank correlation (Spearman) between the maps before and after, channels
-      added up; and the correlations as a curve, whose first point, 1, is before. `steps` names the last layer that each
-      step randomizes. A step that leaves a map without any variation counts as nothing, and is NaN in the curve.
+      of pictures added up; and the correlations as a curve, whose first point, 1, is before. `steps` names the last
+      layer that each step randomizes. A step that leaves a map without any variation counts as nothing, and is NaN in
+      the curve.
 
     Raises:
       ValueError: something does not fit; the message says what to do.
@@ -156,8 +157,7 @@ def _shuffled(leaf: jax.Array, key: jax.Array) -> jax.Array:
 def _maps(attribution: Any, is_absolute: bool) -> np.ndarray:
     """Bring credit to one number for each place: float64 (n, places)."""
     leaves = [finite(np.asarray(leaf, np.float64)) for leaf in jax.tree.leaves(values_of(attribution))]
-    places = [(leaf.sum(axis=-1) if leaf.ndim > 2 else leaf).reshape(len(leaf), -1) for leaf in leaves]
-    rows = np.concatenate(places, axis=1)
+    rows = np.concatenate([leaf.reshape(len(leaf), -1) for leaf in places_of(leaves)], axis=1)
     return np.abs(rows) if is_absolute else rows
 
 

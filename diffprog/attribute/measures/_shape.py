@@ -7,7 +7,7 @@ import numpy as np
 
 from diffprog._util.warning import warn
 from diffprog.attribute._core.attribution import AttributionWarning
-from diffprog.attribute.measures._credit import finite, values_of
+from diffprog.attribute.measures._credit import finite, places_of, values_of
 from diffprog.attribute.measures._measured import Measured, measured
 
 
@@ -17,7 +17,8 @@ def complexity(attribution: Any) -> Measured:
     It says nothing of whether they are the right ones.
 
     Args:
-      attribution: an `Attribution`, or its values (n, ...). Of more than one axis, the last, of channels, is added up.
+      attribution: an `Attribution`, or its values (n, ...). Of pictures (n, height, width, channels), channels are
+        added up.
 
     Returns:
       `Measured`: in nats, 0 for credit in one place to log(number of places) for the same everywhere; NaN, with a
@@ -35,7 +36,8 @@ def sparseness(attribution: Any) -> Measured:
     """Compute the Gini coefficient of the sizes of credit: high for credit in few places.
 
     Args:
-      attribution: an `Attribution`, or its values (n, ...). Of more than one axis, the last, of channels, is added up.
+      attribution: an `Attribution`, or its values (n, ...). Of pictures (n, height, width, channels), channels are
+        added up.
 
     Returns:
       `Measured`: 0 for the same everywhere to 1 - 1 / (number of places) for credit in one place; NaN, with a warning,
@@ -58,8 +60,7 @@ def _sizes(measure: str, attribution: Any) -> np.ndarray:
     leaves = [finite(np.asarray(leaf, np.float64)) for leaf in jax.tree.leaves(values_of(attribution))]
     if not leaves or any(leaf.ndim < 2 for leaf in leaves):
         raise ValueError("the attribution must have values (n, ...); found none for a place: add an axis, x[None]")
-    places = [leaf.sum(axis=-1) if leaf.ndim > 2 else leaf for leaf in leaves]
-    rows = np.concatenate([np.abs(leaf).reshape(len(leaf), -1) for leaf in places], axis=1)
+    rows = np.concatenate([np.abs(leaf).reshape(len(leaf), -1) for leaf in places_of(leaves)], axis=1)
     if not rows.any(axis=1).all():
         warn(
             f"{measure}: all credit is 0 for {int((~rows.any(axis=1)).sum())} of {len(rows)} examples",

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import diffprog as dp
 from diffprog import attribute, models
 from diffprog.attribute import measures
 from diffprog.images import save_png
@@ -26,7 +27,7 @@ PARAMETERS = {
 
 
 def network(parameters, images):
-    x = jax.nn.relu((images - 0.5) @ parameters["a"])
+    x = dp.tap(jax.nn.relu((images - 0.5) @ parameters["a"]), "conv")
     yield "conv", x
     yield "logits", x.reshape(len(x), 3, 4, 3, 4, 8).mean(axis=(2, 4)).reshape(len(x), -1) @ parameters["b"]
 
@@ -209,6 +210,16 @@ def test_measures_that_run_the_method_again():
     key = jax.random.fold_in(jax.random.key(0), np.uint32(crc32(b"randomization")))
     again = measures.randomization(MODEL, IMAGES, attribute.gradient, LABELS, steps=2, key=key)
     np.testing.assert_array_equal(found.methods["gradient"].measured["randomization"].value, again.value)
+
+
+def test_maps_of_a_layer_are_measured_too():
+    """A layer's map is measured at the size of the inputs; a baseline for all methods is not for Grad-CAM."""
+    found = evaluate(methods={"CAM": ("grad_cam", {"at": "conv"})}, baseline=0.5)
+    maps = attribute.grad_cam(MODEL, IMAGES, LABELS, at="conv")
+    np.testing.assert_array_equal(
+        found.methods["CAM"].measured["energy"].value, measures.energy(maps.values["conv"], MASKS).value
+    )
+    assert found.methods["CAM"].maps.shape == (6, 12, 12)
 
 
 def test_a_table_of_rows():

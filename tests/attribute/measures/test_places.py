@@ -67,9 +67,10 @@ def test_complexity_and_sparseness():
     pairs = np.abs(sizes[:, :, None] - sizes[:, None]).mean(axis=(1, 2)) / 2 / sizes.mean(axis=1)
     np.testing.assert_allclose(measures.sparseness(values).value, pairs, atol=1e-15)
     np.testing.assert_allclose(pairs[0], 1 - 1 / 4)
-    np.testing.assert_array_equal(
-        measures.sparseness(np.stack([values, values], axis=-1)).value, measures.sparseness(2 * values).value
-    )
+    pictures = np.stack([values[:, None], values[:, None]], axis=-1)  # (3, 1, 4, 2): channels are added up
+    np.testing.assert_array_equal(measures.sparseness(pictures).value, measures.sparseness(values).value)
+    maps = np.stack([values, 0 * values], axis=1)  # (3, 2, 4): a map without channels
+    np.testing.assert_allclose(measures.complexity(maps).value, measures.complexity(values).value)
     for measure in (measures.complexity, measures.sparseness):
         with pytest.warns(AttributionWarning, match="all credit is 0 for 1 of 2"):
             assert list(np.isnan(measure(np.array([[0.0, 0.0], [1.0, 2.0]])).value)) == [True, False]
