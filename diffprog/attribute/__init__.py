@@ -21,14 +21,16 @@ bound to its variables, an NNX module, `jax.vmap` of an Equinox module; or a `di
 noise, the path and the credit, and the baseline is their value at the baseline input.
 """
 
-from diffprog.attribute import baselines, features, measures, pictures, rules
+from diffprog.attribute import baselines, features, measures, paths, pictures, rules
 from diffprog.attribute._backward_rules.methods import attention_lrp, deconvnet, deeplift, guided_backprop, lrp
 from diffprog.attribute._class_activation.grad_cam import grad_cam
 from diffprog.attribute._core.attribution import Attribution, AttributionWarning
 from diffprog.attribute._draw.draw import draw
 from diffprog.attribute._evaluation.evaluate import evaluate
 from diffprog.attribute._evaluation.results import AttributionEvaluation
+from diffprog.attribute._gradients.film import PathFilm, path_film
 from diffprog.attribute._gradients.gradient import gradient, gradient_times_input, smooth_gradient
+from diffprog.attribute._gradients.guided import guided_integrated_gradients
 from diffprog.attribute._gradients.integrated import expected_gradients, integrated_gradients
 from diffprog.attribute._inside.by_depth import ScoreByDepth, score_by_depth
 from diffprog.attribute._inside.concepts import Concept, ConceptTest, concept_vector, random_concepts, tcav
@@ -59,6 +61,7 @@ __all__ = [
     "LineCredit",
     "NodeCredit",
     "Patching",
+    "PathFilm",
     "ScoreByDepth",
     "Similarity",
     "attention_lrp",
@@ -78,6 +81,7 @@ __all__ = [
     "gradient",
     "gradient_times_input",
     "guided_backprop",
+    "guided_integrated_gradients",
     "hessian_interactions",
     "integrated_gradients",
     "internal_influence",
@@ -89,6 +93,8 @@ __all__ = [
     "occlusion",
     "owen_values",
     "patching",
+    "path_film",
+    "paths",
     "pictures",
     "random_concepts",
     "residual_contributions",

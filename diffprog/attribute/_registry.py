@@ -31,6 +31,9 @@ METHODS = {
     "gradient_times_input": MethodInfo("gradients", "linear", "2", "no", "Shrikumar et al. 2016"),
     "smooth_gradient": MethodInfo("gradients", "no", "samples + 1", "yes", "Smilkov et al. 2017"),
     "integrated_gradients": MethodInfo("gradients", "in the limit", "steps + 2", "no", "Sundararajan et al. 2017"),
+    "guided_integrated_gradients": MethodInfo(
+        "gradients", "in the limit", "steps + 2", "no", "Kapishnikov et al. 2021"
+    ),
     "expected_gradients": MethodInfo("gradients", "in the limit", "2 * samples", "yes", "Erion et al. 2021"),
     "deeplift": MethodInfo("rules", "exact", "2", "no", "Shrikumar et al. 2017"),
     "lrp": MethodInfo("rules", "exact", "1", "no", "Bach et al. 2015, Montavon et al. 2019"),

@@ -42,6 +42,7 @@ METHODS = {
         *a, key=0, samples=6, noise=0.1, moment="variance"
     ),
     "integrated_gradients": lambda *a: attribute.integrated_gradients(*a, baseline=BASELINE, steps=16),
+    "guided_integrated_gradients": lambda *a: attribute.guided_integrated_gradients(*a, baseline=BASELINE, steps=16),
     "conductance": conductance_of_inputs,
     "expected_gradients": lambda *a: attribute.expected_gradients(*a, baseline=DATA, key=0, samples=12),
     "deeplift": lambda *a: attribute.deeplift(*a, baseline=BASELINE),

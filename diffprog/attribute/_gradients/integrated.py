@@ -24,16 +24,9 @@ from diffprog.attribute._core.sweep import scores_of, sweep, zero_scores, zeros
 from diffprog.attribute._gradients.gradient import At
 from diffprog.attribute._gradients.moments import Moments, no_samples
 from diffprog.attribute._gradients.quadrature import nodes_and_weights
-
-Path = Callable[[Any, Any, jax.Array], Any]
-"""(baseline, input, part of the way) -> point, of one example, each a list of arrays; at 1 it is the input."""
+from diffprog.attribute.paths import Path, straight
 
 ENDS = 2  # samples of every sweep along a path that are not on the quadrature's nodes: the input and the start
-
-
-def straight(baseline: list[jax.Array], point: list[jax.Array], part: jax.Array) -> list[jax.Array]:
-    """Go from the baseline to the input in a straight line."""
-    return [b + part.astype(b.dtype) * (x - b) for b, x in zip(baseline, point, strict=True)]
 
 
 class PathSums(NamedTuple):
@@ -83,7 +76,7 @@ def integrated_gradients(
       until_gap: the steps of an example are doubled until its gap is at most this part of |score - baseline_score|;
         `converged` says whether it is.
       max_steps: the most steps, where they are doubled.
-      path: another way than the straight one, see `attribute.paths`.
+      path: another way than the straight one, see `attribute.paths`; the baseline's score is that of its start.
       at: selectors of the values that get the credit; the inputs by default.
       chunk: rows of one run; found by itself.
       engine: gradients by "diffprog" or by "jax".
@@ -99,7 +92,7 @@ def integrated_gradients(
       Sundararajan et al., "Axiomatic attribution for deep networks", 2017.
     """
     question = pose(model, inputs, score, at=at, chunk=chunk, engine=engine)
-    start = baseline_points(question, baseline)
+    start = start_of(question, path, baseline)
     if until_gap is not None:
         return _until(question, start, path, quadrature, steps, until_gap, max_steps, progress)
     sums = along(question, start, path, quadrature, steps, None, progress)
@@ -113,6 +106,13 @@ def integrated_gradients(
         evaluations=steps + ENDS,
         steps=steps,
     )
+
+
+def start_of(question: Question, path: Path, baseline: Baseline) -> Any:
+    """Find where a path begins; one that needs no baseline takes none."""
+    if baseline is not None and getattr(path, "needs_no_baseline", False):
+        raise ValueError("this path begins at the input itself, blurred, and not at a baseline: leave baseline out")
+    return baseline_points(question, baseline)
 
 
 def along(
@@ -139,9 +139,21 @@ def along(
 @factory
 def _points_of(path):
     def make(example, shared, sample):
-        (b, x), (parts, weights) = example, shared
-        point, velocity = jax.jvp(lambda part: path(b, x, part), (parts[sample],), (jnp.ones_like(parts[sample]),))
+        parts, weights = shared
+        point, (_, velocity) = point_on(path)(example, parts[sample], sample)
         return point, (sample, weights[sample], velocity)
+
+    return make
+
+
+@factory
+def point_on(path: Path) -> Callable[[Any, Any, Any], Any]:
+    """Make the function that makes the point of a path, for `sweep`: (point, (point, velocity))."""
+
+    def make(example, part, sample):
+        start, end = example
+        point, velocity = jax.jvp(lambda part: path(start, end, part), (part,), (jnp.ones_like(part),))
+        return point, (point, velocity)
 
     return make
 
