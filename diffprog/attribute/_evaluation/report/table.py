@@ -21,7 +21,7 @@ class Row(NamedTuple):
 
 def rows(evaluation: AttributionEvaluation) -> list[Row]:
     """Tell of each method."""
-    best = {measure: evaluation.best(measure) for measure in evaluation.measures}
+    best = {measure: _best_mean(evaluation, measure) for measure in evaluation.measures}
     found = []
     for name, record in evaluation.methods.items():
         gap = record.relative_gap
@@ -31,8 +31,16 @@ def rows(evaluation: AttributionEvaluation) -> list[Row]:
             f"{record.seconds / len(record.score):.2f}",
         ]
         cells = [average_text(evaluation.average(name, measure)) for measure in evaluation.measures]
-        found.append(Row(name, cells, [best[measure] == name for measure in evaluation.measures], costs))
+        means = [evaluation.average(name, measure).mean for measure in evaluation.measures]
+        found.append(Row(name, cells, [best[m] == mean for m, mean in zip(best, means, strict=True)], costs))
     return found
+
+
+def _best_mean(evaluation: AttributionEvaluation, measure: str) -> float | None:
+    """Find the mean of the best methods; None if no method has one, or all are alike."""
+    means = {evaluation.average(name, measure).mean for name in evaluation.methods}
+    best = evaluation.best(measure)
+    return None if best is None or len(means) == 1 else evaluation.average(best, measure).mean
 
 
 def average_text(average: Average) -> str:
