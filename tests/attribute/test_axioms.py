@@ -80,6 +80,7 @@ LINEAR_EXACT = {
     "deeplift, reveal_cancel",
     "gradient_times_input",
     "feature_ablation",
+    "guided_integrated_gradients",
     "integrated_gradients",
     "kernel_shap",
     "lime",
@@ -92,6 +93,7 @@ LINEAR_IN_THE_MODEL = set(METHODS) - {
     "attention_lrp",  # its epsilon is added to sums
     "deconvnet",
     "guided_backprop",
+    "guided_integrated_gradients",  # the way depends on the model
     "smooth_gradient, squares",
     "smooth_gradient, variance",
 }
