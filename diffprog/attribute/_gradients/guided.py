@@ -46,9 +46,9 @@ def guided_integrated_gradients(
     At each of equal steps, measured by the sum of all |input - point|, the elements with the smallest gradients go on
     until the step is done; none is further than `max_distance` from the straight line. The values add up to the score
     minus the baseline's score, but for the size of the steps, which is the gap. It falls with the steps where the model
-    is smooth. In a network of ReLUs the way may slide along kinks, crossing them again and again; then it does not. From
-    black to the cat of `assets/`, EfficientNet-Lite0's gap is -9.8 of 9.9 after 200 steps and -9.6 after 1600; from the
-    picture's mean color it is 0.07 of 8.7.
+    is smooth. In a network of ReLUs the way may slide along kinks, crossing them again and again; then it does not.
+    From black to the cat of `assets/`, EfficientNet-Lite0's gap is -9.8 of 9.9 after 200 steps and -9.6 after 1600;
+    from the picture's mean color it is 0.07 of 8.7.
 
     Args:
       model: a function from a batch to outputs, or a `diffprog.models.Model`; see `diffprog.attribute`.
