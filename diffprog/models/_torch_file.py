@@ -174,7 +174,7 @@ def _stored(data, entry) -> np.ndarray:
     if entry.compress_type != zipfile.ZIP_STORED or entry.compress_size != entry.file_size:
         raise WeightsError(f"{entry.filename} is compressed in the archive, as PyTorch does not write it")
     found = np.frombuffer(data, np.uint8, entry.file_size, start)
-    if zlib.crc32(memoryview(found)) != entry.CRC:
+    if zlib.crc32(found.data) != entry.CRC:
         raise WeightsError(f"the file is damaged: {entry.filename} has another checksum than the archive says")
     return found
 

@@ -13,56 +13,7 @@ from diffprog.models import WeightsError
 from diffprog.models import _packages as packages
 from diffprog.models import _torch_file as torch_file
 from diffprog.models import _zoo as zoo
-
-
-class Named:
-    """Pickles as a reference to `module.name`, without that module being there."""
-
-    def __init__(self, module, name):
-        self.module, self.name = module, name
-
-
-class Pickler(pickle._Pickler):
-    """Writes what torch would write, without torch."""
-
-    def save(self, value, save_persistent_id=True):
-        if isinstance(value, Named):
-            self.write(pickle.GLOBAL + f"{value.module}\n{value.name}\n".encode())
-        elif isinstance(value, Rebuilt):
-            self.save(Named("torch._utils", "_rebuild_tensor_v2"))
-            self.save(value.arguments)
-            self.write(pickle.REDUCE)
-        elif isinstance(value, Scripted):
-            self.save(Named(f"__torch__.{value.name}".rpartition(".")[0], value.name.rpartition(".")[2]))
-            self.write(pickle.EMPTY_TUPLE + pickle.NEWOBJ)
-            self.save(value.state)
-            self.write(pickle.BUILD)
-        else:
-            super().save(value, save_persistent_id)
-
-    def persistent_id(self, value):
-        return value.identifier if isinstance(value, Storage) else None
-
-
-class Storage:
-    def __init__(self, kind, key, count):
-        self.identifier = ("storage", Named("torch", kind), key, "cpu", count, None)
-
-
-class Rebuilt:
-    def __init__(self, *arguments):
-        self.arguments = arguments
-
-
-def written(tensors, storages):
-    """A file in torch's older format. tensors: name -> Rebuilt; storages: key -> array."""
-    file = io.BytesIO()
-    for part in (torch_file.MAGIC, torch_file.PROTOCOL, {"little_endian": True}, tensors, list(storages)):
-        Pickler(file, 2).dump(part)
-    for array in storages.values():
-        file.write(array.size.to_bytes(8, "little") + array.tobytes())
-    return file.getvalue()
-
+from tests.models.torch_writer import Named, Rebuilt, Scripted, Storage, written, zipped
 
 STORED = {"7": np.arange(12, dtype="<f4"), "8": np.array([5], "<i8")}
 FLOATS, LONGS = Storage("FloatStorage", "7", 12), Storage("LongStorage", "8", 1)
@@ -103,26 +54,6 @@ def test_nothing_that_the_file_names_is_run(tmp_path):
     assert not (tmp_path / "harm").exists()
 
 
-def zipped(tree, entries, root="archive", compression=zipfile.ZIP_STORED, **others):
-    """A file in torch's zip format. entries: storage key -> array; others: further entries, as bytes."""
-    pickled, file = io.BytesIO(), io.BytesIO()
-    Pickler(pickled, 2).dump(tree)
-    with zipfile.ZipFile(file, "w", compression) as archive:
-        archive.writestr(f"{root}/data.pkl", pickled.getvalue())
-        for key, array in entries.items():
-            archive.writestr(f"{root}/data/{key}", array.tobytes())
-        for name, data in others.items():
-            archive.writestr(f"{root}/{name}", data)
-    return file.getvalue()
-
-
-class Scripted:
-    """A module of TorchScript: pickled as an object of a class that nobody has."""
-
-    def __init__(self, name, **state):
-        self.name, self.state = name, state
-
-
 FLOATS_OF_FIVE = Storage("FloatStorage", "7", 12)  # TorchScript's identifiers have no view
 FLOATS_OF_FIVE.identifier = FLOATS_OF_FIVE.identifier[:5]
 
@@ -160,8 +91,9 @@ def test_elements_of_all_types_are_read():
 
 def test_modules_of_torchscript_are_read_as_inert_records():
     tensor = Rebuilt(FLOATS_OF_FIVE, 0, (12,), (1,), False, {})
-    visual = Scripted("visual.Tower", training=False, proj=tensor, sizes=[1, 2])
-    root = Scripted("Multimodal", scale=Rebuilt(LONGS, 0, (), (), False, {}), visual=visual, empty=Scripted("Empty"))
+    visual = Scripted("visual.Tower", {"training": False, "proj": tensor, "sizes": [1, 2]})
+    scale = Rebuilt(LONGS, 0, (), (), False, {})
+    root = Scripted("Multimodal", {"scale": scale, "visual": visual, "empty": Scripted("Empty", {})})
     state = torch_file.read_state_dict(zipped(root, STORED, **{"constants.pkl": b""}))
     np.testing.assert_array_equal(state["visual.proj"], np.arange(12))
     assert {**state, "visual.proj": 0} == {"scale": 5, "visual.proj": 0}

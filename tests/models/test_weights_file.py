@@ -1,7 +1,6 @@
 """Files of weights of any format: right arrays, or one sentence that names the format met."""
 
 import json
-from collections import OrderedDict
 
 import numpy as np
 import pytest
@@ -9,10 +8,10 @@ from safetensors.numpy import save_file
 
 from diffprog.models import WeightsError
 from diffprog.models._weights_file import read_weights
-from tests.models.test_torch_file import FLOATS, STORED, Rebuilt, written, zipped
+from tests.models.torch_writer import stored, written, zipped
 
 ARRAYS = {"a.weight": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.array(3, np.int64), "c": np.zeros((0, 2))}
-TENSORS = OrderedDict(x=Rebuilt(FLOATS, 0, (3, 4), (4, 1), False, {}))
+TENSORS, STORED = stored({"x": np.arange(12, dtype=np.float32).reshape(3, 4)})
 
 
 def test_safetensors_have_the_arrays_that_their_library_wrote(tmp_path):
@@ -56,7 +55,7 @@ def test_damaged_safetensors_are_refused(tmp_path, change, sentence):
     ("write", "format"),
     [
         (lambda: zipped(TENSORS, STORED), "PyTorch"),
-        (lambda: written(TENSORS, {"7": STORED["7"]}), "PyTorch"),
+        (lambda: written(TENSORS, STORED), "PyTorch"),
         (lambda: zipped(TENSORS, STORED, **{"constants.pkl": b"x"}), "TorchScript"),
     ],
 )
