@@ -13,6 +13,7 @@ storage. A TorchScript archive (`torch.jit.save`, OpenAI's CLIP) is the same wit
 import io
 import mmap
 import pickle
+import pickletools
 import zipfile
 import zlib
 from collections import OrderedDict
@@ -39,6 +40,13 @@ STORAGES = {
 LISTS = ("build_intlist", "build_doublelist", "build_boollist", "build_tensorlist")  # of TorchScript
 MOST_PARTS = 1_000_000  # of a file's tree: references to one part can stand for more parts than there is time for
 ZIP = b"PK\x03\x04"
+# What PyTorch writes. Other opcodes have no use here, and some make Python's reader itself ask for any amount of memory.
+OPCODES = frozenset(
+    "PROTO FRAME STOP MARK NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 BINFLOAT BINSTRING SHORT_BINSTRING "
+    "BINUNICODE SHORT_BINUNICODE BINBYTES SHORT_BINBYTES EMPTY_TUPLE TUPLE1 TUPLE2 TUPLE3 TUPLE EMPTY_LIST APPEND "
+    "APPENDS EMPTY_DICT SETITEM SETITEMS GLOBAL STACK_GLOBAL REDUCE NEWOBJ BUILD BINPERSID BINPUT LONG_BINPUT MEMOIZE "
+    "BINGET LONG_BINGET".split()
+)
 
 
 class WeightsError(ValueError):
@@ -75,7 +83,16 @@ class _Unpickler(pickle.Unpickler):
 
     def __init__(self, file):
         super().__init__(file)
+        self.file = file
         self.storages: list[_Storage] = []
+
+    def load(self):
+        start = self.file.tell()
+        for opcode, argument, _ in pickletools.genops(self.file):
+            if opcode.name not in OPCODES or (opcode.name == "LONG_BINPUT" and argument > MOST_PARTS):
+                raise WeightsError(f"the file uses the pickle opcode {opcode.name} as PyTorch does not: do not use it")
+        self.file.seek(start)
+        return super().load()
 
     def find_class(self, module, name):
         if (module, name) == ("collections", "OrderedDict"):

@@ -118,6 +118,24 @@ def test_a_zip_file_that_is_damaged_or_of_another_kind_is_refused(tmp_path):
             torch_file.read_state_dict(data)
 
 
+@pytest.mark.parametrize(
+    ("pickled", "opcode"),
+    [
+        (b"\x80\x02}r\xff\xff\xff\x7f.", "LONG_BINPUT"),  # the two billionth of what was remembered
+        (b"\x80\x05\x96\x01\x00\x00\x00\x00\x00\x00\x00a.", "BYTEARRAY8"),
+        (b"cos\nsystem\n(S'x'\nis.", "STRING"),
+        (b"(iposix\nsystem\n.", "INST"),
+    ],
+)
+def test_opcodes_that_pytorch_does_not_write_are_refused_before_they_run(pickled, opcode):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("x/data.pkl", pickled)
+    for data in (file.getvalue(), pickled):
+        with pytest.raises(WeightsError, match=f"uses the pickle opcode {opcode} as PyTorch does not"):
+            torch_file.read_state_dict(data)
+
+
 def test_a_tree_that_contains_itself_ends(monkeypatch):
     monkeypatch.setattr(torch_file, "MOST_PARTS", 1000)
     tree = {}
