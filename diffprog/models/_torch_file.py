@@ -40,7 +40,7 @@ STORAGES = {
 LISTS = ("build_intlist", "build_doublelist", "build_boollist", "build_tensorlist")  # of TorchScript
 MOST_PARTS = 1_000_000  # of a file's tree: references to one part can stand for more parts than there is time for
 ZIP = b"PK\x03\x04"
-# What PyTorch writes. Other opcodes have no use here, and some make Python's reader itself ask for any amount of memory.
+# What PyTorch writes. Others have no use here, and some make Python's own reader ask for any amount of memory.
 OPCODES = frozenset(
     "PROTO FRAME STOP MARK NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 BINFLOAT BINSTRING SHORT_BINSTRING "
     "BINUNICODE SHORT_BINUNICODE BINBYTES SHORT_BINBYTES EMPTY_TUPLE TUPLE1 TUPLE2 TUPLE3 TUPLE EMPTY_LIST APPEND "
