@@ -7,13 +7,14 @@ from typing import NamedTuple
 
 import jax
 
-from tests.settings import SETTINGS, attacks, optimization, pictures, programs
+from tests.settings import SETTINGS, attacks, attribution, optimization, pictures, programs
 from tests.settings.entries import Entry, difference
 
 GROUPS = {
     "Programs": programs.ENTRIES,
     "Optimization": optimization.ENTRIES,
     "Attacks": attacks.ENTRIES,
+    "Attribution": attribution.ENTRIES,
     "Pictures": pictures.ENTRIES,
 }
 

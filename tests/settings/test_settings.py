@@ -24,6 +24,7 @@ SOME = {
     "Programs": ["record", "diagnose", "fit, adam", "minimize"],
     "Optimization": ["minimize, spsa", "least_squares, levenberg_marquardt"],
     "Attacks": [f"{name}, linf" for name in ("pgd", "square", "fmn", "hop_skip_jump")],
+    "Attribution": ["attribute.deeplift", "attribute.shapley", "measures, road", "measures, randomization"],
     "Pictures": ["wrap", "render"],
 }
 
